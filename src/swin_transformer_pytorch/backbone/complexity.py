@@ -1,0 +1,91 @@
+"""How much a classifier computes and holds, in closed form: no model is built and no torch imported."""
+
+from __future__ import annotations
+
+from .config import Pair, SwinConfig, find_variant
+
+_BIAS_MLP_DIM = 512  # hidden channels of V2's continuous bias MLP
+
+
+def count_flops(config: SwinConfig, image_size: int | Pair, num_classes: int = 1000) -> int:
+    """Multiply-adds of one image, by the rule behind the published figures.
+
+    The rule is that of the official `flops()` methods: one multiply-add counts once, norms count one a value, and the
+    softmax, GELU, residual adds and V2's bias MLP count nothing. Where a map is not a whole number of windows, scores
+    are counted for the padded windows and projections for the real tokens.
+
+    Args:
+        config: the backbone.
+        image_size: pixels (height, width); an int means square.
+        num_classes: outputs of the head; 0 for none.
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = -(-height // config.patch_size[0]), -(-width // config.patch_size[1])
+    tokens = height * width
+    patch_area = config.patch_size[0] * config.patch_size[1]
+    total = tokens * config.embed_dim * (config.in_channels * patch_area + 1)  # + 1: the norm
+    # The official rule divides the first map by 2 ** stages for the last norm; the last map is smaller. We keep it.
+    final_norm = config.stage_dims[-1] * tokens // 2 ** len(config.depths)
+
+    for stage, (dim, depth) in enumerate(zip(config.stage_dims, config.depths, strict=True)):
+        total += depth * _block_flops(config, dim, (height, width))
+        if stage == len(config.depths) - 1:
+            break
+        norm = height * width * dim // (1 if config.version == 1 else 2)
+        height, width = -(-height // 2), -(-width // 2)
+        total += norm + height * width * 4 * dim * 2 * dim
+    return total + final_norm + config.stage_dims[-1] * num_classes
+
+
+def count_parameters(config: SwinConfig, num_classes: int = 1000) -> int:
+    """Parameters of the classifier: backbone, last norm and head (0 classes: no head)."""
+    patch_area = config.patch_size[0] * config.patch_size[1]
+    total = config.embed_dim * (config.in_channels * patch_area + 1) + 2 * config.embed_dim
+    for stage, (dim, depth, heads) in enumerate(zip(config.stage_dims, config.depths, config.num_heads, strict=True)):
+        total += depth * _block_parameters(config, dim, heads)
+        if stage < len(config.depths) - 1:
+            merged_norm = 4 * dim if config.version == 1 else 2 * dim
+            total += 4 * dim * 2 * dim + 2 * merged_norm
+    return total + 2 * config.stage_dims[-1] + (config.stage_dims[-1] + 1) * num_classes
+
+
+def variant_flops(name: str, num_classes: int = 1000) -> int:
+    """`count_flops` of a published variant at the image size it was trained for."""
+    variant = find_variant(name)
+    return count_flops(variant.config, variant.image_size, num_classes)
+
+
+def _block_flops(config: SwinConfig, dim: int, map_size: Pair) -> int:
+    height, width = map_size
+    window_height, window_width = _window(config, map_size)
+    window_tokens = window_height * window_width
+    padded_tokens = -(-height // window_height) * -(-width // window_width) * window_tokens
+    projections = height * width * 4 * dim * dim
+    scores = 2 * padded_tokens * window_tokens * dim
+    mlp = 2 * height * width * dim * int(dim * config.mlp_ratio)
+    norms = 2 * height * width * dim
+    return projections + scores + mlp + norms
+
+
+def _window(config: SwinConfig, map_size: Pair) -> Pair:
+    """The window after the single-window policy, which only matters here for how many scores there are."""
+    height, width = config.window_size
+    if config.single_window == "keep" or (map_size[0] > height and map_size[1] > width):
+        return height, width
+    if height == width:
+        side = min(*map_size, height)
+        return side, side
+    return min(height, map_size[0]), min(width, map_size[1])
+
+
+def _block_parameters(config: SwinConfig, dim: int, heads: int) -> int:
+    hidden = int(dim * config.mlp_ratio)
+    norms = 4 * dim
+    mlp = 2 * dim * hidden + hidden + dim
+    products = 4 * dim * dim + dim
+    if config.version == 1:
+        table = (2 * config.window_size[0] - 1) * (2 * config.window_size[1] - 1) * heads
+        return norms + mlp + products + table + (3 * dim if config.qkv_bias else 0)
+    bias_mlp = 2 * _BIAS_MLP_DIM + _BIAS_MLP_DIM + _BIAS_MLP_DIM * heads
+    logit_scale = heads
+    return norms + mlp + products + bias_mlp + logit_scale + (2 * dim if config.qkv_bias else 0)

@@ -1,0 +1,1 @@
+"""Heads: features in, raw predictions out; each head's losses stand beside it."""

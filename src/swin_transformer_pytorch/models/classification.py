@@ -1,0 +1,70 @@
+"""Image classification: the backbone, a final norm, the mean over the map and a linear head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..backbone.config import SwinConfig
+from ..backbone.swin import Swin
+from ..weights.preprocessing import Preprocessing
+
+
+class SwinClassifier(Swin):
+    """Swin for classification (arXiv 2103.14030, section 4.1), with the official parameter names.
+
+    Attributes:
+        num_classes: outputs of the head; 0 for none, `forward` then gives the pooled features.
+        classes: their names, or None.
+        preprocessing: what the weights expect of an image, or None.
+        name: the variant's official name, or None.
+    """
+
+    task = "classification"
+
+    def __init__(
+        self,
+        config: SwinConfig,
+        *,
+        num_classes: int = 1000,
+        classes: tuple[str, ...] | None = None,
+        preprocessing: Preprocessing | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(config)
+        if num_classes < 0:
+            raise ValueError(f"num_classes={num_classes} must be at least 0 (0: no head, pooled features)")
+        if classes is not None and len(classes) != num_classes:
+            raise ValueError(f"{len(classes)} class names for num_classes={num_classes}; give one name a class")
+        self.num_classes = num_classes
+        self.classes = classes
+        self.preprocessing = preprocessing
+        self.name = name
+        self.norm = nn.LayerNorm(config.stage_dims[-1])
+        self.head = nn.Linear(config.stage_dims[-1], num_classes) if num_classes else nn.Identity()
+        if isinstance(self.head, nn.Linear):
+            nn.init.trunc_normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+
+    def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
+        """The last stage's map, normalised."""
+        return self.norm(self.forward_stages(self.patch_embed(images))[-1])
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
+        """Logits, for images of any one size, preprocessed as `preprocessing` says."""
+        return self.head(self.forward_features(images).mean(dim=(1, 2)))
+
+    def metadata(self) -> dict[str, Any]:
+        """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
+        return {
+            "format": "swin-transformer-pytorch",
+            "format_version": 1,
+            "task": self.task,
+            "name": self.name,
+            "config": self.config.to_dict(),
+            "num_classes": self.num_classes,
+            "classes": list(self.classes) if self.classes is not None else None,
+            "preprocessing": self.preprocessing.to_dict() if self.preprocessing is not None else None,
+        }

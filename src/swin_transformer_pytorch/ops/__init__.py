@@ -1,0 +1,18 @@
+"""Pure functions of tensors: the shifted-window attention op and the geometry of windows."""
+
+from .attention import available_implementations, choose_implementation, force_implementation, window_attention
+from .windows import MASKED_SCORE, choose_window, merge, pad_map, partition, relative_position_index, shift_mask
+
+__all__ = [
+    "MASKED_SCORE",
+    "available_implementations",
+    "choose_implementation",
+    "choose_window",
+    "force_implementation",
+    "merge",
+    "pad_map",
+    "partition",
+    "relative_position_index",
+    "shift_mask",
+    "window_attention",
+]
