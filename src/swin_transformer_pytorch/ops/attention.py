@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .matmul import matmul
 from .reference import reference
 from .sdpa import sdpa
 from .windows import Pair
@@ -16,6 +17,7 @@ from .windows import Pair
 _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Pair, Pair, Tensor | None, Tensor | None], Tensor]] = {
     "reference": reference,
     "sdpa": sdpa,
+    "matmul": matmul,
 }
 _forced: str | None = None
 
@@ -38,20 +40,25 @@ def force_implementation(name: str) -> Iterator[None]:
         _forced = previous
 
 
-def choose_implementation() -> str:
-    """The implementation that `window_attention` uses here. A portable exported graph always holds the reference."""
+def choose_implementation(device: str, *, training: bool) -> str:
+    """The implementation that `window_attention` uses: the fastest measured (see `benchmarks/`), unless one is forced.
+
+    `training` is whether a gradient is wanted. A portable exported graph always holds the reference.
+    """
     if torch.compiler.is_exporting():
         return "reference"
-    return _forced or "sdpa"
+    if _forced is not None:
+        return _forced
+    return "matmul" if training and device == "cpu" else "sdpa"
 
 
 def window_attention(
-    qkv: Float[Tensor, "B H W 3C"],
+    qkv: Float[Tensor, "B H W qkv"],
     bias: Float[Tensor, "heads N N"],
     *,
     window_size: Pair,
     shift_size: Pair,
-    pad_token: Float[Tensor, " 3C"] | None = None,
+    pad_token: Float[Tensor, " qkv"] | None = None,
     logit_scale: Float[Tensor, " heads"] | None = None,
 ) -> Float[Tensor, "B H W C"]:
     """Multi-head self-attention inside shifted windows (arXiv 2103.14030, section 3.2), from map to map.
@@ -73,15 +80,18 @@ def window_attention(
     Raises:
         ValueError: if the shapes do not fit together; the message says which.
     """
-    _check(qkv, bias, window_size, shift_size)
-    implementation = _IMPLEMENTATIONS[choose_implementation()]
+    _check(qkv, bias, window_size, shift_size, pad_token, logit_scale)
     device = qkv.device.type
+    training = torch.is_grad_enabled() and (qkv.requires_grad or bias.requires_grad)
+    implementation = _IMPLEMENTATIONS[choose_implementation(device, training=training)]
     # The op decides its own precision: autocast would round the scores.
     with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
         return implementation(qkv, bias, window_size, shift_size, pad_token, logit_scale)
 
 
-def _check(qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair) -> None:
+def _check(
+    qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair, pad_token: Tensor | None, logit_scale: Tensor | None
+) -> None:
     heads, tokens, keys = bias.shape
     if not tokens == keys == window_size[0] * window_size[1]:
         raise ValueError(
@@ -92,3 +102,7 @@ def _check(qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair) -> No
         raise ValueError(f"qkv has {qkv.shape[-1]} channels, which is not 3 * {heads} heads * head_dim")
     if not (0 <= shift_size[0] < window_size[0] and 0 <= shift_size[1] < window_size[1]):
         raise ValueError(f"shift_size={shift_size} must be at least 0 and less than window_size={window_size}")
+    if pad_token is not None and pad_token.shape != qkv.shape[-1:]:
+        raise ValueError(f"pad_token is {tuple(pad_token.shape)}; it must be one token of qkv, ({qkv.shape[-1]},)")
+    if logit_scale is not None and logit_scale.shape != (heads,):
+        raise ValueError(f"logit_scale is {tuple(logit_scale.shape)}; it must be one number a head, ({heads},)")
