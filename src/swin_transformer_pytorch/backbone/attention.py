@@ -37,9 +37,7 @@ class WindowAttention(nn.Module):
         bias = self.relative_position_bias_table.index_select(0, index)
         return bias.t().reshape(self.num_heads, height * width, height * width)
 
-    def forward(
-        self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair
-    ) -> Float[Tensor, "B H W C"]:
+    def forward(self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair) -> Float[Tensor, "B H W C"]:
         out = window_attention(
             self.qkv(x),
             self.relative_position_bias(window_size),
@@ -81,9 +79,7 @@ class WindowAttentionV2(nn.Module):
         bias = table.index_select(0, index)
         return bias.t().reshape(self.num_heads, height * width, height * width)
 
-    def forward(
-        self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair
-    ) -> Float[Tensor, "B H W C"]:
+    def forward(self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair) -> Float[Tensor, "B H W C"]:
         qkv_bias = None
         if self.q_bias is not None and self.v_bias is not None:
             qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])

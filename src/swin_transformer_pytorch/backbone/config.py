@@ -84,13 +84,17 @@ class SwinConfig:
             _require(dim % heads == 0, "num_heads", self.num_heads, fix)
         _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "use a positive number")
         _require(0 <= self.drop_path_rate < 1, "drop_path_rate", self.drop_path_rate, "use a rate in [0, 1)")
-        _require(self.single_window in ("unshift", "keep"), "single_window", self.single_window, "use 'unshift' or 'keep'")
+        _require(
+            self.single_window in ("unshift", "keep"), "single_window", self.single_window, "use 'unshift' or 'keep'"
+        )
         sizes = self.pretrained_window_sizes
         if self.version == 1:
             _require(not sizes, "pretrained_window_sizes", sizes, "only version 2 has them; leave it out")
         else:
             fix = f"give {len(self.depths)} numbers of at least 0, one for each stage"
-            _require(len(sizes) == len(self.depths) and all(s >= 0 for s in sizes), "pretrained_window_sizes", sizes, fix)
+            _require(
+                len(sizes) == len(self.depths) and all(s >= 0 for s in sizes), "pretrained_window_sizes", sizes, fix
+            )
 
     @property
     def stage_dims(self) -> tuple[int, ...]:
@@ -100,7 +104,9 @@ class SwinConfig:
     @property
     def stage_strides(self) -> tuple[Pair, ...]:
         """Image pixels (height, width) to one token of each stage's map."""
-        return tuple((self.patch_size[0] * 2**stage, self.patch_size[1] * 2**stage) for stage in range(len(self.depths)))
+        return tuple(
+            (self.patch_size[0] * 2**stage, self.patch_size[1] * 2**stage) for stage in range(len(self.depths))
+        )
 
     @property
     def drop_path_rates(self) -> tuple[tuple[float, ...], ...]:
@@ -120,8 +126,7 @@ class SwinConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, as they travel in a checkpoint; `from_dict` reads them back."""
         return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
         }
 
     @classmethod

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import pad_map
+from ..ops import pad_map, padding
 from .config import Pair
 
 
@@ -28,7 +27,7 @@ class PatchEmbed(nn.Module):
                 f"width) (another number of channels: create it with in_channels=...)"
             )
         height, width = images.shape[2:]
-        images = F.pad(images, (0, -width % self.patch_size[1], 0, -height % self.patch_size[0]))
+        images = F.pad(images, (0, padding(width, self.patch_size[1]), 0, padding(height, self.patch_size[0])))
         return self.norm(self.proj(images).permute(0, 2, 3, 1))
 
 
@@ -41,7 +40,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.LayerNorm(4 * dim if norm_first else 2 * dim)
 
-    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w 2C"]:
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w 2*C"]:
         """h and w are H and W halved, rounded up: odd sides are padded with zeros."""
         x = pad_map(x, (2, 2))
         batch, height, width, channels = x.shape

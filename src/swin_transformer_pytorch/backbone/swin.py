@@ -61,9 +61,8 @@ class SwinStage(nn.Module):
             SwinBlock(config, stage, shifted=index % 2 == 1, drop_path_rate=rate)
             for index, rate in enumerate(config.drop_path_rates[stage])
         )
-        self.downsample: PatchMerging | None = None
-        if stage < len(config.depths) - 1:
-            self.downsample = PatchMerging(config.stage_dims[stage], norm_first=config.version == 1)
+        last = stage == len(config.depths) - 1
+        self.downsample = None if last else PatchMerging(config.stage_dims[stage], norm_first=config.version == 1)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         for block in self.blocks:
@@ -91,7 +90,8 @@ class Swin(nn.Module):
     def forward_stages(self, tokens: Float[Tensor, "B h w C"]) -> list[Float[Tensor, "B h_i w_i C_i"]]:
         """Each stage's map, before its patch merging."""
         maps = []
-        for stage in self.layers:
+        stage: SwinStage
+        for stage in self.layers:  # type: ignore[assignment]
             tokens = stage(tokens)
             maps.append(tokens)
             if stage.downsample is not None:

@@ -41,4 +41,3 @@ class SwinBackbone(Swin):
         """One normalised map a stage in `out_indices`, channels first. Images may have any size."""
         maps = self.forward_stages(self.patch_embed(images))
         return [self.get_submodule(f"norm{i}")(maps[i]).permute(0, 3, 1, 2).contiguous() for i in self.out_indices]
-

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from ..backbone.config import SwinConfig
 from ..backbone.swin import Swin
+from ..heads.classifier import smooth_targets, soft_cross_entropy
 from ..weights.preprocessing import Preprocessing
+
+__all__ = ["SwinClassifier", "smooth_targets", "soft_cross_entropy"]
 
 
 class SwinClassifier(Swin):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ..weights.load import Checkpoint, load_weights, open_checkpoint
 from ..weights.preprocessing import Preprocessing
 from .backbone import SwinBackbone
 from .classification import SwinClassifier
+
+_log = logging.getLogger(__name__)
 
 TASKS = ("classification",)
 SHIPPED = {"fashion": Path(__file__).parents[1] / "weights" / "pretrained" / "swin_fashion.safetensors"}
@@ -55,8 +58,9 @@ def create_model(
     classes: tuple[str, ...] | None = None
     if checkpoint is not None and num_classes in (None, checkpoint.num_classes):
         num_classes, classes = checkpoint.num_classes, checkpoint.classes
-    elif checkpoint is not None and checkpoint.num_classes == 21841 and num_classes == 1000:
-        classes = class_names("imagenet1k")
+    if checkpoint is not None and checkpoint.metadata is None and num_classes == 1000:
+        # Another project's file with a head of 1000 classes, or of 22K that is mapped to them, is ImageNet's.
+        classes = class_names("imagenet1k") if checkpoint.num_classes in (1000, 21841) else None
     model = SwinClassifier(
         config,
         num_classes=1000 if num_classes is None else num_classes,
@@ -65,7 +69,7 @@ def create_model(
         name=name,
     )
     if checkpoint is not None:
-        load_weights(model, checkpoint)
+        _load(model, checkpoint)
     return model
 
 
@@ -86,7 +90,7 @@ def create_backbone(
     config = find_variant(name).config.replace(in_channels=in_channels, **overrides)
     model = SwinBackbone(config, out_indices=out_indices, name=name)
     if weights is not None:
-        load_weights(model, open_checkpoint(weights, name=name))
+        _load(model, open_checkpoint(weights, name=name))
     return model
 
 
@@ -107,7 +111,7 @@ def load_model(source: str | Path) -> SwinClassifier:
             f'create_model("swin_tiny_patch4_window7_224", weights={str(source)!r}); `swin models` lists the names'
         )
     model = model_from_metadata(checkpoint.metadata)
-    load_weights(model, checkpoint)
+    _load(model, checkpoint)
     return model
 
 
@@ -128,6 +132,13 @@ def model_from_metadata(metadata: dict[str, Any]) -> SwinClassifier:
 def parameter_count(model: nn.Module) -> int:
     """Trainable and frozen parameters; buffers are not counted."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Loads and logs what that did: as a warning where a parameter is not the checkpoint's own."""
+    report = load_weights(model, checkpoint)
+    changed = report.resized or report.sliced or report.adapted or report.fresh or report.notes
+    _log.log(logging.WARNING if changed else logging.INFO, "%s", report)
 
 
 def _split_tag(name: str, weights: str | Path | None) -> tuple[str, str | Path | None]:

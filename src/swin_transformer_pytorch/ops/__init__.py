@@ -1,7 +1,16 @@
 """Pure functions of tensors: the shifted-window attention op and the geometry of windows."""
 
 from .attention import available_implementations, choose_implementation, force_implementation, window_attention
-from .windows import MASKED_SCORE, choose_window, merge, pad_map, partition, relative_position_index, shift_mask
+from .windows import (
+    MASKED_SCORE,
+    choose_window,
+    merge,
+    pad_map,
+    padding,
+    partition,
+    relative_position_index,
+    shift_mask,
+)
 
 __all__ = [
     "MASKED_SCORE",
@@ -11,6 +20,7 @@ __all__ = [
     "force_implementation",
     "merge",
     "pad_map",
+    "padding",
     "partition",
     "relative_position_index",
     "shift_mask",

@@ -49,7 +49,9 @@ def _normalise(qkv: Tensor, logit_scale: Tensor) -> Tensor:
 
 class _MatmulAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, bias: Tensor, pad_token: Tensor | None, plan: WindowPlan, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, qkv: Tensor, bias: Tensor, pad_token: Tensor | None, plan: WindowPlan, scale: float
+    ) -> Tensor:
         heads, tokens = bias.shape[:2]
         source = qkv.reshape(-1, qkv.shape[-1] // (3 * heads))
         if pad_token is not None:

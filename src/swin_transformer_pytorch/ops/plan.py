@@ -70,7 +70,6 @@ class WindowPlan:
         places[self.rows.flatten()] = torch.arange(self.rows.numel(), device=self.rows.device)
         return places[:-1]
 
-
     def packed_rows(self, parts: int, heads: int) -> Tensor:
         """Gathers rows ordered (token, part, head) into the order (part, window, head, N)."""
         part = torch.arange(parts, device=self.rows.device)[:, None, None, None] * heads

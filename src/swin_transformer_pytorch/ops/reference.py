@@ -1,6 +1,7 @@
 """Shifted-window attention written to be read: the definition that every other implementation is tested against.
 
-It has no branch on the map's height or width, so that a graph exported from it takes any image size.
+It has no branch on the map's height or width, and moves tokens by lists of indices only: views of padded, rolled and
+cropped maps would tie a graph exported from it to sizes like the example's.
 """
 
 from __future__ import annotations
@@ -9,33 +10,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .windows import Pair, merge, pad_map, partition, shift_mask
+from .windows import Pair, padding, shift_mask
 
 
 def reference(
     qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair, pad_token: Tensor | None, logit_scale: Tensor | None
 ) -> Tensor:
     """See `window_attention`. Half-precision inputs are computed in float32 and the result cast back."""
-    height, width = qkv.shape[1:3]
-    heads = bias.shape[0]
+    batch, height, width, channels = qkv.shape
+    heads, tokens = bias.shape[:2]
     dtype = torch.promote_types(qkv.dtype, torch.float32)
+    padded_size = (height + padding(height, window_size[0]), width + padding(width, window_size[1]))
 
-    x = pad_map(qkv.to(dtype), window_size, pad_token)
-    padded_size = (x.shape[1], x.shape[2])
-    x = torch.roll(x, (-shift_size[0], -shift_size[1]), dims=(1, 2))
-    windows = partition(x, window_size)  # (B, windows, N, 3 C)
-    q, k, v = windows.unflatten(-1, (3, heads, -1)).permute(3, 0, 1, 4, 2, 5)  # each (B, windows, heads, N, head_dim)
+    # Where each row and column of the padded and shifted map was before the shift, and which of those are padding.
+    old_y = _shifted(padded_size[0], padded_size[0], shift_size[0], qkv.device).view(-1, 1, window_size[0], 1)
+    old_x = _shifted(padded_size[1], padded_size[1], shift_size[1], qkv.device).view(1, -1, 1, window_size[1])
+    inside = ((old_y < height) & (old_x < width)).flatten()  # (windows * N,): window by window, token by token
+    source = torch.where(inside, (old_y * width + old_x).flatten(), 0)
+    windows = qkv.to(dtype).flatten(1, 2).index_select(1, source)
+    token = qkv.new_zeros(channels) if pad_token is None else pad_token
+    windows = torch.where(inside[:, None], windows, token.to(dtype))  # (B, windows * N, 3 C)
 
+    q, k, v = windows.view(-1, tokens, 3, heads, channels // (3 * heads)).permute(2, 0, 3, 1, 4)
     if logit_scale is None:
         q = q * q.shape[-1] ** -0.5
     else:
         q = F.normalize(q, dim=-1) * logit_scale.to(dtype)[:, None, None]
         k = F.normalize(k, dim=-1)
-    scores = q @ k.transpose(-2, -1) + bias.to(dtype)
+    scores = q @ k.transpose(-2, -1) + bias.to(dtype)  # (B * windows, heads, N, N)
     mask = shift_mask(padded_size, window_size, shift_size, device=qkv.device, dtype=dtype)
-    scores = scores + mask[:, None]
-    out = scores.softmax(dim=-1) @ v
+    scores = (scores.view(batch, -1, heads, tokens, tokens) + mask[:, None]).flatten(0, 1)
+    out = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(batch, -1, channels // 3)  # (B, windows * N, C)
 
-    out = merge(out.transpose(2, 3).flatten(-2), padded_size, window_size)  # (B, H, W, C), still shifted and padded
-    out = torch.roll(out, shift_size, dims=(1, 2))
-    return out[:, :height, :width].to(qkv.dtype)
+    # The way back: which window each row and column of the map went to, and which of its tokens.
+    new_y = _shifted(height, padded_size[0], -shift_size[0], qkv.device)[:, None]
+    new_x = _shifted(width, padded_size[1], -shift_size[1], qkv.device)
+    window = new_y // window_size[0] * (padded_size[1] // window_size[1]) + new_x // window_size[1]
+    place = window * tokens + new_y % window_size[0] * window_size[1] + new_x % window_size[1]
+    return out.index_select(1, place.flatten()).view(batch, height, width, channels // 3).to(qkv.dtype)
+
+
+def _shifted(length: int, cycle: int, shift: int, device: torch.device) -> Tensor:
+    """0, 1, ... shifted cyclically: (length,)."""
+    return (torch.arange(length, device=device) + shift) % cycle

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Pair = tuple[int, int]
@@ -33,10 +33,15 @@ def choose_window(map_size: Pair, window_size: Pair, *, shifted: bool, single_wi
     return window_size, (window_size[0] // 2, window_size[1] // 2) if shifted else (0, 0)
 
 
+def padding(length: int, multiple: int) -> int:
+    """What `length` lacks to a multiple. Without a modulo: symbolic sizes of an exported graph then stay simple."""
+    return (length + multiple - 1) // multiple * multiple - length
+
+
 def pad_map(x: Tensor, multiple: Pair, token: Tensor | None = None) -> Tensor:
     """Pads a (B, H, W, C) map right and bottom to multiples of `multiple`, with `token` (C,) or zeros."""
     height, width = x.shape[1:3]
-    bottom, right = -height % multiple[0], -width % multiple[1]
+    bottom, right = padding(height, multiple[0]), padding(width, multiple[1])
     padded = F.pad(x, (0, 0, 0, right, 0, bottom))
     if token is None:
         return padded
@@ -45,7 +50,7 @@ def pad_map(x: Tensor, multiple: Pair, token: Tensor | None = None) -> Tensor:
     return torch.where((rows[:, None] & columns)[..., None], padded, token.to(x.dtype))
 
 
-def partition(x: Float[Tensor, "B H W C"], window_size: Pair) -> Float[Tensor, "B windows N C"]:
+def partition(x: Shaped[Tensor, "B H W C"], window_size: Pair) -> Shaped[Tensor, "B windows N C"]:
     """Cuts a map into windows of N tokens. H and W must be multiples of the window's height and width."""
     batch, height, width, channels = x.shape
     rows, columns = height // window_size[0], width // window_size[1]
@@ -53,7 +58,7 @@ def partition(x: Float[Tensor, "B H W C"], window_size: Pair) -> Float[Tensor, "
     return x.transpose(2, 3).reshape(batch, rows * columns, window_size[0] * window_size[1], channels)
 
 
-def merge(windows: Float[Tensor, "B windows N C"], map_size: Pair, window_size: Pair) -> Float[Tensor, "B H W C"]:
+def merge(windows: Shaped[Tensor, "B windows N C"], map_size: Pair, window_size: Pair) -> Shaped[Tensor, "B H W C"]:
     """The inverse of `partition`, for a map of `map_size` (H, W)."""
     batch, _, _, channels = windows.shape
     rows, columns = map_size[0] // window_size[0], map_size[1] // window_size[1]

@@ -1,0 +1,200 @@
+"""Fits a state dict to a model of another window, class count or channel count: what may differ, and nothing else.
+
+Pure functions; `load.py` applies what they give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .formats import is_dense_norm, is_masked_pretraining
+from .imagenet_classes import imagenet22k_to_1k
+from .report import Change
+
+Pair = tuple[int, int]
+
+_HEAD = ("head.weight", "head.bias")
+_NORM = ("norm.weight", "norm.bias")
+_FIRST_CONVOLUTION = "patch_embed.proj.weight"
+_TABLE = "relative_position_bias_table"
+
+
+@dataclass
+class Fit:
+    """A state dict fitted to a model: the tensors to copy, what was changed, and what does not fit."""
+
+    tensors: dict[str, Tensor]
+    resized: list[Change] = field(default_factory=list)
+    sliced: list[Change] = field(default_factory=list)
+    adapted: list[Change] = field(default_factory=list)
+    fresh: list[Change] = field(default_factory=list)
+    dropped: list[Change] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misshaped: list[str] = field(default_factory=list)
+
+    @property
+    def fits(self) -> bool:
+        return not (self.missing or self.unexpected or self.misshaped)
+
+    @property
+    def as_they_are(self) -> tuple[str, ...]:
+        changed = {change.key for change in (*self.resized, *self.sliced, *self.adapted)}
+        return tuple(key for key in self.tensors if key not in changed)
+
+
+def fit_state_dict(
+    state_dict: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    *,
+    source_window: Pair | None = None,
+    target_window: Pair | None = None,
+) -> Fit:
+    """Fits tensors of official names to those of a model.
+
+    Args:
+        state_dict: what was read, derived buffers left out.
+        target: the model's state dict; only its shapes are looked at.
+        source_window: the window that the bias tables are of, where it is known; else they are taken as square.
+        target_window: the model's window; None for square.
+    """
+    fit = Fit(dict(state_dict))
+    _fit_masked_pretraining(fit, target)
+    _fit_norms(fit, target)
+    _fit_head(fit, target)
+    for key in target:
+        if key.endswith(_TABLE):
+            _fit_table(fit, key, target[key], source_window, target_window)
+    _fit_first_convolution(fit, target)
+    fresh = {change.key for change in fit.fresh}
+    fit.missing = [key for key in target if key not in fit.tensors and key not in fresh]
+    fit.unexpected = [key for key in fit.tensors if key not in target]
+    for key, tensor in fit.tensors.items():
+        if key not in target:
+            continue
+        if tensor.shape != target[key].shape:
+            fit.misshaped.append(f"{key}: {_shape(tensor)} in the file, {_shape(target[key])} in the model")
+        elif tensor.is_floating_point() != target[key].is_floating_point():
+            fit.misshaped.append(f"{key}: {tensor.dtype} in the file, {target[key].dtype} in the model")
+    return fit
+
+
+def resize_bias_table(table: Tensor, source_window: Pair, target_window: Pair) -> Tensor:
+    """A V1 bias table for another window: bicubic over its two offsets, as the official code does it.
+
+    Args:
+        table: ((2h - 1) * (2w - 1), heads) for the source window (h, w), row by row.
+    """
+    sides = [(2 * height - 1, 2 * width - 1) for height, width in (source_window, target_window)]
+    grid = table.t().reshape(1, -1, *sides[0])  # 1 heads 2h-1 2w-1
+    if not table.is_floating_point() or table.element_size() < 4:
+        grid = grid.float()
+    resized = F.interpolate(grid, size=sides[1], mode="bicubic", align_corners=False)
+    return resized.flatten(2)[0].t().contiguous().to(table.dtype)
+
+
+def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
+    """A first convolution for images of other channels.
+
+    One channel takes the sum over the old ones, which is what a grey image in each of them gives. More repeat the old
+    ones in turn, scaled so that the answer to a flat image keeps its size.
+    """
+    old = weight.shape[1]
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    turns = torch.arange(in_channels, device=weight.device) % old
+    return weight.index_select(1, turns) * (old / in_channels)
+
+
+def _fit_masked_pretraining(fit: Fit, target: Mapping[str, Tensor]) -> None:
+    why = "used in masked pre-training (SimMIM) only"
+    _drop(fit, [key for key in fit.tensors if is_masked_pretraining(key) and key not in target], why)
+
+
+def _fit_norms(fit: Fit, target: Mapping[str, Tensor]) -> None:
+    """A dense model has a norm on each map, a classifier one at its end; neither is of use to the other."""
+    dense = [key for key in target if is_dense_norm(key)]
+    if not dense or "norm.weight" in target:
+        return
+    _drop(fit, [key for key in _NORM if key in fit.tensors], "the classifier's norm; this model has one on each map")
+    if not any(is_dense_norm(key) for key in fit.tensors):
+        why = "the file is a classifier's, which has no norm on each map; left as initialised, so train the model"
+        fit.fresh += [Change(key, why) for key in dense]
+
+
+def _fit_head(fit: Fit, target: Mapping[str, Tensor]) -> None:
+    in_file = [key for key in _HEAD if key in fit.tensors]
+    in_model = [key for key in _HEAD if key in target]
+    if not in_model:
+        _drop(fit, in_file, "the model has no head")
+        return
+    if not in_file:
+        fit.fresh += [Change(key, "the file has no head; left as initialised, so train the model") for key in in_model]
+        return
+    rows, wanted = fit.tensors[in_file[0]].shape[0], target[in_model[0]].shape[0]
+    same_width = all(fit.tensors[key].shape[1:] == target[key].shape[1:] for key in in_file if key in target)
+    if rows == wanted or not same_width or in_file != in_model:
+        return
+    if (rows, wanted) == (21841, 1000):
+        for key in in_file:
+            tensor = fit.tensors[key]
+            fit.tensors[key] = tensor.index_select(0, torch.tensor(imagenet22k_to_1k(), device=tensor.device))
+            fit.sliced.append(Change(key, "the 1,000 rows of ImageNet-1K's classes, of 21,841"))
+        return
+    why = f"the file's head has {rows:,} classes, the model's {wanted:,}; left as initialised, so train the model"
+    for key in in_file:
+        del fit.tensors[key]
+        fit.fresh.append(Change(key, why))
+
+
+def _fit_table(fit: Fit, key: str, wanted: Tensor, source_window: Pair | None, target_window: Pair | None) -> None:
+    table = fit.tensors.get(key)
+    if table is None or table.ndim != 2 or table.shape[1:] != wanted.shape[1:]:
+        return
+    source, target = _window(table, source_window), _window(wanted, target_window)
+    if table.shape == wanted.shape and (source_window is None or source == target):
+        return
+    if source is None or target is None or not table.is_floating_point():
+        return
+    fit.tensors[key] = resize_bias_table(table, source, target)
+    why = f"bias table from window {source[0]}x{source[1]} to {target[0]}x{target[1]}, bicubic"
+    fit.resized.append(Change(key, why))
+
+
+def _window(table: Tensor, known: Pair | None) -> Pair | None:
+    """The window that a table of that many offsets is for: the known one if it agrees, else a square one."""
+    offsets = table.shape[0]
+    if known is not None and (2 * known[0] - 1) * (2 * known[1] - 1) == offsets:
+        return known
+    side = math.isqrt(offsets)
+    return ((side + 1) // 2, (side + 1) // 2) if side * side == offsets and side % 2 else None
+
+
+def _fit_first_convolution(fit: Fit, target: Mapping[str, Tensor]) -> None:
+    weight, wanted = fit.tensors.get(_FIRST_CONVOLUTION), target.get(_FIRST_CONVOLUTION)
+    if weight is None or wanted is None or weight.ndim != 4 or not weight.is_floating_point():
+        return
+    old, new = weight.shape[1], wanted.shape[1]
+    others_agree = weight.shape[0] == wanted.shape[0] and weight.shape[2:] == wanted.shape[2:]
+    # Only grey and RGB have a known meaning; other images' channels are not each other's.
+    if old == new or old not in (1, 3) or not others_agree:
+        return
+    fit.tensors[_FIRST_CONVOLUTION] = adapt_first_convolution(weight, new)
+    how = "summed over its channels" if new == 1 else f"its channels repeated in turn, scaled by {old}/{new}"
+    fit.adapted.append(Change(_FIRST_CONVOLUTION, f"from {old} to {new} input channels: {how}"))
+
+
+def _drop(fit: Fit, keys: list[str], why: str) -> None:
+    for key in keys:
+        del fit.tensors[key]
+        fit.dropped.append(Change(key, why))
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))

@@ -1,0 +1,217 @@
+"""Fetches checkpoint files: from the Hugging Face hub, or by URL, resumed where a download was cut and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import AbstractContextManager, nullcontext
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from filelock import FileLock
+
+_TIMEOUT_SECONDS = 30
+_BLOCK = 1 << 20
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+# A name like swin_t-704ceda3.pth ends in the first digits of the file's hash. Digits alone may be a date.
+_HASH_IN_NAME = re.compile(r"-(?=[0-9]*[a-f])([0-9a-f]{8,64})\.(?:pth|pt|bin|safetensors)$")
+
+
+class DownloadError(ValueError):
+    """A file that could not be fetched. The message names its address and the fix."""
+
+
+def fetch(
+    source: str, *, sha256: str | None = None, cache_dir: str | Path | None = None, progress: bool = True
+) -> Path:
+    """A local copy of `source`: the cached one, or a fresh download.
+
+    Args:
+        source: `hf:owner/repo/file` or `hf:owner/repo` (its model.safetensors, else pytorch_model.bin), or an
+            http(s):// or file:// URL.
+        sha256: the file's hash or its first digits. None takes those in the file's name, where there are some.
+        cache_dir: where copies are kept. None is torch.hub's checkpoint folder, or the Hugging Face cache for `hf:`.
+        progress: show a bar on the standard error stream.
+
+    Raises:
+        DownloadError: unreachable, no such file, cut short, or another file than the hash says.
+    """
+    if source.startswith("hf:"):
+        return _fetch_from_hub(source, sha256, cache_dir)
+    url = urllib.parse.urlsplit(source)
+    name = Path(urllib.parse.unquote(url.path)).name
+    if sha256 is None and (match := _HASH_IN_NAME.search(name)):
+        sha256 = match[1]
+    if url.scheme == "file":
+        path = Path(urllib.request.url2pathname(url.path))
+        if not path.is_file():
+            raise DownloadError(f"{source}: there is no file {path}; check the address")
+        _check(path, source, sha256)
+        return path
+    if url.scheme not in ("http", "https") or not name:
+        raise DownloadError(f"{source!r} is not an address of a file: use hf:owner/repo/file or an http(s) or file URL")
+    folder = Path(cache_dir) if cache_dir is not None else Path(torch.hub.get_dir()) / "checkpoints"
+    # Two addresses may end in one name; only a hash makes the name alone safe.
+    target = folder / (name if sha256 else f"{Path(name).stem}-{_digest(source)}{Path(name).suffix}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Several processes of one training start at once: one downloads, the others find the file.
+        with FileLock(f"{target}.lock"):
+            if not target.exists():
+                part = Path(f"{target}.part")
+                _download(source, part, progress)
+                _check(part, source, sha256, remove=True)
+                part.replace(target)
+                Path(f"{part}.etag").unlink(missing_ok=True)
+    except OSError as error:
+        raise DownloadError(f"{source} could not be stored in {folder}: {error.strerror or error}") from error
+    _check(target, source, sha256, remove=True)
+    return target
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _check(path: Path, source: str, sha256: str | None, *, remove: bool = False) -> None:
+    if sha256 is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found.startswith(sha256.lower()):
+        return
+    if remove:
+        path.unlink()
+    raise DownloadError(
+        f"{source} is not the file that was published: its sha256 is {found[:16]}..., not {sha256}...; "
+        + ("the copy was removed, try again" if remove else "fetch it again")
+    )
+
+
+def _download(url: str, part: Path, progress: bool) -> None:
+    """Appends to `part` what it lacks; a cut download leaves it, to be resumed."""
+    etag_file = Path(f"{part}.etag")
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "swin-transformer-pytorch", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if etag_file.exists():
+            headers["If-Range"] = etag_file.read_text(encoding="utf-8")
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS) as response:
+            _save(response, url, part, etag_file, have, progress)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416 and have:
+            # The part is longer than the file, so it is of another one.
+            part.unlink()
+            _download(url, part, progress)
+            return
+        raise DownloadError(f"{url} answered {error.code} {error.reason}: check the address") from error
+    except urllib.error.URLError as error:
+        raise DownloadError(
+            f"{url} cannot be reached ({error.reason}): check the network, or give a local path"
+        ) from error
+    except (HTTPException, TimeoutError, ConnectionError) as error:
+        raise DownloadError(f"{url} was cut short ({error or type(error).__name__}): run it again to resume") from error
+
+
+def _save(response: HTTPResponse, url: str, part: Path, etag_file: Path, have: int, progress: bool) -> None:
+    if response.headers.get_content_type() == "text/html":
+        raise DownloadError(f"{url} is a web page, not a file: give the address of the file itself")
+    resumed = response.status == 206
+    start = have if resumed else 0
+    length = response.headers.get("Content-Length")
+    total = start + int(length) if length is not None else None
+    etag = response.headers.get("ETag")
+    # If-Range takes strong tags only.
+    if etag and not etag.startswith("W/"):
+        etag_file.write_text(etag, encoding="utf-8")
+    elif not resumed:
+        etag_file.unlink(missing_ok=True)
+    free = shutil.disk_usage(part.parent).free
+    if total is not None and total - start > free:
+        raise DownloadError(f"{url} has {total - start:,} bytes, but {part.parent} has {free:,} free: make room there")
+    received = start
+    with part.open("ab" if resumed else "wb") as file, _bar(part, start, total, progress) as bar:
+        while block := response.read(_BLOCK):
+            file.write(block)
+            received += len(block)
+            bar.advance(len(block))
+    if total is not None and received < total:
+        raise DownloadError(f"{url} was cut short at {received:,} of {total:,} bytes: run it again to resume")
+
+
+class _Bar(Protocol):
+    def advance(self, count: int, /) -> None: ...
+
+
+class _NoBar:
+    def advance(self, count: int, /) -> None:
+        """Nothing is shown."""
+
+
+def _bar(part: Path, start: int, total: int | None, progress: bool) -> AbstractContextManager[_Bar]:
+    return _RichBar(part.stem, start, total) if progress else nullcontext(_NoBar())
+
+
+class _RichBar:
+    def __init__(self, name: str, start: int, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.progress.add_task(name, total=total, completed=start)
+
+    def __enter__(self) -> _RichBar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def advance(self, count: int, /) -> None:
+        self.progress.advance(self.task, count)
+
+
+def _fetch_from_hub(source: str, sha256: str | None, cache_dir: str | Path | None) -> Path:
+    # Imported here: it is slow to import, and local files do not need it.
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    match = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)(?:/(.+))?", source)
+    if match is None:
+        raise DownloadError(f"{source!r} is not an address on the hub: use hf:owner/repo or hf:owner/repo/file")
+    repository, file = match.groups()
+    for name in (file,) if file else _HUB_FILES:
+        try:
+            path = Path(hf_hub_download(repository, name, cache_dir=cache_dir))
+        except LocalEntryNotFoundError as error:
+            raise DownloadError(
+                f"{source} cannot be reached and is not in the cache: check the network, or give a local path"
+            ) from error
+        except EntryNotFoundError:
+            continue
+        except RepositoryNotFoundError as error:
+            raise DownloadError(f"{source}: the hub has no public repository {repository}; check its name") from error
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DownloadError(
+                f"{source} could not be fetched ({reason}): check the address and the network"
+            ) from error
+        _check(path, source, sha256)
+        return path
+    wanted = file or " or ".join(_HUB_FILES)
+    raise DownloadError(f"{source}: the repository has no file {wanted}; name another as hf:{repository}/file")

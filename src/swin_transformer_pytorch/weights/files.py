@@ -1,0 +1,231 @@
+"""Checkpoint files, read without ever running code from them: safetensors, and torch files with plain types only."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import struct
+import tempfile
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .formats import FormatError, detect_format
+
+METADATA_KEY = "swin"
+_CONTAINERS = ("state_dict", "model", "model_state", "module")
+_PREFIXES = ("module.", "_orig_mod.")
+_RESAVE = "load it where it was made and save its state dict alone, or as safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file that cannot be used. The message names the file, what is wrong with it and the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """What a checkpoint file holds.
+
+    Attributes:
+        path: where it was read from.
+        state_dict: tensors by name, on the CPU, out of any container and without prefixes of wrappers.
+        metadata: this package's own description of the model (`model.metadata()`), or None.
+    """
+
+    path: Path
+    state_dict: dict[str, Tensor]
+    metadata: dict[str, Any] | None
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
+    """Reads a safetensors or torch file (.pth, .pt, .bin, .ckpt), told apart by content and not by name.
+
+    Containers ("model", "state_dict", ...) and prefixes ("module.") are taken off. Of this package's own training
+    checkpoints the averaged weights are taken where there are some. Pickles are read with `weights_only=True`: one
+    that wants anything but tensors and plain types is refused, and none of its code runs.
+
+    Raises:
+        CheckpointError: no such file, a directory, empty, truncated, not a checkpoint, or refused.
+    """
+    path = Path(path)
+    start = _first_bytes(path)
+    content: object
+    metadata: object = None
+    if _is_safetensors(start):
+        content, metadata = _read_safetensors(path)
+    elif start.startswith((b"PK\x03\x04", b"\x80")):
+        content = _read_torch(path)
+        if isinstance(content, Mapping):
+            metadata = content.get(METADATA_KEY)
+    else:
+        raise CheckpointError(f"{path} {_mistaken_for(start)}")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise CheckpointError(f"{path} has a {METADATA_KEY!r} entry that is not a model's description: save it again")
+    state_dict = unwrap_state_dict(content, str(path))
+    return CheckpointFile(path=path, state_dict=state_dict, metadata=metadata)
+
+
+def unwrap_state_dict(content: object, where: str) -> dict[str, Tensor]:
+    """The tensors by name inside what a checkpoint holds.
+
+    Args:
+        content: a state dict, or a dict with one in it.
+        where: how an error names it.
+
+    Raises:
+        CheckpointError: there is no state dict inside, or it holds something that is no tensor.
+    """
+    ours = isinstance(content, Mapping) and METADATA_KEY in content
+    if isinstance(content, Mapping) and ours and isinstance(content.get("ema_state_dict"), Mapping):
+        content = content["ema_state_dict"]
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{where} holds a {type(content).__name__}, not a state dict: {_RESAVE}")
+    wrong = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if wrong or not content:
+        what = f"entries that are not named tensors ({', '.join(wrong[:5])})" if wrong else "no tensors"
+        raise CheckpointError(f"{where} holds {what}, so it is not a state dict: {_RESAVE}")
+    state_dict = {key: value.detach() for key, value in content.items()}
+    # Lightning puts our module's name before every key.
+    prefixes = (*_PREFIXES, "model.") if ours else _PREFIXES
+    while prefix := next((p for p in prefixes if all(key.startswith(p) for key in state_dict)), None):
+        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
+    return state_dict
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a checkpoint, whole or not at all: .safetensors, or a torch file (.pth, .pt, .bin).
+
+    A torch file has the container that the format's own code looks for ("model" for the official names, "state_dict"
+    for OpenMMLab's), and none for the other formats.
+
+    Args:
+        path: its ending chooses the kind of file; the folder must exist.
+        state_dict: tensors by name.
+        metadata: the model's description (`model.metadata()`), for the file to be read without anything else.
+
+    Raises:
+        CheckpointError: unknown ending, no such folder, or it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
+        raise CheckpointError(f"{path} must end in .safetensors, .pth, .pt or .bin, which chooses the kind of file")
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+    # A copy of each: safetensors wants contiguous tensors that share no memory.
+    tensors = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state_dict.items()
+    }
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        if path.suffix == ".safetensors":
+            header = {"format": "pt"} | ({METADATA_KEY: json.dumps(dict(metadata))} if metadata is not None else {})
+            save_file(tensors, temporary, metadata=header)
+        else:
+            torch.save(_contained(tensors, metadata), temporary)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _contained(tensors: dict[str, Tensor], metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    if metadata is not None:
+        return {"model": tensors, METADATA_KEY: dict(metadata)}
+    try:
+        container = {"official": "model", "openmmlab": "state_dict"}.get(detect_format(tensors))
+    except FormatError:
+        container = None
+    return {container: tensors} if container else dict(tensors)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _first_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: check the path")
+    try:
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not start:
+        raise CheckpointError(f"{path} is empty: fetch it again")
+    return start
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < 100_000_000
+
+
+def _mistaken_for(start: bytes) -> str:
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "is a web page, not a checkpoint: fetch the file itself, not the page that shows it"
+    if text.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file it stands for: run `git lfs pull`"
+    return "is not a checkpoint: it is neither safetensors nor a torch file; fetch it again"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], object]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- not a dict
+        return tensors, json.loads(header[METADATA_KEY]) if METADATA_KEY in header else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+
+
+# Training settings that official and torchvision checkpoints carry: read as a plain dict, and never looked at.
+# Nothing of the packages that these names are from is imported.
+_STAND_INS: list[Any] = [(OrderedDict, "yacs.config.CfgNode"), (OrderedDict, "argparse.Namespace")]
+
+
+def _read_torch(path: Path) -> object:
+    try:
+        # It warns of pickles that it may not understand; those end in an error anyway.
+        with torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+        if wanted := re.search(r"(?:GLOBAL|unrecognized function|but got) (\S+)", reason):
+            raise CheckpointError(
+                f"{path} is refused: it asks for {wanted[1]} when it is read, which could run code of the file's "
+                f"maker; {_RESAVE}"
+            ) from None
+        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(reason)}): fetch it again") from error
+    except Exception as error:  # What a broken pickle or archive raises is not documented.
+        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()[:160].rstrip(" .:")

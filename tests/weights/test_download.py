@@ -1,0 +1,242 @@
+"""Downloads against a server on this machine's loopback; no test reaches beyond it."""
+
+import hashlib
+import http.server
+import socket
+import threading
+from contextlib import contextmanager
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from swin_transformer_pytorch.weights.download import DownloadError, fetch
+
+DATA = bytes(range(256)) * 4000
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    data, etag, cut_at, content_type, ranges, status = DATA, '"one"', None, "application/octet-stream", True, 200
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        server = self.server
+        self.close_connection = True
+        server.requests.append(dict(self.headers))
+        if server.status != 200:
+            return self.send_error(server.status)
+        start = 0
+        asked = self.headers.get("Range")
+        fresh = self.headers.get("If-Range") in (None, server.etag)
+        if asked and server.ranges and fresh:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(server.data):
+                return self.send_error(416)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(server.data) - 1}/{len(server.data)}")
+        else:
+            self.send_response(200)
+        self.send_header("Content-Type", server.content_type)
+        self.send_header("Content-Length", str(len(server.data) - start))
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        end = len(server.data) if server.cut_at is None else server.cut_at
+        self.wfile.write(server.data[start:end])
+
+    def log_message(self, *_):
+        """Quiet."""
+
+
+@contextmanager
+def running():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def server():
+    with running() as server:
+        yield server
+
+
+def get(server, folder, name="model.pth", **arguments):
+    return fetch(f"{server.url}/{name}", cache_dir=folder, progress=False, **arguments)
+
+
+def test_fetched_once(server, tmp_path):
+    first = get(server, tmp_path)
+    assert first.read_bytes() == DATA
+    assert get(server, tmp_path) == first
+    assert len(server.requests) == 1
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_default_place_is_torch_hubs(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = fetch(f"{server.url}/m.pth", sha256=SHA256[:8], progress=False)
+    assert path == tmp_path / "hub" / "checkpoints" / "m.pth"
+
+
+def test_two_addresses_of_one_name_are_two_files(server, tmp_path):
+    assert get(server, tmp_path, "a/model.pth") != get(server, tmp_path, "b/model.pth")
+
+
+def test_progress_goes_to_the_error_stream(server, tmp_path, capsys):
+    fetch(f"{server.url}/model.pth", cache_dir=tmp_path, progress=True)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_cut_download_is_resumed(server, tmp_path, ranges):
+    server.cut_at, server.ranges = 300_000, ranges
+    with pytest.raises(DownloadError, match=r"cut short at 300,000 of 1,024,000 bytes: run it again to resume"):
+        get(server, tmp_path)
+    server.cut_at = None
+    assert get(server, tmp_path).read_bytes() == DATA
+    assert server.requests[1]["Range"] == "bytes=300000-"
+    assert server.requests[1]["If-Range"] == '"one"'
+
+
+def test_file_that_changed_meanwhile_starts_afresh(server, tmp_path):
+    server.cut_at = 300_000
+    with pytest.raises(DownloadError):
+        get(server, tmp_path)
+    server.cut_at, server.data, server.etag = None, DATA[::-1], '"two"'
+    assert get(server, tmp_path).read_bytes() == DATA[::-1]
+
+
+def test_part_of_a_longer_file_starts_afresh(server, tmp_path):
+    server.cut_at, server.etag = 300_000, None
+    with pytest.raises(DownloadError):
+        get(server, tmp_path)
+    server.cut_at, server.data = None, DATA[:1000]
+    assert get(server, tmp_path).read_bytes() == DATA[:1000]
+
+
+def test_hash_is_checked_where_there_is_one(server, tmp_path):
+    assert get(server, tmp_path, sha256=SHA256).read_bytes() == DATA
+    assert get(server, tmp_path, f"swin-{SHA256[:12]}.pth").read_bytes() == DATA
+    with pytest.raises(DownloadError, match=r"not the file that was published.*not deadbeef"):
+        get(server, tmp_path, "other.pth", sha256="deadbeef")
+    with pytest.raises(DownloadError, match="not the file that was published"):
+        get(server, tmp_path, "other-deadbeef.pth")
+    assert not list(tmp_path.glob("other*.pth"))
+    # Eight digits may be a date.
+    assert get(server, tmp_path, "other-20210902.pth").read_bytes() == DATA
+
+
+def test_damaged_cache_is_found_and_fetched_again(server, tmp_path):
+    path = get(server, tmp_path, sha256=SHA256)
+    path.write_bytes(b"damaged")
+    with pytest.raises(DownloadError, match="the copy was removed, try again"):
+        get(server, tmp_path, sha256=SHA256)
+    assert get(server, tmp_path, sha256=SHA256).read_bytes() == DATA
+
+
+def test_web_page_is_no_file(server, tmp_path):
+    server.content_type = "text/html"
+    with pytest.raises(DownloadError, match="is a web page"):
+        get(server, tmp_path)
+
+
+def test_server_says_no(server, tmp_path):
+    server.status = 404
+    with pytest.raises(DownloadError, match=r"model\.pth answered 404 .*: check the address"):
+        get(server, tmp_path)
+
+
+def test_nobody_answers(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(DownloadError, match="cannot be reached"):
+        fetch(f"http://127.0.0.1:{port}/m.pth", cache_dir=tmp_path, progress=False)
+
+
+def test_two_at_once_download_once(server, tmp_path):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(get(server, tmp_path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(server.requests) == 1
+
+
+def test_local_address(tmp_path):
+    path = tmp_path / "a b.pth"
+    path.write_bytes(DATA)
+    assert fetch(path.as_uri(), sha256=SHA256) == path
+    with pytest.raises(DownloadError, match="not the file that was published"):
+        fetch(path.as_uri(), sha256="00")
+    assert path.exists()
+    with pytest.raises(DownloadError, match="there is no file"):
+        fetch((tmp_path / "gone.pth").as_uri())
+
+
+@pytest.mark.parametrize("source", ["ftp://host/m.pth", "http://host/", "m.pth", "hf:just-a-name", "hf:"])
+def test_what_is_no_address(source):
+    with pytest.raises(DownloadError, match="is not an address"):
+        fetch(source)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub that has given files, or raises a given error."""
+    files = {}
+
+    def hf_hub_download(repository, name, cache_dir=None):
+        content = files.get(f"{repository}/{name}", EntryNotFoundError("no such entry"))
+        if isinstance(content, Exception):
+            raise content
+        path = tmp_path / name.replace("/", "_")
+        path.write_bytes(content)
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+    return files
+
+
+def test_hub_file_by_name_and_by_habit(hub):
+    hub |= {"o/r/model.safetensors": b"a", "o/old/pytorch_model.bin": b"b", "o/r/sub/x.pth": b"c"}
+    assert fetch("hf:o/r").read_bytes() == b"a"
+    assert fetch("hf:o/old").read_bytes() == b"b"
+    assert fetch("hf:o/r/sub/x.pth").read_bytes() == b"c"
+
+
+def test_hub_without_the_file(hub):
+    with pytest.raises(
+        DownloadError, match=r"hf:o/r: the repository has no file model\.safetensors or pytorch_model\.bin"
+    ):
+        fetch("hf:o/r")
+    with pytest.raises(DownloadError, match=r"no file x\.pth"):
+        fetch("hf:o/r/x.pth")
+
+
+def test_hub_out_of_reach(hub):
+    hub["o/r/model.safetensors"] = LocalEntryNotFoundError("offline")
+    with pytest.raises(DownloadError, match=r"hf:o/r cannot be reached and is not in the cache"):
+        fetch("hf:o/r")
