@@ -1,0 +1,11 @@
+"""What can be wrong with a person's images."""
+
+from __future__ import annotations
+
+
+class ImageError(ValueError):
+    """An image that cannot be read or used. The message names the file and the fix."""
+
+
+class DataError(ValueError):
+    """A data set that cannot be used. The message names the folder or file and the fix."""

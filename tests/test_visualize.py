@@ -1,0 +1,129 @@
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swin_transformer_pytorch.extras import MissingExtraError
+from swin_transformer_pytorch.results import Classification
+from swin_transformer_pytorch.visualize import annotate, confusion_matrix_picture, prediction_grid, training_curve
+
+
+def result(*names):
+    scores = tuple(2.0 ** -(place + 1) for place in range(len(names)))
+    return Classification(labels=tuple(range(len(names))), scores=scores, names=names)
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def has_colour(path, colour, tolerance=20):
+    return (np.abs(pixels(path).astype(int) - colour).max(axis=-1) < tolerance).any()
+
+
+GREEN, RED = (26, 127, 55), (207, 34, 46)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+@pytest.mark.parametrize("size", [(28, 28), (1500, 600), (1, 20000), (1, 1)])
+def test_an_annotated_image_of_any_size(size, suffix, tmp_path):
+    path = tmp_path / "new" / f"out{suffix}"
+    annotate(
+        Image.new("RGB", size, (200, 30, 30)), result("fox", "a name that is far too long for one line " * 4), path
+    )
+    with Image.open(path) as picture:
+        assert picture.width >= 320
+        assert max(picture.size) <= 1400
+    if suffix == ".png" or 1 not in size:  # others blur a line of one pixel
+        assert has_colour(path, (200, 30, 30))
+    assert has_colour(path, (182, 227, 255))  # the bar of the best class
+
+
+def test_the_image_itself_is_not_covered(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    annotate(image, result("fox"), tmp_path / "out.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "out.png")[:400, :500], image)
+
+
+def test_grids_mark_right_and_wrong(tmp_path):
+    images = [np.full((28, 28), value, dtype=np.uint8) for value in (0, 100, 200)]
+    results = [result("fox", "cat")] * 3
+    for name, targets, green, red in (
+        ("r", [0] * 3, 1, 0),
+        ("w", [1] * 3, 0, 1),
+        ("m", [0, 1, 7], 1, 1),
+        ("n", None, 0, 0),
+    ):
+        path = tmp_path / f"{name}.png"
+        prediction_grid(images, results, targets, path, classes=["fox", "cat"])
+        assert (has_colour(path, GREEN), has_colour(path, RED)) == (green, red)
+
+
+@pytest.mark.parametrize(("count", "known"), [(0, 0), (2, 3)])
+def test_grids_need_one_of_each(count, known, tmp_path):
+    images = [np.zeros((8, 8), dtype=np.uint8)] * count
+    with pytest.raises(ValueError, match="give one of each"):
+        prediction_grid(images, [result("fox")] * count, [0] * known, tmp_path / "grid.png")
+
+
+@pytest.mark.parametrize("size", [2, 10, 30, 31, 1000])
+def test_confusion_matrices_of_any_size(size, tmp_path):
+    matrix = np.eye(size, dtype=np.int64) * 9
+    matrix[0, 1] = 3
+    path = tmp_path / "matrix.png"
+    confusion_matrix_picture(matrix, [f"class {index}" for index in range(size)], path)
+    height, width, _ = pixels(path).shape
+    assert 200 < height < 2500
+    assert 200 < width < 2500
+    assert has_colour(path, (8, 48, 107))  # the diagonal is there
+
+
+def test_rare_mistakes_show_among_a_thousand_classes(tmp_path):
+    matrix = np.eye(1000, dtype=np.int64) * 50
+    confusion_matrix_picture(matrix, ["x"] * 1000, tmp_path / "clean.png")
+    matrix[500, 20] = 25
+    confusion_matrix_picture(matrix, ["x"] * 1000, tmp_path / "mistake.png")
+    clean, mistake = pixels(tmp_path / "clean.png"), pixels(tmp_path / "mistake.png")
+    width = 700  # the matrix, without the list beside it
+    assert (clean[100:800, :width] != mistake[100:800, :width]).any()
+
+
+def test_a_confusion_matrix_without_images_or_with_names_in_any_script(tmp_path):
+    confusion_matrix_picture(np.zeros((2, 2), dtype=np.int64), ["猫", "собака"], tmp_path / "empty.png")
+    annotate(Image.new("RGB", (50, 50)), result("猫", "собака"), tmp_path / "annotated.png")
+    with pytest.raises(ValueError, match=r"\(2, 3\) does not go with 2"):
+        confusion_matrix_picture(np.zeros((2, 3)), ["a", "b"], tmp_path / "bad.png")
+
+
+def test_training_curves_with_gaps_and_of_one_point(tmp_path):
+    history = [
+        {"epoch": 1, "train_loss": 2.0},
+        {"epoch": 2, "train_loss": 1.0, "val_loss": 1.2, "val_top1": 0.5, "lr": 1e-3},
+    ]
+    for name, points in (
+        ("both", history),
+        ("one", history[1:]),
+        ("loss", history[:1]),
+        ("plain", [{"val_top1": 0.5}]),
+    ):
+        training_curve(points, tmp_path / f"{name}.png")
+    # Two panels, or one.
+    assert pixels(tmp_path / "both.png").shape[1] > 1.5 * pixels(tmp_path / "loss.png").shape[1]
+    with pytest.raises(ValueError, match="no loss and no accuracy"):
+        training_curve([{"epoch": 1, "lr": 0.1}], tmp_path / "none.png")
+    with pytest.raises(ValueError, match="0 points"):
+        training_curve([], tmp_path / "none.png")
+
+
+def test_without_matplotlib_only_annotate_works(tmp_path, monkeypatch):
+    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr("importlib.import_module", refuse)
+    annotate(Image.new("RGB", (50, 50)), result("fox"), tmp_path / "annotated.png")
+    with pytest.raises(MissingExtraError, match=r"pip install 'swin-transformer-pytorch\[train\]'"):
+        training_curve([{"train_loss": 1.0}], tmp_path / "curve.png")
+
+
+def refuse(module):
+    raise ModuleNotFoundError(f"No module named {module!r}", name=module.partition(".")[0])
