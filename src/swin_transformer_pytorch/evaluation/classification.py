@@ -1,0 +1,187 @@
+"""Top-1, top-5, each class's accuracy and the confusion matrix of a classifier."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+
+class EvaluationError(ValueError):
+    """A model and a data set that cannot be evaluated together. The message says what does not fit."""
+
+
+class PreparedImages(Protocol):
+    """A data set of (float tensor (C, h, w) as the model takes it, class index)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassificationReport:
+    """How a classifier did on a data set.
+
+    Attributes:
+        top1: part of the images whose likeliest class is the right one, in [0, 1].
+        top5: part of the images whose right class is among the five likeliest; 1.0 where there are at most five.
+        per_class: class name -> part of its images that are right (top-1). Classes without images are left out; names
+            that several classes share (ImageNet has two "crane") get their index: "crane [134]".
+        confusion_matrix: int64, (classes, classes): images of the row's class that were taken for the column's.
+        classes: class names by index.
+        num_images: how many were evaluated.
+    """
+
+    top1: float
+    top5: float
+    per_class: dict[str, float]
+    confusion_matrix: NDArray[np.int64]
+    classes: tuple[str, ...]
+    num_images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {
+            "num_images": self.num_images,
+            "top1": self.top1,
+            "top5": self.top5,
+            "per_class": dict(self.per_class),
+            "classes": list(self.classes),
+            "confusion_matrix": self.confusion_matrix.tolist(),
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes report.json into `folder`, which is made where it is missing, and returns its path."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "report.json"
+        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return path
+
+
+class ClassificationCounts:
+    """Counts right and wrong answers, batch by batch.
+
+    Attributes:
+        confusion_matrix: int64, (classes, classes), rows true and columns predicted.
+        in_top5: images whose right class was among the five likeliest.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.confusion_matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.in_top5 = 0
+
+    def add(self, logits: Float[Tensor, "B classes"], labels: Int[Tensor, "B"]) -> None:
+        """Counts a batch.
+
+        Raises:
+            EvaluationError: a label has no class, or an output is no number.
+        """
+        num_classes = len(self.confusion_matrix)
+        if logits.shape[1] != num_classes or (len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes):
+            raise EvaluationError(
+                f"the labels go from {int(labels.min())} to {int(labels.max())} and the model has {logits.shape[1]} "
+                f"outputs, for {num_classes} classes; the data is not of the model's classes"
+            )
+        if not bool(torch.isfinite(logits).all()):
+            raise EvaluationError("the model's outputs are not all finite numbers; were its weights loaded?")
+        likeliest = logits.topk(min(5, num_classes), dim=1).indices.cpu()
+        labels = labels.cpu()
+        self.in_top5 += int((likeliest == labels.unsqueeze(1)).sum())
+        cells = labels * num_classes + likeliest[:, 0]
+        self.confusion_matrix += torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
+
+    def report(self, classes: Sequence[str]) -> ClassificationReport:
+        """What was counted, with the names of the classes."""
+        names = [name if list(classes).count(name) == 1 else f"{name} [{index}]" for index, name in enumerate(classes)]
+        of_class, right = self.confusion_matrix.sum(dim=1).tolist(), self.confusion_matrix.diagonal().tolist()
+        total = sum(of_class)
+        return ClassificationReport(
+            top1=sum(right) / total,
+            top5=self.in_top5 / total,
+            per_class={name: hits / count for name, hits, count in zip(names, right, of_class, strict=True) if count},
+            confusion_matrix=self.confusion_matrix.numpy().copy(),
+            classes=tuple(classes),
+            num_images=total,
+        )
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: PreparedImages,
+    *,
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    num_workers: int = 0,
+    progress: bool = True,
+) -> ClassificationReport:
+    """Measures a classifier on labelled images.
+
+    Args:
+        model: (B, C, h, w) -> (B, classes). It is moved to `device` and put into evaluation mode, and stays so.
+        dataset: prepared images, such as `data.training_dataset.EvaluationDataset(images, create_transform(model))`.
+            Their classes are the model's; names come from `dataset.classes`, else from `model.classes`.
+        batch_size: images that go through the model at once.
+        device: such as "cuda"; None takes the GPU if there is one.
+        num_workers: processes that read images.
+        progress: whether to show a bar, on a terminal only (on stderr).
+
+    Raises:
+        EvaluationError: there are no images, or the data has other classes than the model.
+    """
+    if batch_size < 1:
+        raise EvaluationError(f"batch_size={batch_size} is not possible: use at least 1")
+    if len(dataset) == 0:
+        raise EvaluationError("there are no images to evaluate")
+    if not isinstance(dataset[0][0], Tensor):
+        raise EvaluationError(
+            f"the data set gives a {type(dataset[0][0]).__name__} and not a tensor; pass "
+            "EvaluationDataset(images, create_transform(model)), which prepares the images for the model"
+        )
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = model.to(target).eval()
+    classes = _class_names(model, dataset)
+    counts: ClassificationCounts | None = None
+    loader = DataLoader(dataset, batch_size, num_workers=num_workers, generator=torch.Generator())  # type: ignore[arg-type]
+    with torch.inference_mode():
+        for images, labels in _shown(loader, len(loader), progress):
+            logits = model(images.to(target)).float()
+            counts = counts or ClassificationCounts(len(classes) if classes is not None else logits.shape[1])
+            counts.add(logits, labels)
+    assert counts is not None
+    names = classes if classes is not None else tuple(str(index) for index in range(len(counts.confusion_matrix)))
+    return counts.report(names)
+
+
+def _class_names(model: nn.Module, dataset: PreparedImages) -> tuple[str, ...] | None:
+    of_model, of_data = getattr(model, "classes", None), getattr(dataset, "classes", None)
+    if of_model is not None and of_data is not None and tuple(of_model) != tuple(of_data):
+        strangers = [name for name in of_data if name not in of_model]
+        difference = f"the model does not know {', '.join(strangers[:10])}" if strangers else "they differ in order or number"
+        raise EvaluationError(
+            f"the data has {len(of_data)} classes and the model {len(of_model)}: {difference}. Open the data with "
+            "classes=model.classes, or take the model that was trained on it"
+        )
+    names = of_data if of_data is not None else of_model
+    return tuple(names) if names is not None else None
+
+
+def _shown(batches: Iterable[Any], total: int, progress: bool) -> Iterable[Any]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(file=sys.stderr)
+    if not (progress and console.is_terminal):
+        return batches
+    return track(batches, "evaluating", total=total, console=console, transient=True)

@@ -1,0 +1,1 @@
+"""Training: recipes, the Lightning module and data, parameter groups, schedules, checkpoints."""

@@ -1,0 +1,58 @@
+"""Whether a checkpoint can be taken up by a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..models.classification import SwinClassifier
+from ..weights.files import CheckpointError
+from .recipe import Recipe, RecipeError
+
+# What may differ without changing what the run computes.
+_FREE = ("output", "resume", "data.root", "data.num_workers", "trainer.device", "trainer.checkpoint_every_steps")
+
+
+def read_training_checkpoint(path: Path) -> dict[str, Any]:
+    """A last.ckpt, plain types only; a `CheckpointError` where it is damaged or not ours."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise CheckpointError(f"{path} cannot be resumed from: it is damaged or no checkpoint ({error})") from error
+    if not isinstance(checkpoint, dict) or not {"swin", "recipe", "loops"} <= checkpoint.keys():
+        raise CheckpointError(f"{path} cannot be resumed from: it is no last.ckpt of a training run of this package")
+    return checkpoint
+
+
+def check_resumable(path: Path, recipe: Recipe, model: SwinClassifier) -> None:
+    """Raises an error that names the first difference that would make the rest of the run another one."""
+    checkpoint = read_training_checkpoint(path)
+    before, now = checkpoint["swin"]["classes"], list(model.classes or ())
+    if before != now:
+        changed = sorted(set(before or ()) ^ set(now))
+        raise RecipeError(
+            f"{path} was trained on other classes than the data has now (only one of them has: "
+            f"{', '.join(changed[:10]) or 'the same, in another order'}); give the same data, or start a new run in "
+            f"another --output with --model.weights {path}"
+        )
+    old, new = _flat(checkpoint["recipe"]), _flat(recipe.to_dict())
+    for key in sorted(old.keys() | new.keys()):
+        if key not in _FREE and old.get(key) != new.get(key):
+            raise RecipeError(
+                f"{key} was {old.get(key)!r} in the run that {path} holds and is {new.get(key)!r} now; give it the same "
+                f"value to resume, or start a new run in another --output with --model.weights {path}"
+            )
+    if checkpoint["swin"]["config"] != model.config.to_dict():
+        raise RecipeError(f"{path} holds a model of another architecture than the recipe's; start a new run elsewhere")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,162 @@
+"""From a recipe's `data` to batches: the data sets, their random changes, and Lightning's data module."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from ..data.errors import DataError
+from ..data.fashion import FashionMNIST, FashionSample
+from ..data.folder import ImageFolder
+from ..data.training_dataset import EvaluationDataset, LabelledImages, TrainingDataset
+from ..data.transforms import create_transform
+from ..weights.preprocessing import Preprocessing
+from .recipe import DataRecipe, Recipe, RecipeError
+from .sampling import EpochBatches, TrainingLoader
+
+FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The images that are learnt from and those that are not, with the classes that both have."""
+
+    train: LabelledImages
+    val: LabelledImages
+    classes: tuple[str, ...]
+
+
+def open_splits(recipe: DataRecipe, *, channels: int = 3, seed: int = 0) -> Splits:
+    """Opens the data set that a recipe names.
+
+    Raises:
+        DataError: there are no images, or the two splits have other classes.
+        RecipeError: `data.root` is missing.
+    """
+    if recipe.kind == "fashion_sample":
+        train: LabelledImages = FashionSample("train")
+        val: LabelledImages = FashionSample("test")
+    elif recipe.root is None:
+        raise RecipeError(f"data.kind={recipe.kind!r} needs data.root: add --data.root FOLDER")
+    elif recipe.kind == "fashion_mnist":
+        train, val = FashionMNIST(recipe.root, "train"), FashionMNIST(recipe.root, "test")
+    else:
+        held_out: dict[str, Any] = {"val_fraction": recipe.val_fraction, "seed": seed}
+        train = ImageFolder(recipe.root, "train", channels=channels, **held_out)
+        val = ImageFolder(recipe.root, "val", channels=channels, **held_out)
+    if tuple(train.classes) != tuple(val.classes):
+        missing = sorted(set(train.classes) ^ set(val.classes))
+        raise DataError(
+            f"{recipe.root}: training and validation images have other classes; "
+            f"only one of them has: {', '.join(missing[:10])}. Make the folders' names the same"
+        )
+    for name, images in (("training", train), ("validation", val)):
+        if len(images) == 0:
+            raise DataError(f"{recipe.root or recipe.kind}: there are no {name} images")
+    return Splits(train=train, val=val, classes=tuple(train.classes))
+
+
+def choose_preprocessing(recipe: DataRecipe, in_channels: int, known: Preprocessing | None) -> Preprocessing:
+    """How images become tensors: what the recipe says, else what the model's weights expect, else the kind's own.
+
+    Args:
+        recipe: its `image_size` and `resize_size`.
+        in_channels: 1 or 3.
+        known: the model's own.
+    """
+    if recipe.kind != "folder" and in_channels == 1:
+        size = recipe.image_size or (known.image_size if known else 28)
+        return Preprocessing(
+            image_size=_pair(size), resize_size=recipe.resize_size or _pair(size), mean=FASHION_MEAN, std=FASHION_STD
+        )
+    if known is not None and recipe.image_size in (None, known.image_size, known.image_size[0]):
+        size, resize = known.image_size, recipe.resize_size or known.resize_size
+    else:
+        size = _pair(recipe.image_size or 224)
+        resize = recipe.resize_size or Preprocessing.imagenet(size).resize_size
+    if known is not None and known.channels == in_channels:
+        mean, std, filter_ = known.mean, known.std, known.interpolation
+    elif in_channels == 1:
+        mean, std, filter_ = GREY_MEAN, GREY_STD, "bicubic"
+    else:
+        imagenet = Preprocessing.imagenet(size)
+        mean, std, filter_ = imagenet.mean, imagenet.std, imagenet.interpolation
+    return Preprocessing(image_size=size, resize_size=resize, interpolation=filter_, mean=mean, std=std)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+class ClassificationData(LightningDataModule):
+    """A recipe's images as Lightning wants them. Its state is the place that training has reached.
+
+    Attributes:
+        splits: the data sets.
+        batch_size: images of a batch on one device; no more than a device's share of the images.
+    """
+
+    def __init__(self, recipe: Recipe, splits: Splits, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.recipe = recipe.data
+        self.seed = recipe.trainer.seed
+        self.splits = splits
+        self.preprocessing = preprocessing
+        self.batch_size = fitting_batch_size(recipe, len(splits.train))
+        self._loader: TrainingLoader | None = None
+        self._place = {"epoch": 0, "step": 0}
+
+    def train_dataloader(self) -> TrainingLoader:
+        transform = create_transform(self.preprocessing, train=True, augment=self.recipe.augmentation)
+        dataset = TrainingDataset(self.splits.train, transform, seed=self.seed)
+        rank, world_size = self._rank_and_world_size()
+        batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        self._loader = TrainingLoader(dataset, batches, num_workers=self.recipe.num_workers)
+        self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
+        return self._loader
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """Each rank's share, without the repeated images that equal shares would need."""
+        rank, world_size = self._rank_and_world_size()
+        dataset = EvaluationDataset(self.splits.val, create_transform(self.preprocessing))
+        share = Subset(dataset, range(rank, len(dataset), world_size))
+        return DataLoader(share, self.batch_size, num_workers=self.recipe.num_workers, generator=torch.Generator())
+
+    def teardown(self, stage: str) -> None:
+        # Its worker processes end with it.
+        self.state_dict()
+        self._loader = None
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._loader is not None:
+            self._place = {"epoch": self._loader.epoch, "step": self._loader.step}
+        return dict(self._place)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"])}
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+
+def fitting_batch_size(recipe: Recipe, num_images: int) -> int:
+    """The recipe's batch size, or a device's share of the images where that is less; a warning then says so."""
+    share = num_images // recipe.trainer.devices
+    if share < 1:
+        raise DataError(f"{num_images} training images are too few for trainer.devices={recipe.trainer.devices}")
+    if share < recipe.data.batch_size:
+        warnings.warn(
+            f"data.batch_size={recipe.data.batch_size} is larger than the {share} training images a device has; "
+            f"training with batches of {share} (--data.batch_size {share} says so itself)",
+            UserWarning,
+            stacklevel=2,
+        )
+    return min(share, recipe.data.batch_size)
+

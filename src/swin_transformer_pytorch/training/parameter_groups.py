@@ -1,0 +1,62 @@
+"""Which parameters decay, and how fast each layer learns: AdamW's parameter groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+# The official models' `no_weight_decay_keywords`: bias tables, and V2's bias network and score scales.
+NO_DECAY_WORDS = ("relative_position_bias_table", "cpb_mlp", "logit_scale")
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies: not to norms, biases, bias tables or V2's scales and bias network."""
+    return parameter.ndim > 1 and not name.endswith(".bias") and not any(word in name for word in NO_DECAY_WORDS)
+
+
+def layer_index(name: str, depths: Sequence[int]) -> int:
+    """Depth of a parameter for layer-wise decay: 0 is the patch embedding, then a layer a block, then norm and head.
+
+    A stage's patch merging counts with the stage's last block, as in the official SimMIM fine-tuning.
+    """
+    parts = name.split(".")
+    if parts[0] == "patch_embed":
+        return 0
+    if parts[0] != "layers":
+        return sum(depths) + 1
+    stage = int(parts[1])
+    if parts[2] == "blocks":
+        return sum(depths[:stage]) + int(parts[3]) + 1
+    return sum(depths[: stage + 1])
+
+
+def parameter_groups(
+    model: nn.Module, depths: Sequence[int], *, lr: float, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Groups for `torch.optim.AdamW`, each with its own "lr", "weight_decay" and "name", in a fixed order.
+
+    Args:
+        model: a Swin model with the official parameter names. Frozen parameters are left out.
+        depths: blocks in each stage.
+        lr: peak learning rate of the head; a layer k layers before it gets `lr * layer_decay**k`.
+        weight_decay: for the parameters that decay.
+        layer_decay: in (0, 1]; with 1 there are two groups.
+    """
+    last = sum(depths) + 1
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        layer = layer_index(name, depths) if layer_decay != 1 else last
+        key = (layer, decays(name, parameter))
+        if key not in groups:
+            groups[key] = {
+                "name": f"layer{layer}_{'decay' if key[1] else 'no_decay'}",
+                "lr": lr * layer_decay ** (last - layer),
+                "weight_decay": weight_decay if key[1] else 0.0,
+                "params": [],
+            }
+        groups[key]["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]

@@ -1,0 +1,228 @@
+"""`train(recipe)`: a whole training run, from a recipe to exported weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import extras
+from ..backbone.config import SwinConfig
+from ..models.classification import SwinClassifier
+from ..models.registry import create_model, load_model
+from ..weights.files import read_checkpoint, save_checkpoint
+from ..weights.load import load_weights
+from .recipe import ModelRecipe, Recipe, RecipeError
+
+EXPORT = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run left behind.
+
+    Attributes:
+        output: its folder.
+        weights: the exported weights (the running mean where the recipe has one), with all that prediction needs.
+        last: the checkpoint to resume from.
+        best: the weights with the best validation.
+        history: a line an epoch, as in history.jsonl.
+        top1: accuracy of the exported weights on the validation images, in [0, 1].
+        top5: likewise; 1.0 where there are at most five classes.
+        best_top1: the best validation's.
+    """
+
+    output: Path
+    weights: Path
+    last: Path
+    best: Path
+    history: tuple[dict[str, Any], ...]
+    top1: float
+    top5: float
+    best_top1: float
+
+
+def train(recipe: Recipe, *, progress: bool = True) -> TrainResult:
+    """Trains as the recipe says, and writes to `recipe.output`: last.ckpt, best.ckpt, history.jsonl, model.safetensors.
+
+    A run that was killed continues with `resume=True`, from its last checkpoint; on CPU its weights are then those of
+    the uninterrupted run, to the bit.
+
+    Args:
+        recipe: what to do.
+        progress: whether to show a live bar on a terminal, or a line an epoch elsewhere (on stderr).
+
+    Raises:
+        RecipeError: the recipe cannot be carried out here.
+        DataError: there are no images, or the splits have other classes.
+        CheckpointError: a checkpoint cannot be read, or does not fit.
+        DivergedError: the loss became infinite or no number.
+        MissingExtraError: Lightning is not installed.
+    """
+    extras.require("lightning.pytorch", extra="train")
+    from .callbacks import BEST, HISTORY, LAST, read_history
+    from .checkpoint import check_resumable
+    from .data import ClassificationData, choose_preprocessing, open_splits
+    from .module import ClassificationTraining
+
+    device, precision = choose_device(recipe)
+    output = Path(recipe.output)
+    last = output / LAST
+    if is_first_process():
+        output.mkdir(parents=True, exist_ok=True)
+        if last.exists() and not recipe.resume:
+            raise RecipeError(
+                f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
+            )
+    splits = open_splits(recipe.data, channels=recipe.model.in_channels, seed=recipe.trainer.seed)
+    torch.manual_seed(recipe.trainer.seed)
+    model = build_model(recipe.model, splits.classes)
+    model.preprocessing = choose_preprocessing(recipe.data, recipe.model.in_channels, model.preprocessing)
+    resumed = recipe.resume and last.exists()
+    if resumed:
+        check_resumable(last, recipe, model)
+
+    data = ClassificationData(recipe, splits, model.preprocessing)
+    module = ClassificationTraining(model, recipe, batch_size=data.batch_size)
+    with quiet_lightning():
+        trainer = make_trainer(recipe, device, precision, output, progress=progress)
+        trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
+    if trainer.is_global_zero:
+        # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
+        save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, model.metadata())
+    trainer.strategy.barrier("export")
+    history = read_history(output / HISTORY)
+    validated = [line for line in history if "val_top1" in line]
+    return TrainResult(
+        output=output,
+        weights=output / EXPORT,
+        last=last,
+        best=output / BEST,
+        history=tuple(history),
+        top1=validated[-1]["val_top1"],
+        top5=validated[-1]["val_top5"],
+        best_top1=max(line["val_top1"] for line in validated),
+    )
+
+
+def build_model(recipe: ModelRecipe, classes: tuple[str, ...]) -> SwinClassifier:
+    """The recipe's model with these classes, and with the weights that it starts from.
+
+    Raises:
+        RecipeError: `recipe.num_classes` is another number than that of the classes.
+    """
+    if recipe.num_classes not in (None, len(classes)):
+        raise RecipeError(
+            f"model.num_classes={recipe.num_classes}, but the data has {len(classes)} classes; leave it out or correct it"
+        )
+    overrides = recipe.config_overrides
+    if recipe.name is not None:
+        model = create_model(recipe.name, recipe.weights, len(classes), recipe.in_channels, **overrides)
+    else:
+        known = load_model(recipe.weights) if recipe.config is None and recipe.weights is not None else None
+        config = known.config if known is not None else SwinConfig.from_dict(recipe.config or {})
+        config = config.replace(**{**overrides, "in_channels": recipe.in_channels})
+        model = SwinClassifier(
+            config,
+            num_classes=len(classes),
+            preprocessing=known.preprocessing if known is not None else None,
+            name=known.name if known is not None else None,
+        )
+        if recipe.weights is not None:
+            load_weights(model, recipe.weights)
+    if recipe.init == "fan_in":
+        _init_by_fan_in(model)
+    model.classes = classes
+    return model
+
+
+def _init_by_fan_in(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and name.endswith(".weight") and not name.startswith("head."):
+            nn.init.trunc_normal_(parameter, std=parameter.shape[1] ** -0.5)
+
+
+def choose_device(recipe: Recipe) -> tuple[str, str]:
+    """Device ("cuda", "mps" or "cpu") and precision; a `RecipeError` where this machine lacks what is asked for."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen, precision = recipe.trainer.device, recipe.trainer.precision
+    device = next(name for name, there in available.items() if there) if chosen == "auto" else chosen
+    if not available[device]:
+        raise RecipeError(f"trainer.device={chosen!r}: this machine has none that torch can use; use 'cpu' or 'auto'")
+    if precision == "16-mixed" and device != "cuda":
+        raise RecipeError(f"trainer.precision={precision!r} needs a CUDA GPU; on {device!r} use 'bf16-mixed' or '32-true'")
+    if precision == "16-mixed" and recipe.trainer.strategy == "fsdp":
+        raise RecipeError(f"trainer.precision={precision!r} does not go with trainer.strategy='fsdp'; use 'bf16-mixed'")
+    if device == "cuda" and recipe.trainer.devices > torch.cuda.device_count():
+        raise RecipeError(f"trainer.devices={recipe.trainer.devices}, but there are {torch.cuda.device_count()} GPUs")
+    if device == "mps" and recipe.trainer.devices > 1:
+        raise RecipeError(f"trainer.devices={recipe.trainer.devices}, but 'mps' is one device")
+    if precision == "auto":
+        precision = "bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+    return device, precision
+
+
+def make_trainer(recipe: Recipe, device: str, precision: str, output: Path, *, progress: bool = True) -> Any:
+    """Lightning's trainer, set up as the recipe says."""
+    from lightning.pytorch import Trainer
+    from rich.console import Console
+
+    from .callbacks import Checkpoints, History, ProgressLines, ValidationEpochs
+    from .strategy import choose_strategy
+
+    chosen = recipe.trainer
+    callbacks: list[Any] = [ValidationEpochs(every_epochs=chosen.validate_every_epochs), History(output)]
+    callbacks += [ProgressLines(output, Console(file=sys.stderr))] if progress else []
+    callbacks += [Checkpoints(output, every_steps=chosen.checkpoint_every_steps)]
+    return Trainer(
+        accelerator="gpu" if device == "cuda" else device,
+        devices=chosen.devices,
+        strategy=choose_strategy(chosen),
+        precision=precision,
+        max_epochs=recipe.schedule.epochs,
+        accumulate_grad_batches=chosen.accumulate,
+        check_val_every_n_epoch=chosen.validate_every_epochs,
+        callbacks=callbacks,
+        default_root_dir=output,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # our own batches are each rank's already
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of rank 0, before the processes know each other."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keeps back Lightning's banners, tips and warnings, which are about settings that are ours and not the user's."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        for category in ("PossibleUserWarning", "LightningDeprecationWarning"):
+            import lightning.fabric.utilities.warnings as own
+
+            if hasattr(own, category):
+                warnings.filterwarnings("ignore", category=getattr(own, category))
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
