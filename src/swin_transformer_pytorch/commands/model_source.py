@@ -1,0 +1,71 @@
+"""`--weights` and `--model`: the two options by which a command is told which model to use."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..backbone.config import find_variant
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from ..models.classification import SwinClassifier
+
+DEFAULT_MODEL = "swin_tiny_patch4_window7_224"
+
+
+def add_model_options(parser: argparse.ArgumentParser, *, without_either: str) -> None:
+    """`without_either` tells what happens where neither option is given."""
+    parser.add_argument(
+        "--weights",
+        metavar="W",
+        help="a checkpoint of ours, which says itself which model it is for, or `fashion`, the model in the package; "
+        "with --model also a tag that `swin models` lists, a file of any known format, a URL or a hub id",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help=f"official name, or name.tag; `swin models` lists them ({without_either})"
+    )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one, else cpu)"
+    )
+
+
+def check_device(name: str | None) -> str | None:
+    """The name of a device that this machine has, or None for the default.
+
+    Raises:
+        UsageError: it is no device's name, or torch cannot use one here.
+    """
+    if name is None:
+        return None
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    # torch has no exception of its own for this: RuntimeError, AssertionError, NotImplementedError, by the device.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UsageError(
+            f"--device {name} cannot be used here ({reason}); `swin doctor` shows what there is"
+        ) from error
+    return name
+
+
+def load(options: argparse.Namespace) -> SwinClassifier:
+    """The model that the options name, with weights.
+
+    Raises:
+        ValueError: they name none, or one that cannot be had.
+    """
+    from ..models.registry import create_model, load_model
+
+    if options.model is None:
+        return load_model(DEFAULT_MODEL if options.weights is None else options.weights)
+    name, dot, _ = options.model.partition(".")
+    find_variant(name)
+    if options.weights is None:
+        return create_model(options.model, weights=None if dot else "default")
+    return create_model(options.model, weights=options.weights)

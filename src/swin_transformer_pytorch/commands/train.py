@@ -1,0 +1,118 @@
+"""Trains or fine-tunes a model by a recipe: a name from the list below, or a YAML file of your own.
+
+  swin train finetune --data.root photos/           your own classes: photos/<class>/*.jpg
+  swin train my_recipe.yaml --optimizer.lr 1e-4 --output runs/second
+  swin train my_recipe.yaml --resume                continues a run that was stopped, from its last checkpoint
+  swin train my_recipe.yaml --print-config          prints the whole recipe, with what was changed, as YAML
+
+Checkpoints hold the classes and the preprocessing: `swin predict --weights runs/second/best.ckpt photo.jpg`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import resources
+
+from . import terminal
+
+FLAGS = ("--resume", "--print-config")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "swin train RECIPE [--KEY VALUE ...] [--resume] [--print-config]"
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name or a YAML file; it comes first")
+    parser.add_argument(
+        "overrides",
+        nargs=argparse.REMAINDER,
+        metavar="--KEY VALUE",
+        help=argparse.SUPPRESS,  # the usage says it better
+    )
+
+
+def epilog() -> str:
+    """What `swin train --help` says below the options: the recipes and the keys."""
+    return (
+        f"recipes:\n{_recipes_help()}\n\nkeys, with the values they have where the recipe is silent:\n\n{_keys_help()}"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..training.recipe import load_recipe
+
+    words, flags = split_flags(options.overrides)
+    if "--resume" in flags:
+        words.append("--resume=true")
+    recipe = load_recipe(options.recipe, words)
+    if "--print-config" in flags:
+        import yaml
+
+        print(yaml.safe_dump(recipe.to_dict(), sort_keys=False), end="")
+        return 0
+    from ..training.run import train
+
+    result = train(recipe)
+    table = terminal.table("done", "")
+    table.add_row("top-1", f"{result.top1:.2%} (best of the run: {result.best_top1:.2%})")
+    table.add_row("top-5", f"{result.top5:.2%}")
+    table.add_row("weights, ready for use", str(result.weights))
+    table.add_row("best validation's weights", str(result.best))
+    table.add_row("checkpoint to resume from", str(result.last))
+    table.add_row("history and all else", str(result.output))
+    terminal.output().print(table)
+    terminal.notes().print(f"next: swin predict --weights {result.weights} PHOTO")
+    return 0
+
+
+def split_flags(words: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Parts the words after RECIPE into keys with their values, and the flags that stand alone.
+
+    `--resume true` is a key with its value too, since `resume` is one of the recipe's.
+    """
+    keys_and_values: list[str] = []
+    flags: set[str] = set()
+    rest = iter(join_switches(words))
+    for word in rest:
+        if word in FLAGS:
+            flags.add(word)
+            continue
+        keys_and_values.append(word)
+        if word.startswith("--") and "=" not in word and (value := next(rest, None)) is not None:
+            keys_and_values.append(value)
+    return keys_and_values, flags
+
+
+def join_switches(words: Sequence[str]) -> list[str]:
+    """`["--resume", "true"]` as `["--resume=true"]`, so that the flag and the key are told apart."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--resume" and word.lower() in ("true", "false"):
+            joined[-1] += f"={word.lower()}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _recipes_help() -> str:
+    """Each recipe in the package with the first line of its comment."""
+    from ..training.recipe import list_recipes
+
+    lines = []
+    for name in list_recipes():
+        text = (
+            resources.files("swin_transformer_pytorch").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+        )
+        first = text.partition("\n")[0]
+        lines.append(f"  {name}\n      {first.lstrip('# ')}" if first.startswith("#") else f"  {name}")
+    return "\n".join(lines)
+
+
+def _keys_help() -> str:
+    """The recipe's keys, their types, defaults and descriptions, as its dataclasses state them."""
+    import jsonargparse
+
+    from ..training.recipe import Recipe
+
+    parser = jsonargparse.ArgumentParser(add_help=False, usage="")
+    parser.add_class_arguments(Recipe, None)
+    return parser.format_help().partition("\n\n")[2].strip()

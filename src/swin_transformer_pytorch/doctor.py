@@ -1,0 +1,179 @@
+"""What this installation can do, and why not more: versions, processor, kernels, extras, caches."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__
+from .ops import available_implementations, choose_implementation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extra:
+    """An optional dependency.
+
+    Attributes:
+        module: what is imported.
+        distribution: what pip installs.
+        extra: the extra of this package that brings it.
+        purpose: what it is for.
+    """
+
+    module: str
+    distribution: str
+    extra: str
+    purpose: str
+
+    @property
+    def command(self) -> str:
+        """What installs it."""
+        return f"pip install 'swin-transformer-pytorch[{self.extra}]'"
+
+
+EXTRAS = (
+    Extra(module="lightning", distribution="lightning", extra="train", purpose="`swin train` and the demo"),
+    Extra(module="matplotlib", distribution="matplotlib", extra="train", purpose="curves, grids, confusion matrices"),
+    Extra(module="timm", distribution="timm", extra="dev", purpose="comparisons in `swin benchmark` and the tests"),
+    Extra(module="transformers", distribution="transformers", extra="dev", purpose="the same"),
+)
+
+_CORE = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "huggingface-hub",
+    "jsonargparse",
+    "docstring-parser",
+    "pyyaml",
+    "rich",
+    "jaxtyping",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What `examine` found, in plain types.
+
+    Attributes:
+        system: of the machine and Python.
+        packages: the core's packages and their versions; None where one is missing.
+        extras: optional packages and their versions; None where one is missing.
+        attention: implementations of window attention, each with what it is used for here.
+        caches: folders where downloads go, each with its size in bytes.
+    """
+
+    system: dict[str, str]
+    packages: dict[str, str | None]
+    extras: dict[str, str | None]
+    attention: dict[str, list[str]]
+    caches: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def sections(self) -> dict[str, list[tuple[str, str]]]:
+        """The same for a reader: rows of (name, value) under headings."""
+        extras = [(extra.distribution, _describe_extra(extra, self.extras[extra.distribution])) for extra in EXTRAS]
+        return {
+            "system": list(self.system.items()),
+            "packages": [(name, found or "missing: pip install " + name) for name, found in self.packages.items()],
+            "extras": extras,
+            "attention": [
+                (name, f"for {', '.join(uses)}" if uses else "not used") for name, uses in self.attention.items()
+            ],
+            "caches": [(folder, f"{size / 1e6:.1f} MB") for folder, size in self.caches.items()],
+        }
+
+
+def examine() -> Diagnosis:
+    """Looks at this machine and installation. Imports torch, and nothing of the extras."""
+    return Diagnosis(
+        system=_system(),
+        packages={
+            "swin-transformer-pytorch": __version__,
+            **{name: _version(name) for name in _CORE},
+            "torch": torch.__version__,  # with the build that it is, which its metadata leave out
+        },
+        extras={e.distribution: _version(e.distribution) if _importable(e.module) else None for e in EXTRAS},
+        attention=_attention(),
+        caches={str(folder): _size(folder) for folder in _cache_folders()},
+    )
+
+
+def _system() -> dict[str, str]:
+    rows = {
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
+    }
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(index)
+            memory, capability = f"{device.total_memory / 2**30:.0f} GiB", f"{device.major}.{device.minor}"
+            rows[f"cuda:{index}"] = f"{device.name}, {memory}, compute capability {capability}"
+        rows["cuda"] = f"version {torch.version.cuda}"
+    elif torch.version.cuda is None:
+        rows["cuda"] = "none: this torch was built without it"
+    else:
+        rows["cuda"] = f"none: torch has version {torch.version.cuda}, but found no usable device or driver"
+    rows["mps"] = "available" if torch.backends.mps.is_available() else "none"
+    return rows
+
+
+def _attention() -> dict[str, list[str]]:
+    uses: dict[str, list[str]] = {name: [] for name in available_implementations()}
+    for device in ("cpu", *(("cuda",) if torch.cuda.is_available() else ())):
+        for work, training in (("inference", False), ("training", True)):
+            uses[choose_implementation(device, training=training)].append(f"{work} on {device}")
+    return uses
+
+
+def _processor() -> str:
+    """The processor's model, where Linux tells it; platform's word for it is only the architecture."""
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def _describe_extra(extra: Extra, found: str | None) -> str:
+    return f"{found} ({extra.purpose})" if found else f"missing, for {extra.purpose}: {extra.command}"
+
+
+def _importable(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _cache_folders() -> list[Path]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return [Path(torch.hub.get_dir()) / "checkpoints", Path(HF_HUB_CACHE)]
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files below. Links are left out: the hub's cache points many of them at one file."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())

@@ -1,0 +1,84 @@
+"""`swin demo` with a tiny model in place of the shipped one and of the one that it trains."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import yaml
+from PIL import Image
+from rich.console import Console
+
+from swin_transformer_pytorch import demo, extras
+from swin_transformer_pytorch.data.fashion import CLASSES
+from swin_transformer_pytorch.models import registry
+from swin_transformer_pytorch.training.recipe import load_recipe
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path, checkpoint) -> None:
+    """A tiny recipe, and a tiny model as the shipped one."""
+    recipe = load_recipe(demo.RECIPE).to_dict()
+    recipe["model"]["config"] = {"patch_size": 7, "embed_dim": 8, "depths": [1], "num_heads": [1], "window_size": 4}
+    recipe["data"]["batch_size"] = 200
+    recipe["trainer"]["device"] = "cpu"
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    monkeypatch.setattr(demo, "RECIPE", str(path))
+    monkeypatch.setitem(registry.SHIPPED, "fashion", checkpoint)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_writes_what_it_says_and_says_where(swin, tmp_path) -> None:
+    output = tmp_path / "new" / "demo-output"
+    outcome = swin("demo", "--output", output, "--seconds", 0.01)
+    assert outcome.code == 0, outcome.err
+    for picture in ("predictions.png", "confusion_matrix.png", "training_curve.png"):
+        assert str(output / picture) in outcome.out
+        with Image.open(output / picture) as image:
+            assert min(image.size) > 200
+    lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines] == list(range(1000))
+    right = sum(line["correct"] for line in lines)
+    assert all(line["correct"] == (line["names"][0] == line["target"]) for line in lines)
+    assert f"top-1 of the shipped model {right / 1000:.1%}" in outcome.out
+    assert len(list((output / "images").glob("*.png"))) == len(CLASSES)
+
+    tried = swin("predict", "--weights", output / "trained_here.safetensors", output / "images", "--output", "-")
+    assert tried.code == 0, tried.err
+    assert len(tried.out.splitlines()) == len(CLASSES)
+    # Again over what is there.
+    assert swin("demo", "--output", output, "--seconds", 0.01).code == 0
+
+
+@pytest.mark.usefixtures("tiny")
+def test_epochs_are_as_many_as_fit(monkeypatch, tmp_path) -> None:
+    class Trained(Exception):
+        """The second run was asked for."""
+
+    asked = []
+
+    def train(recipe, *, progress):
+        asked.append(recipe.schedule.epochs)
+        if len(asked) == 2:
+            raise Trained
+        return type("Run", (), {"history": ({"seconds": 2.0},)})
+
+    monkeypatch.setattr(demo, "train", train)
+    with pytest.raises(Trained):
+        demo.train_for(11, tmp_path / "weights.safetensors", console=Console(file=io.StringIO()))
+    assert asked == [1, 5]
+
+
+@pytest.mark.parametrize("package", ["lightning", "matplotlib"])
+def test_a_missing_extra_is_told_before_any_work(swin, monkeypatch, tmp_path, package) -> None:
+    def require(module, *, extra):
+        if module == package:
+            raise extras.MissingExtraError(f"this needs {package!r}: pip install 'swin-transformer-pytorch[{extra}]'")
+
+    monkeypatch.setattr(demo, "require", require)
+    outcome = swin("demo", "--output", tmp_path / "out")
+    assert outcome.code == 2
+    assert "pip install 'swin-transformer-pytorch[train]'" in outcome.err
+    assert not (tmp_path / "out").exists()

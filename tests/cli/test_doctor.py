@@ -1,0 +1,47 @@
+"""`swin doctor`: what it reports is what is there, and each missing part comes with its command."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+import torch
+
+from swin_transformer_pytorch import doctor
+from swin_transformer_pytorch.ops import available_implementations, choose_implementation
+
+
+def test_reports_versions_kernels_and_caches(swin) -> None:
+    outcome = swin("doctor", "--json")
+    assert outcome.code == 0
+    found = json.loads(outcome.out)
+    assert found["packages"]["torch"] == torch.__version__
+    assert found["system"]["python"].startswith(platform.python_version())
+    for name, training in (("inference on cpu", False), ("training on cpu", True)):
+        chosen = choose_implementation("cpu", training=training)
+        assert [key for key, uses in found["attention"].items() if name in uses] == [chosen]
+    assert set(found["attention"]) == set(available_implementations())
+    assert all(size >= 0 for size in found["caches"].values())
+
+
+def test_a_missing_extra_comes_with_its_command(swin, monkeypatch) -> None:
+    real = doctor._importable
+    monkeypatch.setattr(doctor, "_importable", lambda module: module != "matplotlib" and real(module))
+    line = next(line for line in swin("doctor").out.splitlines() if line.strip().startswith("matplotlib"))
+    assert "missing" in line
+    assert "pip install 'swin-transformer-pytorch[train]'" in line
+
+
+def test_tables_and_json_tell_the_same(swin) -> None:
+    found = json.loads(swin("doctor", "--json").out)
+    out = swin("doctor").out
+    for section in ("system", "packages", "extras", "attention", "caches"):
+        assert section in out
+        assert all(name in out for name in found[section])
+
+
+def test_caches_follow_their_settings(tmp_path, monkeypatch, swin) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "a.pth").write_bytes(b"x" * 1000)
+    assert json.loads(swin("doctor", "--json").out)["caches"][str(tmp_path / "checkpoints")] == 1000

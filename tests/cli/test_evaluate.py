@@ -1,0 +1,84 @@
+"""`swin evaluate`: the figures that it prints are those that it saves, and they are right."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swin_transformer_pytorch import Predictor
+from swin_transformer_pytorch.data.fashion import CLASSES, FashionSample
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A folder with a folder a class, named as the model's classes are, and what it should be measured at."""
+    sample = FashionSample("test")
+    folder = tmp_path / "labelled"
+    chosen = [index for label in (1, 8) for index in np.flatnonzero(sample.labels == label)[:3]]
+    for index in chosen:
+        home = folder / CLASSES[sample.labels[index]]
+        home.mkdir(parents=True, exist_ok=True)
+        sample[index][0].save(home / f"{index}.png")
+    return folder
+
+
+def test_measures_a_folder(swin, checkpoint, labelled, tmp_path) -> None:
+    target = tmp_path / "report"
+    outcome = swin("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", target, "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    predictor = Predictor(checkpoint, device="cpu")
+    paths = sorted(labelled.rglob("*.png"))
+    right = [path.parent.name == predictor(path).names[0] for path in paths]
+    top5 = [path.parent.name in predictor(path).names for path in paths]
+    assert f"6 images: top-1 {np.mean(right):.2%}, top-5 {np.mean(top5):.2%}" in outcome.out
+    reports = list(target.glob("*.json"))
+    assert len(reports) == 1
+    saved = json.loads(reports[0].read_text())
+    assert saved["top1"] == pytest.approx(np.mean(right))
+    assert saved["num_images"] == 6
+    with Image.open(target / "confusion_matrix.png") as picture:
+        assert min(picture.size) > 100
+    assert str(target / "confusion_matrix.png") in outcome.err
+
+
+def test_measures_the_images_in_the_package(swin, checkpoint, tmp_path) -> None:
+    words = ("--weights", checkpoint, "--data", "fashion_sample", "--output", tmp_path, "--batch-size", 250)
+    outcome = swin("evaluate", *words, "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert "1000 images" in outcome.out
+    assert all(name in outcome.out for name in CLASSES)
+
+
+def test_says_when_all_of_a_folder_is_measured(swin, checkpoint, labelled, tmp_path) -> None:
+    words = ("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", tmp_path / "report")
+    assert "--data.split val" in swin(*words).err
+    held_out = swin(*words, "--data.split", "val", "--data.val_fraction", 0.34)
+    assert "2 images" in held_out.out
+    assert "--data.split" not in held_out.err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--data", "fashion_sample"], "--weights"),
+        (["--weights", "CHECKPOINT"], "--data.root"),
+        (["--weights", "CHECKPOINT", "--data", "fashion_mnist"], "--data.root"),
+        (["--weights", "CHECKPOINT", "--data.root", "nowhere"], "nowhere"),
+        (["--weights", "CHECKPOINT", "--data", "imagenet"], "choose from"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_error(swin, checkpoint, words, hint) -> None:
+    outcome = swin("evaluate", *(str(checkpoint) if word == "CHECKPOINT" else word for word in words))
+    assert outcome.code == 2
+    assert outcome.err.startswith("swin: error: ")
+    assert hint in outcome.err
+
+
+def test_folders_that_the_model_does_not_know_are_an_error(swin, checkpoint, labelled) -> None:
+    (labelled / "Trouser").rename(labelled / "Trousers")
+    outcome = swin("evaluate", "--weights", checkpoint, "--data.root", labelled)
+    assert outcome.code == 2
+    assert "Trousers" in outcome.err

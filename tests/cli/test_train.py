@@ -1,0 +1,114 @@
+"""`swin train`: recipes by name or file, keys as options, and a checkpoint that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from swin_transformer_pytorch.commands.train import split_flags
+from swin_transformer_pytorch.training.recipe import list_recipes
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A person's own folder: two classes of four pictures."""
+    folder = tmp_path / "photos"
+    for name, colour in (("daisy", (250, 240, 200)), ("rose", (200, 20, 60))):
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (20 + number, 24), colour).save(folder / name / f"{number}.jpg")
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, photos: Path) -> Path:
+    """Two epochs of a tiny model on that folder."""
+    path = tmp_path / "tiny.yaml"
+    model = {"patch_size": 4, "embed_dim": 8, "depths": [1], "num_heads": [1], "window_size": 4}
+    content = {
+        "model": {"config": model},
+        "data": {"root": str(photos), "image_size": 16, "batch_size": 2, "num_workers": 0, "val_fraction": 0.25},
+        "schedule": {"epochs": 2, "warmup_epochs": 0.5},
+        "trainer": {"device": "cpu"},
+        "output": str(tmp_path / "run"),
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_trains_on_a_persons_folder_and_predicts_with_the_result_alone(swin, recipe, photos, tmp_path) -> None:
+    outcome = swin("train", recipe)
+    assert outcome.code == 0, outcome.err
+    run = tmp_path / "run"
+    for file in ("model.safetensors", "best.ckpt", "last.ckpt"):
+        assert str(run / file) in outcome.out
+        assert (run / file).is_file()
+    for file in ("best.ckpt", "model.safetensors"):
+        predicted = swin(
+            "predict", "--weights", run / file, photos / "rose" / "0.jpg", "--output", "-", "--device", "cpu"
+        )
+        assert predicted.code == 0, predicted.err
+        assert sorted(json.loads(predicted.out)["names"]) == ["daisy", "rose"]
+
+
+def test_resume_continues_the_run(swin, recipe, tmp_path) -> None:
+    assert swin("train", recipe).code == 0
+    history = (tmp_path / "run" / "history.jsonl").read_text()
+    again = swin("train", recipe)
+    assert again.code == 2
+    assert "resume" in again.err
+    assert swin("train", recipe, "--resume").code == 0
+    assert (tmp_path / "run" / "history.jsonl").read_text() == history
+
+
+def test_print_config_is_a_recipe_with_what_was_changed(swin, recipe, tmp_path) -> None:
+    outcome = swin("train", recipe, "--optimizer.lr", "3e-5", "--data.augmentation.hflip=0", "--print-config")
+    assert outcome.code == 0
+    printed = yaml.safe_load(outcome.out)
+    assert printed["optimizer"]["lr"] == 3e-5
+    assert printed["data"]["augmentation"]["hflip"] == 0
+    assert not (tmp_path / "run").exists()
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(outcome.out)
+    assert yaml.safe_load(swin("train", copy, "--print-config").out) == printed
+
+
+def test_help_lists_every_recipe_and_key(swin) -> None:
+    out = swin("train", "--help").out
+    assert all(f"  {name}\n" in out for name in list_recipes())
+    for key in ("--data.root", "--optimizer.layer_decay", "--trainer.precision", "--data.augmentation.mixup"):
+        assert key in out
+
+
+@pytest.mark.parametrize(
+    ("words", "pairs", "flags"),
+    [
+        ([], [], set()),
+        (["--resume"], [], {"--resume"}),
+        (["--resume", "--a.b", "1"], ["--a.b", "1"], {"--resume"}),
+        (["--resume", "true"], ["--resume=true"], set()),
+        (["--a.b", "-1", "--c=2", "--print-config"], ["--a.b", "-1", "--c=2"], {"--print-config"}),
+    ],
+)
+def test_flags_are_told_from_keys(words, pairs, flags) -> None:
+    assert split_flags(words) == (pairs, flags)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--data.root", "nowhere"], "nowhere"),
+        (["--trainer.precision", "8-bit"], "precision"),
+        (["--schedule.epochs", "0"], "schedule.epochs"),
+        (["--model.name", "swin_tini"], "swin_tini"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_error(swin, recipe, words, hint) -> None:
+    outcome = swin("train", recipe, *words)
+    assert outcome.code == 2
+    assert hint in outcome.err
+    assert "Traceback" not in outcome.err
