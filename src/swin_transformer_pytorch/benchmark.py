@@ -111,11 +111,13 @@ def run(
     random. A peer that is not installed, or has no such model, is left out.
 
     Raises:
-        BenchmarkError: for fewer than one round, or an unknown dtype.
+        BenchmarkError: for fewer than one round, image or pixel, an unknown dtype or an unknown peer.
         ConfigError: for an unknown model.
     """
-    if rounds < 1:
-        raise BenchmarkError(f"rounds={rounds} must be at least 1")
+    counts = [("rounds", rounds), ("image_size", image_size), *(("batch_sizes", size) for size in batch_sizes)]
+    for argument, value in counts:
+        if value < 1:
+            raise BenchmarkError(f"{argument}={value} must be at least 1")
     for dtype in dtypes:
         if dtype not in ("float32", "bfloat16", "float16"):
             raise BenchmarkError(f"dtype {dtype!r} is not one of float32, bfloat16, float16")
@@ -235,8 +237,7 @@ def _ours(name: str, config: SwinConfig, image_size: int) -> nn.Module:
 def _timm(name: str, config: SwinConfig, image_size: int) -> nn.Module | None:
     import timm
 
-    timm_name = name.replace("swinv2", "swin").replace("_patch4", "") if config.version == 2 else name
-    timm_name = timm_name.replace("swin_", "swinv2_", 1) if config.version == 2 else timm_name
+    timm_name = name.replace("_patch4", "") if config.version == 2 else name
     if not timm.is_model(timm_name):
         return None
     model: nn.Module = timm.create_model(timm_name, img_size=image_size)

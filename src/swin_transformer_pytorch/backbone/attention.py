@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import relative_position_index, window_attention
+from ..ops import relative_position_index, window_attention, without_autocast
 from .config import Pair
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -73,7 +73,7 @@ class WindowAttentionV2(nn.Module):
     def relative_position_bias(self, window_size: Pair) -> Float[Tensor, "heads N N"]:
         """The bias for that window, in [0, 16]: the full one, or a smaller one, which takes the central offsets."""
         height, width = window_size
-        with torch.autocast(self.relative_coords.device.type, enabled=False):
+        with without_autocast(self.relative_coords.device.type):
             table = 16 * self.cpb_mlp(self.relative_coords).sigmoid()
         index = self.relative_position_index[:height, :width, :height, :width].reshape(-1)
         bias = table.index_select(0, index)

@@ -6,6 +6,7 @@ This module imports no torch, so that the command line can list and check models
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class SwinConfig:
         self._check()
 
     def _check(self) -> None:
-        _require(self.version in (1, 2), "version", self.version, "use 1 or 2")
+        _require(_positive(self.version) and self.version <= 2, "version", self.version, "use 1 or 2")
         _require(_positive(self.in_channels), "in_channels", self.in_channels, "use a whole number of at least 1")
         _require(_positive(self.embed_dim), "embed_dim", self.embed_dim, "use a whole number of at least 1")
         _require(
@@ -82,11 +83,16 @@ class SwinConfig:
         for stage, (dim, heads) in enumerate(zip(self.stage_dims, self.num_heads, strict=True)):
             fix = f"stage {stage} has {dim} channels, which {heads} heads do not divide"
             _require(dim % heads == 0, "num_heads", self.num_heads, fix)
-        _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "use a positive number")
-        _require(0 <= self.drop_path_rate < 1, "drop_path_rate", self.drop_path_rate, "use a rate in [0, 1)")
+        hidden_dim = self.embed_dim * self.mlp_ratio if _number(self.mlp_ratio) else 0
+        fix = "use a number that leaves the MLP at least one hidden channel, such as 4.0"
+        _require(1 <= hidden_dim < math.inf, "mlp_ratio", self.mlp_ratio, fix)
+        rate_is_possible = _number(self.drop_path_rate) and 0 <= self.drop_path_rate < 1
+        _require(rate_is_possible, "drop_path_rate", self.drop_path_rate, "use a rate in [0, 1)")
         _require(
             self.single_window in ("unshift", "keep"), "single_window", self.single_window, "use 'unshift' or 'keep'"
         )
+        for name in ("qkv_bias", "gradient_checkpointing"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "use True or False")
         sizes = self.pretrained_window_sizes
         if self.version == 1:
             _require(not sizes, "pretrained_window_sizes", sizes, "only version 2 has them; leave it out")
@@ -131,6 +137,7 @@ class SwinConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SwinConfig:
+        """Reads what `to_dict` wrote; a field that is not there has its default."""
         return cls().replace(**values)
 
 
@@ -139,13 +146,17 @@ def _require(condition: bool, name: str, value: object, fix: str) -> None:
         raise ConfigError(f"{name}={value!r} is not possible: {fix}")
 
 
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _positive(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _ints(name: str, value: Any) -> tuple[int, ...]:
     _require(
-        isinstance(value, list | tuple) and all(isinstance(v, int) for v in value),
+        isinstance(value, list | tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value),
         name,
         value,
         "use whole numbers, one for each stage",

@@ -21,10 +21,15 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         """h and w are H and W over the patch's, rounded up: the image is padded with zeros right and bottom."""
-        if images.ndim != 4 or images.shape[1] != self.proj.in_channels:
+        if images.ndim != 4 or images.shape[1] != self.proj.in_channels or images.numel() == 0:
             raise ValueError(
                 f"images have shape {tuple(images.shape)}; this model takes (batch, {self.proj.in_channels}, height, "
-                f"width) (another number of channels: create it with in_channels=...)"
+                f"width), each at least 1 (another number of channels: create it with in_channels=...)"
+            )
+        if not images.is_floating_point():
+            raise ValueError(
+                f"images are {images.dtype}; this model takes normalised floating-point ones (create_transform(model) "
+                f"makes them from 8-bit images)"
             )
         height, width = images.shape[2:]
         images = F.pad(images, (0, padding(width, self.patch_size[1]), 0, padding(height, self.patch_size[0])))

@@ -26,8 +26,12 @@ class SwinBackbone(Swin):
         self, config: SwinConfig, *, out_indices: Sequence[int] = (0, 1, 2, 3), name: str | None = None
     ) -> None:
         stages = range(len(config.depths))
-        if not out_indices or list(out_indices) != [i for i in stages if i in out_indices]:
-            raise ConfigError(f"out_indices={tuple(out_indices)} must be rising stage numbers from 0 to {stages[-1]}")
+        known = isinstance(out_indices, Sequence) and all(i in stages for i in out_indices)
+        if not known or not out_indices or list(out_indices) != sorted(set(out_indices)):
+            raise ConfigError(
+                f"out_indices={out_indices!r} is not possible: give rising stage numbers from 0 to {stages[-1]}, "
+                f"such as {tuple(stages)}"
+            )
         super().__init__(config)
         self.name = name
         self.out_indices = tuple(out_indices)

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..backbone.config import SwinConfig
+from ..backbone.config import ConfigError, SwinConfig
 from ..backbone.swin import Swin
 from ..heads.classifier import smooth_targets, soft_cross_entropy
 from ..weights.preprocessing import Preprocessing
@@ -37,10 +37,13 @@ class SwinClassifier(Swin):
         name: str | None = None,
     ) -> None:
         super().__init__(config)
-        if num_classes < 0:
-            raise ValueError(f"num_classes={num_classes} must be at least 0 (0: no head, pooled features)")
+        if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 0:
+            raise ConfigError(
+                f"num_classes={num_classes!r} is not possible: use a whole number of at least 0 (0: no head, pooled "
+                f"features)"
+            )
         if classes is not None and len(classes) != num_classes:
-            raise ValueError(f"{len(classes)} class names for num_classes={num_classes}; give one name a class")
+            raise ConfigError(f"{len(classes)} class names for num_classes={num_classes}; give one name a class")
         self.num_classes = num_classes
         self.classes = classes
         self.preprocessing = preprocessing

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from ..backbone.complexity import count_parameters
 from ..backbone.config import VARIANTS, SwinConfig, find_variant
 from ..weights.catalog import find_record
 from ..weights.imagenet_classes import class_names
-from ..weights.load import Checkpoint, load_weights, open_checkpoint
+from ..weights.load import Checkpoint, CheckpointError, load_weights, open_checkpoint
 from ..weights.preprocessing import Preprocessing
 from .backbone import SwinBackbone
 from .classification import SwinClassifier
@@ -105,33 +106,36 @@ def load_model(source: str | Path) -> SwinClassifier:
     elif str(source).partition(".")[0] in VARIANTS and not Path(source).exists():
         return create_model(str(source), weights=None if "." in str(source) else "default")
     checkpoint = open_checkpoint(source)
-    if checkpoint.metadata is None:
-        raise ValueError(
+    if checkpoint.metadata is None or checkpoint.config is None:
+        raise CheckpointError(
             f"{source} does not say which model it is for: give its name too, "
             f'create_model("swin_tiny_patch4_window7_224", weights={str(source)!r}); `swin models` lists the names'
         )
-    model = model_from_metadata(checkpoint.metadata)
+    model = _described_model(checkpoint, checkpoint.config, checkpoint.metadata)
     _load(model, checkpoint)
     return model
 
 
-def model_from_metadata(metadata: dict[str, Any]) -> SwinClassifier:
-    """The model, with random weights, that `model.metadata()` described."""
-    if metadata.get("task") not in TASKS:
-        raise ValueError(f"the checkpoint is for task={metadata.get('task')!r}; this version has: {', '.join(TASKS)}")
-    classes, preprocessing = metadata["classes"], metadata["preprocessing"]
+def _described_model(checkpoint: Checkpoint, config: SwinConfig, metadata: dict[str, Any]) -> SwinClassifier:
+    """The model, with random weights, that the checkpoint's description is of."""
+    if metadata["task"] not in TASKS:
+        raise CheckpointError(
+            f"{checkpoint.source} is for task={metadata['task']!r}; this version has: {', '.join(TASKS)}"
+        )
+    # Before anything is built: a description may claim any size.
+    described = count_parameters(config, metadata["num_classes"])
+    held = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
+    if described != held:
+        raise CheckpointError(
+            f"{checkpoint.source} describes a model of {described:,} parameters and holds {held:,}: save it again"
+        )
     return SwinClassifier(
-        SwinConfig.from_dict(metadata["config"]),
+        config,
         num_classes=metadata["num_classes"],
-        classes=tuple(classes) if classes is not None else None,
-        preprocessing=Preprocessing.from_dict(preprocessing) if preprocessing is not None else None,
+        classes=checkpoint.classes,
+        preprocessing=checkpoint.preprocessing,
         name=metadata["name"],
     )
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Trainable and frozen parameters; buffers are not counted."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -1,6 +1,12 @@
 """Pure functions of tensors: the shifted-window attention op and the geometry of windows."""
 
-from .attention import available_implementations, choose_implementation, force_implementation, window_attention
+from .attention import (
+    available_implementations,
+    choose_implementation,
+    force_implementation,
+    window_attention,
+    without_autocast,
+)
 from .windows import (
     MASKED_SCORE,
     choose_window,
@@ -25,4 +31,5 @@ __all__ = [
     "relative_position_index",
     "shift_mask",
     "window_attention",
+    "without_autocast",
 ]

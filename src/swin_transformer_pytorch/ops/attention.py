@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float
@@ -85,8 +85,14 @@ def window_attention(
     training = torch.is_grad_enabled() and (qkv.requires_grad or bias.requires_grad)
     implementation = _IMPLEMENTATIONS[choose_implementation(device, training=training)]
     # The op decides its own precision: autocast would round the scores.
-    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+    with without_autocast(device):
         return implementation(qkv, bias, window_size, shift_size, pad_token, logit_scale)
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Inside this context, autocast rounds nothing on devices of that type; some (meta) have none to switch off."""
+    enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if enabled else nullcontext()
 
 
 def _check(

@@ -38,16 +38,10 @@ def padding(length: int, multiple: int) -> int:
     return (length + multiple - 1) // multiple * multiple - length
 
 
-def pad_map(x: Tensor, multiple: Pair, token: Tensor | None = None) -> Tensor:
-    """Pads a (B, H, W, C) map right and bottom to multiples of `multiple`, with `token` (C,) or zeros."""
+def pad_map(x: Shaped[Tensor, "B H W C"], multiple: Pair) -> Shaped[Tensor, "B h w C"]:
+    """Pads a map with zeros, right and bottom, to multiples of `multiple`."""
     height, width = x.shape[1:3]
-    bottom, right = padding(height, multiple[0]), padding(width, multiple[1])
-    padded = F.pad(x, (0, 0, 0, right, 0, bottom))
-    if token is None:
-        return padded
-    rows = torch.arange(height + bottom, device=x.device) < height
-    columns = torch.arange(width + right, device=x.device) < width
-    return torch.where((rows[:, None] & columns)[..., None], padded, token.to(x.dtype))
+    return F.pad(x, (0, 0, 0, padding(width, multiple[1]), 0, padding(height, multiple[0])))
 
 
 def partition(x: Shaped[Tensor, "B H W C"], window_size: Pair) -> Shaped[Tensor, "B windows N C"]:

@@ -1,7 +1,8 @@
 """Every public Swin V1 and V2 classification checkpoint: its address, format, preprocessing and accuracy.
 
 Imports no torch, so that the command line can list it at once. Nothing here was measured by this project: `top1` is
-what its source published. MLP, mixture-of-experts, S3, CR and video models are other architectures and are not here.
+what its source published. MLP, mixture-of-experts, S3, CR and video models are other architectures and are not here;
+nor are SimMIM's small, huge and giant models, and the classifiers fine-tuned from SimMIM.
 """
 
 from __future__ import annotations

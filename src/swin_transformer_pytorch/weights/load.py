@@ -8,6 +8,7 @@ import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from .download import fetch
 from .files import CheckpointError, read_checkpoint, unwrap_state_dict
 from .formats import FormatError, detect_format, is_derived, to_official, trained_windows, window_of_buffers
 from .imagenet_classes import class_names
-from .preprocessing import Preprocessing
+from .preprocessing import Preprocessing, PreprocessingError
 from .report import Change, LoadReport
 
 __all__ = ["Change", "Checkpoint", "CheckpointError", "LoadReport", "Source", "load_weights", "open_checkpoint"]
@@ -29,6 +30,15 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 # Where the answer depends on them though the tensors have one shape.
 _FIELDS_OF_MEANING = ("version", "pretrained_window_sizes", "single_window")
+# What a model's own description must hold.
+_DESCRIPTION: dict[str, type | UnionType] = {
+    "task": str,
+    "name": str | None,
+    "config": dict,
+    "num_classes": int,
+    "classes": list | None,
+    "preprocessing": dict | None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +75,7 @@ class Checkpoint:
     def classes(self) -> tuple[str, ...] | None:
         """The class names in head order, where they are known."""
         if self.metadata is not None:
-            names = self.metadata.get("classes")
+            names = self.metadata["classes"]
         else:
             names = class_names(self.record.classes) if self.record is not None and self.record.classes else None
         return tuple(names) if names is not None and len(names) == self.num_classes else None
@@ -73,10 +83,15 @@ class Checkpoint:
     @property
     def preprocessing(self) -> Preprocessing | None:
         """The preprocessing that belongs to it, where it is known."""
-        values = self.metadata.get("preprocessing") if self.metadata is not None else None
+        values = self.metadata["preprocessing"] if self.metadata is not None else None
         if values is not None:
             return Preprocessing.from_dict(values)
         return self.record.preprocessing if self.record is not None else None
+
+    @property
+    def config(self) -> SwinConfig | None:
+        """The configuration of the model that this package's own description is of; None where there is none."""
+        return SwinConfig.from_dict(self.metadata["config"]) if self.metadata is not None else None
 
 
 Source = str | os.PathLike[str] | WeightsRecord | Checkpoint | Mapping[str, Any]
@@ -88,7 +103,7 @@ def open_checkpoint(source: Source, *, name: str | None = None) -> Checkpoint:
     Args:
         source: a path; a URL (http, https, file); "hf:owner/repo", "hf:owner/repo/file" or a hub id "owner/repo"; a
             catalogue record, "name.tag" or, with `name`, a tag; or a state dict. Of a text that is several of these,
-            a tag comes first, then a path ("./in1k" is always a path).
+            a tag comes first, then a path ("./in1k" is always a path), then "name.tag".
         name: the variant whose catalogue tags are meant.
 
     Raises:
@@ -102,6 +117,10 @@ def open_checkpoint(source: Source, *, name: str | None = None) -> Checkpoint:
         return _open_record(source)
     if isinstance(source, Mapping):
         return _understood(unwrap_state_dict(source, "the state dict given"), "state dict")
+    if not isinstance(source, str | os.PathLike):
+        raise CheckpointError(
+            f"weights={source!r} cannot be read: use 'default', a catalogue tag, a path, a URL, a hub id or a state dict"
+        )
     text = os.fspath(source)
     if isinstance(source, str):
         record = _find_tag(text, name)
@@ -139,7 +158,7 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
         )
     config = getattr(model, "config", None)
     config = config if isinstance(config, SwinConfig) else None
-    file_config = _config_of(checkpoint)
+    file_config = checkpoint.config
     fit = fit_state_dict(
         checkpoint.state_dict,
         target,
@@ -191,6 +210,8 @@ def _open_record(record: WeightsRecord) -> Checkpoint:
 
 def _open_file(path: Path, *, source: str, record: WeightsRecord | None = None) -> Checkpoint:
     file = read_checkpoint(path)
+    if file.metadata is not None:
+        _check_description(file.metadata, source)
     # A published file by its own name is what the catalogue says it is.
     known = record or _published(urllib.parse.urlsplit(source).path)
     return _understood(file.state_dict, source, metadata=file.metadata, record=known)
@@ -229,14 +250,31 @@ def _understood(
     )
 
 
-def _config_of(checkpoint: Checkpoint) -> SwinConfig | None:
-    values = checkpoint.metadata.get("config") if checkpoint.metadata is not None else None
-    if values is None:
-        return None
+def _check_description(metadata: dict[str, Any], source: str) -> None:
+    """That it is what a model's `metadata()` gives, since anyone may have written the file."""
+    if metadata.get("format_version", 1) != 1:
+        raise CheckpointError(
+            f"{source} has format_version={metadata['format_version']!r}, and this version reads 1: "
+            "pip install --upgrade swin-transformer-pytorch"
+        )
+    for key, kind in _DESCRIPTION.items():
+        if key not in metadata or not isinstance(metadata[key], kind):
+            found = f"{key}={metadata[key]!r}"[:80] if key in metadata else f"no {key!r}"
+            raise CheckpointError(f"{source} has a damaged description of its model, with {found}: save it again")
+    classes = metadata["classes"]
+    if classes is not None and not (
+        len(classes) == metadata["num_classes"] and all(isinstance(name, str) for name in classes)
+    ):
+        raise CheckpointError(
+            f"{source} has a damaged description of its model, whose classes are not {metadata['num_classes']} names: "
+            "save it again"
+        )
     try:
-        return SwinConfig.from_dict(values)
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint.source} describes a model that cannot be built: {error}") from error
+        SwinConfig.from_dict(metadata["config"])
+        if metadata["preprocessing"] is not None:
+            Preprocessing.from_dict(metadata["preprocessing"])
+    except (ConfigError, PreprocessingError, TypeError) as error:
+        raise CheckpointError(f"{source} describes a model that cannot be built: {error}") from error
 
 
 def _misfit(checkpoint: Checkpoint, fit: Fit, target: Mapping[str, Tensor]) -> str:
