@@ -240,7 +240,7 @@ def _timm(name: str, config: SwinConfig, image_size: int) -> nn.Module | None:
     timm_name = name.replace("_patch4", "") if config.version == 2 else name
     if not timm.is_model(timm_name):
         return None
-    model: nn.Module = timm.create_model(timm_name, img_size=image_size)
+    model: nn.Module = timm.create_model(timm_name, img_size=image_size, num_classes=1000)
     return model
 
 

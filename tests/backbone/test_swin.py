@@ -1,6 +1,8 @@
 """The backbone as a pure function: any size at any moment, any shape of model, nothing remembered."""
 
 import copy
+import inspect
+import pickle
 from typing import Any
 
 import pytest
@@ -243,16 +245,44 @@ def test_masked_pre_training_steps_in_between_the_patches_and_the_stages(version
     assert (shown[-1] - unmasked[-1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 4, 8, 8)])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 4, 8, 8), (0, 3, 8, 8), (1, 3, 0, 8)])
 def test_images_of_another_shape_are_an_error_that_says_what_is_wanted(shape: tuple[int, ...]) -> None:
-    model = classifier()
-    with pytest.raises(Exception, match="B C H W|batch, 3, height, width"):
-        model(torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"\(batch, 3, height, width\), each at least 1"):
+        as_users_call_it(classifier().patch_embed, torch.zeros(shape))
 
 
-@pytest.mark.parametrize("out_indices", [(), (1, 0), (0, 2), (0, 0), (-1,)])
-def test_impossible_out_indices_are_an_error(out_indices: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="out_indices"):
+def test_eight_bit_images_are_an_error_that_names_the_transform() -> None:
+    with pytest.raises(ValueError, match=r"torch\.uint8.*create_transform"):
+        as_users_call_it(classifier().patch_embed, torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+def as_users_call_it(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """Without the tests' check of annotated shapes."""
+    result: Tensor = inspect.unwrap(type(module).forward)(module, *inputs)
+    return result
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_copies_and_pickles_give_the_same_answers(version: int) -> None:
+    model = classifier(version)
+    x = images((30, 41))
+    with torch.no_grad():
+        for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301 -- our own
+            assert torch.equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_shapes_are_known_without_numbers(version: int) -> None:
+    with torch.device("meta"):
+        model = SwinClassifier(tiny_config(version), num_classes=5)
+        with torch.no_grad():
+            assert model(torch.zeros(2, 3, 30, 41)).shape == (2, 5)
+        assert model(torch.zeros(2, 3, 30, 41)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("out_indices", [(), (1, 0), (0, 2), (0, 0), (-1,), 1, "01", None])
+def test_impossible_out_indices_are_an_error(out_indices: Any) -> None:
+    with pytest.raises(ValueError, match=r"out_indices=.*from 0 to 1, such as \(0, 1\)"):
         SwinBackbone(tiny_config(), out_indices=out_indices)
 
 

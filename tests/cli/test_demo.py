@@ -32,7 +32,7 @@ def tiny(monkeypatch, tmp_path, checkpoint) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_writes_what_it_says_and_says_where(swin, tmp_path) -> None:
     output = tmp_path / "new" / "demo-output"
-    outcome = swin("demo", "--output", output, "--seconds", 0.01)
+    outcome = swin("demo", "--output", output, "--seconds", 1)
     assert outcome.code == 0, outcome.err
     for picture in ("predictions.png", "confusion_matrix.png", "training_curve.png"):
         assert str(output / picture) in outcome.out
@@ -69,6 +69,22 @@ def test_epochs_are_as_many_as_fit(monkeypatch, tmp_path) -> None:
     with pytest.raises(Trained):
         demo.train_for(11, tmp_path / "weights.safetensors", console=Console(file=io.StringIO()))
     assert asked == [1, 5]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_slow_machine_trains_one_epoch_once(monkeypatch, tmp_path) -> None:
+    asked = []
+    saved = tmp_path / "saved.safetensors"
+    saved.write_bytes(b"weights")
+
+    def train(recipe, *, progress):
+        asked.append(recipe.schedule.epochs)
+        return type("Run", (), {"history": ({"seconds": 20.0},), "weights": saved})
+
+    monkeypatch.setattr(demo, "train", train)
+    demo.train_for(11, tmp_path / "weights.safetensors", console=Console(file=io.StringIO()))
+    assert asked == [1]
+    assert (tmp_path / "weights.safetensors").read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("package", ["lightning", "matplotlib"])

@@ -161,6 +161,8 @@ NATIVE = [
     ("timm", shrunken(1, window_size=(2, 4), depths=(2, 2), num_heads=(1, 2)), (64, 96)),
     ("timm", shrunken(2, window_size=(2, 4), depths=(2, 2), num_heads=(1, 2)), (64, 96)),
     ("timm", shrunken(1, window_size=3, patch_size=2, mlp_ratio=2.0, depths=(1, 2), num_heads=(3, 2)), (24, 36)),
+    ("timm", shrunken(1), (128, 192)),
+    ("timm", shrunken(2), (128, 192)),
     ("torchvision", shrunken(1), (64, 64)),
     ("torchvision", shrunken(2), (64, 64)),
     ("torchvision", shrunken(1, window_size=(3, 5), depths=(2, 2), num_heads=(1, 2)), (60, 76)),
@@ -170,6 +172,8 @@ NATIVE = [
     ("torchvision", shrunken(1, window_size=7), (224, 224)),
     ("transformers", shrunken(1), (64, 64)),
     ("transformers", shrunken(2), (64, 64)),
+    ("transformers", shrunken(1), (100, 132)),
+    ("transformers", shrunken(2), (100, 132)),
     ("transformers", shrunken(2, window_size=8, pretrained_window_sizes=(6, 6, 3)), (128, 128)),
 ]
 

@@ -141,7 +141,7 @@ def _described_model(checkpoint: Checkpoint, config: SwinConfig, metadata: dict[
 def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Loads and logs what that did: as a warning where a parameter is not the checkpoint's own."""
     report = load_weights(model, checkpoint)
-    changed = report.resized or report.sliced or report.adapted or report.fresh or report.notes
+    changed = report.resized or report.sliced or report.adapted or report.fresh
     _log.log(logging.WARNING if changed else logging.INFO, "%s", report)
 
 

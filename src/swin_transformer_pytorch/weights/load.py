@@ -119,7 +119,7 @@ def open_checkpoint(source: Source, *, name: str | None = None) -> Checkpoint:
         return _understood(unwrap_state_dict(source, "the state dict given"), "state dict")
     if not isinstance(source, str | os.PathLike):
         raise CheckpointError(
-            f"weights={source!r} cannot be read: use 'default', a catalogue tag, a path, a URL, a hub id or a state dict"
+            f"weights={source!r} is none: give 'default', a catalogue tag, a path, a URL, a hub id or a state dict"
         )
     text = os.fspath(source)
     if isinstance(source, str):
