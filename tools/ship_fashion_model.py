@@ -26,12 +26,13 @@ A small Swin Transformer V1 that tells the ten classes of Fashion-MNIST apart. I
 
 | | |
 | --- | --- |
-| architecture | patch {patch}, window {window}, {embed_dim} channels, depths {depths}, heads {heads}; {parameters:,} parameters |
+| architecture | patch {patch}, window {window}, {embed_dim} channels, depths {depths}, heads {heads} |
+| parameters | {parameters:,} |
 | input | {side} x {side} pixels, grey, item bright on black as in the data set |
 | trained with | `swin train fashion_classification`, {epochs} epochs of all 60,000 training images, from scratch |
 | weights | the running mean over training, stored in float16 |
-| **top-1, all 10,000 test images** | **{full_top1:.2%}** (top-5 {full_top5:.2%}), measured by `tools/ship_fashion_model.py` |
-| top-1, the 1,000 test images in the package | {sample_top1:.2%} |
+| **top-1, all 10,000 test images** | **{full_top1:.2%}** (top-5 {full_top5:.2%}) |
+| top-1, the 1,000 test images in the package | {sample_top1:.2%}; both measured by `tools/ship_fashion_model.py` |
 | training data | Fashion-MNIST, (c) 2017 Zalando SE, MIT licence; no image of the test set was trained on |
 | licence | MIT, as the package |
 

@@ -29,7 +29,7 @@ from .training.run import TrainResult, train
 from .visualize import confusion_matrix_picture, prediction_grid, training_curve
 
 RECIPE = "demo_classification"
-_GRID_IMAGES = 32
+_GRID_IMAGES = 28  # four full rows
 _SAMPLE_IMAGES = 10
 
 
@@ -102,11 +102,14 @@ _FILES = {
 def train_for(seconds: float, weights: Path, *, console: Console, progress: bool = True) -> TrainResult:
     """Trains by the demo's recipe for about so long, and saves the weights. One epoch is trained first, to be timed."""
     with tempfile.TemporaryDirectory() as folder:
-        timed = train(_recipe(1, Path(folder) / "timing"), progress=False)
-        epoch_seconds = timed.history[0]["seconds"]
-        epochs = max(1, int(seconds / epoch_seconds))
-        console.print(f"   an epoch takes {epoch_seconds:.1f} s here, so {epochs} of them take about {seconds:.0f} s")
-        result = train(_recipe(epochs, Path(folder) / "run"), progress=progress)
+        result = train(_recipe(1, Path(folder) / "timing"), progress=False)
+        epoch_seconds = result.history[0]["seconds"]
+        epochs = int(seconds / epoch_seconds)
+        if epochs > 1:
+            console.print(f"   an epoch takes {epoch_seconds:.1f} s here, so {epochs} of them about {seconds:.0f} s")
+            result = train(_recipe(epochs, Path(folder) / "run"), progress=progress)
+        else:
+            console.print(f"   an epoch takes {epoch_seconds:.1f} s here, so it stays at one")
         shutil.copyfile(result.weights, weights)
     return result
 

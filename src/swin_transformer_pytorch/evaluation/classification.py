@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 
 class EvaluationError(ValueError):
@@ -41,6 +41,7 @@ class ClassificationReport:
         confusion_matrix: int64, (classes, classes): images of the row's class that were taken for the column's.
         classes: class names by index.
         num_images: how many were evaluated.
+        skipped: for each image that could not be read, what is wrong with it.
     """
 
     top1: float
@@ -49,6 +50,7 @@ class ClassificationReport:
     confusion_matrix: NDArray[np.int64]
     classes: tuple[str, ...]
     num_images: int
+    skipped: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
@@ -59,6 +61,7 @@ class ClassificationReport:
             "per_class": dict(self.per_class),
             "classes": list(self.classes),
             "confusion_matrix": self.confusion_matrix.tolist(),
+            "skipped": list(self.skipped),
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -82,17 +85,18 @@ class ClassificationCounts:
         self.confusion_matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         self.in_top5 = 0
 
-    def add(self, logits: Float[Tensor, "B classes"], labels: Int[Tensor, "B"]) -> None:
+    def add(self, logits: Float[Tensor, "B classes"], labels: Int[Tensor, " B"]) -> None:
         """Counts a batch.
 
         Raises:
             EvaluationError: a label has no class, or an output is no number.
         """
         num_classes = len(self.confusion_matrix)
-        if logits.shape[1] != num_classes or (len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes):
+        smallest, largest = int(labels.min()), int(labels.max())
+        if logits.shape[1] != num_classes or smallest < 0 or largest >= num_classes:
             raise EvaluationError(
-                f"the labels go from {int(labels.min())} to {int(labels.max())} and the model has {logits.shape[1]} "
-                f"outputs, for {num_classes} classes; the data is not of the model's classes"
+                f"the labels go from {smallest} to {largest} and the model has {logits.shape[1]} outputs, for "
+                f"{num_classes} classes; the data is not of the model's classes"
             )
         if not bool(torch.isfinite(logits).all()):
             raise EvaluationError("the model's outputs are not all finite numbers; were its weights loaded?")
@@ -102,8 +106,8 @@ class ClassificationCounts:
         cells = labels * num_classes + likeliest[:, 0]
         self.confusion_matrix += torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
 
-    def report(self, classes: Sequence[str]) -> ClassificationReport:
-        """What was counted, with the names of the classes."""
+    def report(self, classes: Sequence[str], *, skipped: Sequence[str] = ()) -> ClassificationReport:
+        """What was counted, with the names of the classes; `skipped` is passed on."""
         names = [name if list(classes).count(name) == 1 else f"{name} [{index}]" for index, name in enumerate(classes)]
         of_class, right = self.confusion_matrix.sum(dim=1).tolist(), self.confusion_matrix.diagonal().tolist()
         total = sum(of_class)
@@ -114,7 +118,31 @@ class ClassificationCounts:
             confusion_matrix=self.confusion_matrix.numpy().copy(),
             classes=tuple(classes),
             num_images=total,
+            skipped=tuple(skipped),
         )
+
+
+class ReadableItems(Dataset[tuple[Tensor, int] | str]):
+    """A data set whose damaged images are items too: what is wrong with each, as text. For `collate_readable`."""
+
+    def __init__(self, dataset: PreparedImages) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
+        try:
+            return self.dataset[index]
+        except ValueError as error:
+            return str(error)
+
+
+def collate_readable(items: Sequence[tuple[Tensor, int] | str]) -> tuple[Tensor | None, Tensor, list[str]]:
+    """Images (B, C, h, w), or None where none could be read; their labels (B,); what is wrong with the others."""
+    readable = [item for item in items if not isinstance(item, str)]
+    images = torch.stack([image for image, _ in readable]) if readable else None
+    return images, torch.tensor([label for _, label in readable]), [item for item in items if isinstance(item, str)]
 
 
 def evaluate(
@@ -137,38 +165,51 @@ def evaluate(
         num_workers: processes that read images.
         progress: whether to show a bar, on a terminal only (on stderr).
 
+    Images that cannot be read are skipped, and the report says which.
+
     Raises:
-        EvaluationError: there are no images, or the data has other classes than the model.
+        EvaluationError: there are no images, or none can be read, or the data has other classes than the model.
     """
     if batch_size < 1:
         raise EvaluationError(f"batch_size={batch_size} is not possible: use at least 1")
     if len(dataset) == 0:
         raise EvaluationError("there are no images to evaluate")
-    if not isinstance(dataset[0][0], Tensor):
+    items = ReadableItems(dataset)
+    first = items[0]
+    if not isinstance(first, str) and not isinstance(first[0], Tensor):
         raise EvaluationError(
-            f"the data set gives a {type(dataset[0][0]).__name__} and not a tensor; pass "
+            f"the data set gives a {type(first[0]).__name__} and not a tensor; pass "
             "EvaluationDataset(images, create_transform(model)), which prepares the images for the model"
         )
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = model.to(target).eval()
     classes = _class_names(model, dataset)
     counts: ClassificationCounts | None = None
-    loader = DataLoader(dataset, batch_size, num_workers=num_workers, generator=torch.Generator())  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(
+        items, batch_size, num_workers=num_workers, collate_fn=collate_readable, generator=torch.Generator()
+    )
+    skipped: list[str] = []
     with torch.inference_mode():
-        for images, labels in _shown(loader, len(loader), progress):
+        for images, labels, unreadable in _shown(loader, len(loader), progress):
+            skipped += unreadable
+            if images is None:
+                continue
             logits = model(images.to(target)).float()
             counts = counts or ClassificationCounts(len(classes) if classes is not None else logits.shape[1])
             counts.add(logits, labels)
-    assert counts is not None
+    if counts is None:
+        raise EvaluationError(f"none of the {len(dataset)} images can be read; the first: {skipped[0]}")
     names = classes if classes is not None else tuple(str(index) for index in range(len(counts.confusion_matrix)))
-    return counts.report(names)
+    return counts.report(names, skipped=skipped)
 
 
 def _class_names(model: nn.Module, dataset: PreparedImages) -> tuple[str, ...] | None:
     of_model, of_data = getattr(model, "classes", None), getattr(dataset, "classes", None)
     if of_model is not None and of_data is not None and tuple(of_model) != tuple(of_data):
         strangers = [name for name in of_data if name not in of_model]
-        difference = f"the model does not know {', '.join(strangers[:10])}" if strangers else "they differ in order or number"
+        difference = (
+            f"the model does not know {', '.join(strangers[:10])}" if strangers else "their order or number differs"
+        )
         raise EvaluationError(
             f"the data has {len(of_data)} classes and the model {len(of_model)}: {difference}. Open the data with "
             "classes=model.classes, or take the model that was trained on it"

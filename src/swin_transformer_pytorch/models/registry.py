@@ -109,7 +109,8 @@ def load_model(source: str | Path) -> SwinClassifier:
     if checkpoint.metadata is None or checkpoint.config is None:
         raise CheckpointError(
             f"{source} does not say which model it is for: give its name too, "
-            f'create_model("swin_tiny_patch4_window7_224", weights={str(source)!r}); `swin models` lists the names'
+            f'create_model("swin_tiny_patch4_window7_224", weights={str(source)!r}), or --model on the command line; '
+            "`swin models` lists the names"
         )
     model = _described_model(checkpoint, checkpoint.config, checkpoint.metadata)
     _load(model, checkpoint)

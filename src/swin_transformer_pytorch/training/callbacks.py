@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -16,10 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from .module import ClassificationTraining
 
 LAST, BEST, HISTORY = "last.ckpt", "best.ckpt", "history.jsonl"
-
-
-class DivergedError(ValueError):
-    """The training loss is no longer a number."""
 
 
 class Checkpoints(Callback):
@@ -66,7 +61,7 @@ class Checkpoints(Callback):
 
 
 class History(Callback):
-    """Adds a line to history.jsonl after each epoch, and checks that the loss is still a number.
+    """Adds a line to history.jsonl after each epoch.
 
     Keys: "epoch" (1 is the first), "step", "train_loss", "lr", "seconds", and after a validation "val_loss",
     "val_top1", "val_top5".
@@ -79,7 +74,8 @@ class History(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             # Epochs after the checkpoint are done again, so their lines go.
-            write_history(self.path, [line for line in read_history(self.path) if line["epoch"] <= trainer.current_epoch])
+            kept = [line for line in read_history(self.path) if line["epoch"] <= trainer.current_epoch]
+            write_history(self.path, kept)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()
@@ -87,17 +83,11 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = cast(ClassificationTraining, pl_module)
-        loss = module.train_loss()
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the training loss became {loss} in epoch {trainer.current_epoch + 1}; use a smaller --optimizer.lr, "
-                "a longer --schedule.warmup_epochs, or --trainer.precision 32-true"
-            )
         if trainer.is_global_zero:
             line: dict[str, Any] = {
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
-                "train_loss": loss,
+                "train_loss": module.train_loss(),
                 "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
                 "seconds": round(time.monotonic() - self._start, 2),
             }
@@ -136,13 +126,13 @@ class ProgressLines(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._bar is not None:
-            loss = cast(ClassificationTraining, pl_module).train_loss()
+            module = cast(ClassificationTraining, pl_module)
             lr = trainer.optimizers[0].param_groups[0]["lr"]
             self._bar.update(
                 self._task,
                 completed=trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1,
                 description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-                numbers=f"loss {loss:.3f} lr {lr:.1e}",
+                numbers=f"loss {module.train_loss():.3f} lr {lr:.1e}" if module.has_loss else "",
             )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -41,8 +41,8 @@ def check_resumable(path: Path, recipe: Recipe, model: SwinClassifier) -> None:
     for key in sorted(old.keys() | new.keys()):
         if key not in _FREE and old.get(key) != new.get(key):
             raise RecipeError(
-                f"{key} was {old.get(key)!r} in the run that {path} holds and is {new.get(key)!r} now; give it the same "
-                f"value to resume, or start a new run in another --output with --model.weights {path}"
+                f"{key} was {old.get(key)!r} in the run that {path} holds and is {new.get(key)!r} now; give it the "
+                f"same value to resume, or start a new run in another --output with --model.weights {path}"
             )
     if checkpoint["swin"]["config"] != model.config.to_dict():
         raise RecipeError(f"{path} holds a model of another architecture than the recipe's; start a new run elsewhere")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from ..data.errors import DataError
-from ..data.fashion import FashionMNIST, FashionSample
-from ..data.folder import ImageFolder
+from ..data.errors import DataError, ImageError
+from ..data.fashion import ArrayDataset, FashionMNIST, FashionSample
+from ..data.folder import ImageFolder, imagenet_synsets
 from ..data.training_dataset import EvaluationDataset, LabelledImages, TrainingDataset
 from ..data.transforms import create_transform
+from ..evaluation.classification import ReadableItems, collate_readable
+from ..weights.imagenet_classes import class_names
 from ..weights.preprocessing import Preprocessing
 from .recipe import DataRecipe, Recipe, RecipeError
 from .sampling import EpochBatches, TrainingLoader
+
+_log = logging.getLogger(__name__)
 
 FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)
@@ -60,7 +65,10 @@ def open_splits(recipe: DataRecipe, *, channels: int = 3, seed: int = 0) -> Spli
     for name, images in (("training", train), ("validation", val)):
         if len(images) == 0:
             raise DataError(f"{recipe.root or recipe.kind}: there are no {name} images")
-    return Splits(train=train, val=val, classes=tuple(train.classes))
+    classes = tuple(train.classes)
+    # ImageNet's folders are named by synset; people read names.
+    named = class_names("imagenet1k") if classes == imagenet_synsets() else None
+    return Splits(train=train, val=val, classes=named or classes)
 
 
 def choose_preprocessing(recipe: DataRecipe, in_channels: int, known: Preprocessing | None) -> Preprocessing:
@@ -95,6 +103,25 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
+class ReadableImages:
+    """A folder's images for training: one that cannot be read is reported, and the next one stands in for it."""
+
+    def __init__(self, images: LabelledImages) -> None:
+        self.images = images
+        self.classes = images.classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        for step in range(len(self)):
+            try:
+                return self.images[(index + step) % len(self)]
+            except ImageError as error:
+                _log.warning("skipped: %s", error)
+        raise DataError(f"none of the {len(self)} training images can be read")
+
+
 class ClassificationData(LightningDataModule):
     """A recipe's images as Lightning wants them. Its state is the place that training has reached.
 
@@ -115,19 +142,25 @@ class ClassificationData(LightningDataModule):
 
     def train_dataloader(self) -> TrainingLoader:
         transform = create_transform(self.preprocessing, train=True, augment=self.recipe.augmentation)
-        dataset = TrainingDataset(self.splits.train, transform, seed=self.seed)
+        images = self.splits.train if isinstance(self.splits.train, ArrayDataset) else ReadableImages(self.splits.train)
+        dataset = TrainingDataset(images, transform, seed=self.seed)
         rank, world_size = self._rank_and_world_size()
         batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
         self._loader = TrainingLoader(dataset, batches, num_workers=self.recipe.num_workers)
         self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
         return self._loader
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """Each rank's share, without the repeated images that equal shares would need."""
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, int] | str]:
+        """Each rank's share, without the repeated images that equal shares would need. See `collate_readable`."""
         rank, world_size = self._rank_and_world_size()
-        dataset = EvaluationDataset(self.splits.val, create_transform(self.preprocessing))
-        share = Subset(dataset, range(rank, len(dataset), world_size))
-        return DataLoader(share, self.batch_size, num_workers=self.recipe.num_workers, generator=torch.Generator())
+        dataset = ReadableItems(EvaluationDataset(self.splits.val, create_transform(self.preprocessing)))
+        return DataLoader(
+            Subset(dataset, range(rank, len(dataset), world_size)),
+            self.batch_size,
+            num_workers=self.recipe.num_workers,
+            collate_fn=collate_readable,
+            generator=torch.Generator(),
+        )
 
     def teardown(self, stage: str) -> None:
         # Its worker processes end with it.
@@ -137,26 +170,33 @@ class ClassificationData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         if self._loader is not None:
             self._place = {"epoch": self._loader.epoch, "step": self._loader.step}
-        return dict(self._place)
+        return {**self._place, "num_images": len(self.splits.train)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"])}
+        before, now = state_dict.get("num_images"), len(self.splits.train)
+        if before not in (None, now):
+            _log.warning(
+                "the run began with %d training images and goes on with %d: it is another run now", before, now
+            )
+        # With sharded weights the loader is there before the checkpoint is read.
+        if self._loader is not None:
+            self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
 
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
 
 def fitting_batch_size(recipe: Recipe, num_images: int) -> int:
-    """The recipe's batch size, or a device's share of the images where that is less; a warning then says so."""
+    """The recipe's batch size, or a device's share of the images where that is less, which is then logged."""
     share = num_images // recipe.trainer.devices
     if share < 1:
         raise DataError(f"{num_images} training images are too few for trainer.devices={recipe.trainer.devices}")
     if share < recipe.data.batch_size:
-        warnings.warn(
-            f"data.batch_size={recipe.data.batch_size} is larger than the {share} training images a device has; "
-            f"training with batches of {share} (--data.batch_size {share} says so itself)",
-            UserWarning,
-            stacklevel=2,
+        _log.warning(
+            "data.batch_size=%d is larger than the %d training images that a device has; training with batches of %d",
+            recipe.data.batch_size,
+            share,
+            share,
         )
     return min(share, recipe.data.batch_size)
-

@@ -58,7 +58,8 @@ class WeightAverage:
     def state_dict(self) -> dict[str, Tensor]:
         """Parameter name -> the mean as a whole tensor. Where parameters are sharded, every rank must call it."""
         return {
-            name: value.full_tensor() if isinstance(value, DTensor) else value.clone() for name, value in self.mean.items()
+            name: value.full_tensor() if isinstance(value, DTensor) else value.clone()
+            for name, value in self.mean.items()
         }
 
     def _copy_to_model(self, values: Mapping[str, Tensor]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..data.errors import DataError
 from ..models.classification import SwinClassifier, smooth_targets, soft_cross_entropy
 from .ema import WeightAverage
 from .mixup import mix
@@ -20,6 +23,12 @@ from .recipe import Recipe
 from .schedule import CosineSchedule
 from .seeding import Stream, generator, torch_seed
 from .strategy import shard
+
+_log = logging.getLogger(__name__)
+
+
+class DivergedError(ValueError):
+    """The training loss is no longer a number."""
 
 
 class ClassificationTraining(LightningModule):
@@ -60,7 +69,7 @@ class ClassificationTraining(LightningModule):
             shard(self.model, self._device_mesh["data_parallel"])
             self._sharded = True
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         chosen, planned = self.recipe.optimizer, self.recipe.schedule
         total = int(self.trainer.estimated_stepping_batches)
         groups = parameter_groups(
@@ -103,8 +112,13 @@ class ClassificationTraining(LightningModule):
         random = generator(Stream.MIX, self.recipe.trainer.seed, self.current_epoch, batch_idx, self.global_rank)
         images, targets = mix(images, targets, self.recipe.data.augmentation, random)
         loss = soft_cross_entropy(self.model(images), targets)
-        self._loss_sum += loss.item()
-        self._loss_count += 1
+        value = loss.item()
+        # fp16 overflows now and then while its scale is found; those steps are skipped and do not count.
+        if math.isfinite(value):
+            self._loss_sum += value
+            self._loss_count += 1
+        elif self.recipe.trainer.precision != "16-mixed":
+            raise DivergedError(_diverged(value, self.current_epoch))
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -117,9 +131,20 @@ class ClassificationTraining(LightningModule):
         if self.recipe.optimizer.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_grad_norm)
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether the epoch had a step with a finite loss yet."""
+        return self._loss_count > 0
+
     def train_loss(self) -> float:
-        """Mean training loss of the epoch so far, on this device; nan where there was no step."""
-        return self._loss_sum / self._loss_count if self._loss_count else float("nan")
+        """Mean training loss of the epoch so far, on this device.
+
+        Raises:
+            DivergedError: no step had a finite loss.
+        """
+        if not self._loss_count:
+            raise DivergedError(_diverged(float("nan"), self.current_epoch))
+        return self._loss_sum / self._loss_count
 
     def start_epoch(self) -> None:
         """Begins a new mean of the training loss. Lightning's own hook also comes between two halves of an epoch."""
@@ -130,8 +155,12 @@ class ClassificationTraining(LightningModule):
         if self.ema is not None:
             self._validation.enter_context(self.ema.applied())
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        images, labels = batch
+    def validation_step(self, batch: tuple[Tensor | None, Tensor, list[str]], batch_idx: int) -> None:
+        images, labels, unreadable = batch
+        for message in unreadable:
+            _log.warning("skipped: %s", message)
+        if images is None:
+            return
         logits = self.model(images).float()
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels.unsqueeze(1)
         loss = F.cross_entropy(logits, labels, reduction="sum")
@@ -144,6 +173,8 @@ class ClassificationTraining(LightningModule):
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums.float().to(self.device), reduce_op="sum").cpu()
         count, loss, top1, top5 = sums.tolist()
+        if not count:
+            raise DataError("none of the validation images can be read; check the files")
         self.metrics = {"val_loss": loss / count, "val_top1": top1 / count, "val_top5": top5 / count}
 
     def on_validation_end(self) -> None:
@@ -165,7 +196,12 @@ class ClassificationTraining(LightningModule):
             self._ema_to_load = (checkpoint["ema_state_dict"], checkpoint["ema_steps"])
 
 
+def _diverged(loss: float, epoch: int) -> str:
+    return (
+        f"the training loss became {loss} in epoch {epoch + 1}; use a smaller --optimizer.lr, a longer "
+        "--schedule.warmup_epochs, or --trainer.precision 32-true"
+    )
+
+
 def _factor(schedule: CosineSchedule, peak_lr: float) -> Any:
     return lambda step: schedule.at(step, peak_lr) / peak_lr
-
-

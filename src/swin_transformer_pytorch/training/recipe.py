@@ -1,4 +1,4 @@
-"""What a training run is made of: `Recipe`, a tree of frozen dataclasses. The defaults are the official ImageNet recipe's.
+"""What a training run is made of: `Recipe`, a tree of frozen dataclasses. Its defaults are the official ones.
 
 Imports no torch, so that the command line can list, check and explain recipes at once. `recipe_files` reads them from
 YAML; `load_recipe` and `list_recipes` are offered here too.
@@ -64,7 +64,8 @@ class ModelRecipe:
         except ConfigError as error:
             raise RecipeError(f"the recipe's model cannot be built: {error}") from error
         _require(self.num_classes is None or self.num_classes >= 1, "model.num_classes", self.num_classes, "at least 1")
-        _require(self.init == "official" or self.weights is None, "model.init", self.init, "'official' with model.weights")
+        fresh = self.weights is None
+        _require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
         _require(self.in_channels in (1, 3), "model.in_channels", self.in_channels, "1 (grey) or 3 (colour)")
 
 
@@ -129,7 +130,8 @@ class OptimizerRecipe:
 
     def __post_init__(self) -> None:
         _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
-        _require(self.scale_lr is None or self.scale_lr >= 1, "optimizer.scale_lr", self.scale_lr, "at least 1, or null")
+        batch = self.scale_lr
+        _require(batch is None or batch >= 1, "optimizer.scale_lr", batch, "at least 1, or null")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
         _require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "two numbers in [0, 1)")
         _require(self.eps > 0, "optimizer.eps", self.eps, "above 0")

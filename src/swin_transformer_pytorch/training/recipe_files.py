@@ -29,9 +29,13 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequenc
     source, text = _find(name_or_path)
     tree = _parse_yaml(source, text)
     _check_keys(tree, Recipe, source)
-    pairs = overrides if isinstance(overrides, Mapping) else parse_words(overrides)
+    pairs: Mapping[str, Any]
+    if isinstance(overrides, Mapping):
+        pairs, origin = overrides, "overrides"
+    else:
+        pairs, origin = parse_words(overrides), "the command line"
     for key, value in pairs.items():
-        _check_keys(_nest(key, value), Recipe, "the command line" if not isinstance(overrides, Mapping) else "overrides")
+        _check_keys(_nest(key, value), Recipe, origin)
         _set(tree, key, value)
     return _build(tree, source)
 
@@ -61,7 +65,7 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
         try:
             return name, path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"the recipe {name} cannot be read ({error}); give a YAML file or a recipe's name") from error
+            raise RecipeError(f"{name} cannot be read ({error}); give a YAML file or a recipe's name") from error
     names = recipe_names()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
@@ -88,7 +92,7 @@ def _parse_yaml(source: str, text: str) -> Tree:
 
 
 @functools.cache
-def _field_types(group: type) -> dict[str, Any]:
+def _field_types(group: Any) -> dict[str, Any]:
     return typing.get_type_hints(group)
 
 
@@ -104,7 +108,7 @@ def _check_keys(tree: Tree, group: type, source: str, prefix: str = "") -> None:
             raise RecipeError(f"{source}: unknown key {name}; {hint}")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, dict):
-                raise RecipeError(f"{source}: {name} is {value!r}, but it is a group of keys: write {name}.KEY, or a block")
+                raise RecipeError(f"{source}: {name} is {value!r}, but it is a group of keys: write {name}.KEY")
             _check_keys(value, typing.cast(type, types[key]), source, f"{name}.")
 
 
@@ -136,7 +140,7 @@ def _set(tree: Tree, key: str, value: Any) -> None:
     *groups, last = key.split(".")
     kind: Any = Recipe
     for name in groups:
-        kind = _field_types(kind).get(name) if dataclasses.is_dataclass(kind) else None
+        kind = _field_types(kind).get(name) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
         child = tree.get(name)
         tree[name] = dict(child) if isinstance(child, dict) else {}
         tree = tree[name]

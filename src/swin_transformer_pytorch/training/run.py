@@ -23,6 +23,7 @@ from ..weights.files import read_checkpoint, save_checkpoint
 from ..weights.load import load_weights
 from .recipe import ModelRecipe, Recipe, RecipeError
 
+_log = logging.getLogger(__name__)
 EXPORT = "model.safetensors"
 
 
@@ -122,7 +123,7 @@ def build_model(recipe: ModelRecipe, classes: tuple[str, ...]) -> SwinClassifier
     """
     if recipe.num_classes not in (None, len(classes)):
         raise RecipeError(
-            f"model.num_classes={recipe.num_classes}, but the data has {len(classes)} classes; leave it out or correct it"
+            f"model.num_classes={recipe.num_classes}, but the data has {len(classes)} classes; leave it out"
         )
     overrides = recipe.config_overrides
     if recipe.name is not None:
@@ -138,7 +139,7 @@ def build_model(recipe: ModelRecipe, classes: tuple[str, ...]) -> SwinClassifier
             name=known.name if known is not None else None,
         )
         if recipe.weights is not None:
-            load_weights(model, recipe.weights)
+            _log.warning("%s", load_weights(model, recipe.weights))
     if recipe.init == "fan_in":
         _init_by_fan_in(model)
     model.classes = classes
@@ -151,15 +152,15 @@ def _init_by_fan_in(model: nn.Module) -> None:
             nn.init.trunc_normal_(parameter, std=parameter.shape[1] ** -0.5)
 
 
-def choose_device(recipe: Recipe) -> tuple[str, str]:
+def choose_device(recipe: Recipe) -> tuple[str, Any]:
     """Device ("cuda", "mps" or "cpu") and precision; a `RecipeError` where this machine lacks what is asked for."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    chosen, precision = recipe.trainer.device, recipe.trainer.precision
+    chosen, precision = recipe.trainer.device, str(recipe.trainer.precision)
     device = next(name for name, there in available.items() if there) if chosen == "auto" else chosen
     if not available[device]:
         raise RecipeError(f"trainer.device={chosen!r}: this machine has none that torch can use; use 'cpu' or 'auto'")
     if precision == "16-mixed" and device != "cuda":
-        raise RecipeError(f"trainer.precision={precision!r} needs a CUDA GPU; on {device!r} use 'bf16-mixed' or '32-true'")
+        raise RecipeError(f"trainer.precision={precision!r} needs a CUDA GPU; on {device!r} use 'bf16-mixed' or 'auto'")
     if precision == "16-mixed" and recipe.trainer.strategy == "fsdp":
         raise RecipeError(f"trainer.precision={precision!r} does not go with trainer.strategy='fsdp'; use 'bf16-mixed'")
     if device == "cuda" and recipe.trainer.devices > torch.cuda.device_count():
@@ -171,7 +172,7 @@ def choose_device(recipe: Recipe) -> tuple[str, str]:
     return device, precision
 
 
-def make_trainer(recipe: Recipe, device: str, precision: str, output: Path, *, progress: bool = True) -> Any:
+def make_trainer(recipe: Recipe, device: str, precision: Any, output: Path, *, progress: bool = True) -> Any:
     """Lightning's trainer, set up as the recipe says."""
     from lightning.pytorch import Trainer
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of where a run stands, so that a resumed run draws what the first would have drawn."""
+"""Random numbers as a pure function of where a run stands: a resumed run draws what it would have drawn."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -28,7 +28,7 @@ def choose_strategy(recipe: TrainerRecipe) -> Any:
 def shard(model: SwinClassifier, mesh: DeviceMesh) -> None:
     """Spreads the parameters over the devices of `mesh`, in place; each block is gathered only while it computes."""
     for stage in model.layers:
-        for block in stage.blocks:
+        for block in cast(Any, stage).blocks:
             fully_shard(block, mesh=mesh)
     # The outermost module would stay gathered after a validation, and miss what is then written to its parameters.
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
