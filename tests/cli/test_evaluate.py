@@ -82,3 +82,12 @@ def test_folders_that_the_model_does_not_know_are_an_error(swin, checkpoint, lab
     outcome = swin("evaluate", "--weights", checkpoint, "--data.root", labelled)
     assert outcome.code == 2
     assert "Trousers" in outcome.err
+
+
+def test_an_image_that_cannot_be_read_is_reported_and_skipped(swin, checkpoint, labelled, tmp_path) -> None:
+    broken = next(labelled.rglob("*.png")).with_name("broken.png")
+    broken.write_bytes(b"no image")
+    outcome = swin("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", tmp_path / "r")
+    assert outcome.code == 1
+    assert str(broken) in outcome.err
+    assert "6 images: top-1" in outcome.out

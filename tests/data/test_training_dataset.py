@@ -59,6 +59,7 @@ class TestBothWays:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # a machine with one core
 def test_persistent_workers_follow_the_epoch():
     data = dataset(QUICK)
     loader = DataLoader(data, batch_size=6, num_workers=2, persistent_workers=True)

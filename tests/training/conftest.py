@@ -1,11 +1,13 @@
 """A run so small that it takes a second: 6 steps an epoch on the embedded images, with all randomness on."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import swin_transformer_pytorch
 from swin_transformer_pytorch.training.recipe import Recipe, load_recipe
 
 TINY: dict[str, Any] = {
@@ -26,6 +28,14 @@ TINY: dict[str, Any] = {
     "trainer.checkpoint_every_steps": 1,
     "trainer.device": "cpu",
 }
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """For processes of their own: this package is found from any folder, and two of them fit on two cores."""
+    package = str(Path(swin_transformer_pytorch.__file__).parents[1])
+    path = os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ A folder has one folder of images a class, named as the model's classes are (Ima
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..models.classification import SwinClassifier
 
 KINDS = ("folder", "fashion_sample", "fashion_mnist")
+
+EXIT_SOME_BAD = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,9 +86,11 @@ def run(options: argparse.Namespace) -> int:
         device=device,
         num_workers=options.num_workers,
     )
+    for problem in report.skipped:
+        print(f"swin: skipped: {problem}", file=sys.stderr)
     show(report)
     save(report, Path(options.output))
-    return 0
+    return EXIT_SOME_BAD if report.skipped else 0
 
 
 def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +129,7 @@ class ClassificationData(LightningDataModule):
     Attributes:
         splits: the data sets.
         batch_size: images of a batch on one device; no more than a device's share of the images.
+        num_workers: processes that read images; no more than this process has cores. It changes no result.
     """
 
     def __init__(self, recipe: Recipe, splits: Splits, preprocessing: Preprocessing) -> None:
@@ -137,6 +139,8 @@ class ClassificationData(LightningDataModule):
         self.splits = splits
         self.preprocessing = preprocessing
         self.batch_size = fitting_batch_size(recipe, len(splits.train))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.num_workers = min(recipe.data.num_workers, cores)
         self._loader: TrainingLoader | None = None
         self._place = {"epoch": 0, "step": 0}
 
@@ -146,7 +150,7 @@ class ClassificationData(LightningDataModule):
         dataset = TrainingDataset(images, transform, seed=self.seed)
         rank, world_size = self._rank_and_world_size()
         batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
-        self._loader = TrainingLoader(dataset, batches, num_workers=self.recipe.num_workers)
+        self._loader = TrainingLoader(dataset, batches, num_workers=self.num_workers)
         self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
         return self._loader
 
@@ -157,7 +161,7 @@ class ClassificationData(LightningDataModule):
         return DataLoader(
             Subset(dataset, range(rank, len(dataset), world_size)),
             self.batch_size,
-            num_workers=self.recipe.num_workers,
+            num_workers=self.num_workers,
             collate_fn=collate_readable,
             generator=torch.Generator(),
         )

@@ -1,0 +1,184 @@
+"""A run that is stopped anywhere and resumed ends with the weights of the uninterrupted one, to the bit."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from swin_transformer_pytorch.training.module import ClassificationTraining
+from swin_transformer_pytorch.training.recipe import Recipe, RecipeError
+from swin_transformer_pytorch.training.run import TrainResult, train
+from swin_transformer_pytorch.weights.files import CheckpointError
+
+Make = Callable[..., Recipe]
+
+# A real SIGKILL, in the middle of an epoch: the process has no say in what is on disk then.
+KILLED_PROGRAM = """
+import os, signal, sys
+from swin_transformer_pytorch.training.module import ClassificationTraining
+from swin_transformer_pytorch.training.recipe import load_recipe
+from swin_transformer_pytorch.training.run import train
+
+steps, step = 0, ClassificationTraining.training_step
+
+def dying(self, batch, batch_idx):
+    global steps
+    steps += 1
+    if steps > int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+
+ClassificationTraining.training_step = dying
+train(load_recipe(sys.argv[1]))
+"""
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, *, in_validation: bool = False) -> None:
+    """Makes the next run stop before its step `steps` + 1, or in the first validation after step `steps`."""
+    done = 0
+    step, validate = ClassificationTraining.training_step, ClassificationTraining.validation_step
+
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        nonlocal done
+        if done == steps:
+            raise Stopped
+        done += 1
+        return step(self, batch, batch_idx)
+
+    def validation_step(self: Any, batch: Any, batch_idx: int) -> None:
+        if in_validation and done == steps:
+            raise Stopped
+        validate(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTraining, "training_step", training_step)
+    monkeypatch.setattr(ClassificationTraining, "validation_step", validation_step)
+
+
+def assert_same_end(first: TrainResult, second: TrainResult) -> None:
+    one, other = (torch.load(result.last, weights_only=True) for result in (first, second))
+    for part in ("state_dict", "ema_state_dict", "optimizer_states", "ema_steps", "swin"):
+        assert_equal(one[part], other[part], part)
+    for line, again in zip(first.history, second.history, strict=True):
+        assert {**line, "seconds": 0} == {**again, "seconds": 0}
+
+
+def assert_equal(one: Any, other: Any, where: str) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_equal(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for index, (item, again) in enumerate(zip(one, other, strict=True)):
+            assert_equal(item, again, f"{where}[{index}]")
+    else:
+        assert one == other, where
+
+
+@pytest.fixture(scope="module")
+def whole_runs() -> dict[str, TrainResult]:
+    """The uninterrupted runs, each made once."""
+    return {}
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulating": {"trainer.accumulate": 2, "trainer.checkpoint_every_steps": 2},
+    "workers and bf16": {"data.num_workers": 1, "trainer.precision": "bf16-mixed"},
+}
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps", "in_validation"),
+    [
+        ("plain", 2, False),
+        ("plain", 6, False),
+        ("plain", 6, True),
+        ("plain", 9, False),
+        ("accumulating", 3, False),
+        ("accumulating", 11, False),
+        ("workers and bf16", 8, False),
+    ],
+)
+def test_a_stopped_run_ends_as_the_whole_one(
+    setting: str,
+    steps: int,
+    in_validation: bool,
+    tiny: Make,
+    whole_runs: dict[str, TrainResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if setting not in whole_runs:
+        whole_runs[setting] = train(tiny("whole", SETTINGS[setting]), progress=False)
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps, in_validation=in_validation)
+        with pytest.raises(Stopped):
+            train(tiny("stopped", SETTINGS[setting]), progress=False)
+    resumed = train(tiny("stopped", {**SETTINGS[setting], "resume": True}), progress=False)
+    assert_same_end(whole_runs[setting], resumed)
+
+
+def test_a_run_killed_by_the_system_ends_as_the_whole_one(
+    tiny: Make, environment: dict[str, str], tmp_path: Path
+) -> None:
+    killed = tiny("killed")
+    (tmp_path / "killed.yaml").write_text(yaml.safe_dump(killed.to_dict()))
+    (tmp_path / "program.py").write_text(KILLED_PROGRAM)
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "killed.yaml"), "8"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert "epoch 1/2" in process.stderr
+    resumed = train(tiny("killed", {"resume": True}), progress=False)
+    assert [line["epoch"] for line in resumed.history] == [1, 2]
+    assert_same_end(train(tiny("whole"), progress=False), resumed)
+
+
+def test_a_finished_run_is_left_as_it_is(tiny: Make) -> None:
+    first = train(tiny(), progress=False)
+    before = first.last.read_bytes()
+    again = train(tiny(overrides={"resume": True}), progress=False)
+    assert again == first
+    assert again.last.read_bytes() == before
+
+
+def test_a_run_is_not_overwritten_by_accident(tiny: Make) -> None:
+    train(tiny(), progress=False)
+    with pytest.raises(RecipeError, match=r"already holds a run .*--resume"):
+        train(tiny(), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optimizer.lr": 0.5}, r"optimizer\.lr was 0\.003 .* is 0\.5 now"),
+        ({"data.batch_size": 100}, r"data\.batch_size was 320"),
+        ({"trainer.seed": 3}, r"trainer\.seed was 0"),
+        ({"model.config": {"embed_dim": 16, "depths": [1], "num_heads": [1]}}, r"model\.config\.depths was \[1, 2\]"),
+    ],
+)
+def test_another_recipe_does_not_resume_the_run(overrides: dict[str, Any], message: str, tiny: Make) -> None:
+    train(tiny(overrides={"schedule.epochs": 1}), progress=False)
+    with pytest.raises(RecipeError, match=message):
+        train(tiny(overrides={"schedule.epochs": 1, "resume": True, **overrides}), progress=False)
+
+
+def test_a_damaged_checkpoint_is_named(tiny: Make) -> None:
+    result = train(tiny(overrides={"schedule.epochs": 1}), progress=False)
+    result.last.write_bytes(result.last.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be resumed from"):
+        train(tiny(overrides={"schedule.epochs": 1, "resume": True}), progress=False)
+    torch.save({"model": {}}, result.last)
+    with pytest.raises(CheckpointError, match=r"no last\.ckpt"):
+        train(tiny(overrides={"schedule.epochs": 1, "resume": True}), progress=False)
