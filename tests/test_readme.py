@@ -54,7 +54,7 @@ def pages_with(language: str) -> list[Any]:
 
 
 @pytest.fixture
-def workplace(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def page_folder(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the snippets name."""
     from swin_transformer_pytorch.models.registry import create_model
 
@@ -70,7 +70,7 @@ def workplace(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.mark.parametrize("page", pages_with("python"))
-def test_python_snippets(page: Path, workplace: Path) -> None:
+def test_python_snippets(page: Path, page_folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "snippet"}
     for block in blocks(page, "python"):
         code = compile(block.text, block.where, "exec")
@@ -86,7 +86,7 @@ def commands(block: Block) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("page", pages_with("sh"))
-def test_commands(page: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands(page: Path, page_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks(page, "sh"):
         for program, *words in commands(block):
             where = f"{block.where}: {shlex.join([program, *words])}"
