@@ -55,8 +55,8 @@ class TrainResult:
 def train(recipe: Recipe, *, progress: bool = True) -> TrainResult:
     """Trains as the recipe says, and writes to `recipe.output`: last.ckpt, best.ckpt, history.jsonl, model.safetensors.
 
-    A run that was killed continues with `resume=True`, from its last checkpoint; on CPU its weights are then those of
-    the uninterrupted run, to the bit.
+    A run that was killed continues with `resume=True`, from its last checkpoint; on CPU, with as many threads, its
+    weights are then those of the uninterrupted run, to the bit.
 
     Args:
         recipe: what to do.
