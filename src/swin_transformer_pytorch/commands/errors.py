@@ -1,6 +1,9 @@
-"""What a command says about its own options."""
+"""What a command says about its own options, and the exit code they share."""
 
 from __future__ import annotations
+
+EXIT_SOME_BAD = 1
+"""The exit code where some of the input was bad: each is named on stderr, the rest was done."""
 
 
 class UsageError(ValueError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from . import model_source, terminal
-from .errors import UsageError
+from .errors import EXIT_SOME_BAD, UsageError
 
 if TYPE_CHECKING:
     from ..data.training_dataset import LabelledImages
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ..models.classification import SwinClassifier
 
 KINDS = ("folder", "fashion_sample", "fashion_mnist")
-
-EXIT_SOME_BAD = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from . import model_source, terminal
+from .errors import EXIT_SOME_BAD
 
 if TYPE_CHECKING:
     from ..results import Classification
-
-EXIT_SOME_BAD = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

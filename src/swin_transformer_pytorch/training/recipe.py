@@ -190,7 +190,7 @@ class TrainerRecipe:
             "bf16-mixed" on a GPU that has it, else "32-true".
         accumulate: batches whose gradients are added up before a step.
         ema_decay: decay of a running mean of the weights, which is then what is validated and exported; null for none.
-        seed: with it, a run on CPU is reproducible to the bit, resumed or not.
+        seed: with it, a run on CPU is reproducible to the bit for one number of threads, resumed or not.
         checkpoint_every_steps: optimizer steps between two writings of last.ckpt; one is written after each epoch too.
         validate_every_epochs: epochs between two validations; there is always one after the last.
     """
