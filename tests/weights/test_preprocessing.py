@@ -1,6 +1,11 @@
 import pytest
 
-from swin_transformer_pytorch.weights.preprocessing import Preprocessing, PreprocessingError
+from swin_transformer_pytorch.weights.preprocessing import (
+    DensePreprocessing,
+    Preprocessing,
+    PreprocessingError,
+    preprocessing_from_dict,
+)
 
 
 def test_official_rule_cuts_224_from_256():
@@ -51,3 +56,46 @@ def test_impossible_ones_name_the_field_and_its_value(fields, named):
 def test_unknown_and_missing_fields_are_both_listed():
     with pytest.raises(PreprocessingError, match=r"unknown: crop; missing: resize_size"):
         Preprocessing.from_dict({"image_size": 8, "crop": 7})
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        Preprocessing.imagenet(),
+        DensePreprocessing.coco(),
+        DensePreprocessing.ade20k(),
+        DensePreprocessing(scale=None, size_divisor=4, mean=(128.0,), std=(64.0,)),
+    ],
+)
+def test_either_kind_is_read_back_from_plain_types(preprocessing):
+    assert preprocessing_from_dict(preprocessing.to_dict()) == preprocessing
+
+
+def test_dense_resize_keeps_the_shape_within_both_limits():
+    coco = DensePreprocessing.coco()
+    assert coco.resized((480, 640)) == (800, 1067)  # the shorter side decides
+    assert coco.resized((300, 900)) == (444, 1333)  # the longer side decides
+    assert DensePreprocessing.ade20k().resized((512, 683)) == (512, 683)
+    assert DensePreprocessing(scale=None).resized((37, 61)) == (37, 61)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"scale": 800}, "scale=800"),
+        ({"scale": (800, 1333)}, "scale=(800, 1333)"),
+        ({"size_divisor": 0}, "size_divisor=0"),
+        ({"std": (1.0,)}, "std=(1.0,)"),
+    ],
+)
+def test_impossible_dense_ones_name_the_field_and_its_value(fields, named):
+    with pytest.raises(PreprocessingError) as error:
+        DensePreprocessing(**fields)
+    assert named in str(error.value)
+
+
+def test_unknown_kinds_and_dense_fields_are_refused():
+    with pytest.raises(PreprocessingError, match="kind='video'"):
+        preprocessing_from_dict({"kind": "video"})
+    with pytest.raises(PreprocessingError, match="unknown: crop"):
+        preprocessing_from_dict({"kind": "dense", "crop": 7})

@@ -1,6 +1,7 @@
-"""How an image becomes the tensor that a set of weights was trained for: `Preprocessing`, a record without code.
+"""How an image becomes the tensor that a set of weights was trained for: records without code.
 
-Imports no torch. `data.transforms` carries it out; checkpoints and the catalogue carry it around.
+`Preprocessing` is a classifier's, `DensePreprocessing` a detector's or segmenter's. Imports no torch. `data` carries
+them out; checkpoints and the catalogue carry them around.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ Interpolation = Literal["bicubic", "bilinear", "nearest"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# The same on the scale of the stored bytes, as the dense models' configurations round them.
+IMAGENET_BYTE_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_BYTE_STD = (58.395, 57.12, 57.375)
 
 
 class PreprocessingError(ValueError):
@@ -54,11 +58,7 @@ class Preprocessing:
             _require(self.resize_size == image_size, "resize_size", self.resize_size, fix)
         fix = f"use one of {', '.join(get_args(Interpolation))}"
         _require(self.interpolation in get_args(Interpolation), "interpolation", self.interpolation, fix)
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, _floats(name, getattr(self, name)))
-        fix = f"give one number for each channel, as many as mean={self.mean} has"
-        _require(len(self.std) == len(self.mean), "std", self.std, fix)
-        _require(all(value > 0 for value in self.std), "std", self.std, "use numbers above 0")
+        _normalise(self)
 
     @property
     def channels(self) -> int:
@@ -67,21 +67,12 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, as they travel in a checkpoint; `from_dict` reads them back."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
-        }
+        return _plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
         """Reads what `to_dict` wrote. An unknown or missing field is a `PreprocessingError` that lists them."""
-        fields = [field.name for field in dataclasses.fields(cls)]
-        unknown = [name for name in values if name not in fields]
-        missing = [name for name in ("image_size", "resize_size") if name not in values]
-        if unknown or missing:
-            wrong = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(
-                missing
-            )
-            raise PreprocessingError(f"preprocessing has other fields ({'; '.join(wrong)}); it has {', '.join(fields)}")
+        _check_fields(values, cls, required=("image_size", "resize_size"))
         return cls(**dict(values))
 
     @classmethod
@@ -100,17 +91,128 @@ class Preprocessing:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DensePreprocessing:
+    """Resize within limits, keeping the shape; normalise; pad at the right and the bottom: in that order.
+
+    The resize is bilinear without antialiasing on the stored bytes, with OpenCV's rounding, as the official detection
+    and segmentation code does it.
+
+    Attributes:
+        scale: pixels (most of the longer side, most of the shorter side). An image of sides h and w is scaled by
+            `s = min(scale[0] / max(h, w), scale[1] / min(h, w))` to `int(side * s + 0.5)`, up or down. None: not at
+            all.
+        size_divisor: each side is padded with zeros to a multiple of it; 1 is no padding.
+        mean: subtracted from each channel, on the scale of the bytes, 0 to 255.
+        std: each channel is then divided by it. Its length is the number of channels: 1 is grey, 3 is RGB; images
+            with any other number of channels come as tensors.
+    """
+
+    scale: Pair | None = (1333, 800)
+    size_divisor: int = 32
+    mean: tuple[float, ...] = IMAGENET_BYTE_MEAN
+    std: tuple[float, ...] = IMAGENET_BYTE_STD
+
+    def __post_init__(self) -> None:
+        if self.scale is not None:
+            fix = "use two positive whole numbers of pixels (longer side, shorter side), or None for no resize"
+            _require(_is_pair(self.scale) and self.scale[0] >= self.scale[1], "scale", self.scale, fix)
+            object.__setattr__(self, "scale", tuple(self.scale))
+        divisor = self.size_divisor
+        ok = isinstance(divisor, int) and not isinstance(divisor, bool) and divisor >= 1
+        _require(ok, "size_divisor", divisor, "use a whole number of at least 1")
+        _normalise(self)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image: 1 is grey, 3 is RGB."""
+        return len(self.mean)
+
+    def resized(self, image_size: Pair) -> Pair:
+        """Pixels (height, width) that an image of that size is resized to."""
+        if self.scale is None:
+            return image_size
+        factor = min(self.scale[0] / max(image_size), self.scale[1] / min(image_size))
+        height, width = (max(int(side * factor + 0.5), 1) for side in image_size)
+        return height, width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, with `kind: dense`; `preprocessing_from_dict` reads them back."""
+        return {"kind": "dense", **_plain(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DensePreprocessing:
+        """Reads what `to_dict` wrote. An unknown field is a `PreprocessingError` that lists the known ones."""
+        values = {name: value for name, value in values.items() if name != "kind"}
+        _check_fields(values, cls)
+        return cls(**values)
+
+    @classmethod
+    def coco(cls) -> DensePreprocessing:
+        """That of the official detectors: within (1333, 800), padded to multiples of 32."""
+        return cls()
+
+    @classmethod
+    def ade20k(cls) -> DensePreprocessing:
+        """That of the official segmenters: within (2048, 512), not padded."""
+        return cls(scale=(2048, 512), size_divisor=1)
+
+
+def preprocessing_from_dict(values: Mapping[str, Any]) -> Preprocessing | DensePreprocessing:
+    """Reads what either's `to_dict` wrote; a classifier's names no `kind`.
+
+    Raises:
+        PreprocessingError: an unknown kind, or fields that it does not have.
+    """
+    kind = values.get("kind")
+    if kind == "dense":
+        return DensePreprocessing.from_dict(values)
+    _require(kind is None, "kind", kind, "this version knows 'dense', and a classifier's, which names none")
+    return Preprocessing.from_dict(values)
+
+
 def _require(condition: bool, name: str, value: object, fix: str) -> None:
     if not condition:
         raise PreprocessingError(f"preprocessing: {name}={value!r} is not possible: {fix}")
 
 
+def _plain(preprocessing: Preprocessing | DensePreprocessing) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(preprocessing).items()
+    }
+
+
+def _check_fields(
+    values: Mapping[str, Any], kind: type[Preprocessing] | type[DensePreprocessing], required: tuple[str, ...] = ()
+) -> None:
+    fields = [field.name for field in dataclasses.fields(kind)]
+    wrong = {
+        "unknown": [name for name in values if name not in fields],
+        "missing": [name for name in required if name not in values],
+    }
+    if listed := "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items() if names):
+        raise PreprocessingError(f"preprocessing has other fields ({listed}); it has {', '.join(fields)}")
+
+
+def _normalise(preprocessing: Preprocessing | DensePreprocessing) -> None:
+    """Makes its mean and deviation tuples of numbers, one a channel, and checks them."""
+    for name in ("mean", "std"):
+        object.__setattr__(preprocessing, name, _floats(name, getattr(preprocessing, name)))
+    mean, std = preprocessing.mean, preprocessing.std
+    _require(len(std) == len(mean), "std", std, f"give one number for each channel, as many as mean={mean} has")
+    _require(all(value > 0 for value in std), "std", std, "use numbers above 0")
+
+
 def _pair(name: str, value: Any) -> Pair:
     pair = (value, value) if isinstance(value, int) else value
-    ok = isinstance(pair, list | tuple) and len(pair) == 2
-    ok = ok and all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in pair)
-    _require(ok, name, value, "use a positive whole number of pixels, or two of them (height, width)")
+    _require(_is_pair(pair), name, value, "use a positive whole number of pixels, or two of them (height, width)")
     return cast(Pair, tuple(pair))
+
+
+def _is_pair(value: Any) -> bool:
+    ok = isinstance(value, list | tuple) and len(value) == 2
+    return ok and all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in value)
 
 
 def _floats(name: str, value: Any) -> tuple[float, ...]:
