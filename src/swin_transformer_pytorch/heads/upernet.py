@@ -1,0 +1,126 @@
+"""UPerNet's decode head (arXiv 1807.10221), the auxiliary head beside it, and their loss.
+
+Parameters have the names of the authors' segmentation code, whose numerics these are. Every resize is bilinear with
+`align_corners=False`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IGNORE_LABEL = 255
+
+
+class ConvModule(nn.Module):
+    """A convolution without bias that keeps the map's size, batch norm and ReLU.
+
+    Raises:
+        ValueError: in training, for a single cell in the whole batch: it has no statistics.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        # Statistics that processes share (SyncBatchNorm, which is no BatchNorm2d) may do with one cell each.
+        if self.training and isinstance(self.bn, nn.BatchNorm2d) and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            raise ValueError("batch norm needs more than a batch of one image in training: use a batch of at least 2")
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class UPerHead(nn.Module):
+    """Pyramid pooling on the last map, a feature pyramid over all, and one classifier on all its levels together.
+
+    Args:
+        in_channels: channels of each map, finest first.
+        channels: of every level of the pyramid.
+        num_classes: outputs for each cell.
+        pool_scales: sides of the grids that the last map is pooled to.
+        dropout: rate of whole channels before the classifier.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], channels: int, num_classes: int, pool_scales: Sequence[int], dropout: float
+    ) -> None:
+        super().__init__()
+        *finer, last = in_channels
+        self.psp_modules = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), ConvModule(last, channels, 1)) for scale in pool_scales
+        )
+        self.bottleneck = ConvModule(last + len(pool_scales) * channels, channels, 3)
+        self.lateral_convs = nn.ModuleList(ConvModule(dim, channels, 1) for dim in finer)
+        self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in finer)
+        self.fpn_bottleneck = ConvModule(len(in_channels) * channels, channels, 3)
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = _classifier(channels, num_classes)
+
+    def forward(self, maps: Sequence[Float[Tensor, "B C_i H_i W_i"]]) -> Float[Tensor, "B classes H W"]:
+        """Logits of the size of the first map. `maps` are finest first, one for each of `in_channels`."""
+        top = self._pool(maps[-1])
+        levels = [top]
+        for index in reversed(range(len(self.lateral_convs))):
+            lateral = self.lateral_convs[index](maps[index])
+            top = lateral + _resize(top, lateral)
+            levels.insert(0, self.fpn_convs[index](top))
+        resized = [levels[0]] + [_resize(level, levels[0]) for level in levels[1:]]
+        x = self.fpn_bottleneck(torch.cat(resized, dim=1))
+        logits: Tensor = self.conv_seg(self.dropout(x))
+        return logits
+
+    def _pool(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        pooled = [_resize(module(x), x) for module in self.psp_modules]
+        out: Tensor = self.bottleneck(torch.cat([x, *pooled], dim=1))
+        return out
+
+
+class FCNHead(nn.Module):
+    """One convolution and a classifier on one map: its loss helps the backbone to learn; inference leaves it out."""
+
+    def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(ConvModule(in_channels, channels, 3))
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = _classifier(channels, num_classes)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes H W"]:
+        """Logits of the map's size."""
+        logits: Tensor = self.conv_seg(self.dropout(self.convs(x)))
+        return logits
+
+
+def pixel_cross_entropy(
+    logits: Float[Tensor, "B classes h w"], labels: Int[Tensor, "B H W"], ignore_label: int = IGNORE_LABEL
+) -> Float[Tensor, ""]:
+    """Cross entropy, in nats, of logits resized to the labels: 0 at ignored pixels, and the mean over ALL pixels.
+
+    The ignored ones count in the mean, as in the official code; `F.cross_entropy` leaves them out. In float32 whatever
+    the logits' type.
+
+    Raises:
+        ValueError: the batches differ.
+    """
+    if len(logits) != len(labels):
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; give one label map an image"
+        )
+    resized = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(resized, labels.long(), ignore_index=ignore_label, reduction="none").mean()
+
+
+def _resize(x: Float[Tensor, "B C h w"], like: Float[Tensor, "B D H W"]) -> Float[Tensor, "B C H W"]:
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _classifier(channels: int, num_classes: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, num_classes, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv

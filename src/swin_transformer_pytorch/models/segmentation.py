@@ -1,0 +1,122 @@
+"""Semantic segmentation: UPerNet on Swin, a class for every pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..backbone.config import ConfigError
+from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
+from ..weights.preprocessing import DensePreprocessing
+from .backbone import SwinBackbone
+from .config import SegmenterConfig
+
+Color = tuple[int, int, int]
+
+
+class Segmenter(nn.Module):
+    """UPerNet on Swin (arXiv 2103.14030, section 4.3), with the official parameter names.
+
+    `models.segmentation_inference` turns its logits into label maps: whole, in windows, or from several sizes.
+
+    Attributes:
+        num_classes: outputs for each cell.
+        classes: their names, or None.
+        palette: their colours, red, green and blue of 0 to 255, or None.
+        preprocessing: what the weights expect of an image, or None.
+        name: the variant's official name, or None.
+    """
+
+    task = "segmentation"
+
+    def __init__(
+        self,
+        config: SegmenterConfig,
+        backbone: SwinBackbone,
+        decode_head: UPerHead,
+        auxiliary_head: FCNHead,
+        *,
+        classes: tuple[str, ...] | None = None,
+        palette: tuple[Color, ...] | None = None,
+        preprocessing: DensePreprocessing | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        for what, values in (("class names", classes), ("colours", palette)):
+            if values is not None and len(values) != config.num_classes:
+                raise ConfigError(f"{len(values)} {what} for num_classes={config.num_classes}; give one a class")
+        self.config = config
+        self.num_classes = config.num_classes
+        self.classes = classes
+        self.palette = palette
+        self.preprocessing = preprocessing
+        self.name = name
+        self.backbone = backbone
+        self.decode_head = decode_head
+        self.auxiliary_head = auxiliary_head
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes h w"]:
+        """Logits of the size of the backbone's first map: one for `patch_size` pixels, rounded up."""
+        logits: Tensor = self.decode_head(self.backbone(images))
+        return logits
+
+    def losses(self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, "B H W"]) -> dict[str, Float[Tensor, ""]]:
+        """The cross entropy of each head, the auxiliary one's weighted; their sum is the training loss.
+
+        Args:
+            images: preprocessed, and padded to one size.
+            labels: a class for each pixel; 255 for pixels that do not count.
+
+        Raises:
+            ValueError: sizes of images and labels differ, or training has a single image: what is pooled to one cell
+                then has no batch statistics.
+        """
+        if images.shape[0] != labels.shape[0] or images.shape[2:] != labels.shape[1:]:
+            raise ValueError(
+                f"images have shape {tuple(images.shape)} and labels {tuple(labels.shape)}; give each image a label map "
+                "of its size"
+            )
+        maps = self.backbone(images)
+        auxiliary = self.auxiliary_head(maps[self.config.auxiliary_index])
+        return {
+            "loss_ce": pixel_cross_entropy(self.decode_head(maps), labels),
+            "aux.loss_ce": self.config.auxiliary_weight * pixel_cross_entropy(auxiliary, labels),
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
+        return {
+            "format": "swin-transformer-pytorch",
+            "format_version": 1,
+            "task": self.task,
+            "name": self.name,
+            "config": self.config.to_dict(),
+            "num_classes": self.num_classes,
+            "classes": list(self.classes) if self.classes is not None else None,
+            "palette": [list(color) for color in self.palette] if self.palette is not None else None,
+            "preprocessing": self.preprocessing.to_dict() if self.preprocessing is not None else None,
+        }
+
+
+def build_segmenter(
+    config: SegmenterConfig,
+    *,
+    classes: tuple[str, ...] | None = None,
+    palette: tuple[Color, ...] | None = None,
+    preprocessing: DensePreprocessing | None = None,
+    name: str | None = None,
+) -> Segmenter:
+    """The segmenter of that configuration, with random weights."""
+    backbone = SwinBackbone(config.backbone, out_indices=range(len(config.backbone.depths)))
+    return Segmenter(
+        config,
+        backbone,
+        UPerHead(backbone.channels, config.decode_dim, config.num_classes, config.pool_scales, config.dropout),
+        FCNHead(backbone.channels[config.auxiliary_index], config.auxiliary_dim, config.num_classes, config.dropout),
+        classes=classes,
+        palette=palette,
+        preprocessing=preprocessing,
+        name=name,
+    )
