@@ -1,0 +1,61 @@
+"""Which random changes training makes to the images of a detector. Imports no torch: recipes read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionAugmentation:
+    """The random changes of a detector's training run. The defaults are the official 3x recipe's, DETR's policy.
+
+    Attributes:
+        flip_prob: probability of a horizontal flip.
+        scales: the shorter side becomes one of these pixels, each as likely as the others; several are multi-scale
+            training. The official 1x recipe has (800,).
+        max_long: most pixels of the longer side; it wins over `scales`.
+        crop_prob: probability that a part is cut out before that resize; 0 for never.
+        crop_scales: for such a crop, the image's shorter side first becomes one of these pixels.
+        crop_range: each side of the part is then drawn from these pixels, least and most, as far as the image has
+            them. A part without objects is as good as any other.
+        instaboost: whether objects are moved about in their image first (InstaBoost, arXiv 1908.07801), as in HTC++.
+    """
+
+    flip_prob: float = 0.5
+    scales: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+    max_long: int = 1333
+    crop_prob: float = 0.5
+    crop_scales: tuple[int, ...] = (400, 500, 600)
+    crop_range: tuple[int, int] = (384, 600)
+    instaboost: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("flip_prob", "crop_prob"):
+            value = getattr(self, name)
+            ok = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+            _require(ok, name, value, "a probability in [0, 1]")
+        for name in ("scales", "crop_scales", "crop_range"):
+            value = getattr(self, name)
+            ok = isinstance(value, list | tuple) and len(value) > 0 and all(_is_pixels(side) for side in value)
+            _require(ok, name, value, "one or more positive whole numbers of pixels")
+            object.__setattr__(self, name, tuple(value))
+        ok = len(self.crop_range) == 2 and self.crop_range[0] <= self.crop_range[1]
+        _require(ok, "crop_range", self.crop_range, "two whole numbers of pixels, the smaller first")
+        largest = max(self.scales + (self.crop_scales if self.crop_prob > 0 else ()))
+        ok = _is_pixels(self.max_long) and self.max_long >= largest
+        _require(ok, "max_long", self.max_long, f"a whole number of pixels, at least {largest}, the largest scale")
+        _require(isinstance(self.instaboost, bool), "instaboost", self.instaboost, "true or false")
+
+    @classmethod
+    def none(cls, scale: int = 800, max_long: int = 1333) -> DetectionAugmentation:
+        """No random change at all: training sees what evaluation sees."""
+        return cls(flip_prob=0.0, scales=(scale,), max_long=max_long, crop_prob=0.0)
+
+
+def _is_pixels(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _require(condition: bool, name: str, value: object, fix: str) -> None:
+    if not condition:
+        raise ValueError(f"augmentation {name}={value!r} is not possible: use {fix}")

@@ -1,0 +1,35 @@
+"""One image with its objects, as data sets of detection give it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt8
+from PIL import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionSample:
+    """An image and its objects, crowds among them.
+
+    Attributes:
+        image: RGB, upright, of H x W pixels.
+        image_id: its number in the data set.
+        boxes_xyxy: corners in pixels of the image.
+        labels: class indices from 0.
+        masks: 0 or 1 for each pixel.
+        crowd: whether it is a group of objects under one mask, which training leaves out and evaluation ignores.
+        semantic: the label of each pixel, 255 to ignore; None where there is no such map.
+    """
+
+    image: Image.Image
+    image_id: int
+    boxes_xyxy: Float32[np.ndarray, "n 4"]
+    labels: Int64[np.ndarray, " n"]
+    masks: UInt8[np.ndarray, "n H W"]
+    crowd: Bool[np.ndarray, " n"]
+    semantic: UInt8[np.ndarray, "H W"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
