@@ -91,7 +91,10 @@ def test_masks_are_those_that_were_encoded():
     masks = np.random.default_rng(0).random((2, 3, 4)) < 0.5
     result = detections(mask_rles=[encode_mask(mask) for mask in masks])
     np.testing.assert_array_equal(result.masks, masks)
+    np.testing.assert_array_equal(result.mask(1), masks[1])
     assert detections(mask_rles=None).masks is None
+    with pytest.raises(ValueError, match="no masks"):
+        detections(mask_rles=None).mask(0)
 
 
 def test_a_map_tells_the_share_of_each_class():

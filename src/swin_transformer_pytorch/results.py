@@ -98,12 +98,22 @@ class Detections:
         """The objects' pixels, (n, height, width), decoded anew at each look; None where there are no masks."""
         if self.mask_rles is None:
             return None
+        masks = np.zeros((len(self), *self.image_size), dtype=np.bool_)
+        for index, mask in enumerate(masks):
+            mask[:] = self.mask(index)
+        return masks
+
+    def mask(self, index: int) -> NDArray[np.bool_]:
+        """One object's pixels, (height, width): all of a large image's may not fit in memory.
+
+        Raises:
+            ValueError: there are no masks.
+        """
+        if self.mask_rles is None:
+            raise ValueError("these detections have no masks; look at .mask_rles before asking for one")
         from .rle import decode_mask
 
-        masks = np.zeros((len(self), *self.image_size), dtype=np.bool_)
-        for mask, counts in zip(masks, self.mask_rles, strict=True):
-            mask[:] = decode_mask(counts, self.image_size)
-        return masks
+        return decode_mask(self.mask_rles[index], self.image_size)
 
     def above(self, score: float) -> Detections:
         """Those of at least that score."""

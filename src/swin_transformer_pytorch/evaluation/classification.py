@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .errors import EvaluationError
 
-class EvaluationError(ValueError):
-    """A model and a data set that cannot be evaluated together. The message says what does not fit."""
+__all__ = ["ClassificationCounts", "ClassificationReport", "EvaluationError", "evaluate"]
 
 
 class PreparedImages(Protocol):

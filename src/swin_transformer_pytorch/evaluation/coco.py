@@ -1,0 +1,255 @@
+"""COCO's twelve numbers for boxes and for masks, as pycocotools computes them (https://cocodataset.org/#detection-eval).
+
+faster-coco-eval does the counting; the tests hold it against pycocotools on the same results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..extras import require
+from ..results import Detections
+from .errors import EvaluationError
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""Average precision over IoU 0.5 to 0.95, at 0.5, at 0.75, of small (below 32x32 pixels), medium and large (from 96x96)
+objects; average recall with 1, 10 and 100 detections an image, and of small, medium and large objects."""
+
+IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
+RECALLS = tuple(np.linspace(0.0, 1.0, 101).round(2).tolist())
+
+Kind = Literal["bbox", "segm"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DetectionScores:
+    """How a detector did, by its boxes or by its masks.
+
+    Attributes:
+        metrics: the twelve numbers by their names, `METRICS`, in [0, 1]; None where there is nothing to measure, such
+            as no small object (pycocotools says -1).
+        precision: (10, 101, classes): the precision at each of `IOU_THRESHOLDS` and `RECALLS`, over objects of any
+            size and at most 100 detections an image; -1 for classes without objects.
+        classes: the names of the classes that were measured.
+    """
+
+    metrics: dict[str, float | None]
+    precision: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+    def per_class(self, iou: float | None = None) -> dict[str, float]:
+        """Class name -> average precision over all thresholds, or at one; classes without objects are left out."""
+        chosen = self.precision if iou is None else self.precision[[IOU_THRESHOLDS.index(iou)]]
+        means = {name: chosen[:, :, index] for index, name in enumerate(self.classes)}
+        return {name: float(values.mean()) for name, values in means.items() if values.max(initial=-1) > -1}
+
+    def curve(self, iou: float) -> NDArray[np.float64]:
+        """(101,): the precision at each of `RECALLS`, the mean over the classes that have objects."""
+        values = self.precision[IOU_THRESHOLDS.index(iou)]
+        known = values[:, (values > -1).any(axis=0)]
+        return known.mean(axis=1) if known.shape[1] else np.zeros(len(RECALLS))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only: the metrics, the classes' APs, and the curve at each threshold."""
+        return {
+            **self.metrics,
+            "per_class": {
+                name: {"AP": ap, "AP50": self.per_class(0.5)[name], "AP75": self.per_class(0.75)[name]}
+                for name, ap in self.per_class().items()
+            },
+            "precision_at_recall": {str(iou): self.curve(iou).round(4).tolist() for iou in IOU_THRESHOLDS},
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DetectionReport:
+    """How a detector did on a data set.
+
+    Attributes:
+        boxes: by the overlap of boxes.
+        masks: by the overlap of masks; None where annotations or detections have none.
+        classes: the names of the classes that were measured.
+        num_images: the images that the annotations name.
+        num_objects: the annotated objects, crowds left out.
+        num_detections: what the detector found.
+        skipped: for each image that could not be used, what is wrong with it. It counts as one without detections.
+    """
+
+    boxes: DetectionScores
+    masks: DetectionScores | None
+    classes: tuple[str, ...]
+    num_images: int
+    num_objects: int
+    num_detections: int
+    skipped: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {
+            "num_images": self.num_images,
+            "num_objects": self.num_objects,
+            "num_detections": self.num_detections,
+            "classes": list(self.classes),
+            "boxes": self.boxes.to_dict(),
+            "masks": None if self.masks is None else self.masks.to_dict(),
+            "skipped": list(self.skipped),
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes report.json into `folder`, which is made where it is missing, and returns its path."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "report.json"
+        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return path
+
+
+class CocoEvaluator:
+    """Holds detections against COCO annotations.
+
+    Args:
+        annotations: the content of a COCO file: "images", "annotations" and "categories". It is not changed.
+        classes: the detector's class names by index; they meet the categories by name. What is found of a class that
+            no category has counts for nothing; categories that the detector does not know are not measured.
+
+    An image that is never passed to `update` counts as one in which nothing was found, as pycocotools has it.
+
+    Raises:
+        EvaluationError: names are ambiguous, or no class is among the categories.
+    """
+
+    def __init__(self, annotations: Mapping[str, Any], *, classes: Sequence[str]) -> None:
+        self._images = {int(image["id"]): image for image in annotations["images"]}
+        ids = {str(category["name"]): int(category["id"]) for category in annotations["categories"]}
+        for what, names in (("categories", [one["name"] for one in annotations["categories"]]), ("classes", classes)):
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if list(names).count(name) > 1)
+                raise EvaluationError(f"two {what} have the name {twice!r}; rename one, they are told apart by it")
+        self._category_of = [ids.get(name) for name in classes]
+        if all(category is None for category in self._category_of):
+            raise EvaluationError(
+                f"none of the annotations' categories ({_some(ids)}) is a class of the model ({_some(classes)}); "
+                "take the model that was trained on them, or rename the categories"
+            )
+        known = set(self._category_of) - {None}
+        self.classes = tuple(name for name, category in sorted(ids.items(), key=_second) if category in known)
+        self._categories = [dict(one) for one in annotations["categories"] if int(one["id"]) in known]
+        self._annotations = [
+            _completed(annotation, number)
+            for number, annotation in enumerate(annotations["annotations"], start=1)
+            if annotation["category_id"] in known
+        ]
+        self._records: dict[Kind, list[dict[str, Any]]] = {"bbox": [], "segm": []}
+        self._seen: set[int] = set()
+        self._has_masks = all(annotation.get("segmentation") for annotation in self._annotations)
+        self._count = 0
+
+    def update(self, image_id: int, detections: Detections) -> None:
+        """Takes what was found in one image, in the image's own pixels.
+
+        Raises:
+            EvaluationError: the annotations do not name the image, give it another size, or it came before.
+        """
+        image = self._images.get(image_id)
+        if image is None or image_id in self._seen:
+            problem = "is not among the annotations' images" if image is None else "came before"
+            raise EvaluationError(f"the image {image_id} {problem}; give each of them once")
+        annotated = image.get("height"), image.get("width")
+        if None not in annotated and annotated != detections.image_size:
+            name = image.get("file_name", image_id)
+            raise EvaluationError(
+                f"{name} has {_by(detections.image_size)} pixels (height x width) and its annotations are for "
+                f"{_by(annotated)}; annotate the image as it is shown, or remove its rotation (EXIF)"
+            )
+        self._seen.add(image_id)
+        self._count += len(detections)
+        self._has_masks &= detections.mask_rles is not None
+        # COCO's tools know a mask's area only where the record has no box, hence two lists.
+        for index, (label, score) in enumerate(
+            zip(detections.labels.tolist(), detections.scores.tolist(), strict=True)
+        ):
+            category = self._category_of[label]
+            if category is None:
+                continue
+            record = {"image_id": image_id, "category_id": category, "score": score}
+            left, top, right, bottom = detections.boxes_xyxy[index].tolist()
+            self._records["bbox"].append({**record, "bbox": [left, top, right - left, bottom - top]})
+            if detections.mask_rles is not None:
+                counts = detections.mask_rles[index].decode("ascii")
+                mask = {"size": list(detections.image_size), "counts": counts}
+                self._records["segm"].append({**record, "segmentation": mask})
+
+    def report(self, *, skipped: Sequence[str] = ()) -> DetectionReport:
+        """The numbers of all images of the annotations; `skipped` is passed on."""
+        return DetectionReport(
+            boxes=self._scores("bbox"),
+            masks=self._scores("segm") if self._has_masks else None,
+            classes=self.classes,
+            num_images=len(self._images),
+            num_objects=sum(not annotation["iscrowd"] for annotation in self._annotations),
+            num_detections=self._count,
+            skipped=tuple(skipped),
+        )
+
+    def save_results(self, folder: str | Path) -> list[Path]:
+        """Writes the detections as COCO's tools and its test server take them: detections.bbox.json, and for masks
+        detections.segm.json. Returns their paths."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        kinds: list[Kind] = ["bbox", "segm"] if self._has_masks else ["bbox"]
+        paths = []
+        for kind in kinds:
+            path = folder / f"detections.{kind}.json"
+            path.write_text(json.dumps(self._records[kind]), encoding="utf-8")
+            paths.append(path)
+        return paths
+
+    def _scores(self, kind: Kind) -> DetectionScores:
+        coco = require("faster_coco_eval", extra="train")
+        # Both write into the records that they are given.
+        truth = coco.COCO(
+            {
+                "images": [dict(image) for image in self._images.values()],
+                "annotations": [dict(annotation) for annotation in self._annotations],
+                "categories": self._categories,
+            }
+        )
+        found = truth.loadRes([dict(record) for record in self._records[kind]])
+        evaluation = coco.COCOeval_faster(truth, found, iouType=kind, extra_calc=False)
+        evaluation.run()
+        values = [float(value) for value in evaluation.all_stats[: len(METRICS)]]
+        order = {category: index for index, category in enumerate(evaluation.params.catIds)}
+        ids = {str(one["name"]): int(one["id"]) for one in self._categories}
+        precision = np.asarray(evaluation.eval["precision"])[..., 0, -1]
+        return DetectionScores(
+            metrics={name: value if value >= 0 else None for name, value in zip(METRICS, values, strict=True)},
+            precision=precision[:, :, [order[ids[name]] for name in self.classes]],
+            classes=self.classes,
+        )
+
+
+def _completed(annotation: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """With the fields that people's own files may lack and COCO's tools need."""
+    width, height = annotation["bbox"][2:]
+    # pycocotools takes an object with the id 0 for one that was not found.
+    return {"iscrowd": 0, "area": width * height, **annotation, "id": number}
+
+
+def _second(item: tuple[str, int]) -> int:
+    return item[1]
+
+
+def _some(names: Sequence[str] | Mapping[str, Any]) -> str:
+    shown = ", ".join(list(names)[:5])
+    return f"{shown}, ..." if len(names) > 5 else shown
+
+
+def _by(size: Sequence[Any]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,203 @@
+"""COCO's numbers, against pycocotools on the same results files."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from swin_transformer_pytorch.evaluation.coco import IOU_THRESHOLDS, METRICS, CocoEvaluator, EvaluationError
+from swin_transformer_pytorch.results import Detections
+
+CLASSES = ("dog", "cat", "ant", "yak")  # neither sorted, nor in the order of the categories, nor with their ids
+
+
+def blob(rng: np.random.Generator, size: tuple[int, int], box: list[int]) -> NDArray[np.uint8]:
+    """An ellipse in a box, with holes."""
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    left, top, width, height = box
+    inside = ((columns + 0.5 - left - width / 2) / (width / 2)) ** 2 + (
+        (rows + 0.5 - top - height / 2) / (height / 2)
+    ) ** 2 <= 1
+    return np.asfortranarray(inside & (rng.random(size) < 0.95)).astype(np.uint8)
+
+
+def encoded(mask: NDArray[np.uint8]) -> dict[str, Any]:
+    rle = coco_masks.encode(mask)
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def data(seed: int, *, classes: tuple[str, ...] = CLASSES) -> tuple[dict[str, Any], dict[int, Detections]]:
+    """Random annotations with crowds, small and large objects and empty images, and detections near them.
+
+    Images without detections, and one that nothing is said of, are among them.
+    """
+    rng = np.random.default_rng(seed)
+    categories = [
+        {"id": 7, "name": "ant"},
+        {"id": 3, "name": "cat"},
+        {"id": 90, "name": "dog"},
+        {"id": 4, "name": "yak"},
+    ]
+    ids = {one["name"]: one["id"] for one in categories}
+    images, annotations, found = [], [], {}
+    for number in range(8):
+        image_id, size = 100 - number, (int(rng.integers(90, 150)), int(rng.integers(90, 150)))
+        images.append({"id": image_id, "height": size[0], "width": size[1], "file_name": f"{image_id}.png"})
+        boxes, labels, scores, masks = [], [], [], []
+        for _ in range(0 if number == 0 else rng.integers(1, 9)):
+            side = rng.choice([12, 40, 85])
+            box = [int(rng.integers(0, 90 - side)), int(rng.integers(0, 90 - side)), int(side), int(side + 3)]
+            name = str(rng.choice(["ant", "cat", "dog"]))  # no yak anywhere
+            mask = blob(rng, size, box)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": ids[name],
+                    "bbox": box,
+                    "area": float(mask.sum()),
+                    "iscrowd": int(rng.random() < 0.2),
+                    "segmentation": encoded(mask),
+                }
+            )
+            for _ in range(rng.integers(0, 4)):
+                near = [value + int(rng.integers(-3, 4)) for value in box]
+                left, top, width, height = max(0, near[0]), max(0, near[1]), near[2], near[3]
+                boxes.append([left, top, left + width + rng.random(), top + height])
+                labels.append(classes.index(name) if rng.random() < 0.8 else int(rng.integers(0, len(classes))))
+                scores.append(rng.integers(1, 10) / 10)  # with ties
+                masks.append(coco_masks.encode(blob(rng, size, [left, top, width, height]))["counts"])
+        if number != 3:
+            order = np.argsort(-np.array(scores), kind="stable").astype(int)
+            found[image_id] = Detections(
+                boxes_xyxy=np.array(boxes).reshape(-1, 4)[order],
+                scores=np.array(scores)[order],
+                labels=np.array(labels, dtype=int)[order],
+                names=[classes[labels[index]] for index in order],
+                image_size=size,
+                mask_rles=[masks[index] for index in order],
+            )
+    return {"images": images, "annotations": annotations, "categories": categories}, found
+
+
+def evaluator_of(annotations: dict[str, Any], found: dict[int, Detections], **options: Any) -> CocoEvaluator:
+    evaluator = CocoEvaluator(annotations, **{"classes": CLASSES, **options})
+    for image_id, detections in found.items():
+        evaluator.update(image_id, detections)
+    return evaluator
+
+
+def official(annotations: Path, results: Path, kind: str, categories: list[int] | None = None) -> COCOeval:
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        evaluation = COCOeval(truth, truth.loadRes(str(results)), kind)
+        if categories is not None:
+            evaluation.params.catIds = categories
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_pycocotools_says_the_same_of_the_same_files(seed: int, kind: str, tmp_path: Path) -> None:
+    annotations, found = data(seed)
+    (tmp_path / "truth.json").write_text(json.dumps(annotations))
+    evaluator = evaluator_of(annotations, found)
+    paths = {path.name: path for path in evaluator.save_results(tmp_path / "out")}
+    theirs = official(tmp_path / "truth.json", paths[f"detections.{kind}.json"], kind)
+    report = evaluator.report()
+    ours = report.boxes if kind == "bbox" else report.masks
+    assert ours is not None
+    expected = {name: value if value >= 0 else None for name, value in zip(METRICS, theirs.stats, strict=True)}
+    assert ours.metrics == {name: value if value is None else pytest.approx(value) for name, value in expected.items()}
+    assert ours.metrics["AP"] is not None and 0.05 < ours.metrics["AP"] < 0.95
+    # By category id: cat 3, yak 4, ant 7, dog 90.
+    assert ours.classes == ("cat", "yak", "ant", "dog")
+    np.testing.assert_allclose(ours.precision, theirs.eval["precision"][:, :, :, 0, -1])
+    per_class = ours.per_class()
+    assert set(per_class) == {"cat", "ant", "dog"}
+    for name, place in (("cat", 0), ("ant", 2), ("dog", 3)):
+        assert per_class[name] == pytest.approx(theirs.eval["precision"][:, :, place, 0, -1].mean())
+        assert ours.per_class(0.5)[name] == pytest.approx(theirs.eval["precision"][0, :, place, 0, -1].mean())
+    assert ours.curve(0.5).mean() == pytest.approx(theirs.stats[1])
+    assert report.num_images == 8
+    assert report.num_detections == sum(len(one) for one in found.values())
+
+
+def test_only_the_classes_that_the_model_knows_are_measured(tmp_path: Path) -> None:
+    annotations, found = data(0, classes=("cat", "gnu", "dog", "ant"))
+    (tmp_path / "truth.json").write_text(json.dumps(annotations))
+    evaluator = evaluator_of(annotations, found, classes=("cat", "gnu", "dog", "newt"))
+    path = evaluator.save_results(tmp_path)[0]
+    theirs = official(tmp_path / "truth.json", path, "bbox", categories=[3, 90])
+    report = evaluator.report()
+    assert report.classes == ("cat", "dog")
+    assert report.boxes.metrics["AP"] == pytest.approx(theirs.stats[0])
+
+
+def test_nothing_found_and_nothing_to_find() -> None:
+    annotations, _ = data(0)
+    report = evaluator_of(annotations, {}).report(skipped=["a.png is damaged"])
+    assert report.boxes.metrics["AP"] == 0.0
+    assert report.masks is not None
+    assert report.skipped == ("a.png is damaged",)
+    empty = {**annotations, "annotations": []}
+    report = evaluator_of(empty, data(0)[1]).report()
+    assert set(report.boxes.metrics.values()) == {None}
+    assert report.boxes.per_class() == {}
+    assert report.boxes.curve(0.5).tolist() == [0.0] * 101
+
+
+def test_without_masks_boxes_are_measured() -> None:
+    annotations, found = data(0)
+    for annotation in annotations["annotations"]:
+        del annotation["segmentation"], annotation["iscrowd"], annotation["area"]
+    report = evaluator_of(annotations, found).report()
+    assert report.masks is None
+    assert report.boxes.metrics["AP"] is not None
+    assert report.to_dict()["masks"] is None
+
+
+def test_an_annotation_with_the_id_0_counts_as_any_other() -> None:
+    annotations, found = data(0)
+    expected = evaluator_of(annotations, found).report().boxes.metrics
+    for annotation in annotations["annotations"]:
+        annotation["id"] -= 1
+    before = json.dumps(annotations)
+    assert evaluator_of(annotations, found).report().boxes.metrics == expected
+    assert json.dumps(annotations) == before
+
+
+def test_the_report_is_saved_as_json(tmp_path: Path) -> None:
+    report = evaluator_of(*data(1)).report()
+    path = report.save(tmp_path / "new" / "folder")
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert saved == report.to_dict()
+    assert list(saved["boxes"])[:12] == list(METRICS)
+    assert list(saved["masks"]["precision_at_recall"]) == [str(iou) for iou in IOU_THRESHOLDS]
+
+
+def test_what_does_not_fit_together_is_an_error() -> None:
+    annotations, found = data(0)
+    with pytest.raises(EvaluationError, match="none of the annotations' categories"):
+        CocoEvaluator(annotations, classes=["gnu"])
+    with pytest.raises(EvaluationError, match="two classes have the name 'cat'"):
+        CocoEvaluator(annotations, classes=["cat", "cat"])
+    evaluator = CocoEvaluator(annotations, classes=CLASSES)
+    with pytest.raises(EvaluationError, match="image 5 is not among"):
+        evaluator.update(5, found[100])
+    with pytest.raises(EvaluationError, match=r"99\.png has \d+ x \d+ pixels"):
+        evaluator.update(99, found[100])
+    evaluator.update(100, found[100])
+    with pytest.raises(EvaluationError, match="100 came before"):
+        evaluator.update(100, found[100])
