@@ -12,7 +12,7 @@ class DetectionAugmentation:
     Attributes:
         flip_prob: probability of a horizontal flip.
         scales: the shorter side becomes one of these pixels, each as likely as the others; several are multi-scale
-            training. The official 1x recipe has (800,).
+            training. The official 1x recipe has (800,). None, written (): resized as for evaluation.
         max_long: most pixels of the longer side; it wins over `scales`.
         crop_prob: probability that a part is cut out before that resize; 0 for never.
         crop_scales: for such a crop, the image's shorter side first becomes one of these pixels.
@@ -36,20 +36,20 @@ class DetectionAugmentation:
             _require(ok, name, value, "a probability in [0, 1]")
         for name in ("scales", "crop_scales", "crop_range"):
             value = getattr(self, name)
-            ok = isinstance(value, list | tuple) and len(value) > 0 and all(_is_pixels(side) for side in value)
-            _require(ok, name, value, "one or more positive whole numbers of pixels")
+            ok = isinstance(value, list | tuple) and all(_is_pixels(side) for side in value)
+            _require(ok and (len(value) > 0 or name == "scales"), name, value, "positive whole numbers of pixels")
             object.__setattr__(self, name, tuple(value))
         ok = len(self.crop_range) == 2 and self.crop_range[0] <= self.crop_range[1]
         _require(ok, "crop_range", self.crop_range, "two whole numbers of pixels, the smaller first")
-        largest = max(self.scales + (self.crop_scales if self.crop_prob > 0 else ()))
+        largest = max((1, *self.scales, *(self.crop_scales if self.crop_prob > 0 else ())))
         ok = _is_pixels(self.max_long) and self.max_long >= largest
         _require(ok, "max_long", self.max_long, f"a whole number of pixels, at least {largest}, the largest scale")
         _require(isinstance(self.instaboost, bool), "instaboost", self.instaboost, "true or false")
 
     @classmethod
-    def none(cls, scale: int = 800, max_long: int = 1333) -> DetectionAugmentation:
+    def none(cls) -> DetectionAugmentation:
         """No random change at all: training sees what evaluation sees."""
-        return cls(flip_prob=0.0, scales=(scale,), max_long=max_long, crop_prob=0.0)
+        return cls(flip_prob=0.0, scales=(), crop_prob=0.0)
 
 
 def _is_pixels(value: object) -> bool:
