@@ -1,0 +1,184 @@
+"""The heads of Cascade Mask R-CNN (arXiv 1906.09756): stages that each start from the boxes of the one before.
+
+HTC is built on it: it hands in other `extractors`, chains its mask heads by `mask_logits`, and trains `interleaved`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..ops.instances import InstanceTargets
+from .roi import BoxHead, MaskHead, RegionExtractor, stack_regions
+from .roi_head import (
+    DetectionRules,
+    Extract,
+    Extractors,
+    RegionPredictions,
+    RoIHead,
+    RoIHeadConfig,
+    Size,
+    chunked_mask_probabilities,
+)
+from .roi_losses import BoxStage, RegionSample, box_losses, mask_loss, refine_boxes, refine_samples, sample_regions
+
+CASCADE_STAGES = (
+    BoxStage(iou=0.5, stds=(0.1, 0.1, 0.2, 0.2), low_quality=False, regression="giou", loss_weight=1.0),
+    BoxStage(iou=0.6, stds=(0.05, 0.05, 0.1, 0.1), low_quality=False, regression="giou", loss_weight=0.5),
+    BoxStage(iou=0.7, stds=(0.033, 0.033, 0.067, 0.067), low_quality=False, regression="giou", loss_weight=0.25),
+)
+
+
+class CascadeRoIHead(RoIHead):
+    """Box and mask heads for each of several stages.
+
+    The logits of the stages are averaged, the boxes are the last stage's, and so are the mask heads' probabilities
+    averaged, all on the final boxes.
+    """
+
+    def __init__(
+        self,
+        *,
+        box_heads: Sequence[BoxHead],
+        mask_heads: Sequence[MaskHead],
+        stages: Sequence[BoxStage],
+        strides: Sequence[int],
+        num_classes: int,
+        num_samples: int = 512,
+        interleaved: bool = False,
+        rules: DetectionRules,
+    ) -> None:
+        """
+        Args:
+            interleaved: whether the mask head of a stage learns from the boxes that the stage's box head has refined,
+                rather than from those that the box head starts from.
+        """
+        super().__init__(rules)
+        if not len(box_heads) == len(mask_heads) == len(stages) > 0:
+            raise ValueError(
+                f"{len(box_heads)} box heads and {len(mask_heads)} mask heads for {len(stages)} stages; give one of "
+                "each a stage"
+            )
+        self.bbox_head = nn.ModuleList(box_heads)
+        self.mask_head = nn.ModuleList(mask_heads)
+        self.stages = tuple(stages)
+        self.box_extractor = RegionExtractor(strides=tuple(strides), output_size=7)
+        self.mask_extractor = RegionExtractor(strides=tuple(strides), output_size=14)
+        self.num_classes = num_classes
+        self.num_samples = num_samples
+        self.interleaved = interleaved
+
+    def extractors(self, features: Sequence[Float[Tensor, "B C H_l W_l"]]) -> Extractors:
+        return Extractors(partial(self.box_extractor, features), partial(self.mask_extractor, features))
+
+    def mask_logits(self, x: Float[Tensor, "n C s s"], stage: int) -> Float[Tensor, "n classes m m"]:
+        """What the mask head of a stage predicts from regions' features; training calls it for each stage."""
+        logits: Tensor = self.mask_head[stage](x)
+        return logits
+
+    def all_mask_logits(self, x: Float[Tensor, "n C s s"]) -> list[Float[Tensor, "n classes m m"]]:
+        """What each stage's mask head predicts from the same features; inference averages their probabilities."""
+        return [self.mask_logits(x, stage) for stage in range(len(self.stages))]
+
+    def forward_boxes(
+        self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
+    ) -> list[RegionPredictions]:
+        """The last stage's regions and deltas, with the mean of all stages' logits."""
+        lengths = [len(boxes) for boxes in proposals]
+        regions = list(proposals)
+        all_logits = []
+        last = len(self.stages) - 1
+        for index, (head, stage) in enumerate(zip(self.bbox_head, self.stages, strict=True)):
+            logits, deltas = head(extract(stack_regions(regions)))
+            all_logits.append(logits)
+            if index < last:
+                classes = logits[:, :-1].argmax(dim=1)
+                parts = zip(regions, classes.split(lengths), deltas.split(lengths), image_sizes, strict=True)
+                regions = [
+                    refine_boxes(boxes, labels, moves, stds=stage.stds, image_size=size)
+                    for boxes, labels, moves, size in parts
+                ]
+        mean = torch.stack(all_logits).mean(dim=0)
+        return [
+            RegionPredictions(regions=boxes, logits=rows, deltas=moves, stds=self.stages[-1].stds)
+            for boxes, rows, moves in zip(regions, mean.split(lengths), deltas.split(lengths), strict=True)
+        ]
+
+    def forward_masks(
+        self, extract: Extract, regions: Sequence[Float[Tensor, "_ 4"]], labels: Sequence[Int[Tensor, " _"]]
+    ) -> list[Float[Tensor, "_ m m"]]:
+        masks = chunked_mask_probabilities(
+            extract,
+            stack_regions(regions),
+            torch.cat(list(labels)),
+            self.all_mask_logits,
+            grid_size=2 * self.mask_extractor.output_size,
+        )
+        return list(masks.split([len(boxes) for boxes in regions]))
+
+    def losses(
+        self,
+        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        proposals: Sequence[Float[Tensor, "_ 4"]],
+        targets: Sequence[InstanceTargets],
+        image_sizes: Sequence[Size],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """`s{stage}.loss_cls`, `s{stage}.loss_bbox` and `s{stage}.loss_mask`, weighted by the stage."""
+        return self.stage_losses(self.extractors(features), proposals, targets, image_sizes)
+
+    def stage_losses(
+        self,
+        extract: Extractors,
+        proposals: Sequence[Float[Tensor, "_ 4"]],
+        targets: Sequence[InstanceTargets],
+        image_sizes: Sequence[Size],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The losses of all stages, with regions' features from anywhere."""
+        losses: dict[str, Tensor] = {}
+        regions = list(proposals)
+        last = len(self.stages) - 1
+        for index, (head, stage) in enumerate(zip(self.bbox_head, self.stages, strict=True)):
+            samples = self._sample(regions, targets, stage)
+            logits, deltas = head(extract.boxes(stack_regions([sample.boxes for sample in samples])))
+            found = box_losses(logits, deltas, samples, stage=stage)
+            if index < last or self.interleaved:
+                lengths = [len(sample.boxes) for sample in samples]
+                parts = zip(samples, logits.split(lengths), deltas.split(lengths), image_sizes, strict=True)
+                regions = [
+                    refine_samples(sample, rows, moves, stage=stage, image_size=size)
+                    for sample, rows, moves, size in parts
+                ]
+            if self.interleaved:
+                samples = self._sample(regions, targets, stage)
+            positives = stack_regions([sample.positive_boxes for sample in samples])
+            found["loss_mask"] = mask_loss(self.mask_logits(extract.masks(positives), index), samples, targets)
+            losses.update({f"s{index}.{name}": loss * stage.loss_weight for name, loss in found.items()})
+        return losses
+
+    def _sample(
+        self, regions: Sequence[Float[Tensor, "_ 4"]], targets: Sequence[InstanceTargets], stage: BoxStage
+    ) -> list[RegionSample]:
+        return [
+            sample_regions(boxes, target, stage=stage, num_classes=self.num_classes, num_samples=self.num_samples)
+            for boxes, target in zip(regions, targets, strict=True)
+        ]
+
+
+def build_cascade_roi_head(config: RoIHeadConfig, strides: Sequence[int]) -> CascadeRoIHead:
+    """Cascade Mask R-CNN's heads on maps of those strides, finest first."""
+    return CascadeRoIHead(
+        box_heads=[
+            BoxHead(config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim, num_convs=4, num_fcs=1)
+            for _ in CASCADE_STAGES
+        ],
+        mask_heads=[MaskHead(config.fpn_dim, num_classes=config.num_classes) for _ in CASCADE_STAGES],
+        stages=CASCADE_STAGES,
+        strides=strides,
+        num_classes=config.num_classes,
+        num_samples=config.roi_samples,
+        rules=DetectionRules.of(config),
+    )

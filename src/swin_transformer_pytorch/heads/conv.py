@@ -1,0 +1,58 @@
+"""Convolution, batch norm, ReLU: the block that heads are made of, with the official parameter names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvModule(nn.Module):
+    """A square convolution that keeps the map's size; with `norm` it has no bias, and a batch norm follows.
+
+    The official heads synchronise that norm between GPUs: `torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)`.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, norm: bool = False, activation: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=not norm)
+        self.bn = nn.BatchNorm2d(out_channels) if norm else None
+        self.activation = activation
+        init_kaiming([self.conv])
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        x = self.conv(x)
+        # A norm of nothing would make its running mean NaN.
+        if self.bn is not None and len(x):
+            x = self.bn(x)
+        elif self.bn is not None:
+            x = x * self.bn.weight[:, None, None] + self.bn.bias[:, None, None]
+        return F.relu(x, inplace=True) if self.activation else x
+
+
+def init_kaiming(layers: Iterable[nn.Conv2d | nn.ConvTranspose2d]) -> None:
+    """Kaiming-normal weights for the fan out of a ReLU (arXiv 1502.01852), biases 0."""
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def init_xavier(layers: Iterable[nn.Conv2d | nn.Linear]) -> None:
+    """Xavier-uniform weights, biases 0."""
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def init_normal(layers: Iterable[nn.Conv2d | nn.Linear], std: float) -> None:
+    """Weights from N(0, std), biases 0."""
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=std)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,132 @@
+"""Regions of interest: their features from a pyramid, and the box and mask heads on them (arXiv 1703.06870).
+
+Regions of a batch are rows (image, x0, y0, x1, y1), the first column being the image's index as a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .conv import ConvModule, init_kaiming, init_normal, init_xavier
+
+
+def stack_regions(regions: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "n 5"]:
+    """All images' regions as rows (image, x0, y0, x1, y1), image by image."""
+    return torch.cat([F.pad(boxes.float(), (1, 0), value=float(image)) for image, boxes in enumerate(regions)])
+
+
+def region_levels(boxes: Float[Tensor, "n 4"], num_levels: int, finest_stride: int) -> Int[Tensor, " n"]:
+    """The level of the pyramid that each box takes its features from, 0 being the finest.
+
+    A box of 112 pixels a side is at level 1 where the finest stride is 4; twice the side is one level up
+    (arXiv 1612.03144, section 4.2, counted from 0).
+    """
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    level = torch.floor(torch.log2(side / (14 * finest_stride) + 1e-6))
+    return level.clamp(0, num_levels - 1).long()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionExtractor:
+    """Features of regions, by `roi_align` with as many samples a cell as the region has pixels there.
+
+    Attributes:
+        strides: pixels to a cell of each level that regions look at, finest first; levels beyond them are not used.
+        output_size: cells a side.
+    """
+
+    strides: tuple[int, ...]
+    output_size: int
+
+    def __call__(
+        self, features: Sequence[Float[Tensor, "B C H_l W_l"]], rois: Float[Tensor, "n 5"]
+    ) -> Float[Tensor, "n C s s"]:
+        """float32, as official code has it under automatic mixed precision too."""
+        levels = region_levels(rois[:, 1:], len(self.strides), self.strides[0])
+        size = self.output_size
+        pooled = rois.new_zeros(len(rois), features[0].shape[1], size, size)
+        for level, stride in enumerate(self.strides):
+            index = (levels == level).nonzero()[:, 0]
+            if len(index) == 0 and level > 0:
+                continue
+            part = torchvision.ops.roi_align(
+                features[level].float(), rois[index], size, spatial_scale=1 / stride, sampling_ratio=-1, aligned=True
+            )
+            if len(index) == len(rois):
+                return part
+            pooled[index] = part
+        return pooled
+
+
+class BoxHead(nn.Module):
+    """Convolutions (with norm), fully connected layers, then the class and the deltas of each region.
+
+    The official standard head has no convolution and two fully connected layers, Cascade's four and one. The last
+    class, number `num_classes`, is background.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        num_classes: int,
+        fc_dim: int = 1024,
+        num_convs: int = 0,
+        num_fcs: int = 2,
+        class_agnostic: bool = False,
+        region_size: int = 7,
+    ) -> None:
+        super().__init__()
+        if num_convs:
+            self.shared_convs = nn.ModuleList(
+                ConvModule(in_channels, in_channels, 3, norm=True) for _ in range(num_convs)
+            )
+        dims = [in_channels * region_size**2, *[fc_dim] * num_fcs]
+        self.shared_fcs = nn.ModuleList(nn.Linear(dims[i], dims[i + 1]) for i in range(num_fcs))
+        self.fc_cls = nn.Linear(dims[-1], num_classes + 1)
+        self.fc_reg = nn.Linear(dims[-1], 4 if class_agnostic else 4 * num_classes)
+        self.num_convs = num_convs
+        init_xavier(module for module in self.shared_fcs if isinstance(module, nn.Linear))
+        init_normal([self.fc_cls], std=0.01)
+        init_normal([self.fc_reg], std=0.001)
+
+    def forward(self, x: Float[Tensor, "n C s s"]) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n boxes 4"]]:
+        """Logits (num_classes + 1) and deltas (one box a class, or one where `class_agnostic`), in float32."""
+        if self.num_convs:
+            for conv in self.shared_convs:
+                x = conv(x)
+        x = x.flatten(1)
+        for fc in self.shared_fcs:
+            x = F.relu(fc(x), inplace=True)
+        return self.fc_cls(x).float(), self.fc_reg(x).float().unflatten(1, (-1, 4))
+
+
+class MaskHead(nn.Module):
+    """Four convolutions, an upsampling by 2, and for each class the logits of the region's mask."""
+
+    def __init__(self, in_channels: int, *, num_classes: int, num_convs: int = 4) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(ConvModule(in_channels, in_channels, 3) for _ in range(num_convs))
+        self.upsample = nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2)
+        self.conv_logits = nn.Conv2d(in_channels, num_classes, 1)
+        init_kaiming([self.upsample, self.conv_logits])
+
+    def forward_convs(self, x: Float[Tensor, "n C s s"]) -> Float[Tensor, "n C s s"]:
+        """The features before the upsampling, which HTC passes on."""
+        for conv in self.convs:
+            x = conv(x)
+        return x
+
+    def forward_logits(self, x: Float[Tensor, "n C s s"]) -> Float[Tensor, "n classes m m"]:
+        """Logits in float32 on a grid of twice the side, from what `forward_convs` gave."""
+        return self.conv_logits(F.relu(self.upsample(x), inplace=True)).float()
+
+    def forward(self, x: Float[Tensor, "n C s s"]) -> Float[Tensor, "n classes m m"]:
+        return self.forward_logits(self.forward_convs(x))

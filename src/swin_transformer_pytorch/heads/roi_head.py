@@ -1,0 +1,204 @@
+"""What all heads of regions have in common: from features and proposals to losses, or to an image's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ..ops.boxes import decode_boxes, scale_boxes, unscale_boxes
+from ..ops.instances import InstancePredictions, InstanceTargets
+from ..ops.nms import batched_nms
+from ..ops.soft_nms import soft_nms
+
+Size = tuple[int, int]
+Extract = Callable[[Float[Tensor, "n 5"]], Float[Tensor, "n C s s"]]
+
+
+class RoIHeadConfig(Protocol):
+    """The fields of a detector's config that builders of these heads read."""
+
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def fpn_dim(self) -> int: ...
+    @property
+    def fc_dim(self) -> int: ...
+    @property
+    def num_semantic_classes(self) -> int: ...
+    @property
+    def soft_nms(self) -> bool: ...
+    @property
+    def score_threshold(self) -> float | None: ...
+    @property
+    def nms_threshold(self) -> float: ...
+    @property
+    def max_detections(self) -> int: ...
+    @property
+    def roi_samples(self) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRules:
+    """Which of the scored boxes of an image are its detections; see `DetectorConfig`."""
+
+    score_threshold: float = 0.05
+    nms_threshold: float = 0.5
+    max_detections: int = 100
+    soft_nms: bool = False
+
+    @classmethod
+    def of(cls, config: RoIHeadConfig) -> DetectionRules:
+        return cls(
+            score_threshold=0.05 if config.score_threshold is None else config.score_threshold,
+            nms_threshold=config.nms_threshold,
+            max_detections=config.max_detections,
+            soft_nms=config.soft_nms,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionPredictions:
+    """Raw predictions for one image's regions.
+
+    Attributes:
+        regions: what the deltas start from, in pixels of the input.
+        logits: of the classes, the last being background.
+        deltas: for each class, or one for all.
+        stds: what the deltas are multiplied by.
+    """
+
+    regions: Float[Tensor, "n 4"]
+    logits: Float[Tensor, "n classes"]
+    deltas: Float[Tensor, "n boxes 4"]
+    stds: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Extractors:
+    """Features of regions, rows (image, x0, y0, x1, y1), for the box and for the mask heads."""
+
+    boxes: Extract
+    masks: Extract
+
+
+def select_detections(
+    predictions: RegionPredictions,
+    image_size: Size,
+    scale_factor: Sequence[float] | None = None,
+    *,
+    rules: DetectionRules,
+) -> tuple[Float[Tensor, "k 4"], Float[Tensor, " k"], Int[Tensor, " k"]]:
+    """Boxes in the original image's pixels, scores and labels of the detections, best first.
+
+    Only pairs of region and class that score above the threshold are decoded; they are clipped to the input, then
+    brought to the original image, and only there suppressed class by class.
+    """
+    probabilities = predictions.logits.float().softmax(dim=1)[:, :-1]
+    region, label = (probabilities > rules.score_threshold).nonzero(as_tuple=True)
+    column = label if predictions.deltas.shape[1] > 1 else torch.zeros_like(label)
+    deltas = predictions.deltas.float()[region, column]
+    boxes = decode_boxes(predictions.regions[region], deltas, predictions.stds, image_size)
+    if scale_factor is not None:
+        boxes = unscale_boxes(boxes, scale_factor)
+    return suppress(boxes, probabilities[region, label], label, rules=rules)
+
+
+def suppress(
+    boxes: Float[Tensor, "n 4"], scores: Float[Tensor, " n"], labels: Int[Tensor, " n"], *, rules: DetectionRules
+) -> tuple[Float[Tensor, "k 4"], Float[Tensor, " k"], Int[Tensor, " k"]]:
+    """The best boxes that no better one of their class overlaps; with soft NMS overlapped ones score less instead."""
+    if rules.soft_nms:
+        kept, scores = soft_nms(boxes, scores, labels, iou_threshold=rules.nms_threshold, max_kept=rules.max_detections)
+    else:
+        kept = batched_nms(boxes, scores, labels, rules.nms_threshold)[: rules.max_detections]
+        scores = scores[kept]
+    return boxes[kept], scores, labels[kept]
+
+
+class RoIHead(nn.Module):
+    """Base of the heads: each says how to get features, box predictions and mask probabilities, and its losses.
+
+    Losses, raw predictions (`forward_boxes`, `forward_masks`) and post-processing (`select_detections`) are separate,
+    so that testing at several scales can come in between.
+    """
+
+    def __init__(self, rules: DetectionRules) -> None:
+        super().__init__()
+        self.rules = rules
+
+    def extractors(self, features: Sequence[Float[Tensor, "B C H_l W_l"]]) -> Extractors:
+        """Callables that give regions' features of these maps; what all regions share is computed once, here."""
+        raise NotImplementedError
+
+    def forward_boxes(
+        self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
+    ) -> list[RegionPredictions]:
+        """Each image's raw box predictions."""
+        raise NotImplementedError
+
+    def forward_masks(
+        self, extract: Extract, regions: Sequence[Float[Tensor, "_ 4"]], labels: Sequence[Int[Tensor, " _"]]
+    ) -> list[Float[Tensor, "_ m m"]]:
+        """Each image's mask probabilities, for boxes in the input's pixels and their classes."""
+        raise NotImplementedError
+
+    def losses(
+        self,
+        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        proposals: Sequence[Float[Tensor, "_ 4"]],
+        targets: Sequence[InstanceTargets],
+        image_sizes: Sequence[Size],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Named losses, already weighted: training minimises their sum."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def predict(
+        self,
+        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        proposals: Sequence[Float[Tensor, "_ 4"]],
+        image_sizes: Sequence[Size],
+        scale_factors: Sequence[Sequence[float]] | None = None,
+    ) -> list[InstancePredictions]:
+        """Each image's objects in its original pixels; without scale factors those are the input's."""
+        scales = scale_factors if scale_factors is not None else [(1.0, 1.0, 1.0, 1.0)] * len(image_sizes)
+        extract = self.extractors(features)
+        raw = self.forward_boxes(extract.boxes, proposals, image_sizes)
+        found = [
+            select_detections(predictions, image_size, scale, rules=self.rules)
+            for predictions, image_size, scale in zip(raw, image_sizes, scales, strict=True)
+        ]
+        regions = [scale_boxes(boxes, scale) for (boxes, _, _), scale in zip(found, scales, strict=True)]
+        masks = self.forward_masks(extract.masks, regions, [labels for _, _, labels in found])
+        return [
+            InstancePredictions(boxes_xyxy=boxes, scores=scores, labels=labels, masks=grids)
+            for (boxes, scores, labels), grids in zip(found, masks, strict=True)
+        ]
+
+
+def chunked_mask_probabilities(
+    extract: Extract,
+    rois: Float[Tensor, "n 5"],
+    labels: Int[Tensor, " n"],
+    forward: Callable[[Float[Tensor, "k C s s"]], Sequence[Float[Tensor, "k classes m m"]]],
+    *,
+    grid_size: int,
+    chunk: int = 32,
+) -> Float[Tensor, "n m m"]:
+    """Mean, over the heads that `forward` gives logits of, of the probabilities in each region's class.
+
+    A few regions at a time: the upsampled features of a hundred would be the peak of a prediction's memory.
+    """
+    grids = [rois.new_zeros(0, grid_size, grid_size)]
+    for part, classes in zip(rois.split(chunk), labels.split(chunk), strict=True):
+        if len(part) == 0:
+            continue
+        rows = torch.arange(len(part), device=part.device)
+        heads = [logits[rows, classes].float().sigmoid() for logits in forward(extract(part))]
+        grids.append(torch.stack(heads).mean(dim=0) if len(heads) > 1 else heads[0])
+    return torch.cat(grids)

@@ -1,0 +1,104 @@
+"""The heads of Mask R-CNN (arXiv 1703.06870): one box head, one mask head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..ops.instances import InstanceTargets
+from .roi import BoxHead, MaskHead, RegionExtractor, stack_regions
+from .roi_head import (
+    DetectionRules,
+    Extract,
+    Extractors,
+    RegionPredictions,
+    RoIHead,
+    RoIHeadConfig,
+    Size,
+    chunked_mask_probabilities,
+)
+from .roi_losses import BoxStage, box_losses, mask_loss, sample_regions
+
+
+class StandardRoIHead(RoIHead):
+    """One stage: proposals are classified and moved once."""
+
+    def __init__(
+        self,
+        *,
+        box_head: BoxHead,
+        mask_head: MaskHead,
+        strides: Sequence[int],
+        num_classes: int,
+        num_samples: int = 512,
+        stage: BoxStage | None = None,
+        rules: DetectionRules,
+    ) -> None:
+        super().__init__(rules)
+        self.bbox_head = box_head
+        self.mask_head = mask_head
+        self.box_extractor = RegionExtractor(strides=tuple(strides), output_size=7)
+        self.mask_extractor = RegionExtractor(strides=tuple(strides), output_size=14)
+        self.num_classes = num_classes
+        self.num_samples = num_samples
+        self.stage = stage if stage is not None else BoxStage()
+
+    def extractors(self, features: Sequence[Float[Tensor, "B C H_l W_l"]]) -> Extractors:
+        return Extractors(partial(self.box_extractor, features), partial(self.mask_extractor, features))
+
+    def forward_boxes(
+        self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
+    ) -> list[RegionPredictions]:
+        logits, deltas = self.bbox_head(extract(stack_regions(proposals)))
+        lengths = [len(boxes) for boxes in proposals]
+        return [
+            RegionPredictions(regions=boxes, logits=rows, deltas=moves, stds=self.stage.stds)
+            for boxes, rows, moves in zip(proposals, logits.split(lengths), deltas.split(lengths), strict=True)
+        ]
+
+    def forward_masks(
+        self, extract: Extract, regions: Sequence[Float[Tensor, "_ 4"]], labels: Sequence[Int[Tensor, " _"]]
+    ) -> list[Float[Tensor, "_ m m"]]:
+        masks = chunked_mask_probabilities(
+            extract,
+            stack_regions(regions),
+            torch.cat(list(labels)),
+            lambda x: [self.mask_head(x)],
+            grid_size=2 * self.mask_extractor.output_size,
+        )
+        return list(masks.split([len(boxes) for boxes in regions]))
+
+    def losses(
+        self,
+        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        proposals: Sequence[Float[Tensor, "_ 4"]],
+        targets: Sequence[InstanceTargets],
+        image_sizes: Sequence[Size],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """`loss_cls`, `loss_bbox`, `loss_mask`."""
+        extract = self.extractors(features)
+        samples = [
+            sample_regions(boxes, target, stage=self.stage, num_classes=self.num_classes, num_samples=self.num_samples)
+            for boxes, target in zip(proposals, targets, strict=True)
+        ]
+        logits, deltas = self.bbox_head(extract.boxes(stack_regions([sample.boxes for sample in samples])))
+        losses = box_losses(logits, deltas, samples, stage=self.stage)
+        positives = stack_regions([sample.positive_boxes for sample in samples])
+        losses["loss_mask"] = mask_loss(self.mask_head(extract.masks(positives)), samples, targets)
+        return losses
+
+
+def build_standard_roi_head(config: RoIHeadConfig, strides: Sequence[int]) -> StandardRoIHead:
+    """Mask R-CNN's heads on maps of those strides, finest first."""
+    return StandardRoIHead(
+        box_head=BoxHead(config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim),
+        mask_head=MaskHead(config.fpn_dim, num_classes=config.num_classes),
+        strides=strides,
+        num_classes=config.num_classes,
+        num_samples=config.roi_samples,
+        rules=DetectionRules.of(config),
+    )

@@ -1,0 +1,209 @@
+"""Detection and instance segmentation: Mask R-CNN, Cascade Mask R-CNN and HTC on Swin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..backbone.config import ConfigError
+from ..heads.cascade import build_cascade_roi_head
+from ..heads.fpn import FPN
+from ..heads.global_attention import GlobalAttention
+from ..heads.roi_head import InstancePredictions, InstanceTargets, RoIHead
+from ..heads.rpn import ProposalLimits, RPNHead, RPNRules
+from ..heads.standard_roi import build_standard_roi_head
+from ..weights.preprocessing import DensePreprocessing
+from .backbone import SwinBackbone
+from .config import DetectorConfig, Method
+
+__all__ = ["Detector", "InstancePredictions", "InstanceTargets", "build_detector"]
+
+Size = tuple[int, int]
+
+
+class Detector(nn.Module):
+    """A detector of two stages that gives boxes and masks, with the official parameter names.
+
+    Images of different sizes are padded on the right and bottom to one size, `image_sizes` being their own (height,
+    width): what lies beyond is never part of a prediction.
+
+    Attributes:
+        num_classes: classes of things; the background is none of them.
+        classes: their names, or None.
+        preprocessing: what the weights expect of an image, or None.
+        name: the variant's official name, or None.
+        global_attention: HTC++'s block on the last map, or None.
+    """
+
+    task = "detection"
+
+    def __init__(
+        self,
+        config: DetectorConfig,
+        *,
+        backbone: SwinBackbone,
+        neck: FPN,
+        rpn_head: RPNHead,
+        roi_head: RoIHead,
+        global_attention: GlobalAttention | None = None,
+        classes: tuple[str, ...] | None = None,
+        preprocessing: DensePreprocessing | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        if classes is not None and len(classes) != config.num_classes:
+            raise ConfigError(f"{len(classes)} class names for num_classes={config.num_classes}; give one a class")
+        self.config = config
+        self.num_classes = config.num_classes
+        self.classes = classes
+        self.preprocessing = preprocessing
+        self.name = name
+        self.backbone = backbone
+        self.global_attention = global_attention
+        self.neck = neck
+        self.rpn_head = rpn_head
+        self.roi_head = roi_head
+
+    def extract(self, images: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B D H_l W_l"]]:
+        """The feature pyramid, finest map first."""
+        maps = self.backbone(images)
+        if self.global_attention is not None:
+            maps[-1] = self.global_attention(maps[-1])
+        features: list[Tensor] = self.neck(maps)
+        return features
+
+    @torch.no_grad()
+    def forward(
+        self,
+        images: Float[Tensor, "B C H W"],
+        image_sizes: Sequence[Size] | None = None,
+        scale_factors: Sequence[Sequence[float]] | None = None,
+    ) -> list[InstancePredictions]:
+        """Each image's objects, in the pixels of the original image. For inference: no gradients, evaluation mode.
+
+        Args:
+            images: preprocessed, and padded to one size.
+            image_sizes: (height, width) of each before padding; None where none is padded.
+            scale_factors: (x, y, x, y) of each, resized over original side; None where none was resized.
+
+        Raises:
+            ValueError: there are not as many sizes or scale factors as images, or a size exceeds the images'.
+        """
+        sizes = _checked_sizes(images, image_sizes)
+        if scale_factors is not None and len(scale_factors) != len(images):
+            raise ValueError(f"{len(scale_factors)} scale_factors for {len(images)} images; give one an image")
+        features = self.extract(images)
+        proposals = self.rpn_head.propose(self.rpn_head(features), sizes, training=False)
+        return self.roi_head.predict(features, proposals, sizes, scale_factors)
+
+    def losses(
+        self,
+        images: Float[Tensor, "B C H W"],
+        targets: Sequence[InstanceTargets],
+        image_sizes: Sequence[Size] | None = None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The losses of the proposals and of each head, by name; their sum is the training loss.
+
+        Images without an object are learnt from too. Every parameter gets a gradient from every batch.
+
+        Raises:
+            ValueError: there are not as many targets or sizes as images, a size exceeds the images', or masks have
+                another size than their image.
+        """
+        sizes = _checked_sizes(images, image_sizes)
+        if len(targets) != len(images):
+            raise ValueError(f"{len(targets)} targets for {len(images)} images; give one an image")
+        for target, size in zip(targets, sizes, strict=True):
+            if tuple(target.masks.shape[1:]) != tuple(size):
+                raise ValueError(
+                    f"masks of {tuple(target.masks.shape[1:])} pixels for an image of {tuple(size)}: masks have the "
+                    "size of the image before padding"
+                )
+        features = self.extract(images)
+        outputs = self.rpn_head(features)
+        losses = self.rpn_head.losses(outputs, targets, sizes)
+        proposals = self.rpn_head.propose(outputs, sizes, training=True)
+        return {**losses, **self.roi_head.losses(features, proposals, targets, sizes)}
+
+    def metadata(self) -> dict[str, Any]:
+        """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
+        return {
+            "format": "swin-transformer-pytorch",
+            "format_version": 1,
+            "task": self.task,
+            "name": self.name,
+            "config": self.config.to_dict(),
+            "num_classes": self.num_classes,
+            "classes": list(self.classes) if self.classes is not None else None,
+            "preprocessing": self.preprocessing.to_dict() if self.preprocessing is not None else None,
+        }
+
+
+def _checked_sizes(images: Float[Tensor, "B C H W"], image_sizes: Sequence[Size] | None) -> list[Size]:
+    padded = (images.shape[2], images.shape[3])
+    sizes = [padded] * len(images) if image_sizes is None else [(int(size[0]), int(size[1])) for size in image_sizes]
+    if len(sizes) != len(images):
+        raise ValueError(f"{len(sizes)} image_sizes for {len(images)} images; give one an image")
+    for size in sizes:
+        if not (0 < size[0] <= padded[0] and 0 < size[1] <= padded[1]):
+            raise ValueError(f"image_sizes has {size}, images are padded to {padded}: (height, width) before padding")
+    return sizes
+
+
+def build_detector(
+    config: DetectorConfig,
+    *,
+    classes: tuple[str, ...] | None = None,
+    preprocessing: DensePreprocessing | None = None,
+    name: str | None = None,
+) -> Detector:
+    """The detector of that configuration, with random weights.
+
+    Levels of the pyramid follow the backbone's stages, however many there are; one more is for proposals alone.
+    """
+    backbone = SwinBackbone(config.backbone, out_indices=range(len(config.backbone.depths)))
+    strides = tuple(height for height, _ in config.backbone.stage_strides)
+    attention = None
+    if config.global_attention:
+        attention = GlobalAttention(backbone.channels[-1], config.backbone.num_heads[-1])
+    return Detector(
+        config,
+        backbone=backbone,
+        neck=FPN(backbone.channels, config.fpn_dim),
+        rpn_head=RPNHead(config.fpn_dim, rules=_rpn_rules(config, strides)),
+        roi_head=_ROI_HEADS[config.method](config, strides),
+        global_attention=attention,
+        classes=classes,
+        preprocessing=preprocessing,
+        name=name,
+    )
+
+
+def _build_htc(config: DetectorConfig, strides: Sequence[int]) -> RoIHead:
+    from ..heads.htc import build_htc_roi_head
+
+    return build_htc_roi_head(config, strides)
+
+
+_ROI_HEADS: dict[Method, Callable[[DetectorConfig, Sequence[int]], RoIHead]] = {
+    "mask_rcnn": build_standard_roi_head,
+    "cascade_mask_rcnn": build_cascade_roi_head,
+    "htc": _build_htc,
+}
+
+
+def _rpn_rules(config: DetectorConfig, strides: tuple[int, ...]) -> RPNRules:
+    """The official settings; a cascade learns from other anchors, by another loss, and from more proposals."""
+    cascade = config.method != "mask_rcnn"
+    return RPNRules(
+        strides=(*strides, 2 * strides[-1]),
+        training=ProposalLimits(per_level=2000, per_image=2000 if cascade else 1000),
+        num_samples=config.rpn_samples,
+        regression="smooth_l1" if cascade else "l1",
+        inside_only=cascade,
+        size_divisor=strides[-1],
+    )
