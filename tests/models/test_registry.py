@@ -124,7 +124,8 @@ def test_our_own_file_needs_no_name(tmp_path: Path) -> None:
 
 
 DAMAGE: list[tuple[dict[str, Any], str]] = [
-    ({"task": "detection"}, "task='detection'; this version has: classification"),
+    ({"task": "pose"}, "task='pose'; this version has: classification, detection, segmentation"),
+    ({"task": "detection"}, "describes a model for detection and holds one for classification"),
     ({"format_version": 2}, "format_version=2.*pip install --upgrade"),
     ({"classes": 5}, "damaged description.*classes=5"),
     ({"classes": ["cat"]}, "damaged description.*not 2 names"),
@@ -185,7 +186,11 @@ def test_a_mistake_in_an_argument_is_named(arguments: dict[str, Any], message: s
 
 
 def test_names_are_listed_by_task() -> None:
-    assert list_models() == list_models("classification") == sorted(list_models())
-    assert NAME in list_models()
-    with pytest.raises(ValueError, match="task='pose' is not one of: classification"):
+    assert list_models() == sorted(name for task in registry.TASKS for name in list_models(task))
+    assert NAME in list_models("classification")
+    assert "mask_rcnn_swin_tiny_patch4_window7" in list_models("detection")
+    assert "upernet_swin_tiny_patch4_window7_512x512" in list_models("segmentation")
+    with pytest.raises(ValueError, match="task='pose' is not known: use one of classification, detection, seg"):
+        ValueError, match="task='pose' is not known: use one of classification, detection, segmentation"
+    ):
         list_models("pose")

@@ -8,7 +8,7 @@ from swin_transformer_pytorch import compat
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.models.backbone import SwinBackbone
 from swin_transformer_pytorch.models.classification import SwinClassifier
-from swin_transformer_pytorch.weights import load
+from swin_transformer_pytorch.weights import checkpoint as checkpoint_module
 from swin_transformer_pytorch.weights.catalog import CatalogError, find_record
 from swin_transformer_pytorch.weights.files import CheckpointError, save_checkpoint
 from swin_transformer_pytorch.weights.formats import convert_state_dict
@@ -271,7 +271,7 @@ def test_catalogue_tag_goes_through_its_record(tmp_path, monkeypatch):
         asked.append((address, sha256))
         return path
 
-    monkeypatch.setattr(load, "fetch", fetch)
+    monkeypatch.setattr(checkpoint_module, "fetch", fetch)
     model = model_of(num_classes=1000, name=record.name)
     for given in ("in1k_torchvision", record.full_name, record):
         report = load_weights(model, given)

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from torch import nn
 
 from ..backbone.complexity import count_parameters
-from ..backbone.config import VARIANTS, SwinConfig, find_variant
-from ..weights.catalog import find_record
+from ..backbone.config import VARIANTS, ConfigError, SwinConfig, find_variant
+from ..weights.catalog import CatalogError, find_record, records
 from ..weights.imagenet_classes import class_names
 from ..weights.load import Checkpoint, CheckpointError, load_weights, open_checkpoint
-from ..weights.preprocessing import Preprocessing
+from ..weights.preprocessing import DensePreprocessing, Preprocessing
 from .backbone import SwinBackbone
 from .classification import SwinClassifier
+from .complexity import count_dense_parameters
+from .config import (
+    DENSE_VARIANTS,
+    DenseConfig,
+    DenseVariant,
+    DetectorConfig,
+    SegmenterConfig,
+    Task,
+    find_dense_variant,
+    model_names,
+)
+
+if TYPE_CHECKING:
+    from .detection import Detector
+    from .segmentation import Segmenter
+
+    Model = SwinClassifier | Detector | Segmenter
+
+AnyPreprocessing = TypeVar("AnyPreprocessing", Preprocessing, DensePreprocessing)
 
 _log = logging.getLogger(__name__)
 
-TASKS = ("classification",)
+TASKS: tuple[Task, ...] = get_args(Task)
 SHIPPED = {"fashion": Path(__file__).parents[1] / "weights" / "pretrained" / "swin_fashion.safetensors"}
 """Weights that are inside the package, by the name that `load_model` and `swin predict --weights` take."""
 
+# Batch norms' statistics, which are no parameters.
+_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
+
 
 def list_models(task: str | None = None) -> list[str]:
-    """Names that `create_model` takes; `task` is "classification" or None for all."""
-    if task is not None and task not in TASKS:
-        raise ValueError(f"task={task!r} is not one of: {', '.join(TASKS)}")
-    return sorted(VARIANTS)
+    """Names that `create_model` takes; `task` is "classification", "detection", "segmentation", or None for all.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    return sorted(model_names(task))
 
 
 def create_model(
@@ -38,22 +63,30 @@ def create_model(
     num_classes: int | None = None,
     in_channels: int = 3,
     **config_overrides: Any,
-) -> SwinClassifier:
+) -> Model:
     """Builds the model of an official name, such as "swin_tiny_patch4_window7_224".
+
+    A name of `list_models("detection")` or `list_models("segmentation")` gives a `Detector` or a `Segmenter`, any other
+    a `SwinClassifier`.
 
     Args:
         name: one of `list_models()`; "name.tag" is short for `weights=tag`.
         weights: None (random), "default", a catalogue tag such as "in22k", a path, a URL, or a hub id
-            "owner/repository", in any known format.
-        num_classes: None for as many as the weights have (1000 without weights); another number starts the head
-            afresh; 0 leaves it out, the model then gives pooled features.
+            "owner/repository", in any known format. A detector or segmenter also takes a classifier's, such as
+            "swin_tiny_patch4_window7_224.in1k", which fill its backbone.
+        num_classes: None for as many as the weights have (without weights: 1000 of a classifier, COCO's 80 of a
+            detector, ADE20K's 150 of a segmenter); another number starts what depends on it afresh. 0 leaves a
+            classifier's head out, the model then gives pooled features.
         in_channels: channels of the images. The first convolution of the weights is adapted to them.
-        config_overrides: fields of `SwinConfig`, such as `window_size=12` or `drop_path_rate=0.3`.
+        config_overrides: fields of `SwinConfig`, such as `window_size=12` or `drop_path_rate=0.3`, and those of
+            `DetectorConfig` or `SegmenterConfig`.
 
     Raises:
         ValueError: for an unknown name, tag or field, or a checkpoint that does not fit; the message says which.
     """
     name, weights = _split_tag(name, weights)
+    if name not in VARIANTS:
+        return _create_dense(name, find_dense_variant(name), weights, num_classes, in_channels, config_overrides)
     config = find_variant(name).config.replace(in_channels=in_channels, **config_overrides)
     checkpoint = open_checkpoint(weights, name=name) if weights is not None else None
     classes: tuple[str, ...] | None = None
@@ -95,7 +128,7 @@ def create_backbone(
     return model
 
 
-def load_model(source: str | Path) -> SwinClassifier:
+def load_model(source: str | Path) -> Model:
     """The model that a checkpoint of ours describes, with its weights, class names and preprocessing.
 
     `source` is a path or URL of such a file, "name.tag" or a plain name of the catalogue, or "fashion" for the small
@@ -103,13 +136,18 @@ def load_model(source: str | Path) -> SwinClassifier:
     """
     if str(source) in SHIPPED:
         source = SHIPPED[str(source)]
-    elif str(source).partition(".")[0] in VARIANTS and not Path(source).exists():
+    elif str(source).partition(".")[0] in (*VARIANTS, *DENSE_VARIANTS) and not Path(source).exists():
         return create_model(str(source), weights=None if "." in str(source) else "default")
     checkpoint = open_checkpoint(source)
     if checkpoint.metadata is None or checkpoint.config is None:
+        example = {
+            "classification": "swin_tiny_patch4_window7_224",
+            "detection": "mask_rcnn_swin_tiny_patch4_window7",
+            "segmentation": "upernet_swin_tiny_patch4_window7_512x512",
+        }[checkpoint.task]
         raise CheckpointError(
             f"{source} does not say which model it is for: give its name too, "
-            f'create_model("swin_tiny_patch4_window7_224", weights={str(source)!r}), or --model on the command line; '
+            f"create_model({example!r}, weights={str(source)!r}), or --model on the command line; "
             "`swin models` lists the names"
         )
     model = _described_model(checkpoint, checkpoint.config, checkpoint.metadata)
@@ -117,26 +155,95 @@ def load_model(source: str | Path) -> SwinClassifier:
     return model
 
 
-def _described_model(checkpoint: Checkpoint, config: SwinConfig, metadata: dict[str, Any]) -> SwinClassifier:
+def _described_model(checkpoint: Checkpoint, config: SwinConfig, metadata: dict[str, Any]) -> Model:
     """The model, with random weights, that the checkpoint's description is of."""
-    if metadata["task"] not in TASKS:
+    task = metadata["task"]
+    if task not in TASKS:
+        raise CheckpointError(f"{checkpoint.source} is for task={task!r}; this version has: {', '.join(TASKS)}")
+    if task != checkpoint.task:
         raise CheckpointError(
-            f"{checkpoint.source} is for task={metadata['task']!r}; this version has: {', '.join(TASKS)}"
+            f"{checkpoint.source} describes a model for {task} and holds one for {checkpoint.task}: save it again"
         )
+    dense_config = _dense_config(checkpoint, task, metadata) if task != "classification" else None
     # Before anything is built: a description may claim any size.
-    described = count_parameters(config, metadata["num_classes"])
-    held = sum(tensor.numel() for tensor in checkpoint.state_dict.values())
+    if dense_config is not None:
+        described = count_dense_parameters(dense_config)
+    else:
+        described = count_parameters(config, metadata["num_classes"])
+    held = sum(tensor.numel() for key, tensor in checkpoint.state_dict.items() if not key.endswith(_STATISTICS))
     if described != held:
         raise CheckpointError(
             f"{checkpoint.source} describes a model of {described:,} parameters and holds {held:,}: save it again"
         )
+    preprocessing = checkpoint.preprocessing
+    if dense_config is not None:
+        dense_preprocessing = preprocessing if isinstance(preprocessing, DensePreprocessing) else None
+        return _build_dense(dense_config, checkpoint, dense_preprocessing, metadata["name"])
     return SwinClassifier(
         config,
         num_classes=metadata["num_classes"],
         classes=checkpoint.classes,
-        preprocessing=checkpoint.preprocessing,
+        preprocessing=preprocessing if isinstance(preprocessing, Preprocessing) else None,
         name=metadata["name"],
     )
+
+
+def _dense_config(checkpoint: Checkpoint, task: str, metadata: dict[str, Any]) -> DenseConfig:
+    """That of the description, checked as far as possible without a model."""
+    kind = DetectorConfig if task == "detection" else SegmenterConfig
+    try:
+        config = kind.from_dict(metadata["config"])
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint.source} describes a model that cannot be built: {error}") from error
+    if config.num_classes != metadata["num_classes"]:
+        raise CheckpointError(
+            f"{checkpoint.source} describes a model of num_classes={config.num_classes} and of "
+            f"{metadata['num_classes']}: save it again"
+        )
+    return config
+
+
+def _create_dense(
+    name: str,
+    variant: DenseVariant,
+    weights: str | Path | None,
+    num_classes: int | None,
+    in_channels: int,
+    overrides: dict[str, Any],
+) -> Detector | Segmenter:
+    config = variant.config.replace(in_channels=in_channels, **overrides)
+    if weights == "default" and not records(name):
+        start = find_record(variant.backbone).full_name
+        raise CatalogError(
+            f"no public weights are known for {name!r}; to train it, start from a classifier's: weights={start!r}"
+        )
+    checkpoint = open_checkpoint(weights, name=name) if weights is not None else None
+    own = checkpoint if checkpoint is not None and checkpoint.task == variant.task else None
+    if own is not None and num_classes is None and own.num_classes:
+        num_classes = own.num_classes
+    if num_classes is not None:
+        config = config.replace(num_classes=num_classes)
+    model = _build_dense(config, own, _dense_preprocessing(own, variant.task, in_channels), name)
+    if checkpoint is not None:
+        _load(model, checkpoint)
+    return model
+
+
+def _build_dense(
+    config: DenseConfig, checkpoint: Checkpoint | None, preprocessing: DensePreprocessing | None, name: str | None
+) -> Detector | Segmenter:
+    """The model with random weights, and the checkpoint's names of its classes where it has as many."""
+    named = checkpoint if checkpoint is not None and checkpoint.num_classes == config.num_classes else None
+    classes = named.classes if named is not None else None
+    # Imported here: detection brings torchvision's compiled operators, and a classifier needs neither.
+    if isinstance(config, DetectorConfig):
+        from .detection import build_detector
+
+        return build_detector(config, classes=classes, preprocessing=preprocessing, name=name)
+    from .segmentation import build_segmenter
+
+    palette = named.palette if named is not None else None
+    return build_segmenter(config, classes=classes, palette=palette, preprocessing=preprocessing, name=name)
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -156,18 +263,26 @@ def _split_tag(name: str, weights: str | Path | None) -> tuple[str, str | Path |
 
 
 def _preprocessing(checkpoint: Checkpoint | None, name: str, in_channels: int) -> Preprocessing | None:
-    """The checkpoint's own, else ImageNet's for the variant. Grey images take the mean over the colours."""
+    """The checkpoint's own, else ImageNet's for the variant."""
     known = checkpoint.preprocessing if checkpoint is not None else None
-    known = known or Preprocessing.imagenet(find_variant(name).image_size)
+    if not isinstance(known, Preprocessing):
+        known = Preprocessing.imagenet(find_variant(name).image_size)
+    return _for_channels(known, in_channels)
+
+
+def _dense_preprocessing(checkpoint: Checkpoint | None, task: Task, in_channels: int) -> DensePreprocessing | None:
+    """The checkpoint's own, else that of the official models for the task."""
+    known = checkpoint.preprocessing if checkpoint is not None else None
+    if not isinstance(known, DensePreprocessing):
+        known = DensePreprocessing.coco() if task == "detection" else DensePreprocessing.ade20k()
+    return _for_channels(known, in_channels)
+
+
+def _for_channels(known: AnyPreprocessing, in_channels: int) -> AnyPreprocessing | None:
+    """Grey images take the mean over the colours; of other channels nothing is known."""
     if in_channels == known.channels:
         return known
     if in_channels != 1:
         return None
     mean, std = sum(known.mean) / known.channels, sum(known.std) / known.channels
-    return Preprocessing(
-        image_size=known.image_size,
-        resize_size=known.resize_size,
-        interpolation=known.interpolation,
-        mean=(mean,),
-        std=(std,),
-    )
+    return dataclasses.replace(known, mean=(mean,), std=(std,))

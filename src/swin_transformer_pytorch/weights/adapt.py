@@ -1,6 +1,6 @@
 """Fits a state dict to a model of another window, class count or channel count: what may differ, and nothing else.
 
-Pure functions; `load.py` applies what they give.
+Pure functions; `load.py` applies what they give, and `adapt_dense.py` has what whole detectors and segmenters add.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Fit:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshaped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
@@ -64,6 +65,18 @@ def fit_state_dict(
         source_window: the window that the bias tables are of, where it is known; else they are taken as square.
         target_window: the model's window; None for square.
     """
+    fit = fit_backbone(state_dict, target, source_window=source_window, target_window=target_window)
+    return compare(fit, target)
+
+
+def fit_backbone(
+    state_dict: Mapping[str, Tensor],
+    target: Mapping[str, Tensor],
+    *,
+    source_window: Pair | None,
+    target_window: Pair | None,
+) -> Fit:
+    """As `fit_state_dict`, before it looks whether all of it fits now."""
     fit = Fit(dict(state_dict))
     _fit_masked_pretraining(fit, target)
     _fit_norms(fit, target)
@@ -72,6 +85,11 @@ def fit_state_dict(
         if key.endswith(_TABLE):
             _fit_table(fit, key, target[key], source_window, target_window)
     _fit_first_convolution(fit, target)
+    return fit
+
+
+def compare(fit: Fit, target: Mapping[str, Tensor]) -> Fit:
+    """Notes in `fit` what is missing, unexpected and misshaped."""
     fresh = {change.key for change in fit.fresh}
     fit.missing = [key for key in target if key not in fit.tensors and key not in fresh]
     fit.unexpected = [key for key in fit.tensors if key not in target]

@@ -10,7 +10,7 @@ import struct
 import tempfile
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .formats import FormatError, detect_format
+from .formats import FormatError, dense, detect_format
+
+Colour = tuple[int, int, int]
 
 METADATA_KEY = "swin"
 _CONTAINERS = ("state_dict", "model", "model_state", "module")
@@ -40,11 +42,15 @@ class CheckpointFile:
         path: where it was read from.
         state_dict: tensors by name, on the CPU, out of any container and without prefixes of wrappers.
         metadata: this package's own description of the model (`model.metadata()`), or None.
+        classes: the class names in the description that detection and segmentation code writes (`meta`), or None.
+        palette: the colours there, (red, green, blue) of 0 to 255, one a class, or None.
     """
 
     path: Path
     state_dict: dict[str, Tensor]
     metadata: dict[str, Any] | None
+    classes: tuple[str, ...] | None = None
+    palette: tuple[Colour, ...] | None = None
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
@@ -72,7 +78,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
     if metadata is not None and not isinstance(metadata, dict):
         raise CheckpointError(f"{path} has a {METADATA_KEY!r} entry that is not a model's description: save it again")
     state_dict = unwrap_state_dict(content, str(path))
-    return CheckpointFile(path=path, state_dict=state_dict, metadata=metadata)
+    classes, palette = _openmmlab_classes(content)
+    return CheckpointFile(path=path, state_dict=state_dict, metadata=metadata, classes=classes, palette=palette)
 
 
 def unwrap_state_dict(content: object, where: str) -> dict[str, Tensor]:
@@ -107,18 +114,55 @@ def unwrap_state_dict(content: object, where: str) -> dict[str, Tensor]:
     return state_dict
 
 
+def _openmmlab_classes(content: object) -> tuple[tuple[str, ...] | None, tuple[Colour, ...] | None]:
+    """Class names and colours as OpenMMLab's containers have them: `meta.CLASSES`, later `meta.dataset_meta.classes`.
+
+    They are a convenience in a file of someone else's: what is not as expected there counts as absent.
+    """
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return None, None
+    inner = meta.get("dataset_meta")
+    inner = inner if isinstance(inner, Mapping) else {}
+    classes = meta.get("CLASSES", inner.get("classes", inner.get("CLASSES")))
+    palette = meta.get("PALETTE", inner.get("palette", inner.get("PALETTE")))
+    # A data set of one class has its bare name there.
+    classes = (classes,) if isinstance(classes, str) else classes
+    if not (isinstance(classes, list | tuple) and classes and all(isinstance(name, str) for name in classes)):
+        return None, None
+    if not (isinstance(palette, list | tuple) and len(palette) == len(classes) and all(map(is_colour, palette))):
+        return tuple(classes), None
+    return tuple(classes), tuple((red, green, blue) for red, green, blue in palette)
+
+
+def is_colour(value: object) -> bool:
+    """Whether it is three whole numbers of 0 to 255."""
+    if not (isinstance(value, list | tuple) and len(value) == 3):
+        return False
+    return all(isinstance(part, int) and 0 <= part <= 255 for part in value)
+
+
 def save_checkpoint(
-    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    state_dict: Mapping[str, Tensor],
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    palette: Sequence[Colour] | None = None,
 ) -> None:
     """Writes a checkpoint, whole or not at all: .safetensors, or a torch file (.pth, .pt, .bin).
 
-    A torch file has the container that the format's own code looks for ("model" for the official names, "state_dict"
-    for OpenMMLab's), and none for the other formats.
+    A torch file has the container that the format's own code looks for ("model" for the official names of a backbone
+    or classifier, "state_dict" for those of a whole detector or segmenter and for OpenMMLab's), and none for the other
+    formats.
 
     Args:
         path: its ending chooses the kind of file; the folder must exist.
         state_dict: tensors by name.
         metadata: the model's description (`model.metadata()`), for the file to be read without anything else.
+        classes: class names for the `meta` of a whole model's torch file, where the detection and segmentation code
+            looks for them.
+        palette: their colours there.
 
     Raises:
         CheckpointError: unknown ending, no such folder, or it cannot be written.
@@ -139,7 +183,7 @@ def save_checkpoint(
             header = {"format": "pt"} | ({METADATA_KEY: json.dumps(dict(metadata))} if metadata is not None else {})
             save_file(tensors, temporary, metadata=header)
         else:
-            torch.save(_contained(tensors, metadata), temporary)
+            torch.save(_contained(tensors, metadata, classes, palette), temporary)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
@@ -148,14 +192,25 @@ def save_checkpoint(
         Path(temporary).unlink(missing_ok=True)
 
 
-def _contained(tensors: dict[str, Tensor], metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    if metadata is not None:
-        return {"model": tensors, METADATA_KEY: dict(metadata)}
+def _contained(
+    tensors: dict[str, Tensor],
+    metadata: Mapping[str, Any] | None,
+    classes: Sequence[str] | None,
+    palette: Sequence[Colour] | None,
+) -> dict[str, Any]:
+    described = {METADATA_KEY: dict(metadata)} if metadata is not None else {}
     try:
-        container = {"official": "model", "openmmlab": "state_dict"}.get(detect_format(tensors))
+        found = detect_format(tensors)
     except FormatError:
-        container = None
-    return {container: tensors} if container else dict(tensors)
+        found = ""
+    if found in ("official", "openmmlab") and dense.is_whole(tensors):
+        # Their code reads `meta` without looking whether it is there.
+        meta: dict[str, Any] = {"CLASSES": tuple(classes)} if classes is not None else {}
+        if palette is not None:
+            meta["PALETTE"] = [list(colour) for colour in palette]
+        return {"meta": meta, "state_dict": tensors, **described}
+    container = "model" if described else {"official": "model", "openmmlab": "state_dict"}.get(found)
+    return {container: tensors, **described} if container else dict(tensors)
 
 
 def _umask() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from . import official, openmmlab, seed, timm, torchvision, transformers
+from . import dense, official, openmmlab, seed, timm, torchvision, transformers
 from .official import (
     FormatError,
     StateDict,
@@ -24,6 +24,7 @@ __all__ = [
     "FORMATS",
     "FormatError",
     "convert_state_dict",
+    "dense",
     "detect_format",
     "is_dense_norm",
     "is_derived",
@@ -67,8 +68,10 @@ def detect_format(state_dict: Mapping[str, Tensor]) -> str:
         FormatError: none of them; the message shows some of its keys.
     """
     keys = set(state_dict)
+    whole = dense.is_whole(keys)
+    names = {key.removeprefix(dense.BACKBONE) for key in keys} if whole else keys
     for name, matches in _RECOGNISE.items():
-        if matches(keys):
+        if (name in dense.DENSE_FORMATS or not whole) and matches(names):
             return name
     raise FormatError(f"not a Swin checkpoint of a known format ({', '.join(FORMATS)}): its keys are {_some(keys)}")
 
@@ -76,11 +79,17 @@ def detect_format(state_dict: Mapping[str, Tensor]) -> str:
 def to_official(state_dict: Mapping[str, Tensor], source: str | None = None) -> StateDict:
     """Renamed to the official names, derived buffers left out. Keys that no rule knows stay as they are.
 
+    A whole detector or segmenter keeps its backbone under `backbone.`; a backbone alone has no prefix.
+
     Args:
         source: the format that it is in; None to recognise it. "seed" stays as it is.
     """
     source = _known(source, "source") if source is not None else detect_format(state_dict)
-    return dict(state_dict) if source == "seed" else _READ[source](dict(state_dict))
+    if source == "seed":
+        return dict(state_dict)
+    if dense.is_whole(state_dict):
+        return dense.to_official(dict(state_dict), _dense(source, "source"))
+    return _READ[source](dict(state_dict))
 
 
 def convert_state_dict(
@@ -94,6 +103,7 @@ def convert_state_dict(
 
     What the target needs to load it strictly is written: torchvision's position index and coordinates. What it has no
     place for is left out only if it is derived, or belongs to masked pre-training alone (`mask_token`, `decoder`).
+    Whole detectors and segmenters go through `formats.dense`, from and to the formats that have them.
 
     Args:
         state_dict: parameters by name, without a container around them.
@@ -114,12 +124,15 @@ def convert_state_dict(
             )
         return dict(state_dict)
     named = to_official(state_dict, source)
-    unknown = [key for key in named if not is_official_key(key)]
+    whole = dense.is_whole(named)
+    unknown = [key for key in named if not (dense.is_whole_key(key) if whole else is_official_key(key))]
     if unknown:
         raise FormatError(f"not all keys belong to a Swin model in format {source!r}: {_some(unknown)}")
-    if to in ("timm", "torchvision") and (dense := [key for key in named if is_dense_norm(key)]):
+    if whole:
+        return dense.from_official(named, to)
+    if to in ("timm", "torchvision") and (norms := [key for key in named if is_dense_norm(key)]):
         raise FormatError(
-            f"{to!r} has no place for the norms of a dense backbone ({_some(dense)}): leave them out first"
+            f"{to!r} has no place for the norms of a dense backbone ({_some(norms)}): leave them out first"
         )
     if to != "torchvision":
         return _WRITE[to](named)
@@ -133,6 +146,13 @@ def window_of_buffers(state_dict: Mapping[str, Tensor]) -> tuple[int, int] | Non
     """The largest window (height, width) that V2's coordinates were stored for, or None where none were."""
     tables = [v.shape for key, v in state_dict.items() if key.endswith(".relative_coords_table") and v.ndim == 4]
     return max((((shape[1] + 1) // 2, (shape[2] + 1) // 2) for shape in tables), default=None)
+
+
+def _dense(name: str, argument: str) -> str:
+    if name not in dense.DENSE_FORMATS:
+        known = ", ".join(dense.DENSE_FORMATS)
+        raise FormatError(f"{argument}={name!r} has no whole detectors or segmenters; use one of {known}")
+    return name
 
 
 def _known(name: str, argument: str) -> str:

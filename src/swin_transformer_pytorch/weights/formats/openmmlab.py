@@ -41,7 +41,7 @@ def to_official(state_dict: StateDict) -> StateDict:
             name = re.sub(rf"(^|(?<=\.)){re.escape(theirs)}", ours, name)
         out[name] = tensor
     out = _reorder(out, _from_unfold)
-    last = f"norm{_last_stage(out)}."
+    last = f"norm{last_stage(out)}."
     if "head.weight" in out:
         out = {f"norm.{key.removeprefix(last)}" if key.startswith(last) else key: v for key, v in out.items()}
     return split_v2_bias(out)
@@ -49,7 +49,7 @@ def to_official(state_dict: StateDict) -> StateDict:
 
 def from_official(state_dict: StateDict) -> StateDict:
     """Everything but the head under `backbone.`, as in a whole OpenMMLab model."""
-    last = _last_stage(state_dict)
+    last = last_stage(state_dict)
     out: StateDict = {}
     for key, tensor in _reorder(without_masked_pretraining(state_dict), _to_unfold).items():
         if key.startswith("head."):
@@ -62,7 +62,8 @@ def from_official(state_dict: StateDict) -> StateDict:
     return out
 
 
-def _last_stage(state_dict: StateDict) -> int:
+def last_stage(state_dict: StateDict) -> int:
+    """Number of the last stage, under the official names."""
     return max((int(match[1]) for key in state_dict if (match := re.match(r"layers\.(\d+)\.", key))), default=0)
 
 

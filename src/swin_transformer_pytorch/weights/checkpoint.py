@@ -1,0 +1,269 @@
+"""A checkpoint in memory: from anywhere, in any known format, under the official names."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from torch import Tensor
+
+from ..backbone.config import ConfigError, SwinConfig
+from .catalog import RECORDS, CatalogError, WeightsRecord, find_record, records
+from .dense_classes import CLASS_SETS, class_palette, dense_class_names
+from .download import fetch
+from .files import CheckpointError, CheckpointFile, Colour, is_colour, read_checkpoint, unwrap_state_dict
+from .formats import FormatError, dense, detect_format, is_derived, to_official, trained_windows, window_of_buffers
+from .imagenet_classes import class_names
+from .preprocessing import DensePreprocessing, Preprocessing, PreprocessingError, preprocessing_from_dict
+
+DENSE_TASKS = ("detection", "segmentation")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+# What a model's own description must hold.
+_DESCRIPTION: dict[str, type | UnionType] = {
+    "task": str,
+    "name": str | None,
+    "config": dict,
+    "num_classes": int,
+    "classes": list | None,
+    "preprocessing": dict | None,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint in memory, under the official names, with all that is known of it.
+
+    Attributes:
+        source: how messages name it.
+        format: the format that it was in.
+        state_dict: parameters under the official names ("seed": under its own).
+        derived: the derived buffers that were left out, by their names in the file.
+        window_size: the largest window that those buffers are of, or None.
+        trained_windows: V2: the window that each stage's bias was trained with, where those buffers tell; else empty.
+        metadata: this package's own description of the model, or None.
+        record: its catalogue record, or None.
+        meta_classes: the class names that detection and segmentation code wrote into the file, or None.
+        meta_palette: the colours that it wrote, or None.
+    """
+
+    source: str
+    format: str
+    state_dict: dict[str, Tensor]
+    derived: tuple[str, ...] = ()
+    window_size: tuple[int, int] | None = None
+    trained_windows: tuple[int, ...] = ()
+    metadata: dict[str, Any] | None = None
+    record: WeightsRecord | None = field(default=None, repr=False)
+    meta_classes: tuple[str, ...] | None = field(default=None, repr=False)
+    meta_palette: tuple[Colour, ...] | None = field(default=None, repr=False)
+
+    @property
+    def task(self) -> str:
+        """What it is for: "detection" or "segmentation" where it is a whole model, else "classification".
+
+        A backbone, and one of masked pre-training, count as a classifier without a head.
+        """
+        return dense.task_of(self.state_dict) or "classification"
+
+    @property
+    def num_classes(self) -> int:
+        """Rows of its head, a detector's background not counted; 0 is none."""
+        if self.task in DENSE_TASKS:
+            return dense.num_classes_of(self.state_dict)
+        head = self.state_dict.get("head.weight")
+        return head.shape[0] if head is not None and head.ndim == 2 else 0
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The class names in head order, where they are known."""
+        if self.metadata is not None:
+            names = self.metadata["classes"]
+        elif self.task in DENSE_TASKS:
+            names = self.meta_classes or (dense_class_names(self._class_set) if self._class_set else None)
+        else:
+            names = class_names(self.record.classes) if self.record is not None and self.record.classes else None
+        return tuple(names) if names is not None and len(names) == self.num_classes else None
+
+    @property
+    def palette(self) -> tuple[Colour, ...] | None:
+        """The colour, (red, green, blue) of 0 to 255, that each class is usually drawn in, where they are known."""
+        if self.metadata is not None:
+            colours = self.metadata.get("palette")
+        else:
+            colours = self.meta_palette or (class_palette(self._class_set) if self._class_set else None)
+        if colours is None or len(colours) != self.num_classes:
+            return None
+        return tuple((red, green, blue) for red, green, blue in colours)
+
+    @property
+    def preprocessing(self) -> Preprocessing | DensePreprocessing | None:
+        """The preprocessing that belongs to it, where it is known."""
+        values = self.metadata["preprocessing"] if self.metadata is not None else None
+        if values is not None:
+            return preprocessing_from_dict(values)
+        return self.record.preprocessing if self.record is not None else None
+
+    @property
+    def config(self) -> SwinConfig | None:
+        """The backbone's configuration in this package's own description; None where there is none."""
+        return _backbone_config(self.metadata) if self.metadata is not None else None
+
+    @property
+    def _class_set(self) -> str | None:
+        """The data set whose classes it has, where the catalogue tells."""
+        known = self.record.classes if self.record is not None else None
+        return known if known in CLASS_SETS else None
+
+
+Source = str | os.PathLike[str] | WeightsRecord | Checkpoint | Mapping[str, Any]
+
+
+def open_checkpoint(source: Source, *, name: str | None = None) -> Checkpoint:
+    """Reads a checkpoint from wherever it is, downloading it if need be.
+
+    Args:
+        source: a path; a URL (http, https, file); "hf:owner/repo", "hf:owner/repo/file" or a hub id "owner/repo"; a
+            catalogue record, "name.tag" or, with `name`, a tag; or a state dict. Of a text that is several of these,
+            a tag comes first, then a path ("./in1k" is always a path), then "name.tag".
+        name: the variant whose catalogue tags are meant.
+
+    Raises:
+        CheckpointError: nothing readable there, or not of a Swin model.
+        CatalogError: no such tag.
+        DownloadError: it cannot be fetched.
+    """
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, WeightsRecord):
+        return _open_record(source)
+    if isinstance(source, Mapping):
+        return _understood(unwrap_state_dict(source, "the state dict given"), "state dict")
+    if not isinstance(source, str | os.PathLike):
+        raise CheckpointError(
+            f"weights={source!r} is none: give 'default', a catalogue tag, a path, a URL, a hub id or a state dict"
+        )
+    text = os.fspath(source)
+    if isinstance(source, str):
+        record = _find_tag(text, name)
+        if record is not None:
+            return _open_record(record)
+        if "://" in text or text.startswith("hf:"):
+            return _open_file(fetch(text), source=text)
+        if not Path(text).exists():
+            return _open_file(fetch(f"hf:{_as_hub_id(text, name)}"), source=text)
+    return _open_file(Path(text), source=text)
+
+
+def _find_tag(text: str, name: str | None) -> WeightsRecord | None:
+    variant, dot, tag = text.partition(".")
+    if dot and records(variant) and not text.endswith(_FILE_ENDINGS):
+        return find_record(variant, tag) if not Path(text).exists() else None
+    if name is not None and (text == "default" or any(record.tag == text for record in records(name))):
+        return find_record(name, text)
+    return None
+
+
+def _as_hub_id(text: str, name: str | None) -> str:
+    """A text that is neither tag, address nor file: a hub id, or a mistake."""
+    if _HUB_ID.fullmatch(text) and not text.endswith(_FILE_ENDINGS):
+        return text
+    if text.endswith(_FILE_ENDINGS) or "/" in text or os.sep in text:
+        raise CheckpointError(f"{text} does not exist: check the path")
+    tags = ", ".join(record.tag for record in records(name)) if name is not None else ""
+    hint = f"; tags of {name}: default, {tags}" if tags else ""
+    raise CatalogError(f"weights={text!r} is no catalogue tag, existing file, URL or hub id (owner/repository){hint}")
+
+
+def _open_record(record: WeightsRecord) -> Checkpoint:
+    return _open_file(fetch(record.source, sha256=record.sha256), source=record.full_name, record=record)
+
+
+def _open_file(path: Path, *, source: str, record: WeightsRecord | None = None) -> Checkpoint:
+    file = read_checkpoint(path)
+    if file.metadata is not None:
+        _check_description(file.metadata, source)
+    # A published file by its own name is what the catalogue says it is.
+    known = record or _published(urllib.parse.urlsplit(source).path)
+    return _understood(file.state_dict, source, file=file, record=known)
+
+
+def _published(path: str) -> WeightsRecord | None:
+    """The record whose file has that name. Hub files are all named alike, so they are told by their repository."""
+    name = Path(path).name
+    found = [
+        r for r in RECORDS if r.source == f"hf:{path}" or (name.endswith(".pth") and r.source.endswith(f"/{name}"))
+    ]
+    return found[0] if found else None
+
+
+def _understood(
+    state_dict: dict[str, Tensor],
+    source: str,
+    *,
+    file: CheckpointFile | None = None,
+    record: WeightsRecord | None = None,
+) -> Checkpoint:
+    try:
+        found = detect_format(state_dict)
+        named = to_official(state_dict, found)
+    except FormatError as error:
+        raise CheckpointError(f"{source} is {error}") from error
+    return Checkpoint(
+        source=source,
+        format=found,
+        state_dict=named,
+        derived=tuple(key for key in state_dict if is_derived(key)) if found != "seed" else (),
+        window_size=window_of_buffers(state_dict),
+        trained_windows=trained_windows(state_dict),
+        metadata=file.metadata if file is not None else None,
+        record=record,
+        meta_classes=file.classes if file is not None else None,
+        meta_palette=file.palette if file is not None else None,
+    )
+
+
+def _check_description(metadata: dict[str, Any], source: str) -> None:
+    """That it is what a model's `metadata()` gives, since anyone may have written the file."""
+    if metadata.get("format_version", 1) != 1:
+        raise CheckpointError(
+            f"{source} has format_version={metadata['format_version']!r}, and this version reads 1: "
+            "pip install --upgrade swin-transformer-pytorch"
+        )
+    for key, kind in _DESCRIPTION.items():
+        if key not in metadata or not isinstance(metadata[key], kind):
+            found = f"{key}={metadata[key]!r}"[:80] if key in metadata else f"no {key!r}"
+            raise CheckpointError(f"{source} has a damaged description of its model, with {found}: save it again")
+    classes = metadata["classes"]
+    if classes is not None and not (
+        len(classes) == metadata["num_classes"] and all(isinstance(name, str) for name in classes)
+    ):
+        raise CheckpointError(
+            f"{source} has a damaged description of its model, whose classes are not {metadata['num_classes']} names: "
+            "save it again"
+        )
+    palette = metadata.get("palette")
+    if palette is not None and not (isinstance(palette, list) and all(map(is_colour, palette))):
+        raise CheckpointError(
+            f"{source} has a damaged description of its model, whose palette is not a list of colours: save it again"
+        )
+    try:
+        _backbone_config(metadata)
+        if metadata["preprocessing"] is not None:
+            preprocessing_from_dict(metadata["preprocessing"])
+    except (ConfigError, PreprocessingError, TypeError) as error:
+        raise CheckpointError(f"{source} describes a model that cannot be built: {error}") from error
+
+
+def _backbone_config(metadata: Mapping[str, Any]) -> SwinConfig:
+    """That of the model, or of a dense model's backbone, whose windows keep their size where nothing else is said."""
+    config = metadata["config"]
+    if metadata["task"] not in DENSE_TASKS:
+        return SwinConfig.from_dict(config)
+    return SwinConfig.from_dict({"single_window": "keep", **config.get("backbone", {})})
