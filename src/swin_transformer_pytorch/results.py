@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .rle import decode_mask
+
 UNLABELLED = 255
 """In label maps: a pixel without a class."""
 
@@ -111,8 +113,6 @@ class Detections:
         """
         if self.mask_rles is None:
             raise ValueError("these detections have no masks; look at .mask_rles before asking for one")
-        from .rle import decode_mask
-
         return decode_mask(self.mask_rles[index], self.image_size)
 
     def above(self, score: float) -> Detections:

@@ -1,114 +1,26 @@
-"""Pictures of results: annotated images, prediction grids, confusion matrices, training curves.
-
-Only `annotate` works without the [train] extra; the others draw with matplotlib.
-"""
+"""Charts of figures, drawn with matplotlib: confusion matrices, training curves, precision and recall, bars."""
 
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
-from .extras import require
-from .results import Classification
+from ..extras import require
+from .pictures import NEUTRAL, StrPath, cut, make_room
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-StrPath: TypeAlias = str | os.PathLike[str]
-Picture: TypeAlias = Image.Image | NDArray[np.uint8]
-
-RIGHT, WRONG, NEUTRAL = "#1a7f37", "#cf222e", "#24292f"
 _LINES = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
 # Up to so many classes each cell has room for its number and each row for its name.
 _MOST_NAMED_CLASSES = 30
-
-
-def annotate(image: Picture, result: Classification, path: StrPath) -> None:
-    """Saves an image with its likeliest classes and their scores beneath it.
-
-    An image longer than 1,024 pixels is shrunk to that, one shorter than 320 enlarged. The path's ending is the format.
-    """
-    picture = _as_pil(image).convert("RGB")
-    scale = min(max(1.0, 320 / max(picture.size)), 1024 / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BICUBIC)
-
-    width = max(320, picture.width)
-    text_size = max(14, width // 32)
-    font = ImageFont.load_default(size=text_size)
-    row = round(text_size * 1.7)
-    canvas = Image.new("RGB", (width, picture.height + row * len(result.labels) + row // 2), "white")
-    canvas.paste(picture, ((width - picture.width) // 2, 0))
-    draw = ImageDraw.Draw(canvas)
-    margin = row // 3
-    number = round(draw.textlength("100.0% ", font=font))
-    for place, (name, score) in enumerate(zip(result.names, result.scores, strict=True)):
-        top = picture.height + row // 4 + row * place
-        filled = margin + round((width - 2 * margin) * score)
-        draw.rectangle((margin, top + 2, filled, top + row - 2), fill="#b6e3ff" if place == 0 else "#ddf4ff")
-        text = _shortened(name, draw, font, width - 3 * margin - number)
-        draw.text((2 * margin, top + row / 2), text, fill=NEUTRAL, font=font, anchor="lm")
-        draw.text((width - 2 * margin, top + row / 2), f"{score:.1%}", fill=NEUTRAL, font=font, anchor="rm")
-    _make_room(path)
-    canvas.save(path)
-
-
-def prediction_grid(
-    images: Sequence[Picture],
-    results: Sequence[Classification],
-    targets: Sequence[int] | None,
-    path: StrPath,
-    *,
-    classes: Sequence[str] | None = None,
-) -> None:
-    """Saves images in rows, each with its likeliest class and score; green where that is right, red where it is not.
-
-    Args:
-        images: PIL images or uint8 arrays, (H, W) or (H, W, 3); a few dozen are readable.
-        results: one for each image.
-        targets: the true class index of each image, or None where they are not known.
-        path: where; its ending is the format.
-        classes: class names by index, for the true names of mistaken images. None: as far as the results tell them.
-    """
-    count = len(images)
-    if count == 0 or len(results) != count or (targets is not None and len(targets) != count):
-        known = "no" if targets is None else str(len(targets))
-        raise ValueError(f"{count} images, {len(results)} results and {known} targets make no grid; give one of each")
-    names = {label: name for result in results for label, name in zip(result.labels, result.names, strict=True)}
-    names |= dict(enumerate(classes or ()))
-    columns = min(count, max(4, math.ceil(math.sqrt(count * 1.4))))
-    rows = math.ceil(count / columns)
-    figure = _figure(1.75 * columns, 2.2 * rows + 0.5)
-    right = 0
-    for place, (image, result) in enumerate(zip(images, results, strict=True)):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        pixels = np.asarray(_as_pil(image).convert("RGB"))
-        axes.imshow(pixels, interpolation="nearest" if max(pixels.shape[:2]) < 100 else "antialiased")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        title, colour = f"{_cut(result.names[0])} {result.scores[0]:.0%}", NEUTRAL
-        if targets is not None:
-            target = int(targets[place])
-            correct = target == result.labels[0]
-            right += correct
-            colour = RIGHT if correct else WRONG
-            title = f"\n{title}" if correct else f"{title}\nis {_cut(names.get(target, f'class {target}'))}"
-        axes.set_title(title, color=colour, fontsize=9)
-        for edge in axes.spines.values():
-            edge.set_edgecolor(colour)
-            edge.set_linewidth(2.5)
-    if targets is not None:
-        figure.suptitle(f"{right} of {count} right (green); mistakes are red, with the true class below", fontsize=11)
-    _save(figure, path)
+_BARS_IN_A_COLUMN = 50
 
 
 def confusion_matrix_picture(matrix: NDArray[Any], classes: Sequence[str], path: StrPath) -> None:
@@ -128,7 +40,7 @@ def confusion_matrix_picture(matrix: NDArray[Any], classes: Sequence[str], path:
         raise ValueError(f"a matrix of shape {matrix.shape} does not go with {size} class names; give one a class")
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     named = size <= _MOST_NAMED_CLASSES
-    figure = _figure(*((3.2 + 0.48 * size, 2.4 + 0.48 * size) if named else (12.5, 8.0)))
+    figure = new_figure(*((3.2 + 0.48 * size, 2.4 + 0.48 * size) if named else (12.5, 8.0)))
     axes = figure.add_subplot() if named else figure.subplots(1, 2, width_ratios=(2.2, 1))[0]
     colors = require("matplotlib.colors", extra="train")
     # The square root makes rare mistakes visible among hundreds of classes.
@@ -141,7 +53,7 @@ def confusion_matrix_picture(matrix: NDArray[Any], classes: Sequence[str], path:
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if named:
-        ticks, labels = range(size), [_cut(name, 24) for name in classes]
+        ticks, labels = range(size), [cut(name, 24) for name in classes]
         axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(ticks, labels)
         _write_counts(axes, matrix, shares)
@@ -150,7 +62,7 @@ def confusion_matrix_picture(matrix: NDArray[Any], classes: Sequence[str], path:
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("part of the true class")
     bar.ax.yaxis.set_major_formatter(require("matplotlib.ticker", extra="train").PercentFormatter(1.0))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def training_curve(history: Sequence[Mapping[str, float]], path: StrPath) -> None:
@@ -169,7 +81,7 @@ def training_curve(history: Sequence[Mapping[str, float]], path: StrPath) -> Non
     panels = [(group, title) for group, title in ((losses, "loss"), (accuracies, "accuracy")) if group]
     if not panels:
         raise ValueError(f"the history of {len(history)} points has no loss and no accuracy; it has: {names}")
-    figure = _figure(5.6 * len(panels), 4.0)
+    figure = new_figure(5.6 * len(panels), 4.0)
     for place, (group, title) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), place + 1)
         for name, colour in zip(group, _LINES * len(group), strict=False):
@@ -189,42 +101,84 @@ def training_curve(history: Sequence[Mapping[str, float]], path: StrPath) -> Non
             axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
             best = max(point[group[0]] for point in history if group[0] in point)
             axes.set_title(f"accuracy ({_readable(group[0])}: best {best:.2%})")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
+def precision_recall_picture(curves: Mapping[str, Mapping[str, NDArray[np.float64]]], path: StrPath) -> None:
+    """Saves precision against recall.
+
+    Args:
+        curves: a panel's title -> what a curve is called -> its precisions at evenly spaced recalls from 0 to 1.
+        path: where; its ending is the format.
+    """
+    if not curves or not all(curves.values()):
+        raise ValueError(f"the panels {list(curves)} have no curves to draw; give each at least one")
+    figure = new_figure(5.4 * len(curves), 4.6)
+    shades = require("matplotlib", extra="train").colormaps["viridis"]
+    for place, (title, lines) in enumerate(curves.items()):
+        axes = figure.add_subplot(1, len(curves), place + 1)
+        for index, (name, precision) in enumerate(lines.items()):
+            colour = shades(0.9 * index / max(1, len(lines) - 1))
+            axes.plot(np.linspace(0, 1, len(precision)), precision, label=name, color=colour, linewidth=1.8)
+        axes.set(title=title, xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="lower left", fontsize=9)
+    save_figure(figure, path)
+
+
+def class_scores_picture(scores: Mapping[str, float | None], path: StrPath, *, what: str, mean: float | None) -> None:
+    """Saves a bar for each class, from the best to the worst, in columns of up to 50.
+
+    Args:
+        scores: class name -> a figure in [0, 1]; None for classes that have none, which come last.
+        path: where; its ending is the format.
+        what: the figure's name, such as "IoU".
+        mean: of the classes, drawn as a line; None for no line.
+    """
+    if not scores:
+        raise ValueError("there are no classes to draw; give a figure for at least one")
+    order = sorted(scores.items(), key=lambda item: -1.0 if item[1] is None else item[1], reverse=True)
+    columns = [order[start : start + _BARS_IN_A_COLUMN] for start in range(0, len(order), _BARS_IN_A_COLUMN)]
+    rows = len(columns[0])
+    figure = new_figure(6.2 if len(columns) == 1 else 4.4 * len(columns), 1.0 + 0.24 * rows)
+    for place, column in enumerate(columns):
+        axes = figure.add_subplot(1, len(columns), place + 1)
+        values = [value or 0.0 for _, value in column]
+        axes.barh(range(len(column)), values, color="#54aeff", height=0.74)
+        for row, (_, value) in enumerate(column):
+            text = "-" if value is None else f"{value:.1%}"
+            # On white, so that the line of the mean does not go through the number.
+            white = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+            axes.text((value or 0.0) + 0.015, row, text, va="center", fontsize=8, color=NEUTRAL, bbox=white)
+        axes.set_yticks(range(len(column)), [cut(name, 26) for name, _ in column], fontsize=8)
+        axes.set_xlim(0, 1.12)
+        axes.set_ylim(rows - 0.4, -0.6)
+        axes.xaxis.set_major_formatter(require("matplotlib.ticker", extra="train").PercentFormatter(1.0))
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        axes.tick_params(axis="x", labelsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        if mean is not None:
+            axes.axvline(mean, color="#bc4c00", linewidth=1.2, linestyle="--", zorder=0.9)
+    figure.suptitle(
+        what if mean is None else f"{what} of each class; the dashed line is their mean, {mean:.2%}", fontsize=11
+    )
+    save_figure(figure, path)
+
+
+def new_figure(width: float, height: float) -> Figure:
     # Not pyplot: it keeps global state and asks for a display.
     figure: Figure = require("matplotlib.figure", extra="train").Figure(figsize=(width, height), layout="constrained")
     return figure
 
 
-def _save(figure: Figure, path: StrPath) -> None:
-    _make_room(path)
+def save_figure(figure: Figure, path: StrPath) -> None:
+    make_room(path)
     with warnings.catch_warnings():
         # Class names in a script that the font lacks are shown as boxes; a warning for each helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(path, dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.12)
-
-
-def _make_room(path: StrPath) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _as_pil(image: Picture) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-
-
-def _cut(name: str, most: int = 18) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _shortened(name: str, draw: ImageDraw.ImageDraw, font: Any, room: float) -> str:
-    text = name.splitlines()[0] if name else ""
-    while text and draw.textlength(text, font=font) > room:
-        text = text[:-2] + "…" if len(text) > 2 else ""
-    return text
 
 
 def _readable(name: str) -> str:
@@ -261,7 +215,7 @@ def _list_mistakes(axes: Axes, matrix: NDArray[Any], classes: Sequence[str]) -> 
     lines = []
     for row, column in zip(*np.unravel_index(order, mistakes.shape), strict=True):
         if mistakes[row, column] > 0:
-            seen, truth = _cut(classes[column], 30), _cut(classes[row], 30)
+            seen, truth = cut(classes[column], 30), cut(classes[row], 30)
             lines.append(f"{int(mistakes[row, column])} x {truth} ({row})\n      taken for {seen} ({column})")
     axes.axis("off")
     axes.set_title("commonest mistakes", fontsize=12, loc="left")

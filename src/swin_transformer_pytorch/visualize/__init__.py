@@ -1,0 +1,43 @@
+"""Pictures of results: annotated images, label maps, grids, confusion matrices, curves.
+
+`charts` and `classification.prediction_grid` draw with matplotlib, of the [train] extra; the others need only PIL.
+"""
+
+from __future__ import annotations
+
+from ..results import Classification, Detections, SegmentationMap
+from .charts import class_scores_picture, confusion_matrix_picture, precision_recall_picture, training_curve
+from .classification import classification_overlay, prediction_grid
+from .detection import detection_overlay
+from .pictures import Picture, StrPath, class_colours, make_room, picture_grid
+from .segmentation import save_label_map, segmentation_overlay
+
+__all__ = [
+    "annotate",
+    "class_colours",
+    "class_scores_picture",
+    "classification_overlay",
+    "confusion_matrix_picture",
+    "detection_overlay",
+    "picture_grid",
+    "precision_recall_picture",
+    "prediction_grid",
+    "save_label_map",
+    "segmentation_overlay",
+    "training_curve",
+]
+
+
+def annotate(image: Picture, result: Classification | Detections | SegmentationMap, path: StrPath) -> None:
+    """Saves an image with what was found in it: its likeliest classes beneath it, objects or classes of pixels over it.
+
+    It is shrunk or enlarged to a size that can be read; see the overlay of each. The path's ending is the format.
+    """
+    if isinstance(result, Detections):
+        picture = detection_overlay(image, result)
+    elif isinstance(result, SegmentationMap):
+        picture = segmentation_overlay(image, result)
+    else:
+        picture = classification_overlay(image, result)
+    make_room(path)
+    picture.save(path)

@@ -1,0 +1,130 @@
+"""Pictures of detections: boxes, masks, names and scores laid over the image. PIL only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ..results import Detections
+from .pictures import Colour, Picture, as_rgb, class_colours, cut, readable_scale, resized, text_colour
+
+_Box: TypeAlias = tuple[float, float, float, float]
+_MASK_OPACITY = 0.42
+
+
+def detection_overlay(image: Picture, result: Detections) -> Image.Image:
+    """An image with its objects, each in a colour of its own: mask, box, name and score.
+
+    One longer than 1,600 pixels is shrunk to that, one shorter than 480 enlarged.
+
+    Raises:
+        ValueError: the image has another size than the one that the objects were found in.
+    """
+    picture = as_rgb(image)
+    if picture.size != result.image_size[::-1]:
+        height, width = result.image_size
+        raise ValueError(
+            f"the image has {picture.height} x {picture.width} pixels and the objects were found in {height} x "
+            f"{width}; give that image (data.decode.read_image turns a photo as predictions do)"
+        )
+    scale = readable_scale(picture.size, shortest=480, longest=1600)
+    picture = resized(picture, scale)
+    pixels = np.array(picture)
+    colours = class_colours(len(result))
+    thickness = max(2, round(max(picture.size) / 400))
+    # The best object lies on top.
+    for index in reversed(range(len(result))):
+        if result.mask_rles is not None:
+            _lay_mask(pixels, result.mask(index), result.boxes_xyxy[index], colours[index], scale)
+    picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    boxes = [_inside(box, scale, picture.size) for box in result.boxes_xyxy.tolist()]
+    for index in reversed(range(len(result))):
+        draw.rectangle(boxes[index], outline=colours[index], width=thickness)
+    _write_names(draw, result, boxes, colours, picture.size)
+    return picture
+
+
+def _inside(box: list[float], scale: float, size: tuple[int, int]) -> _Box:
+    left, top, right, bottom = (side * scale for side in box)
+    width, height = size
+    left, top = min(max(left, 0), width - 2), min(max(top, 0), height - 2)
+    return left, top, max(left + 1, min(right, width) - 1), max(top + 1, min(bottom, height) - 1)
+
+
+def _lay_mask(
+    pixels: NDArray[np.uint8], mask: NDArray[np.bool_], box: NDArray[np.float32], colour: Colour, scale: float
+) -> None:
+    """Tints the mask's pixels of the scaled image and draws its outline, in place."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return
+    # Only where the mask is: a picture of many small objects is quick all the same.
+    top, left = round(rows[0] * scale), round(columns[0] * scale)
+    part = Image.fromarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8) * 255)
+    size = (max(1, round(part.width * scale)), max(1, round(part.height * scale)))
+    shape = np.asarray(part.resize(size, Image.Resampling.BILINEAR)) >= 128
+    window = pixels[top : top + size[1], left : left + size[0]]
+    shape = shape[: window.shape[0], : window.shape[1]]
+    tint = np.array(colour, dtype=np.float32)
+    inner = window[shape] * (1 - _MASK_OPACITY) + tint * _MASK_OPACITY
+    window[shape] = inner.round().astype(np.uint8)
+    window[shape & ~_eroded(shape)] = colour
+
+
+def _eroded(shape: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels whose four neighbours are all in the shape."""
+    padded = np.pad(shape, 1)
+    inner: NDArray[np.bool_] = padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+    return inner
+
+
+def _write_names(
+    draw: ImageDraw.ImageDraw,
+    result: Detections,
+    boxes: list[_Box],
+    colours: tuple[Colour, ...],
+    size: tuple[int, int],
+) -> None:
+    """Names and scores at free places beside the boxes, the best objects' first; the worst's last, if at all.
+
+    Where no place of a box is free, a name goes to its corner while there are few, and is left out in a crowd.
+    """
+    font: Any = ImageFont.load_default(size=max(12, round(max(size) / (56 if len(boxes) <= 30 else 64))))
+    taken: list[_Box] = []
+    for index, box in enumerate(boxes):
+        text = f"{cut(result.names[index], 24)} {result.scores[index]:.0%}"
+        width, height = draw.textlength(text, font=font) + 8, font.size * 1.35
+        places = [_kept(place, size) for place in _places(box, width, height)]
+        free = next((place for place in places if not any(_overlap(place, other) for other in taken)), None)
+        if free is None and len(boxes) > 30:
+            continue
+        place = free or places[0]
+        taken.append(place)
+        draw.rectangle(place, fill=colours[index])
+        middle = (place[1] + place[3]) / 2
+        draw.text((place[0] + 4, middle), text, fill=text_colour(colours[index]), font=font, anchor="lm")
+
+
+def _places(box: _Box, width: float, height: float) -> Iterator[_Box]:
+    """Above, at the top inside, below, at the bottom inside; each flush left, then flush right."""
+    left, top, right, bottom = box
+    for y in (top - height, top, bottom, bottom - height):
+        for x in (left, right - width):
+            yield x, y, x + width, y + height
+
+
+def _kept(place: _Box, size: tuple[int, int]) -> _Box:
+    """Moved into the picture."""
+    left, top, right, bottom = place
+    x = max(0.0, min(left, size[0] - (right - left)))
+    y = max(0.0, min(top, size[1] - (bottom - top)))
+    return x, y, x + right - left, y + bottom - top
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

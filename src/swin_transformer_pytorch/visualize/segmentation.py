@@ -1,0 +1,130 @@
+"""Pictures of label maps: as PNG with a palette, and laid over the image with a legend. PIL only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ..results import UNLABELLED, SegmentationMap
+from .pictures import (
+    NEUTRAL,
+    Colour,
+    Picture,
+    StrPath,
+    as_rgb,
+    class_colours,
+    make_room,
+    readable_scale,
+    resized,
+    shortened,
+)
+
+_OPACITY = 0.55
+_WHITE = (255, 255, 255)
+# Classes with less of the image are not told from each other by a legend.
+_LEAST_SHARE = 0.002
+_MOST_ENTRIES = 24
+
+
+def palette_of(result: SegmentationMap) -> tuple[Colour, ...]:
+    """The classes' own colours, or `class_colours` where they have none."""
+    return result.palette if result.palette is not None else class_colours(len(result.names))
+
+
+def save_label_map(result: SegmentationMap, path: StrPath) -> None:
+    """Saves the map as a PNG: a pixel's value is its class, and the palette shows it in the class's colour.
+
+    With more than 256 classes it is a grey PNG of 16 bits, which has no palette.
+    """
+    make_room(path)
+    if len(result.names) > 256:
+        Image.fromarray(result.labels.astype(np.uint16)).save(path, format="PNG")
+        return
+    picture = Image.fromarray(result.labels.astype(np.uint8))
+    picture.putpalette(_colour_table(result).ravel().tolist())
+    picture.save(path, format="PNG")
+
+
+def segmentation_overlay(image: Picture, result: SegmentationMap) -> Image.Image:
+    """An image tinted by the classes of its pixels, with borders between them and a legend of what is there beneath.
+
+    One longer than 1,600 pixels is shrunk to that, one shorter than 480 enlarged. Pixels without a class keep their
+    colour.
+
+    Raises:
+        ValueError: the image has another size than the map.
+    """
+    picture = as_rgb(image)
+    if picture.size != result.image_size[::-1]:
+        height, width = result.image_size
+        raise ValueError(
+            f"the image has {picture.height} x {picture.width} pixels and the map {height} x {width}; give the image "
+            "that the map is of (data.decode.read_image turns a photo as predictions do)"
+        )
+    picture = resized(picture, readable_scale(picture.size, shortest=480, longest=1600))
+    labels = _nearest(result.labels, (picture.height, picture.width))
+    tints = _colour_table(result).astype(np.float32) if len(result.names) <= 256 else _many(result)
+    known = (labels != UNLABELLED) if len(result.names) <= UNLABELLED else np.ones_like(labels, dtype=np.bool_)
+    pixels = np.array(picture)
+    blended = pixels[known] * (1 - _OPACITY) + tints[labels[known]] * _OPACITY
+    pixels[known] = blended.round().astype(np.uint8)
+    pixels[_borders(labels)] = _WHITE
+    return _with_legend(Image.fromarray(pixels), result)
+
+
+def _colour_table(result: SegmentationMap) -> NDArray[np.uint8]:
+    """(256, 3): a class's colour; white for all other values."""
+    table = np.full((256, 3), 255, dtype=np.uint8)
+    table[: len(result.names)] = palette_of(result)
+    return table
+
+
+def _many(result: SegmentationMap) -> NDArray[np.float32]:
+    return np.array(palette_of(result), dtype=np.float32)
+
+
+def _nearest(labels: NDArray[np.integer[Any]], size: tuple[int, int]) -> NDArray[np.integer[Any]]:
+    """The labels at the centres of the new pixels."""
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
+        for new, old in zip(size, labels.shape, strict=True)
+    )
+    return labels[rows[:, None], columns]
+
+
+def _borders(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Pixels whose right or lower neighbour is of another class."""
+    borders = np.zeros(labels.shape, dtype=np.bool_)
+    borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    borders[:-1] |= labels[:-1] != labels[1:]
+    return borders
+
+
+def _with_legend(picture: Image.Image, result: SegmentationMap) -> Image.Image:
+    shown = [(label, share) for label, share in result.shares.items() if share >= _LEAST_SHARE][:_MOST_ENTRIES]
+    if not shown:
+        return picture
+    width = max(320, picture.width)
+    text_size = max(13, width // 56)
+    font: Any = ImageFont.load_default(size=text_size)
+    row = round(text_size * 1.6)
+    columns = max(1, min(len(shown), width // (text_size * 13)))
+    rows = -(-len(shown) // columns)
+    canvas = Image.new("RGB", (width, picture.height + row * rows + row), "white")
+    canvas.paste(picture, ((width - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    room = width / columns
+    colours = palette_of(result)
+    number = draw.textlength(" 100.0%", font=font)
+    for index, (label, share) in enumerate(shown):
+        column, place = divmod(index, rows)
+        left, middle = column * room + row / 2, picture.height + row / 2 + row * (place + 0.5)
+        half = row * 0.32
+        draw.rectangle((left, middle - half, left + 2 * half, middle + half), fill=colours[label], outline=NEUTRAL)
+        start = left + row
+        name = shortened(result.names[label], draw, font, room - 2 * row - number)
+        draw.text((start, middle), f"{name} {share:.1%}", fill=NEUTRAL, font=font, anchor="lm")
+    return canvas

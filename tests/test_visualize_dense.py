@@ -1,0 +1,177 @@
+"""Pictures of detections and label maps."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swin_transformer_pytorch.results import Detections, SegmentationMap
+from swin_transformer_pytorch.rle import encode_mask
+from swin_transformer_pytorch.visualize import (
+    annotate,
+    class_colours,
+    class_scores_picture,
+    detection_overlay,
+    picture_grid,
+    precision_recall_picture,
+    save_label_map,
+    segmentation_overlay,
+)
+
+
+def found(size, boxes, *, masks=True, names=None):
+    """Detections whose masks fill their boxes."""
+    rles = []
+    for left, top, right, bottom in boxes:
+        mask = np.zeros(size, dtype=bool)
+        mask[int(top) : int(bottom), int(left) : int(right)] = True
+        rles.append(encode_mask(mask))
+    return Detections(
+        boxes_xyxy=boxes,
+        scores=np.linspace(0.9, 0.1, len(boxes)),
+        labels=[0] * len(boxes),
+        names=names or ["a fox"] * len(boxes),
+        image_size=size,
+        mask_rles=rles if masks else None,
+    )
+
+
+def grey(size, value=128):
+    return np.full(size, value, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(40, 60), (600, 500), (900, 4000), (1, 1), (1, 3000), (2, 1)])
+def test_an_image_of_any_size_gets_its_objects(size, tmp_path):
+    height, width = size
+    boxes = [[0, 0, width / 2, height], [width / 3, height / 4, width, height], [-5, -5, 2 * width, 2 * height]]
+    path = tmp_path / "new" / "out.png"
+    annotate(grey(size), found(size, boxes), path)
+    with Image.open(path) as picture:
+        assert 480 <= max(picture.size) <= 1600
+        assert len(picture.convert("RGB").getcolors(1 << 24)) >= 3
+
+
+def test_masks_tint_their_pixels_and_no_others():
+    size, box = (500, 600), [100, 200, 300, 400]
+    picture = np.asarray(detection_overlay(grey(size), found(size, [box])))
+    tint = np.array(class_colours(1)[0])
+    np.testing.assert_allclose(picture[300, 200], 128 * 0.58 + tint * 0.42, atol=1)
+    assert (picture[450, 200] == 128).all()
+    assert (picture[300, 350] == 128).all()
+    without = np.asarray(detection_overlay(grey(size), found(size, [box], masks=False)))
+    assert (without[300, 200] == 128).all()
+    assert (without[200, 250] == tint).all()  # the box
+
+
+def test_names_do_not_cover_one_another():
+    size = (500, 600)
+    boxes = [[100, 100, 300, 300], [101, 100, 301, 300], [100, 99, 300, 301]]
+    picture = np.asarray(detection_overlay(grey(size), found(size, boxes, masks=False)))
+    # The ground of each name has its object's colour; all of them are seen whole.
+    areas = [int((picture == np.array(colour)).all(axis=-1).sum()) for colour in class_colours(3)]
+    assert min(areas) > 500
+
+
+def test_no_objects_leave_the_image_as_it_is():
+    size = (500, 600)
+    picture = np.asarray(detection_overlay(grey(size), found(size, [])))
+    assert (picture == 128).all()
+
+
+def test_a_hundred_objects_and_long_names_fit():
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 400, (100, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(1, 100, (100, 2))], axis=1).tolist()
+    names = ["a name that is far too long for one line " * 3] * 100
+    picture = detection_overlay(grey((500, 500)), found((500, 500), boxes, names=names))
+    assert picture.size == (500, 500)
+
+
+def labels(size=(60, 80)):
+    """The left half is the first class, the right one the second, the last row is unlabelled."""
+    values = np.zeros(size, dtype=np.uint8)
+    values[:, size[1] // 2 :] = 1
+    values[-1] = 255
+    return SegmentationMap(labels=values, names=("sky", "sea"), palette=((200, 0, 0), (0, 0, 200)))
+
+
+def test_a_label_map_is_a_png_whose_values_are_the_classes(tmp_path):
+    result = labels()
+    path = tmp_path / "new" / "labels.png"
+    save_label_map(result, path)
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture), result.labels)
+        colours = np.asarray(picture.convert("RGB"))
+    assert [tuple(colours[0, place]) for place in (0, 79)] == list(result.palette)
+    assert tuple(colours[-1, 0]) == (255, 255, 255)
+
+
+def test_more_than_256_classes_need_16_bits(tmp_path):
+    result = SegmentationMap(labels=np.array([[0, 299], [255, 1]]), names=[f"class {i}" for i in range(300)])
+    save_label_map(result, tmp_path / "labels.png")
+    with Image.open(tmp_path / "labels.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), result.labels)
+    assert segmentation_overlay(grey((2, 2)), result).width == 480
+
+
+@pytest.mark.parametrize("size", [(60, 80), (600, 500), (900, 4000), (1, 1), (1, 3000)])
+def test_maps_are_laid_over_images_of_any_size(size, tmp_path):
+    annotate(grey(size), labels(size), tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as picture:
+        assert 480 <= picture.width <= 1600
+
+
+def test_pixels_have_their_class_colour_and_a_legend_tells_it():
+    result = labels((500, 600))
+    picture = np.asarray(segmentation_overlay(grey((500, 600)), result))
+    np.testing.assert_allclose(picture[200, 100], 128 * 0.45 + np.array((200, 0, 0)) * 0.55, atol=1)
+    np.testing.assert_allclose(picture[200, 500], 128 * 0.45 + np.array((0, 0, 200)) * 0.55, atol=1)
+    assert (picture[499, 100] == 128).all()  # unlabelled
+    assert (picture[200, 299] == 255).all()  # the border
+    legend = picture[500:]
+    assert all((legend == np.array(colour)).all(axis=-1).any() for colour in result.palette)
+
+
+@pytest.mark.parametrize("result", [found((4, 5), []), labels((4, 5))])
+def test_another_image_than_the_results_is_an_error(result, tmp_path):
+    with pytest.raises(ValueError, match=r"5 x 4 pixels .* 4 x 5"):
+        annotate(grey((5, 4)), result, tmp_path / "out.png")
+
+
+def test_colours_differ():
+    colours = np.array(class_colours(24), dtype=float)
+    distances = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
+    assert distances[~np.eye(24, dtype=bool)].min() > 25
+    assert class_colours(3) == class_colours(24)[:3]
+
+
+def test_grids_of_pictures(tmp_path):
+    pictures = [grey((60, 80)), grey((90, 40)), Image.new("RGB", (10, 10))]
+    picture_grid(pictures, tmp_path / "grid.png", titles=["one", "two", "three"])
+    picture_grid(pictures, tmp_path / "row.png", columns=3)
+    with Image.open(tmp_path / "grid.png") as grid, Image.open(tmp_path / "row.png") as row:
+        assert grid.width > 160
+        assert row.width > row.height
+    for bad in ([], ["one"]):
+        with pytest.raises(ValueError, match="give one of each"):
+            picture_grid(pictures, tmp_path / "bad.png", titles=bad)
+
+
+@pytest.mark.parametrize("count", [1, 10, 150])
+def test_bars_of_any_number_of_classes(count, tmp_path):
+    scores = {f"class {index}": index / count for index in range(count)}
+    class_scores_picture({**scores, "nowhere": None}, tmp_path / "bars.png", what="IoU", mean=0.5)
+    with Image.open(tmp_path / "bars.png") as picture:
+        assert 100 < picture.height < 2500
+    with pytest.raises(ValueError, match="no classes"):
+        class_scores_picture({}, tmp_path / "bars.png", what="IoU", mean=None)
+
+
+def test_precision_against_recall(tmp_path):
+    curve = np.linspace(1, 0, 101)
+    precision_recall_picture({"boxes": {"IoU 0.50": curve}, "masks": {"IoU 0.50": curve}}, tmp_path / "two.png")
+    precision_recall_picture({"boxes": {"IoU 0.50": curve}}, tmp_path / "one.png")
+    with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "one.png") as one:
+        assert two.width > 1.5 * one.width
+    with pytest.raises(ValueError, match="no curves"):
+        precision_recall_picture({"boxes": {}}, tmp_path / "none.png")
