@@ -9,21 +9,10 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .conv import ConvModule, init_kaiming
+
 IGNORED = 255
 LABEL_STRIDE = 8
-
-
-class ConvReLU(nn.Module):
-    """A convolution with bias that keeps the map's size, and a ReLU. Its parameters are named `conv.*`."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.conv.bias)
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
-        return F.relu(self.conv(x))
 
 
 class SemanticHead(nn.Module):
@@ -38,17 +27,14 @@ class SemanticHead(nn.Module):
     def __init__(self, *, channels: int, num_classes: int, num_levels: int = 5, fused_level: int = 1) -> None:
         super().__init__()
         self.fused_level = fused_level
-        self.lateral_convs = nn.ModuleList(ConvReLU(channels, channels, 1) for _ in range(num_levels))
-        self.convs = nn.ModuleList(ConvReLU(channels, channels, 3) for _ in range(4))
-        self.conv_embedding = ConvReLU(channels, channels, 1)
+        self.lateral_convs = nn.ModuleList(ConvModule(channels, channels, 1) for _ in range(num_levels))
+        self.convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in range(4))
+        self.conv_embedding = ConvModule(channels, channels, 1)
         self.conv_logits = nn.Conv2d(channels, num_classes, 1)
-        nn.init.kaiming_normal_(self.conv_logits.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.conv_logits.bias)
+        init_kaiming([self.conv_logits])
 
-    def forward(
-        self, features: Sequence[Float[Tensor, "B C _ _"]]
-    ) -> tuple[Float[Tensor, "B classes h w"], Float[Tensor, "B C h w"]]:
-        """Logits of each pixel's class, and the features that the box and mask heads add to theirs."""
+    def fuse(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C h w"]:
+        """What logits and embedding are made from."""
         size = features[self.fused_level].shape[2:]
         fused = self.lateral_convs[self.fused_level](features[self.fused_level])
         for level, (conv, feature) in enumerate(zip(self.lateral_convs, features, strict=True)):
@@ -56,6 +42,17 @@ class SemanticHead(nn.Module):
                 fused = fused + conv(F.interpolate(feature, size=size, mode="bilinear", align_corners=True))
         for conv in self.convs:
             fused = conv(fused)
+        return fused
+
+    def embed(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C h w"]:
+        """The features that the box and mask heads add to theirs: all that a prediction needs."""
+        return self.conv_embedding(self.fuse(features))
+
+    def forward(
+        self, features: Sequence[Float[Tensor, "B C _ _"]]
+    ) -> tuple[Float[Tensor, "B classes h w"], Float[Tensor, "B C h w"]]:
+        """Logits of each pixel's class, and what `embed` gives."""
+        fused = self.fuse(features)
         return self.conv_logits(fused), self.conv_embedding(fused)
 
 
