@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..ops.resized_convolution import convolve_levels
+
 IGNORE_LABEL = 255
 
 
@@ -30,10 +32,14 @@ class ConvModule(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        return self.activate(self.conv(x))
+
+    def activate(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
+        """What follows the convolution."""
         # Statistics that processes share (SyncBatchNorm, which is no BatchNorm2d) may do with one cell each.
         if self.training and isinstance(self.bn, nn.BatchNorm2d) and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             raise ValueError("batch norm needs more than a batch of one image in training: use a batch of at least 2")
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        return F.relu(self.bn(x), inplace=True)
 
 
 class UPerHead(nn.Module):
@@ -62,7 +68,7 @@ class UPerHead(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = _classifier(channels, num_classes)
 
-    def forward(self, maps: Sequence[Float[Tensor, "B C_i H_i W_i"]]) -> Float[Tensor, "B classes H W"]:
+    def forward(self, maps: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B classes H W"]:
         """Logits of the size of the first map. `maps` are finest first, one for each of `in_channels`."""
         top = self._pool(maps[-1])
         levels = [top]
@@ -70,8 +76,7 @@ class UPerHead(nn.Module):
             lateral = self.lateral_convs[index](maps[index])
             top = lateral + _resize(top, lateral)
             levels.insert(0, self.fpn_convs[index](top))
-        resized = [levels[0]] + [_resize(level, levels[0]) for level in levels[1:]]
-        x = self.fpn_bottleneck(torch.cat(resized, dim=1))
+        x = self.fpn_bottleneck.activate(convolve_levels(levels, self.fpn_bottleneck.conv.weight))
         logits: Tensor = self.conv_seg(self.dropout(x))
         return logits
 
@@ -122,5 +127,6 @@ def _resize(x: Float[Tensor, "B C h w"], like: Float[Tensor, "B D H W"]) -> Floa
 def _classifier(channels: int, num_classes: int) -> nn.Conv2d:
     conv = nn.Conv2d(channels, num_classes, 1)
     nn.init.normal_(conv.weight, std=0.01)
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
     return conv

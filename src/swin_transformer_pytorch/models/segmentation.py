@@ -75,8 +75,8 @@ class Segmenter(nn.Module):
         """
         if images.shape[0] != labels.shape[0] or images.shape[2:] != labels.shape[1:]:
             raise ValueError(
-                f"images have shape {tuple(images.shape)} and labels {tuple(labels.shape)}; give each image a label map "
-                "of its size"
+                f"images have shape {tuple(images.shape)} and labels {tuple(labels.shape)}; give each image a label "
+                "map of its size"
             )
         maps = self.backbone(images)
         auxiliary = self.auxiliary_head(maps[self.config.auxiliary_index])

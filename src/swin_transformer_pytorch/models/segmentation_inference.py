@@ -1,0 +1,280 @@
+"""From a segmenter's logits to label maps: of whole images, of overlapping windows, of several sizes.
+
+Logits are resized as in the authors' code, to the size of the input and then to that of the original image, and never
+exist at full size for all classes: bands of rows are resized, reduced to labels and forgotten. A band is a tensor
+(classes, rows, width); a map is a sequence of bands from its top to its bottom.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..weights.preprocessing import DensePreprocessing
+
+Pair = tuple[int, int]
+
+RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+"""Sizes of multi-scale inference in the published results, each as it is and mirrored."""
+
+_BAND_ELEMENTS = 2**22
+
+
+class SegmentationError(ValueError):
+    """An inference that cannot be made. The message says why and the fix."""
+
+
+def segment(
+    model: nn.Module, images: Float[Tensor, "B C h w"], output_sizes: Sequence[Pair] | None = None
+) -> list[Int[Tensor, "H W"]]:
+    """Label maps of whole images.
+
+    Args:
+        model: a `Segmenter`, or any module that gives logits (B, classes, h', w'); in evaluation mode.
+        images: preprocessed to one size, not padded.
+        output_sizes: (height, width) of each label map, that of the original image; None for that of `images`.
+
+    Returns:
+        A map an image, of uint8, or of int32 for more than 256 classes.
+
+    Raises:
+        SegmentationError: the model is in training mode, or there is not one size an image.
+    """
+    input_size = (images.shape[2], images.shape[3])
+    sizes = [input_size] * len(images) if output_sizes is None else list(output_sizes)
+    if len(sizes) != len(images):
+        raise SegmentationError(
+            f"{len(sizes)} output sizes for {len(images)} images; give one (height, width) an image"
+        )
+    with torch.no_grad():
+        logits = _logits(model, images)
+        return [_labels(_resized(one, input_size, size), size) for one, size in zip(logits, sizes, strict=True)]
+
+
+def segment_multi_scale(
+    model: nn.Module, images: Sequence[Float[Tensor, "C _h _w"]], output_size: Pair, *, flip: bool = True
+) -> Int[Tensor, "H W"]:
+    """The label map of one image from several sizes of it, each also mirrored if `flip`.
+
+    Each view's logits are resized to `output_size`; the mean of their softmax decides.
+
+    Args:
+        model: as `segment` has it.
+        images: one image, preprocessed at each ratio, such as `[transform(image).pixels ...]` with
+            `preprocessing_at_ratio` of `RATIOS`.
+        output_size: (height, width) of the label map: the original image's.
+
+    Raises:
+        SegmentationError: the model is in training mode, or there is no image.
+    """
+    if not images:
+        raise SegmentationError("no image was given; give the image at one ratio or more")
+    with torch.no_grad():
+        views: list[Iterator[Tensor]] = []
+        for image in images:
+            logits = [_logits(model, image.unsqueeze(0))[0]]
+            if flip:
+                # Resizing a mirrored map is mirroring a resized one, so the small one is mirrored back.
+                logits.append(_logits(model, image.flip(2).unsqueeze(0))[0].flip(2))
+            rows = _band_rows(len(logits[0]), output_size[1])
+            views += [_resized(one, (image.shape[1], image.shape[2]), output_size, rows) for one in logits]
+        return _labels(_mean_probabilities(views), output_size)
+
+
+def segment_sliding(
+    model: nn.Module,
+    image: Float[Tensor, "C h w"],
+    crop_size: Pair,
+    stride: Pair,
+    output_size: Pair | None = None,
+    *,
+    batch_size: int = 1,
+) -> Int[Tensor, "H W"]:
+    """The label map of an image of any size, seen through overlapping windows whose logits are averaged.
+
+    The windows go row by row, and rows of the image that no later window covers are reduced to labels at once. So the
+    memory above the model's own is about classes x crop height x image width floats, however high the image is.
+
+    Args:
+        model: as `segment` has it.
+        image: preprocessed, not padded. Windows cut from the image at its original size need no `output_size`.
+        crop_size: (height, width) of a window; one that is larger than the image shrinks to it.
+        stride: (height, width) from a window to the next, at most `crop_size`. The last one ends with the image.
+        output_size: (height, width) that the averaged logits are resized to; None for that of `image`.
+        batch_size: windows that go through the model together.
+
+    Raises:
+        SegmentationError: the model is in training mode, or a size, stride or batch is not possible.
+    """
+    for name, pair, most in (("crop_size", crop_size, None), ("stride", stride, crop_size)):
+        if min(pair) < 1 or (most is not None and (pair[0] > most[0] or pair[1] > most[1])):
+            limit = f", at most crop_size={crop_size}" if most is not None else ""
+            raise SegmentationError(f"{name}={pair} is not possible: use (height, width) of at least 1 pixel{limit}")
+    if batch_size < 1:
+        raise SegmentationError(f"batch_size={batch_size} is not possible: use at least 1 window")
+    input_size = (image.shape[1], image.shape[2])
+    output_size = input_size if output_size is None else output_size
+    with torch.no_grad():
+        bands = _sliding_bands(model, image, crop_size, stride, batch_size)
+        return _labels(_resize_bands(bands, input_size, output_size), output_size)
+
+
+def preprocessing_at_ratio(preprocessing: DensePreprocessing, ratio: float, image_size: Pair) -> DensePreprocessing:
+    """The preprocessing for one view of multi-scale inference: the limits of the resize times `ratio`, cut to pixels.
+
+    `image_size`, (height, width) of the original image, counts where the preprocessing has no limits of its own.
+    """
+    longest, shortest = preprocessing.scale or (max(image_size), min(image_size))
+    scale = (max(int(longest * ratio), 1), max(int(shortest * ratio), 1))
+    return dataclasses.replace(preprocessing, scale=scale)
+
+
+def window_starts(length: int, crop: int, stride: int) -> list[int]:
+    """Where windows begin along one side: a stride apart, the last one moved back to end with the image."""
+    count = max(length - crop + stride - 1, 0) // stride + 1
+    return [max(min(index * stride + crop, length) - crop, 0) for index in range(count)]
+
+
+def _logits(model: nn.Module, images: Tensor) -> Float[Tensor, "B classes h w"]:
+    if model.training:
+        raise SegmentationError("the model is in training mode, where batch norm and dropout differ: call model.eval()")
+    logits: Tensor = model(images)
+    return logits.float()
+
+
+def _resized(
+    logits: Float[Tensor, "classes h w"], input_size: Pair, output_size: Pair, rows: int | None = None
+) -> Iterator[Float[Tensor, "classes rows W"]]:
+    """Logits resized to the size of the input, and then to that wanted."""
+    at_input_size = _resize_bands([logits], (logits.shape[1], logits.shape[2]), input_size)
+    return _resize_bands(at_input_size, input_size, output_size, rows)
+
+
+def _labels(bands: Iterable[Float[Tensor, "classes rows W"]], size: Pair) -> Int[Tensor, "H W"]:
+    """The class of the highest value at each pixel. A softmax would not change which that is."""
+    labels: Tensor | None = None
+    top = 0
+    for band in bands:
+        if labels is None:
+            labels = torch.empty(size, dtype=torch.uint8 if len(band) <= 256 else torch.int32, device=band.device)
+        labels[top : top + band.shape[1]] = band.argmax(dim=0)
+        top += band.shape[1]
+    assert labels is not None and top == size[0], "a map's bands have all its rows"
+    return labels
+
+
+def _mean_probabilities(views: Sequence[Iterator[Tensor]]) -> Iterator[Float[Tensor, "classes rows W"]]:
+    for first, *others in zip(*views, strict=True):
+        mean = first.softmax(dim=0)
+        for band in others:
+            mean += band.softmax(dim=0)
+        yield mean / len(views)
+
+
+def _resize_bands(
+    bands: Iterable[Float[Tensor, "classes rows w"]], source_size: Pair, target_size: Pair, rows: int | None = None
+) -> Iterator[Float[Tensor, "classes rows W"]]:
+    """Bilinear resize with `align_corners=False` of a map that comes in bands.
+
+    Every band that it gives but the last has that many rows; by default as many as keep what is held small, on
+    either side of the resize.
+    """
+    held: Tensor | None = None
+    top = 0  # of `held` in the source
+    done = 0
+    for band in bands:
+        held = band if held is None else torch.cat([held, band], dim=1)
+        bottom = top + held.shape[1]
+        if rows is None:
+            of_source = _band_rows(len(band), source_size[1]) * target_size[0] // source_size[0]
+            rows = max(min(_band_rows(len(band), target_size[1]), of_source), 1)
+        while done < target_size[0]:
+            end = min(done + rows, target_size[0])
+            lower, upper, fraction = _source_rows(done, end, source_size[0], target_size[0])
+            if int(upper[-1]) >= bottom:
+                break
+            if source_size[0] == target_size[0]:
+                taken = held[:, done - top : end - top]
+            else:
+                first, second, weight = (x.to(held.device) for x in (lower - top, upper - top, fraction.unsqueeze(1)))
+                taken = torch.lerp(held[:, first], held[:, second], weight)
+            yield _resize_columns(taken, target_size[1])
+            done = end
+            # The next band may begin with the last row that this one used.
+            unused = int(lower[-1]) - top
+            held, top = held[:, unused:], top + unused
+
+
+def _band_rows(classes: int, width: int) -> int:
+    return max(_BAND_ELEMENTS // (classes * width), 1)
+
+
+def _source_rows(
+    start: int, stop: int, source: int, target: int
+) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """For each row of the target the two rows of the source that it lies between, and how far it is from the first.
+
+    In float32, as PyTorch's own resize has it.
+    """
+    position = (torch.arange(start, stop) + 0.5) * (torch.tensor(float(source)) / target) - 0.5
+    position = position.clamp(min=0)
+    lower = position.long().clamp(max=source - 1)
+    return lower, (lower + 1).clamp(max=source - 1), position - lower
+
+
+def _resize_columns(x: Float[Tensor, "classes rows w"], width: int) -> Float[Tensor, "classes rows W"]:
+    if width == x.shape[2]:
+        return x
+    return F.interpolate(x.unsqueeze(0), size=(x.shape[1], width), mode="bilinear", align_corners=False)[0]
+
+
+def _sliding_bands(
+    model: nn.Module, image: Float[Tensor, "C h w"], crop_size: Pair, stride: Pair, batch_size: int
+) -> Iterator[Float[Tensor, "classes rows w"]]:
+    """The averaged logits of all windows, at the image's size, in bands."""
+    height, width = image.shape[1:]
+    crop = (min(crop_size[0], height), min(crop_size[1], width))
+    tops, lefts = (window_starts(n, c, s) for n, c, s in zip((height, width), crop, stride, strict=True))
+    in_column, in_row = _coverage(tops, crop[0], height, image), _coverage(lefts, crop[1], width, image)
+    ring: Tensor | None = None  # row y of the image is row y % crop height: (classes, crop height, w)
+    for top, next_top in zip(tops, [*tops[1:], height], strict=True):
+        for first in range(0, len(lefts), batch_size):
+            some = lefts[first : first + batch_size]
+            windows = [image[:, top : top + crop[0], left : left + crop[1]] for left in some]
+            for left, logits in zip(some, _logits(model, torch.stack(windows)), strict=True):
+                if ring is None:
+                    ring = logits.new_zeros(len(logits), crop[0], width)
+                y = top
+                for band in _resize_bands([logits], (logits.shape[1], logits.shape[2]), crop):
+                    for start, part in _turns(y, band, crop[0]):
+                        ring[:, start : start + part.shape[1], left : left + crop[1]] += part
+                    y += band.shape[1]
+        assert ring is not None, "there is a window at least"
+        rows = _band_rows(len(ring), width)
+        for start in range(top, next_top, rows):
+            finished = torch.arange(start, min(start + rows, next_top), device=image.device)
+            count = in_column[finished].unsqueeze(1) * in_row
+            yield ring[:, finished % crop[0]] / count
+            ring[:, finished % crop[0]] = 0
+
+
+def _turns(y: int, band: Float[Tensor, "classes rows w"], length: int) -> Iterator[tuple[int, Tensor]]:
+    """Where the rows from `y` on lie in a ring of that length: one run of rows, or two around its end."""
+    start = y % length
+    before_end = min(length - start, band.shape[1])
+    yield start, band[:, :before_end]
+    if before_end < band.shape[1]:
+        yield 0, band[:, before_end:]
+
+
+def _coverage(starts: Sequence[int], crop: int, length: int, like: Tensor) -> Float[Tensor, " length"]:
+    """How many windows cover each place along one side."""
+    count = torch.zeros(length, device=like.device)
+    for start in starts:
+        count[start : start + crop] += 1
+    return count

@@ -1,0 +1,157 @@
+"""The decode head against the same written with plain functions, and the loss against scalar code."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from swin_transformer_pytorch.heads.upernet import ConvModule, FCNHead, UPerHead, pixel_cross_entropy
+
+DIMS = (6, 12, 24)
+SIZES = [(13, 10), (7, 5), (4, 3)]
+
+
+def randomised(head: torch.nn.Module) -> torch.nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    for tensor in head.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.8 + 0.1 - (tensor.ndim == 4) * 0.5)
+    return head.double().eval()
+
+
+def maps(batch: int = 2) -> list[Tensor]:
+    return [torch.randn(batch, dim, *size, dtype=torch.float64) for dim, size in zip(DIMS, SIZES, strict=True)]
+
+
+def conv_module(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    kernel = weights[f"{name}.conv.weight"]
+    x = F.conv2d(x, kernel, padding=kernel.shape[2] // 2)
+    statistics = (weights[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+    return F.batch_norm(x, *statistics, eps=1e-5).relu()
+
+
+def resize(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def plain_head(weights: dict[str, Tensor], x: list[Tensor], pool_scales: tuple[int, ...]) -> Tensor:
+    pooled = [
+        resize(conv_module(weights, f"psp_modules.{k}.1", F.adaptive_avg_pool2d(x[-1], scale)), x[-1])
+        for k, scale in enumerate(pool_scales)
+    ]
+    laterals = [conv_module(weights, f"lateral_convs.{i}", x[i]) for i in range(len(x) - 1)]
+    laterals.append(conv_module(weights, "bottleneck", torch.cat([x[-1], *pooled], 1)))
+    for i in range(len(x) - 2, -1, -1):
+        laterals[i] = laterals[i] + resize(laterals[i + 1], laterals[i])
+    levels = [conv_module(weights, f"fpn_convs.{i}", laterals[i]) for i in range(len(x) - 1)] + [laterals[-1]]
+    joined = conv_module(weights, "fpn_bottleneck", torch.cat([resize(level, levels[0]) for level in levels], 1))
+    return F.conv2d(joined, weights["conv_seg.weight"], weights["conv_seg.bias"])
+
+
+@pytest.mark.parametrize("pool_scales", [(1, 2, 3, 6), (2,)])
+@pytest.mark.parametrize("channels", [2, 48])
+def test_the_decode_head_is_its_description(pool_scales: tuple[int, ...], channels: int) -> None:
+    head = randomised(UPerHead(DIMS, channels, 5, pool_scales, 0.1))
+    x = maps()
+    expected = plain_head(head.state_dict(), x, pool_scales)
+    assert expected.shape == (2, 5, *SIZES[0])
+    torch.testing.assert_close(head(x), expected, atol=1e-10, rtol=1e-10)
+
+
+def test_maps_are_left_as_they_were() -> None:
+    x = maps()
+    before = [one.clone() for one in x]
+    randomised(UPerHead(DIMS, 4, 5, (1, 2), 0.1))(x)
+    for one, copy in zip(x, before, strict=True):
+        torch.testing.assert_close(one, copy, atol=0, rtol=0)
+
+
+def test_the_auxiliary_head() -> None:
+    head = randomised(FCNHead(6, 4, 5, 0.1))
+    x = maps()[0]
+    weights = head.state_dict()
+    hidden = conv_module(weights, "convs.0", x)
+    torch.testing.assert_close(head(x), F.conv2d(hidden, weights["conv_seg.weight"], weights["conv_seg.bias"]))
+
+
+def test_the_official_initialisation() -> None:
+    torch.manual_seed(0)
+    head = UPerHead((64, 64), 256, 150, (1,), 0.1)
+    assert head.conv_seg.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert not head.conv_seg.bias.any()
+    # Kaiming, fan out: the variance of a layer of 256 outputs and 3x3 taps.
+    assert head.fpn_convs[0].conv.weight.std().item() == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.02)
+    assert head.fpn_convs[0].conv.bias is None
+    assert (head.fpn_convs[0].bn.weight == 1).all()
+
+
+def test_dropout_takes_whole_channels() -> None:
+    head = UPerHead(DIMS, 16, 16, (2,), 0.5).train()
+    seen: list[Tensor] = []
+    head.conv_seg.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    head([x.float() for x in maps()])
+    zero = (seen[0] == 0).flatten(2).all(dim=2)
+    assert 0.2 < zero.float().mean() < 0.8
+
+
+def test_one_cell_has_no_batch_statistics() -> None:
+    module = ConvModule(3, 2, 1)
+    with pytest.raises(ValueError, match="at least 2"):
+        module(torch.randn(1, 3, 1, 1))
+    assert module(torch.randn(2, 3, 1, 1)).shape == (2, 2, 1, 1)
+    assert module.eval()(torch.randn(1, 3, 1, 1)).shape == (1, 2, 1, 1)
+
+
+def scalar_loss(logits: list[list[list[float]]], labels: list[list[int]]) -> float:
+    """One image, logits[class][y][x] of the size of the labels."""
+    total, pixels = 0.0, 0
+    for y, row in enumerate(labels):
+        for x, label in enumerate(row):
+            pixels += 1
+            if label != 255:
+                scores = [plane[y][x] for plane in logits]
+                total += math.log(sum(math.exp(score) for score in scores)) - scores[label]
+    return total / pixels
+
+
+def scalar_resize(plane: list[list[float]], size: tuple[int, int]) -> list[list[float]]:
+    def at(values: list[float], index: int, target: int) -> float:
+        position = max((index + 0.5) * len(values) / target - 0.5, 0.0)
+        low = min(int(position), len(values) - 1)
+        high = min(low + 1, len(values) - 1)
+        return values[low] + (values[high] - values[low]) * (position - low)
+
+    wide = [[at(row, x, size[1]) for x in range(size[1])] for row in plane]
+    return [[at([row[x] for row in wide], y, size[0]) for x in range(size[1])] for y in range(size[0])]
+
+
+def test_the_loss_is_a_mean_over_all_pixels_ignored_ones_too() -> None:
+    logits, labels = torch.randn(2, 4, 3, 5), torch.randint(0, 4, (2, 7, 9))
+    labels[:, :3, :4] = 255
+    images = [
+        scalar_loss([scalar_resize(plane, (7, 9)) for plane in one.tolist()], target.tolist())
+        for one, target in zip(logits, labels, strict=True)
+    ]
+    assert pixel_cross_entropy(logits, labels).item() == pytest.approx(sum(images) / 2, rel=1e-5)
+
+
+def test_only_ignored_pixels_are_no_loss_and_no_gradient() -> None:
+    logits = torch.randn(1, 4, 3, 5, requires_grad=True)
+    loss = pixel_cross_entropy(logits, torch.full((1, 6, 10), 255))
+    loss.backward()
+    assert loss.item() == 0 and not logits.grad.any()
+
+
+def test_the_loss_is_in_float32_under_autocast() -> None:
+    logits, labels = torch.randn(2, 4, 3, 5).bfloat16(), torch.randint(0, 4, (2, 6, 10))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = pixel_cross_entropy(logits, labels)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, pixel_cross_entropy(logits.float(), labels))
+
+
+def test_batches_that_differ_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 3, 4, 4\).*\(1, 8, 8\)"):
+        pixel_cross_entropy(torch.zeros(2, 3, 4, 4), torch.zeros(1, 8, 8, dtype=torch.long))
