@@ -101,7 +101,7 @@ def decode_counts(counts: bytes | str) -> NDArray[np.int64]:
     Raises:
         ValueError: the text has other characters, or ends amid a number.
     """
-    text = counts.encode("ascii", "replace") if isinstance(counts, str) else bytes(counts)
+    text = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else bytes(counts)
     digits = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - _FIRST_CHARACTER
     if len(digits) == 0:
         return np.zeros(0, dtype=np.int64)

@@ -229,7 +229,7 @@ def _augmentation_of(kind: type[_Chosen], augment: object, task: str) -> _Chosen
     if augment is None:
         return kind()
     if not isinstance(augment, kind):
-        raise ValueError(f"augment={augment!r} is not for {task}; give a {kind.__name__}, or leave it out")
+        raise ValueError(f"augment={augment!r} is not for {task}; give {kind.__name__}(...), or leave it out")
     return augment
 
 
