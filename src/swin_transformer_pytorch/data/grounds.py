@@ -38,7 +38,7 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: float) 
     scale = cells / max(size)
     small = rng.random((math.ceil(height * scale) + 2, math.ceil(width * scale) + 2), dtype=np.float32)
     noise = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-    return np.clip(noise, 0, 1)
+    return np.clip(noise, np.float32(0), np.float32(1))
 
 
 def linear_ramp(rng: np.random.Generator, size: tuple[int, int]) -> Field:

@@ -1,0 +1,68 @@
+"""Which random changes training makes to the images of a segmenter. Imports no torch: recipes read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationAugmentation:
+    """The random changes of a segmenter's training run, in this order. The defaults are the official ADE20K recipe's.
+
+    Attributes:
+        scale: (longest, shortest) side in pixels that an image is resized within, keeping its shape, before the
+            random factor; None, written null, for the image's own size.
+        ratio_range: least and largest random factor on that.
+        crop_size: (height, width) in pixels of a random part; what the image has not is padded, with label 255. None,
+            written null, for the whole image.
+        cat_max_ratio: another part is drawn, up to ten times, while one class has this share or more of the labelled
+            pixels, or is the only one; 1 takes the first part.
+        flip_prob: probability of a horizontal flip.
+        photometric: whether brightness, contrast, saturation and hue change, each with probability 0.5.
+    """
+
+    scale: tuple[int, int] | None = (2048, 512)
+    ratio_range: tuple[float, float] = (0.5, 2.0)
+    crop_size: tuple[int, int] | None = (512, 512)
+    cat_max_ratio: float = 0.75
+    flip_prob: float = 0.5
+    photometric: bool = True
+
+    def __post_init__(self) -> None:
+        for name, fix in (
+            ("scale", "[longest, shortest] side in pixels, or null for the image's own size"),
+            ("crop_size", "[height, width] in pixels, or null for the whole image"),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                ok = isinstance(value, list | tuple) and len(value) == 2 and all(_is_pixels(side) for side in value)
+                ok = ok and (name != "scale" or value[0] >= value[1])
+                _require(ok, name, value, fix)
+                object.__setattr__(self, name, tuple(value))
+        ratios = self.ratio_range
+        ok = isinstance(ratios, list | tuple) and len(ratios) == 2 and all(_is_number(ratio) for ratio in ratios)
+        _require(ok and 0 < ratios[0] <= ratios[1], "ratio_range", ratios, "two positive numbers, the smaller first")
+        object.__setattr__(self, "ratio_range", tuple(ratios))
+        ok = _is_number(self.cat_max_ratio) and 0 < self.cat_max_ratio <= 1
+        _require(ok, "cat_max_ratio", self.cat_max_ratio, "a share above 0, at most 1")
+        ok = _is_number(self.flip_prob) and 0 <= self.flip_prob <= 1
+        _require(ok, "flip_prob", self.flip_prob, "a probability in [0, 1]")
+        _require(isinstance(self.photometric, bool), "photometric", self.photometric, "true or false")
+
+    @classmethod
+    def none(cls) -> SegmentationAugmentation:
+        """No random change at all, of images at their own size."""
+        return cls(scale=None, ratio_range=(1.0, 1.0), crop_size=None, flip_prob=0.0, photometric=False)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_pixels(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _require(condition: bool, name: str, value: object, fix: str) -> None:
+    if not condition:
+        raise ValueError(f"augmentation {name}={value!r} is not possible: use {fix}")
