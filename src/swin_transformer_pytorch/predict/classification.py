@@ -1,0 +1,46 @@
+"""Images to their likeliest classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..data.decode import read_image
+from ..data.transforms import create_transform
+from ..results import Classification
+from .task import AnyImage, class_names, model_input, name_of
+
+_ENCODED = (str, os.PathLike, bytes, bytearray, memoryview)
+
+
+class ClassificationTask:
+    """Names the `top_k` likeliest classes of each image. See `PredictionTask`."""
+
+    batch_size = 32
+
+    def __init__(self, model: nn.Module, *, top_k: int) -> None:
+        self.model = model
+        self.top_k = top_k
+        self.transform = create_transform(model)
+
+    def prepare(self, image: AnyImage) -> Tensor:
+        """One image in any form -> the model's input, (C, h, w)."""
+        if isinstance(image, _ENCODED):
+            image = read_image(image, self.transform.preprocessing.channels)
+        prepared: Tensor = self.transform(image)
+        return prepared
+
+    def predict(self, prepared: Sequence[Tensor]) -> list[Classification]:
+        """All images in one batch: they have one size."""
+        logits = self.model(model_input(self.model, torch.stack(list(prepared))))
+        scores, labels = logits.float().softmax(-1).topk(min(self.top_k, logits.shape[-1]))
+        names = class_names(self.model)
+        return [
+            Classification(
+                labels=tuple(best), scores=tuple(values), names=tuple(name_of(names, label) for label in best)
+            )
+            for best, values in zip(labels.tolist(), scores.tolist(), strict=True)
+        ]

@@ -1,0 +1,140 @@
+"""The predictor: one call for models of all tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import nn
+
+from .classification import ClassificationTask
+from .detection import DetectionTask
+from .segmentation import Mode, SegmentationTask
+from .task import AnyImage, Prediction, PredictionTask, class_names
+
+
+class Predictor:
+    """Classifies, detects or segments by what its model is for: `predictor(image)` or `predictor([image, ...])`.
+
+    An image may be a path, a file's bytes, a PIL image, a uint8 array (H, W, 3), or a uint8 or [0, 1] float tensor
+    (3, H, W); grey ones (H, W), (H, W, 1) or (1, H, W) as well. An image gets the same answer alone and in a list:
+    `Classification`, `Detections` or `SegmentationMap`, the latter two in the image's own pixels.
+
+    Args:
+        model_or_name: a model (it is moved to `device` and put into evaluation mode, and stays so), a name of
+            `list_models()`, or a checkpoint written by this package.
+        weights: for a name: which weights, as in `create_model`. Not looked at otherwise.
+        device: such as "cpu" or "cuda:1"; None takes the GPU if there is one.
+        top_k: classification: classes to name for an image, the likeliest first; at most all.
+        batch_size: images that go through the model at once, those of equal size; None for 32 to classify, else 4.
+        score_threshold: detection: least score of the objects that are given; None for all that the model gives.
+        mode: segmentation: "whole", or "slide" for large images, through overlapping windows; see `SegmentationTask`.
+        crop_size: segmentation, "slide": (height, width) of a window.
+        stride: segmentation, "slide": (height, width) from a window to the next.
+        multi_scale: detection and segmentation: whether to look at each image at several sizes. Slow.
+        flip: detection and segmentation: whether to look at its mirror image too.
+
+    Attributes:
+        model: the model.
+        transform: its preprocessing.
+        classes: its class names, or None.
+
+    Raises:
+        ValueError: the model has no task that is known or no preprocessing, or an option is for another task; the
+            message says what to set.
+    """
+
+    def __init__(
+        self,
+        model_or_name: nn.Module | str | os.PathLike[str],
+        weights: str = "default",
+        device: str | torch.device | None = None,
+        top_k: int = 5,
+        batch_size: int | None = None,
+        *,
+        score_threshold: float | None = None,
+        mode: Mode | None = None,
+        crop_size: tuple[int, int] | None = None,
+        stride: tuple[int, int] | None = None,
+        multi_scale: bool = False,
+        flip: bool = False,
+    ) -> None:
+        if top_k < 1 or (batch_size is not None and batch_size < 1):
+            raise ValueError(f"top_k={top_k} and batch_size={batch_size} must both be at least 1")
+        model = model_or_name if isinstance(model_or_name, nn.Module) else _load(model_or_name, weights)
+        name = getattr(model, "task", None)
+        views = {"multi_scale": multi_scale, "flip": flip}
+        windows = {"mode": mode, "crop_size": crop_size, "stride": stride}
+        task: PredictionTask
+        if name == "classification" and getattr(model, "num_classes", None) != 0:
+            _refuse(name, score_threshold=score_threshold, **windows, **views)
+            task = ClassificationTask(model, top_k=top_k)
+        elif name == "detection":
+            _refuse(name, **windows)
+            task = DetectionTask(model, score_threshold=score_threshold, multi_scale=multi_scale, flip=flip)
+        elif name == "segmentation":
+            _refuse(name, score_threshold=score_threshold)
+            task = SegmentationTask(
+                model, mode=mode or "whole", crop_size=crop_size, stride=stride, multi_scale=multi_scale, flip=flip
+            )
+        else:
+            what = "has no head (num_classes=0)" if name == "classification" else f"has the task {name!r}"
+            raise ValueError(
+                f"this {type(model).__name__} {what}; Predictor takes models for classification, detection and "
+                "segmentation"
+            )
+        self._task = task
+        self.transform: Any = task.transform
+        self.classes = class_names(model)
+        self.top_k = top_k
+        self.batch_size = batch_size or task.batch_size
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.to(self.device).eval()
+
+    @overload
+    def __call__(self, image: list[AnyImage] | tuple[AnyImage, ...]) -> list[Any]: ...
+    @overload
+    def __call__(self, image: AnyImage) -> Any: ...
+    def __call__(self, image: Any) -> Any:
+        """The answer for one image, or for each of a list or tuple of them.
+
+        Raises:
+            ImageError: an image cannot be read; the message names it. `predict_files` skips such images instead.
+        """
+        if not isinstance(image, list | tuple):
+            return self.predict_prepared([self.prepare(image)])[0]
+        results: list[Prediction] = []
+        for start in range(0, len(image), self.batch_size):
+            results += self.predict_prepared([self.prepare(one) for one in image[start : start + self.batch_size]])
+        return results
+
+    def prepare(self, image: AnyImage) -> Any:
+        """One image in any form -> what `predict_prepared` takes. An `ImageError` says why it cannot be done."""
+        return self._task.prepare(image)
+
+    @torch.inference_mode()
+    def predict_prepared(self, prepared: Sequence[Any]) -> Sequence[Prediction]:
+        """The answers for images that `prepare` gave."""
+        # A module handed in may since have gone back to training.
+        self.model.eval()
+        return self._task.predict(prepared)
+
+
+def _refuse(task: str, **options: object) -> None:
+    """An option that would silently change nothing is a mistake."""
+    given = [f"{name}={value!r}" for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise ValueError(f"{', '.join(given)} cannot be used with this model, which is for {task}; leave it out")
+
+
+def _load(source: str | os.PathLike[str], weights: str) -> nn.Module:
+    from ..models.registry import create_model, list_models, load_model
+
+    text = os.fspath(source)
+    name, dot, _ = text.partition(".")
+    if name in list_models() and not Path(text).exists():
+        return create_model(text, weights=None if dot else weights)
+    return load_model(text)

@@ -1,0 +1,103 @@
+"""Images to a class for each pixel."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..data.dense_transforms import DenseTransform, PreparedImage, as_byte_array
+from ..data.transforms import create_transform
+from ..models.segmentation_inference import RATIOS, segment, segment_multi_scale, segment_sliding
+from ..results import SegmentationMap
+from .task import AnyImage, class_names, group_by_size, model_input, name_of, views_of
+
+Mode = Literal["whole", "slide"]
+
+_USUAL_CROP = 512
+
+
+class SegmentationTask:
+    """Names the class of each pixel of an image, at the image's own size. See `PredictionTask`.
+
+    Args:
+        model: a segmenter.
+        mode: "whole" resizes an image as the preprocessing says and looks at it at once. "slide" looks through
+            overlapping windows and never shrinks an image, so that large ones keep their detail; smaller ones than
+            the preprocessing asks for are enlarged as for "whole".
+        crop_size: (height, width) of a window, in pixels; None for a square with the shorter side that the
+            preprocessing resizes to, or 512 where it does not.
+        stride: (height, width) from a window to the next; None for two thirds of a window.
+        multi_scale: whether to look at each image at each of the published ratios (`RATIOS`).
+        flip: whether to look at its mirror image too.
+
+    Raises:
+        ValueError: there is no such mode, or "slide" is asked for together with other views.
+    """
+
+    batch_size = 4
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        mode: Mode,
+        crop_size: tuple[int, int] | None,
+        stride: tuple[int, int] | None,
+        multi_scale: bool,
+        flip: bool,
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode={mode!r} is not known: use 'whole' or 'slide'")
+        if mode == "slide" and (multi_scale or flip):
+            raise ValueError(
+                "mode='slide' looks at one size, not mirrored; leave multi_scale and flip out, or use 'whole'"
+            )
+        if mode == "whole" and (crop_size is not None or stride is not None):
+            raise ValueError(f"crop_size={crop_size} and stride={stride} are for windows; add mode='slide'")
+        self.model = model
+        self.mode = mode
+        self.flip = flip
+        self.ratios = RATIOS if multi_scale else (1.0,)
+        self.transform: DenseTransform = create_transform(model)
+        scale = self.transform.preprocessing.scale
+        side = _USUAL_CROP if scale is None else scale[1]
+        self.crop_size = crop_size or (side, side)
+        self.stride = stride or (max(1, self.crop_size[0] * 2 // 3), max(1, self.crop_size[1] * 2 // 3))
+
+    def prepare(self, image: AnyImage) -> list[PreparedImage]:
+        """One image in any form -> its views, resized and normalised."""
+        if self.mode == "whole":
+            return views_of(image, self.transform, self.ratios)
+        preprocessing = self.transform.preprocessing
+        array = as_byte_array(image, preprocessing.channels)
+        size = (array.shape[0], array.shape[1])
+        shrinks = sum(preprocessing.resized(size)) < sum(size)
+        kept = DenseTransform(dataclasses.replace(preprocessing, scale=None)) if shrinks else self.transform
+        return [kept(array)]
+
+    def predict(self, prepared: Sequence[list[PreparedImage]]) -> list[SegmentationMap]:
+        """Only images that are resized to the same size share a batch."""
+        labels: dict[int, Tensor] = {}
+        if self.mode == "slide":
+            for place, (view,) in enumerate(prepared):
+                pixels = model_input(self.model, view.pixels)
+                labels[place] = segment_sliding(self.model, pixels, self.crop_size, self.stride, view.original_size)
+        elif self.flip or len(self.ratios) > 1:
+            for place, views in enumerate(prepared):
+                images = [model_input(self.model, view.pixels) for view in views]
+                labels[place] = segment_multi_scale(self.model, images, views[0].original_size, flip=self.flip)
+        else:
+            for places in group_by_size([views[0].image_size for views in prepared]):
+                batch = torch.stack([prepared[place][0].pixels for place in places])
+                sizes = [prepared[place][0].original_size for place in places]
+                labels |= dict(zip(places, segment(self.model, model_input(self.model, batch), sizes), strict=True))
+        return [self._result(labels[place]) for place in range(len(prepared))]
+
+    def _result(self, labels: Tensor) -> SegmentationMap:
+        known = class_names(self.model)
+        names = tuple(name_of(known, label) for label in range(self.model.num_classes))
+        return SegmentationMap(labels=labels.cpu().numpy(), names=names, palette=getattr(self.model, "palette", None))
