@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from swin_transformer_pytorch.backbone.complexity import count_parameters, variant_flops
 from swin_transformer_pytorch.backbone.config import VARIANTS
+from swin_transformer_pytorch.models.complexity import count_dense_parameters
+from swin_transformer_pytorch.models.config import DENSE_VARIANTS, model_names
 from swin_transformer_pytorch.weights.catalog import RECORDS, WeightsRecord, records
+from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
 PAGE = Path(__file__).parents[1] / "docs" / "model-zoo.md"
 BEGIN = "<!-- tables written by tools/make_model_zoo.py: begin -->"
 END = "<!-- tables written by tools/make_model_zoo.py: end -->"
+FIGURES = {
+    "detection": {"box_ap": "published box AP", "mask_ap": "published mask AP"},
+    "segmentation": {"miou": "published mIoU", "miou_multiscale": "at several scales, mirrored"},
+}
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -43,15 +50,13 @@ def variants_table() -> str:
 def weights_table(chosen: Iterable[WeightsRecord]) -> str:
     rows = []
     for record in chosen:
-        size, resize = record.preprocessing.image_size, record.preprocessing.resize_size
-        prepared = f"{size[0]}, both sides resized" if isinstance(resize, tuple) else f"{size[0]}, cut from {resize}"
         rows.append(
             (
                 f"`{record.full_name}`",
                 str(record.num_classes) if record.num_classes else "no head",
                 f"{record.top1:g}" if record.top1 is not None else "",
-                record.top1_source or "",
-                prepared,
+                record.published_by or "",
+                prepared(record.preprocessing),
                 record.format,
                 record.licence,
                 f"[file]({address(record.source)})",
@@ -60,6 +65,54 @@ def weights_table(chosen: Iterable[WeightsRecord]) -> str:
         )
     head = ("name", "classes", "published top-1", "published by", "image", "format", "licence", "source", "notes")
     return table(head, rows)
+
+
+def dense_variants_table(task: str) -> str:
+    rows = []
+    for name in model_names(task):
+        variant = DENSE_VARIANTS[name]
+        own = records(name)
+        rows.append(
+            (
+                f"`{name}`",
+                f"{count_dense_parameters(variant.config) / 1e6:.1f} M",
+                f"`{variant.backbone}`",
+                f"`{own[0].tag}`" if own else "none",
+                *figures(task, own),
+            )
+        )
+    return table(("name", "parameters", "backbone", "`default` weights", *FIGURES[task].values()), rows)
+
+
+def dense_weights_table(task: str) -> str:
+    rows = []
+    for record in (record for record in RECORDS if record.task == task):
+        rows.append(
+            (
+                f"`{record.full_name}`",
+                *figures(task, (record,)),
+                record.published_by or "",
+                record.format,
+                record.licence,
+                f"[file]({address(record.source)})",
+                record.notes,
+            )
+        )
+    return table(("name", *FIGURES[task].values(), "published by", "format", "licence", "source", "notes"), rows)
+
+
+def figures(task: str, own: Sequence[WeightsRecord]) -> list[str]:
+    """Those of the first record, as its source writes them: AP with one digit, mean IoU with two."""
+    digits = 1 if task == "detection" else 2
+    values = [getattr(own[0], name) if own else None for name in FIGURES[task]]
+    return ["" if value is None else f"{value:.{digits}f}" for value in values]
+
+
+def prepared(preprocessing: Preprocessing | DensePreprocessing) -> str:
+    if isinstance(preprocessing, DensePreprocessing):
+        return f"within {preprocessing.scale}"
+    size, resize = preprocessing.image_size, preprocessing.resize_size
+    return f"{size[0]}, both sides resized" if isinstance(resize, tuple) else f"{size[0]}, cut from {resize}"
 
 
 def address(source: str) -> str:
@@ -71,7 +124,7 @@ def address(source: str) -> str:
 
 
 def tables() -> str:
-    classifiers = [record for record in RECORDS if record.num_classes]
+    classifiers = [record for record in RECORDS if record.num_classes and record.task == "classification"]
     pretrained = [record for record in RECORDS if not record.num_classes]
     return "\n\n".join(
         (
@@ -82,6 +135,14 @@ def tables() -> str:
             weights_table(classifiers),
             "## Weights from masked pre-training (SimMIM)",
             weights_table(pretrained),
+            "## Detectors",
+            dense_variants_table("detection"),
+            "## Weights that detect",
+            dense_weights_table("detection"),
+            "## Segmenters",
+            dense_variants_table("segmentation"),
+            "## Weights that segment",
+            dense_weights_table("segmentation"),
             END,
         )
     )

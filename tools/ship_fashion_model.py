@@ -16,6 +16,7 @@ from swin_transformer_pytorch.data.fashion import FashionMNIST, FashionSample
 from swin_transformer_pytorch.data.training_dataset import EvaluationDataset
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.evaluation.classification import evaluate
+from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.registry import SHIPPED, load_model
 from swin_transformer_pytorch.weights.files import read_checkpoint, save_checkpoint
 
@@ -56,7 +57,7 @@ def main(run: Path, data: Path) -> None:
     save_checkpoint(weights, halves, checkpoint.metadata)
 
     model = load_model("fashion")
-    assert model.preprocessing is not None
+    assert isinstance(model, SwinClassifier) and model.preprocessing is not None
     full = evaluate(model, EvaluationDataset(FashionMNIST(data, "test"), create_transform(model)))
     sample = evaluate(model, EvaluationDataset(FashionSample("test"), create_transform(model)))
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]

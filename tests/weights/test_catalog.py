@@ -7,32 +7,70 @@ import timm
 import torchvision
 
 from swin_transformer_pytorch.backbone.config import VARIANTS
+from swin_transformer_pytorch.models.config import DENSE_VARIANTS
 from swin_transformer_pytorch.weights.catalog import RECORDS, CatalogError, find_record, records
+from swin_transformer_pytorch.weights.catalog_dense import DENSE_RECORDS
+from swin_transformer_pytorch.weights.dense_classes import dense_class_names
 from swin_transformer_pytorch.weights.formats import FORMATS
+from swin_transformer_pytorch.weights.formats.dense import DENSE_FORMATS
+from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
+
+CLASSIFIERS = [record for record in RECORDS if record.task == "classification"]
 
 
 def test_every_record_is_of_a_variant_and_named_once():
     assert len({record.full_name for record in RECORDS}) == len(RECORDS)
     assert len({record.source for record in RECORDS}) == len(RECORDS)
-    assert {record.name for record in RECORDS} <= set(VARIANTS)
+    assert {record.name for record in CLASSIFIERS} <= set(VARIANTS)
+    assert {record.name for record in DENSE_RECORDS} <= set(DENSE_VARIANTS)
 
 
 def test_every_variant_has_weights():
-    assert set(VARIANTS) == {record.name for record in RECORDS}
+    assert set(VARIANTS) == {record.name for record in CLASSIFIERS}
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.full_name)
+@pytest.mark.parametrize("record", CLASSIFIERS, ids=lambda record: record.full_name)
 def test_record_is_complete(record):
     assert record.format in FORMATS
     assert re.fullmatch(r"https://.+\.pth|hf:[\w-]+/[\w.-]+(/.+)?", record.source)
     assert {None: 0, "imagenet1k": 1000, "imagenet22k": 21841}[record.classes] == record.num_classes
     assert record.preprocessing.image_size == (VARIANTS[record.name].image_size,) * 2
-    assert (record.top1 is None) == (record.top1_source is None)
+    assert (record.top1 is None) == (record.published_by is None)
     assert record.top1 is None or 80 < record.top1 < 88
     assert record.licence in ("MIT", "BSD-3-Clause", "Apache-2.0")
 
 
-@pytest.mark.parametrize("record", [r for r in RECORDS if r.format == "timm"], ids=lambda record: record.full_name)
+@pytest.mark.parametrize("record", DENSE_RECORDS, ids=lambda record: record.full_name)
+def test_dense_record_is_complete(record):
+    variant = DENSE_VARIANTS[record.name]
+    assert record.task == variant.task
+    assert variant.published
+    assert record.format in DENSE_FORMATS
+    assert re.fullmatch(r"https://.+\.pth|hf:openmmlab/[\w.-]+", record.source)
+    assert len(dense_class_names(record.classes)) == record.num_classes == variant.config.num_classes
+    assert record.top1 is None and record.published_by
+    if record.task == "detection":
+        assert record.preprocessing == DensePreprocessing.coco()
+        assert 39 < record.mask_ap < record.box_ap < 52
+        assert record.miou is record.miou_multiscale is None
+    else:
+        assert record.preprocessing == DensePreprocessing.ade20k()
+        assert 44 < record.miou < record.miou_multiscale < 55
+        assert record.box_ap is record.mask_ap is None
+    # OpenMMLab's names end in the first digits of the file's hash.
+    assert (record.sha256 is None) == (record.format != "openmmlab")
+    assert record.sha256 is None or record.source.endswith(f"-{record.sha256}.pth")
+
+
+def test_published_dense_models_have_an_official_file():
+    for name, variant in DENSE_VARIANTS.items():
+        if variant.published and "window12" not in name and "large" not in name:
+            assert find_record(name).format == "official"
+    assert find_record("mask_rcnn_swin_tiny_patch4_window7").tag == "coco_3x"
+    assert not records("htcpp_swin_large_patch4_window7")
+
+
+@pytest.mark.parametrize("record", [r for r in CLASSIFIERS if r.format == "timm"], ids=lambda record: record.full_name)
 def test_timm_records_agree_with_timm(record):
     name = record.source.removeprefix("hf:timm/").removesuffix("/model.safetensors")
     theirs = timm.models.get_pretrained_cfg(name)
@@ -56,7 +94,7 @@ def test_every_timm_model_of_these_architectures_has_a_record():
 
 
 @pytest.mark.parametrize(
-    "record", [r for r in RECORDS if r.format == "torchvision"], ids=lambda record: record.full_name
+    "record", [r for r in CLASSIFIERS if r.format == "torchvision"], ids=lambda record: record.full_name
 )
 def test_torchvision_records_agree_with_torchvision(record):
     builder = record.source.rpartition("/")[2].partition("-")[0]

@@ -2,10 +2,12 @@
 
   swin convert swin_tiny.pth --to timm swin_tiny_timm.safetensors
   swin convert model.safetensors --to official model.pth --from transformers
+  swin convert upernet_from_mmseg.pth --to official upernet.pth
 
 IN is a .pth, .pt, .bin, .ckpt or .safetensors file, a URL, or hf:owner/repo; its format is recognised from its keys.
 OUT ends in .safetensors, .pth, .pt or .bin, which chooses the kind of file. The result loads strictly in the library
-that it is for.
+that it is for; the official code and OpenMMLab's make index buffers themselves, so those are left out for them. Whole
+detectors and segmenters convert between official and openmmlab, segmenters also to and from transformers.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..weights.files import CheckpointError, read_checkpoint, save_checkpoint
-    from ..weights.formats import convert_state_dict, detect_format
+    from ..weights.formats import convert_state_dict, detect_format, is_derived
 
     target = Path(options.output)
     if target.exists() and not options.force:
@@ -54,10 +56,19 @@ def run(options: argparse.Namespace) -> int:
     converted = convert_state_dict(checkpoint.state_dict, to=options.to, source=source, window_size=window_size)
     # Our description goes with our names: a file in another library's must look as that library wrote it.
     metadata = checkpoint.metadata if options.to == "official" else None
-    save_checkpoint(target, converted, metadata)
+    description = checkpoint.metadata or {}
+    save_checkpoint(
+        target,
+        converted,
+        metadata,
+        classes=description.get("classes") or checkpoint.classes,
+        palette=description.get("palette") or checkpoint.palette,
+    )
     output = terminal.output()
     output.print(f"read    {options.input}: {source}, {_describe(checkpoint.state_dict)}")
     output.print(f"wrote   {target}: {options.to}, {_describe(converted)}, {target.stat().st_size / 1e6:.1f} MB")
+    if derived := sum(is_derived(key) for key in checkpoint.state_dict) - sum(map(is_derived, converted)):
+        output.print(f"left out {derived} buffers that follow from the configuration")
     if checkpoint.metadata is not None:
         kept = "kept" if metadata is not None else "left out: only the official names have a place for them"
         output.print(f"model description, classes and preprocessing: {kept}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..backbone.config import find_variant
+from ..backbone.config import VARIANTS
+from ..models.config import find_dense_variant
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from ..models.classification import SwinClassifier
+    from ..models.registry import Model
 
 DEFAULT_MODEL = "swin_tiny_patch4_window7_224"
 
@@ -54,8 +55,8 @@ def check_device(name: str | None) -> str | None:
     return name
 
 
-def load(options: argparse.Namespace) -> SwinClassifier:
-    """The model that the options name, with weights.
+def load(options: argparse.Namespace) -> Model:
+    """The model that the options name, with weights: a classifier, detector or segmenter, as its `task` says.
 
     Raises:
         ValueError: they name none, or one that cannot be had.
@@ -65,7 +66,8 @@ def load(options: argparse.Namespace) -> SwinClassifier:
     if options.model is None:
         return load_model(DEFAULT_MODEL if options.weights is None else options.weights)
     name, dot, _ = options.model.partition(".")
-    find_variant(name)
+    if name not in VARIANTS:
+        find_dense_variant(name)
     if options.weights is None:
         return create_model(options.model, weights=None if dot else "default")
     return create_model(options.model, weights=options.weights)

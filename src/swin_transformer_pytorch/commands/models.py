@@ -1,6 +1,7 @@
-"""Lists the published models, their size, their public weights and the accuracy that their authors published.
+"""Lists the published models, their size, their public weights and the figures that their authors published.
 
-  swin models                          one line a model
+  swin models                          one line a classifier
+  swin models --task detection         the detectors; --task segmentation: the segmenters
   swin models --name swinv2_tiny       one line for each set of weights of the models so named
   swin models --json                   all of it, for a program
 
@@ -18,51 +19,93 @@ from typing import Any
 from rich.table import Table
 
 from ..backbone.complexity import count_parameters, variant_flops
-from ..backbone.config import VARIANTS, find_variant
+from ..backbone.config import find_variant
+from ..models.complexity import count_dense_parameters
+from ..models.config import DENSE_VARIANTS, find_dense_variant, model_names
 from ..weights.catalog import WeightsRecord, find_record, records
+from ..weights.preprocessing import Preprocessing
 from . import terminal
+from .errors import UsageError
 
-TASKS = ("classification",)
+TASKS = ("classification", "detection", "segmentation")
+
+_NOTES = {
+    "classification": (
+        "top-1: of the default weights on ImageNet-1K's validation images, in percent, as their authors published\n"
+        "it. `swin models --name NAME` lists a model's weights, each with its source. The small model in the\n"
+        "package, for Fashion-MNIST, is called fashion: `swin predict --weights fashion picture.png`.\n"
+        "Detectors and segmenters: `swin models --task detection`, `swin models --task segmentation`."
+    ),
+    "detection": (
+        "box AP, mask AP: of the default weights on COCO's validation images, in percent, as their authors published\n"
+        "them. Without weights: start from a classifier's and train. `swin models --name NAME` lists a model's weights."
+    ),
+    "segmentation": (
+        "mIoU, ms+flip: of the default weights on ADE20K's validation images, in percent, at one scale and at several\n"
+        "with their mirror images, as their authors published it. Without weights: start from a classifier's and\n"
+        "train. `swin models --name NAME` lists a model's weights."
+    ),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", choices=TASKS, default="classification", help="what the models are for")
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        help="what the models are for (default: classification, or another where --name fits no classifier)",
+    )
     parser.add_argument("--name", metavar="PATTERN", help="only models whose name holds this, or fits it as a glob")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(options: argparse.Namespace) -> int:
-    names = find_models(options.name)
+    names = find_models(options.name, options.task)
+    task = _task(names[0])
     if options.json:
         print(json.dumps([describe(name) for name in names], indent=2))
-    elif options.name:
-        terminal.output().print(_weights_table(names))
+    elif options.name and any(map(records, names)):
+        terminal.output().print(_weights_table(names, task))
     else:
-        terminal.output().print(_models_table(names))
-        terminal.notes().print(
-            "top-1: of the default weights on ImageNet-1K's validation images, in percent, as their authors published\n"
-            "it. `swin models --name NAME` lists a model's weights, each with its source. The small model in the\n"
-            "package, for Fashion-MNIST, is called fashion: `swin predict --weights fashion picture.png`."
-        )
+        terminal.output().print(_classifiers_table(names) if task == "classification" else _dense_table(names, task))
+        terminal.notes().print(_NOTES[task])
     return 0
 
 
-def find_models(pattern: str | None) -> list[str]:
-    """Official names that hold `pattern` or fit it as a glob; all of them where it is None.
+def find_models(pattern: str | None, task: str | None = None) -> list[str]:
+    """Official names, of one task, that hold `pattern` or fit it as a glob; all of them where it is None.
+
+    Args:
+        pattern: part of a name, or a glob.
+        task: one of `TASKS`; None: the first of them that has such a name.
 
     Raises:
         ConfigError: none does; the message suggests near ones.
     """
-    if pattern is None:
-        return list(VARIANTS)
-    names = [name for name in VARIANTS if pattern in name or fnmatch.fnmatchcase(name, pattern)]
-    if not names:
-        find_variant(pattern)
-    return names
+    for wanted in (task,) if task is not None else TASKS:
+        names = model_names(wanted)
+        if pattern is not None:
+            names = [name for name in names if pattern in name or fnmatch.fnmatchcase(name, pattern)]
+        if names:
+            return names
+    if task is None:
+        find_dense_variant(pattern or "")
+    others = find_models(pattern)
+    raise UsageError(f"--task {task} has no model {pattern!r}, {_task(others[0])} has: {', '.join(others[:3])}")
 
 
 def describe(name: str) -> dict[str, Any]:
     """A model and its weights in plain types."""
+    if name in DENSE_VARIANTS:
+        dense = DENSE_VARIANTS[name]
+        return {
+            "name": name,
+            "task": dense.task,
+            "backbone": dense.backbone,
+            "published": dense.published,
+            "parameters": count_dense_parameters(dense.config),
+            "config": dense.config.to_dict(),
+            "weights": [_describe_weights(record) for record in records(name)],
+        }
     variant = find_variant(name)
     return {
         "name": name,
@@ -75,11 +118,33 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
+_FIGURES = {
+    "classification": ("top1",),
+    "detection": ("box_ap", "mask_ap"),
+    "segmentation": ("miou", "miou_multiscale"),
+}
+_DIGITS = {"box_ap": 1, "mask_ap": 1, "miou": 2, "miou_multiscale": 2}
+_TITLES = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU", "miou_multiscale": "ms+flip"}
+
+
 def _describe_weights(record: WeightsRecord) -> dict[str, Any]:
-    return {**dataclasses.asdict(record), "preprocessing": record.preprocessing.to_dict()}
+    """Its fields, of the figures those of its task alone."""
+    others = {figure for figures in _FIGURES.values() for figure in figures} - {*_FIGURES[record.task]}
+    values = {name: value for name, value in dataclasses.asdict(record).items() if name not in others}
+    if record.task == "classification":
+        values["top1_source"] = values.pop("published_by")
+    return {**values, "preprocessing": record.preprocessing.to_dict()}
 
 
-def _models_table(names: list[str]) -> Table:
+def _titles(task: str) -> list[str]:
+    return [_TITLES[figure] for figure in _FIGURES[task]]
+
+
+def _task(name: str) -> str:
+    return DENSE_VARIANTS[name].task if name in DENSE_VARIANTS else "classification"
+
+
+def _classifiers_table(names: list[str]) -> Table:
     table = terminal.table("model", "image", "params", "GFLOPs", "top-1", "weights", numbers=slice(1, None))
     for name in names:
         variant = find_variant(name)
@@ -94,22 +159,44 @@ def _models_table(names: list[str]) -> Table:
     return table
 
 
-def _weights_table(names: list[str]) -> Table:
-    table = terminal.table("weights", "top-1", "published by", "classes", "image", "licence", "address")
+def _dense_table(names: list[str], task: str) -> Table:
+    figures = _FIGURES[task]
+    table = terminal.table("model", "params", *_titles(task), "weights", numbers=slice(1, None))
+    for name in names:
+        own = records(name)
+        parameters = count_dense_parameters(DENSE_VARIANTS[name].config)
+        published = [_percent(own[0], figure) if own else "" for figure in figures]
+        table.add_row(name, f"{parameters / 1e6:.1f}M", *published, str(len(own)))
+    return table
+
+
+def _weights_table(names: list[str], task: str) -> Table:
+    figures = _FIGURES[task]
+    table = terminal.table("weights", *_titles(task), "published by", "classes", "image", "licence", "address")
     for name in names:
         for record in records(name):
-            height, width = record.preprocessing.image_size
             table.add_row(
                 record.full_name,
-                _percent(record),
-                (record.top1_source or "").removeprefix("github.com/").partition(" ")[0],
+                *(_percent(record, figure) for figure in figures),
+                (record.published_by or "").removeprefix("github.com/").partition(" ")[0],
                 str(record.num_classes or "none"),
-                f"{height}x{width}",
+                _image(record),
                 record.licence,
                 record.source,
             )
     return table
 
 
-def _percent(record: WeightsRecord) -> str:
-    return "" if record.top1 is None else f"{record.top1:.3f}".rstrip("0").rstrip(".")
+def _image(record: WeightsRecord) -> str:
+    """Pixels of a prepared image: height and width; of a dense model, most of the longer and of the shorter side."""
+    preprocessing = record.preprocessing
+    sides = preprocessing.image_size if isinstance(preprocessing, Preprocessing) else preprocessing.scale
+    return f"{sides[0]}x{sides[1]}" if sides is not None else "its own"
+
+
+def _percent(record: WeightsRecord, figure: str = "top1") -> str:
+    value = getattr(record, figure)
+    if value is None:
+        return ""
+    # Sources give a top-1 accuracy to one digit or to three, AP to one, mean IoU to two.
+    return f"{value:.3f}".rstrip("0").rstrip(".") if figure == "top1" else f"{value:.{_DIGITS[figure]}f}"

@@ -1,65 +1,25 @@
-"""Every public Swin V1 and V2 classification checkpoint: its address, format, preprocessing and accuracy.
+"""Every public Swin V1 and V2 checkpoint: its address, format, preprocessing and published figures.
 
-Imports no torch, so that the command line can list it at once. Nothing here was measured by this project: `top1` is
-what its source published. MLP, mixture-of-experts, S3, CR and video models are other architectures and are not here;
-nor are SimMIM's small, huge and giant models, and the classifiers fine-tuned from SimMIM.
+The classifiers are here, detectors and segmenters in `catalog_dense.py`; `RECORDS` has all of them. Imports no torch,
+so that the command line can list it at once. Nothing here was measured by this project: `top1` is what its source
+published. MLP, mixture-of-experts, S3, CR and video models are other architectures and are not here; nor are SimMIM's
+small, huge and giant models, and the classifiers fine-tuned from SimMIM.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from .catalog_dense import DENSE_RECORDS
 from .preprocessing import Preprocessing
+from .record import CatalogError, WeightsRecord
+
+__all__ = ["RECORDS", "CatalogError", "WeightsRecord", "find_record", "records"]
 
 _RELEASES = "https://github.com/SwinTransformer/storage/releases/download"
 _OFFICIAL = "github.com/microsoft/Swin-Transformer MODELHUB.md"
 _TIMM = "github.com/huggingface/pytorch-image-models results/results-imagenet.csv"
 _TORCHVISION = "torchvision 0.29 models/swin_transformer.py"
-
-
-class CatalogError(ValueError):
-    """No such record. The message lists what there is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightsRecord:
-    """One published checkpoint.
-
-    Attributes:
-        name: the variant's official name.
-        tag: which weights of that variant: `in1k`, `in22k`, `in22k_ft_in1k` or `simmim...`, with the source appended
-            unless it is the official one.
-        source: a URL, or `hf:owner/repo` with an optional `/file`.
-        format: one of `weights.formats.FORMATS`.
-        num_classes: rows of its head; 0 is none.
-        classes: "imagenet1k", "imagenet22k" or None where it has no head.
-        preprocessing: the evaluation preprocessing of that source, which its `top1` belongs to.
-        top1: published ImageNet-1K top-1 accuracy in percent, or None where none was published.
-        top1_source: who published it.
-        licence: SPDX identifier, as the source states it.
-        sha256: the file's hash or its first digits, where the file's name carries them.
-        notes: what a user should know.
-    """
-
-    name: str
-    tag: str
-    source: str
-    format: str
-    num_classes: int
-    classes: str | None
-    preprocessing: Preprocessing
-    top1: float | None = None
-    top1_source: str | None = None
-    licence: str = "MIT"
-    sha256: str | None = None
-    notes: str = ""
-
-    @property
-    def full_name(self) -> str:
-        """`name.tag`, as `create_model` takes it."""
-        return f"{self.name}.{self.tag}"
-
 
 # Variant | release of in1k, in22k, in22k_ft_in1k | official top-1 of in1k, in22k_ft_in1k | timm's measure of the same
 # two. "-" is none.
@@ -137,7 +97,7 @@ def _official(name: str, tag: str, release: str, top1: float | None) -> WeightsR
         # The recipes of 384 pixels set TEST.CROP to False: the whole image, squeezed to a square.
         preprocessing=Preprocessing.imagenet(size, (size, size) if size == 384 else None),
         top1=top1,
-        top1_source=_OFFICIAL if top1 else None,
+        published_by=_OFFICIAL if top1 else None,
         notes="No official recipe was published; preprocessed as the other 384-pixel models." if no_config else "",
     )
 
@@ -156,7 +116,7 @@ def _timm(name: str, tag: str, top1: float | None) -> WeightsRecord:
         # timm resizes the shorter side to floor(size / crop_pct); crop_pct is 1.0 at 384 pixels and 0.9 elsewhere.
         preprocessing=Preprocessing.imagenet(size, size if size == 384 else size * 10 // 9),
         top1=top1,
-        top1_source=_TIMM if top1 else None,
+        published_by=_TIMM if top1 else None,
         notes="The official weights, converted by timm.",
     )
 
@@ -189,7 +149,7 @@ def _transformers(name: str, tag: str, top1: float | None) -> WeightsRecord:
         classes=classes,
         preprocessing=Preprocessing.imagenet(size, (size, size)),
         top1=top1,
-        top1_source=f"{_OFFICIAL} (same weights, other preprocessing)" if top1 else None,
+        published_by=f"{_OFFICIAL} (same weights, other preprocessing)" if top1 else None,
         licence="Apache-2.0",
         notes=notes,
     )
@@ -205,7 +165,7 @@ def _torchvision(name: str, file: str, sha256: str, resize_size: int, top1: floa
         classes="imagenet1k",
         preprocessing=Preprocessing.imagenet(_image_size(name), resize_size),
         top1=top1,
-        top1_source=_TORCHVISION,
+        published_by=_TORCHVISION,
         licence="BSD-3-Clause",
         sha256=sha256,
         notes="torchvision's own training, not the official weights.",
@@ -271,7 +231,7 @@ def _records() -> tuple[WeightsRecord, ...]:
     for line in _TORCHVISION_FILES.split("\n")[1:-1]:
         name, file, sha256, resize_size, accuracy = line.split()
         table.append(_torchvision(name, file, sha256, int(resize_size), float(accuracy)))
-    return (*table, *_simmim_records())
+    return (*table, *_simmim_records(), *DENSE_RECORDS)
 
 
 RECORDS: tuple[WeightsRecord, ...] = _records()
@@ -286,7 +246,8 @@ def find_record(name: str, tag: str = "default") -> WeightsRecord:
     """The record of a variant by its tag.
 
     "default" is the official file that classifies ImageNet-1K (trained on 1K alone where there is one, else
-    fine-tuned from 22K), or the official 22K file where the variant has no other.
+    fine-tuned from 22K), or the official 22K file where the variant has no other; of a detector or segmenter the
+    official file of the longest training, else the first there is.
 
     Raises:
         CatalogError: there are no weights of that variant, or none with that tag; the message lists the tags.

@@ -1,0 +1,212 @@
+"""Every public checkpoint of the detectors and segmenters that this package has: address, format, published figures.
+
+Imports no torch. Nothing here was measured by this project, and none of these files was ever read by it: the figures
+are what their sources published, on COCO's and ADE20K's validation images. Mask2Former, MaskFormer, OneFormer,
+RepPoints v2 and other methods on Swin are other architectures and are not here; no HTC or HTC++ on Swin is public.
+"""
+
+from __future__ import annotations
+
+from .preprocessing import DensePreprocessing
+from .record import WeightsRecord
+
+_RELEASES = "https://github.com/SwinTransformer/storage/releases/download"
+_OPENMMLAB = "https://download.openmmlab.com"
+_OFFICIAL_DETECTION = "github.com/SwinTransformer/Swin-Transformer-Object-Detection README.md"
+_OFFICIAL_SEGMENTATION = "github.com/SwinTransformer/Swin-Transformer-Semantic-Segmentation README.md"
+_MMDETECTION = "github.com/open-mmlab/mmdetection configs/swin"
+_MMSEGMENTATION = "github.com/open-mmlab/mmsegmentation configs/swin"
+
+# Method and size | tag | release/file | box AP | mask AP
+_OFFICIAL_DETECTORS = """
+mask_rcnn_swin_tiny          coco_3x      v1.0.2/mask_rcnn_swin_tiny_patch4_window7                 46.0 41.6
+mask_rcnn_swin_tiny          coco_1x      v1.0.3/mask_rcnn_swin_tiny_patch4_window7_1x              43.7 39.8
+mask_rcnn_swin_tiny          coco_3x_moby v1.0.3/moby_mask_rcnn_swin_tiny_patch4_window7_3x         46.0 41.7
+mask_rcnn_swin_tiny          coco_1x_moby v1.0.3/moby_mask_rcnn_swin_tiny_patch4_window7_1x         43.6 39.6
+mask_rcnn_swin_small         coco_3x      v1.0.2/mask_rcnn_swin_small_patch4_window7                48.5 43.3
+cascade_mask_rcnn_swin_tiny  coco_3x      v1.0.2/cascade_mask_rcnn_swin_tiny_patch4_window7         50.4 43.7
+cascade_mask_rcnn_swin_tiny  coco_1x      v1.0.3/cascade_mask_rcnn_swin_tiny_patch4_window7_1x      48.1 41.7
+cascade_mask_rcnn_swin_tiny  coco_3x_moby v1.0.3/moby_cascade_mask_rcnn_swin_tiny_patch4_window7_3x 50.2 43.5
+cascade_mask_rcnn_swin_tiny  coco_1x_moby v1.0.3/moby_cascade_mask_rcnn_swin_tiny_patch4_window7_1x 48.1 41.5
+cascade_mask_rcnn_swin_small coco_3x      v1.0.2/cascade_mask_rcnn_swin_small_patch4_window7        51.9 45.0
+cascade_mask_rcnn_swin_base  coco_3x      v1.0.2/cascade_mask_rcnn_swin_base_patch4_window7         51.9 45.0
+"""
+
+# Size | tag | configuration | date | hash | box AP | mask AP
+_MMDETECTION_FILES = """
+tiny  coco_1x      mask_rcnn_swin-t-p4-w7_fpn_1x_coco              20210902_120937 9d6b7cfa 42.7 39.3
+tiny  coco_3x      mask_rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco      20210906_131725 bacf6f7b 46.0 41.6
+tiny  coco_3x_fp16 mask_rcnn_swin-t-p4-w7_fpn_fp16_ms-crop-3x_coco 20210908_165006 90a4008c 46.0 41.7
+small coco_3x_fp16 mask_rcnn_swin-s-p4-w7_fpn_fp16_ms-crop-3x_coco 20210903_104808 b92c91f1 48.2 43.2
+"""
+
+# Size | tag | release/file | mean IoU | that of several scales
+_OFFICIAL_SEGMENTERS = """
+tiny  ade20k      v1.0.1/upernet_swin_tiny_patch4_window7_512x512      44.51 45.81
+tiny  ade20k_moby v1.0.3/moby_upernet_swin_tiny_patch4_window7_512x512 44.06 45.58
+small ade20k      v1.0.1/upernet_swin_small_patch4_window7_512x512     47.64 49.47
+base  ade20k      v1.0.1/upernet_swin_base_patch4_window7_512x512      48.13 49.72
+"""
+
+# Size | window | tag | rest of the configuration's name | date | hash | mean IoU | that of several scales
+_MMSEGMENTATION_FILES = """
+tiny  7  ade20k       160k_ade20k_pretrain_224x224_1K  20210531_112542 e380ad3e 44.41 45.79
+small 7  ade20k       160k_ade20k_pretrain_224x224_1K  20210526_192015 ee2fff1c 47.72 49.24
+base  7  ade20k       160k_ade20k_pretrain_224x224_1K  20210526_192340 593b0e13 47.99 49.57
+base  7  in22k_ade20k 160k_ade20k_pretrain_224x224_22K 20210526_211650 762e2178 50.13 51.9
+base  12 ade20k       160k_ade20k_pretrain_384x384_1K  20210531_132020 05b22ea4 48.35 49.65
+base  12 in22k_ade20k 160k_ade20k_pretrain_384x384_22K 20210531_125459 429057bf 50.76 52.4
+large 7  in22k_ade20k pretrain_224x224_22K_160k_ade20k 20220318_015320 48d180dd 51.17 52.99
+large 12 in22k_ade20k pretrain_384x384_22K_160k_ade20k 20220318_091743 9ba68901 52.25 54.12
+"""
+
+# Hub repository openmmlab/upernet-swin-SIZE | window | tag of the mmsegmentation file that it is a conversion of
+_TRANSFORMERS_FILES = """
+tiny  7  ade20k
+small 7  ade20k
+base  12 in22k_ade20k
+large 12 in22k_ade20k
+"""
+
+
+def _lines(table: str) -> list[list[str]]:
+    return [line.split() for line in table.split("\n")[1:-1]]
+
+
+def _detector(
+    name: str,
+    tag: str,
+    source: str,
+    box_ap: str,
+    mask_ap: str,
+    *,
+    published_by: str,
+    notes: str,
+    format: str = "official",
+    sha256: str | None = None,
+) -> WeightsRecord:
+    return WeightsRecord(
+        name=f"{name}_patch4_window7",
+        tag=tag,
+        task="detection",
+        source=source,
+        format=format,
+        num_classes=80,
+        classes="coco",
+        preprocessing=DensePreprocessing.coco(),
+        box_ap=float(box_ap),
+        mask_ap=float(mask_ap),
+        published_by=published_by,
+        licence="Apache-2.0",
+        sha256=sha256,
+        notes=notes,
+    )
+
+
+def _segmenter(
+    size: str,
+    window: str,
+    tag: str,
+    source: str,
+    miou: str,
+    miou_multiscale: str,
+    *,
+    published_by: str,
+    notes: str,
+    format: str = "official",
+    licence: str = "Apache-2.0",
+    sha256: str | None = None,
+) -> WeightsRecord:
+    return WeightsRecord(
+        name=f"upernet_swin_{size}_patch4_window{window}_512x512",
+        tag=tag,
+        task="segmentation",
+        source=source,
+        format=format,
+        num_classes=150,
+        classes="ade20k",
+        preprocessing=DensePreprocessing.ade20k(),
+        miou=float(miou),
+        miou_multiscale=float(miou_multiscale),
+        published_by=published_by,
+        licence=licence,
+        sha256=sha256,
+        notes=notes,
+    )
+
+
+def _started(tag: str) -> str:
+    """How its backbone was trained before, where that is not supervised on ImageNet-1K."""
+    return "Started from MoBY, self-supervised on ImageNet-1K." if tag.endswith("_moby") else ""
+
+
+def _detectors() -> list[WeightsRecord]:
+    table = []
+    for name, tag, file, box_ap, mask_ap in _lines(_OFFICIAL_DETECTORS):
+        source = f"{_RELEASES}/{file}.pth"
+        table.append(
+            _detector(name, tag, source, box_ap, mask_ap, published_by=_OFFICIAL_DETECTION, notes=_started(tag))
+        )
+    for size, tag, config, date, sha256, box_ap, mask_ap in _lines(_MMDETECTION_FILES):
+        source = f"{_OPENMMLAB}/mmdetection/v2.0/swin/{config}/{config}_{date}-{sha256}.pth"
+        table.append(
+            _detector(
+                f"mask_rcnn_swin_{size}",
+                f"{tag}_openmmlab",
+                source,
+                box_ap,
+                mask_ap,
+                published_by=_MMDETECTION,
+                format="openmmlab",
+                sha256=sha256,
+                notes="OpenMMLab's own training, not the official weights.",
+            )
+        )
+    return table
+
+
+def _segmenters() -> list[WeightsRecord]:
+    table = []
+    for size, tag, file, *figures in _lines(_OFFICIAL_SEGMENTERS):
+        source = f"{_RELEASES}/{file}.pth"
+        table.append(
+            _segmenter(size, "7", tag, source, *figures, published_by=_OFFICIAL_SEGMENTATION, notes=_started(tag))
+        )
+    trained: dict[tuple[str, str, str], list[str]] = {}
+    for size, window, tag, config, date, sha256, *figures in _lines(_MMSEGMENTATION_FILES):
+        trained[size, window, tag] = figures
+        full = f"upernet_swin_{size}_patch4_window{window}_512x512_{config}"
+        notes = "OpenMMLab's own training, not the official weights."
+        if (size, window, tag) == ("base", "7", "in22k_ade20k"):
+            notes += " Another of OpenMMLab's pages says 50.31."
+        table.append(
+            _segmenter(
+                size,
+                window,
+                f"{tag}_openmmlab",
+                f"{_OPENMMLAB}/mmsegmentation/v0.5/swin/{full}/{full}_{date}-{sha256}.pth",
+                *figures,
+                published_by=_MMSEGMENTATION,
+                format="openmmlab",
+                sha256=sha256,
+                notes=notes,
+            )
+        )
+    for size, window, tag in _lines(_TRANSFORMERS_FILES):
+        table.append(
+            _segmenter(
+                size,
+                window,
+                f"{tag}_transformers",
+                f"hf:openmmlab/upernet-swin-{size}",
+                *trained[size, window, tag],
+                published_by=f"{_MMSEGMENTATION} (same weights)",
+                format="transformers",
+                licence="MIT",
+                notes="OpenMMLab's weights, converted by transformers, whose processor squeezes images to 512x512.",
+            )
+        )
+    return table
+
+
+DENSE_RECORDS: tuple[WeightsRecord, ...] = (*_detectors(), *_segmenters())
