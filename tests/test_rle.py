@@ -77,6 +77,8 @@ def test_plain_run_lengths():
         from_uncompressed([1, 2, 3], (2, 4))
     with pytest.raises(ValueError, match="at least 0"):
         from_uncompressed([-1, 9], (2, 4))
+    with pytest.raises(ValueError, match="make 10000000000000000000000 pixels"):
+        from_uncompressed([10**22], (2, 4))
 
 
 @pytest.mark.parametrize(

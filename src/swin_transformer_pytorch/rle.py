@@ -66,12 +66,13 @@ def from_uncompressed(counts: Sequence[int] | NDArray[np.int64], size: tuple[int
     Raises:
         ValueError: a run is negative, or they make another number of pixels.
     """
-    runs = np.asarray(counts, dtype=np.int64)
     height, width = size
-    if runs.ndim != 1 or (runs < 0).any():
+    total = sum(np.asarray(counts).tolist())  # as Python's numbers, which do not overflow
+    if total != height * width:
+        raise ValueError(f"the run lengths make {total} pixels, and {height} x {width} has {height * width}")
+    if min(counts, default=0) < 0:
         raise ValueError("run lengths must be whole numbers of at least 0")
-    if runs.sum() != height * width:
-        raise ValueError(f"the run lengths make {runs.sum()} pixels, and {height} x {width} has {height * width}")
+    runs = np.asarray(counts, dtype=np.int64)
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(pixels.reshape(width, height).T)
 
