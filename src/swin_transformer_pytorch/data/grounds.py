@@ -38,7 +38,7 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: float) 
     scale = cells / max(size)
     small = rng.random((math.ceil(height * scale) + 2, math.ceil(width * scale) + 2), dtype=np.float32)
     noise = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-    return np.clip(noise, np.float32(0), np.float32(1))
+    return np.clip(noise, 0, 1)
 
 
 def linear_ramp(rng: np.random.Generator, size: tuple[int, int]) -> Field:
@@ -46,7 +46,7 @@ def linear_ramp(rng: np.random.Generator, size: tuple[int, int]) -> Field:
     y, x = _axes(size)
     angle = rng.uniform(0, 2 * math.pi)
     along = x * np.float32(math.cos(angle)) + y * np.float32(math.sin(angle))
-    return along / np.float32(math.hypot(*size)) + np.float32(0.5)
+    return along * np.float32(1 / math.hypot(*size)) + np.float32(0.5)
 
 
 def _axes(size: tuple[int, int]) -> tuple[Field, Field]:
