@@ -14,6 +14,8 @@ from swin_transformer_pytorch.data.dense_transforms import DenseTransform, norma
 from swin_transformer_pytorch.data.detection_augmentation import DetectionAugmentation
 from swin_transformer_pytorch.data.detection_transforms import DetectionTrainingTransform
 from swin_transformer_pytorch.data.errors import ImageError
+from swin_transformer_pytorch.data.segmentation_augmentation import SegmentationAugmentation
+from swin_transformer_pytorch.data.segmentation_transforms import SegmentationTrainingTransform
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
@@ -138,6 +140,11 @@ class TestCreateTransform:
         augment = DetectionAugmentation(flip_prob=0)
         assert create_transform(self.model("detection"), train=True, augment=augment).augmentation is augment
         assert create_transform(SMALL, train=True, augment=augment).augmentation is augment
+        transform = create_transform(self.model("segmentation"), train=True)
+        assert isinstance(transform, SegmentationTrainingTransform)
+        assert transform.augmentation == SegmentationAugmentation()
+        none = SegmentationAugmentation.none()
+        assert create_transform(SMALL, train=True, augment=none).augmentation is none
 
     def test_what_does_not_fit_is_refused(self):
         with pytest.raises(ValueError, match="is not for detection; give DetectionAugmentation"):

@@ -20,6 +20,8 @@ from .detection_augmentation import DetectionAugmentation
 from .detection_transforms import DetectionTrainingTransform
 from .pixels import ImageInput, as_pixels
 from .randaugment import RandAugment
+from .segmentation_augmentation import SegmentationAugmentation
+from .segmentation_transforms import SegmentationTrainingTransform
 
 _INTERPOLATION = {
     "bicubic": InterpolationMode.BICUBIC,
@@ -148,8 +150,14 @@ class HasPreprocessing(Protocol):
     preprocessing: Preprocessing | DensePreprocessing | None
 
 
-Augment: TypeAlias = Augmentation | DetectionAugmentation
-Transform: TypeAlias = EvaluationTransform | TrainingTransform | DenseTransform | DetectionTrainingTransform
+Augment: TypeAlias = Augmentation | DetectionAugmentation | SegmentationAugmentation
+Transform: TypeAlias = (
+    EvaluationTransform
+    | TrainingTransform
+    | DenseTransform
+    | DetectionTrainingTransform
+    | SegmentationTrainingTransform
+)
 
 
 @overload
@@ -168,6 +176,10 @@ def create_transform(
 def create_transform(
     model: DensePreprocessing, train: Literal[True], augment: DetectionAugmentation
 ) -> DetectionTrainingTransform: ...
+@overload
+def create_transform(
+    model: DensePreprocessing, train: Literal[True], augment: SegmentationAugmentation
+) -> SegmentationTrainingTransform: ...
 @overload
 def create_transform(model: nn.Module, train: bool = False, augment: Augment | None = None) -> Any: ...
 def create_transform(
@@ -203,6 +215,10 @@ def create_transform(
     if task == "detection" or (task is None and isinstance(augment, DetectionAugmentation)):
         chosen = _augmentation_of(DetectionAugmentation, augment, "detection")
         return DetectionTrainingTransform(preprocessing, chosen)
+    if task == "segmentation" or (task is None and isinstance(augment, SegmentationAugmentation)):
+        return SegmentationTrainingTransform(
+            preprocessing, _augmentation_of(SegmentationAugmentation, augment, "segmentation")
+        )
     raise ValueError(
         "a DensePreprocessing does not say for which task it trains; give the model itself, or "
         "augment=DetectionAugmentation() or SegmentationAugmentation()"
@@ -222,7 +238,7 @@ def find_preprocessing(model: nn.Module) -> Preprocessing | DensePreprocessing:
     return preprocessing
 
 
-_Chosen = TypeVar("_Chosen", Augmentation, DetectionAugmentation)
+_Chosen = TypeVar("_Chosen", Augmentation, DetectionAugmentation, SegmentationAugmentation)
 
 
 def _augmentation_of(kind: type[_Chosen], augment: object, task: str) -> _Chosen:
