@@ -1,28 +1,36 @@
-"""Measures a model on labelled images: top-1 and top-5, accuracy of each class, confusion matrix.
+"""Measures a model on annotated images: classification, detection or segmentation, by what the model is for.
 
   swin evaluate --weights runs/flowers/best.ckpt --data.root flowers/
   swin evaluate --weights fashion --data fashion_sample
   swin evaluate --model swin_tiny_patch4_window7_224 --data.root imagenet/ --output evaluation/swin_tiny
+  swin evaluate --weights detector.ckpt --data.root coco/ --multi-scale --flip
+  swin evaluate --weights detector.ckpt --data.annotations boxes.json --data.images photos/
+  swin evaluate --weights segmenter.ckpt --data.root ade20k/
+  swin evaluate --weights detector.ckpt --data scenes_sample
 
-A folder has one folder of images a class, named as the model's classes are (ImageNet's: by synset), itself or in val/.
+Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
+named as the model's classes are (ImageNet's: by synset), itself or in val/.
+Detection: COCO's twelve numbers for boxes and masks, average precision of each class, precision against recall, and
+the detections as COCO's JSON. A folder has images and annotations in COCO's format.
+Segmentation: mIoU, mean and overall accuracy, IoU of each class. A folder has images and label PNGs of the same names.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+import importlib
 
-from . import model_source, terminal
-from .errors import EXIT_SOME_BAD, UsageError
+from . import model_source
+from .errors import UsageError
+from .predict import add_view_options
 
-if TYPE_CHECKING:
-    from ..data.training_dataset import LabelledImages
-    from ..evaluation.classification import ClassificationReport
-    from ..models.classification import SwinClassifier
-
-KINDS = ("folder", "fashion_sample", "fashion_mnist")
+KINDS = ("folder", "fashion_sample", "fashion_mnist", "scenes_sample", "scenes")
+_OF_TASK = {
+    "classification": ("folder", "fashion_sample", "fashion_mnist"),
+    "detection": ("folder", "scenes_sample", "scenes"),
+    "segmentation": ("folder", "scenes_sample", "scenes"),
+}
+_FILES = ("root", "annotations", "images", "labels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.kind",
         choices=KINDS,
         default="folder",
-        help="your folder, the 1,000 test images in the package, or all of Fashion-MNIST from its files in --data.root",
+        help="your folder; classification: the 1,000 test images in the package, or all of Fashion-MNIST from its "
+        "files in --data.root; detection and segmentation: scenes of the same images, from the package or --data.root",
     )
     parser.add_argument("--data.root", metavar="DIR", help="the folder, for the kinds that have one")
+    parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
+    parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
+    parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
     parser.add_argument(
         "--data.split",
         choices=("train", "val"),
@@ -45,10 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data.val_fraction", type=float, default=0.2, metavar="F", help="the part that training held out"
     )
-    parser.add_argument("--data.seed", type=NonNegativeInt, default=0, metavar="S", help="the seed it did so with")
-    parser.add_argument("--output", default="evaluation", metavar="DIR", help="where report and picture go")
+    parser.add_argument(
+        "--data.seed", type=NonNegativeInt, default=0, metavar="S", help="the seed it did so with; that of scenes"
+    )
+    parser.add_argument("--data.num_scenes", type=PositiveInt, default=200, metavar="N", help="how many scenes")
+    parser.add_argument("--output", default="evaluation", metavar="DIR", help="where report and pictures go")
+    add_view_options(parser)
     model_source.add_device_option(parser)
-    parser.add_argument("--batch-size", type=PositiveInt, default=64, metavar="N", help="images at once")
+    parser.add_argument(
+        "--batch-size", type=PositiveInt, metavar="N", help="images at once (default: 64 to classify, else 4)"
+    )
     parser.add_argument("--num-workers", type=NonNegativeInt, default=0, metavar="N", help="processes that read images")
 
 
@@ -62,69 +80,17 @@ def rewrite(words: list[str]) -> list[str]:
 def run(options: argparse.Namespace) -> int:
     if options.weights is None and options.model is None:
         raise UsageError("which model? add --weights CHECKPOINT, --weights fashion or --model NAME")
-    if options.data.kind != "folder" and options.data.kind != "fashion_sample" and options.data.root is None:
-        raise UsageError(f"--data {options.data.kind} needs --data.root DIR, the folder with its files")
-    if options.data.kind == "folder" and options.data.root is None:
+    kind, given = options.data.kind, [name for name in _FILES if getattr(options.data, name) is not None]
+    if kind in ("fashion_mnist", "scenes") and "root" not in given:
+        raise UsageError(f"--data {kind} needs --data.root DIR, the folder with its files")
+    if kind == "folder" and not given:
         raise UsageError("which images? add --data.root DIR, or --data fashion_sample for those in the package")
-    from ..data.training_dataset import EvaluationDataset
-    from ..data.transforms import create_transform
-    from ..evaluation.classification import evaluate
-
     device = model_source.check_device(options.device)
     model = model_source.load(options)
-    images = open_images(options.data, model)
-    if options.data.kind == "folder" and options.data.split is None and not has_validation_folder(options.data.root):
-        # Whoever measures the images that the model has learnt from should know.
-        hint = "`--data.split val` measures only those that `swin train` held out"
-        terminal.notes().print(f"all {len(images)} images of {options.data.root}, which has no folder val; {hint}")
-    report = evaluate(
-        model,
-        EvaluationDataset(images, create_transform(model)),
-        batch_size=options.batch_size,
-        device=device,
-        num_workers=options.num_workers,
-    )
-    for problem in report.skipped:
-        print(f"swin: skipped: {problem}", file=sys.stderr)
-    show(report)
-    save(report, Path(options.output))
-    return EXIT_SOME_BAD if report.skipped else 0
-
-
-def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImages:
-    """The labelled images that the `--data` options name, with the model's class indices."""
-    from ..data.fashion import FashionMNIST, FashionSample
-    from ..data.folder import ImageFolder
-
-    if data.kind == "folder":
-        held_out = {"val_fraction": data.val_fraction, "seed": data.seed}
-        channels = model.preprocessing.channels if model.preprocessing is not None else 3
-        return ImageFolder(data.root, data.split, channels=channels, classes=model.classes, **held_out)
-    split: Literal["train", "test"] = "train" if data.split == "train" else "test"
-    return FashionSample(split) if data.kind == "fashion_sample" else FashionMNIST(data.root, split)
-
-
-def has_validation_folder(root: str) -> bool:
-    """Whether the images to measure lie apart."""
-    return any((Path(root) / name).is_dir() for name in ("val", "valid", "validation"))
-
-
-def show(report: ClassificationReport) -> None:
-    """Prints the figures, the classes from worst to best."""
-    output = terminal.output()
-    table = terminal.table("class", "accuracy", numbers=slice(1, None))
-    for name, accuracy in sorted(report.per_class.items(), key=lambda item: item[1]):
-        table.add_row(name, f"{accuracy:.1%}")
-    output.print(table)
-    output.print(f"{report.num_images} images: top-1 {report.top1:.2%}, top-5 {report.top5:.2%}")
-
-
-def save(report: ClassificationReport, folder: Path) -> None:
-    """Writes the report as JSON and the confusion matrix as a picture, and prints where."""
-    from ..visualize import confusion_matrix_picture
-
-    notes = terminal.notes()
-    notes.print(f"report: {report.save(folder)}")
-    picture = folder / "confusion_matrix.png"
-    confusion_matrix_picture(report.confusion_matrix, report.classes, picture)
-    notes.print(f"confusion matrix: {picture}")
+    if kind not in _OF_TASK[model.task]:
+        raise UsageError(
+            f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(_OF_TASK[model.task])}"
+        )
+    task = importlib.import_module(f"{__package__}.evaluate_{model.task}")
+    code: int = task.run(model, options, device)
+    return code

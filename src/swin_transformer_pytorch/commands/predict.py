@@ -1,9 +1,12 @@
-"""Classifies images: files, folders (searched through) and globs.
+"""Predicts for images: files, folders (searched through) and globs. What, is up to the model.
 
   swin predict photo.jpg                                       Swin-T trained on ImageNet, downloaded once
   swin predict photos/ 'more/*.png' --output results.jsonl     a line of JSON an image
   swin predict --weights runs/flowers/best.ckpt photo.jpg      your own model, nothing else needed
   swin predict --weights fashion shirt.png --pictures out      the small model in the package; annotated copies
+  swin predict --weights detector.ckpt street/ --pictures out --output objects.jsonl
+                                                               boxes, masks, scores and names of objects
+  swin predict --weights segmenter.ckpt street/ --labels out   a class for each pixel, as PNG with palette
 
 A bad image is reported and skipped; the exit code is then 1.
 """
@@ -16,13 +19,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import model_source, terminal
-from .errors import EXIT_SOME_BAD
+from .errors import EXIT_SOME_BAD, UsageError
 
 if TYPE_CHECKING:
-    from ..results import Classification
+    from ..predict import Prediction
+
+_SHOWN_SCORE = 0.3
+_COLUMNS = {
+    "classification": ("image", "class", "score", "then"),
+    "detection": ("image", "objects", "best first"),
+    "segmentation": ("image", "largest", "share", "then"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,40 +40,95 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and globs")
     model_source.add_model_options(parser, without_either=f"without --weights: {model_source.DEFAULT_MODEL}")
-    parser.add_argument("--top-k", type=PositiveInt, default=5, metavar="K", help="classes to name for each image")
     parser.add_argument(
         "--output", metavar="FILE", help="write a line of JSON an image; - is stdout, without the table"
     )
-    parser.add_argument("--pictures", metavar="DIR", help="write copies of the images with their classes on them")
+    parser.add_argument(
+        "--pictures", metavar="DIR", help="write copies of the images with what was found on them or beneath them"
+    )
+    parser.add_argument("--top-k", type=PositiveInt, default=5, metavar="K", help="classification: classes to name")
+    add_view_options(parser)
+    parser.add_argument(
+        "--labels", metavar="DIR", help="segmentation: write label maps, PNGs whose values are class indices"
+    )
     model_source.add_device_option(parser)
-    parser.add_argument("--batch-size", type=PositiveInt, default=16, metavar="N", help="images at once")
+    parser.add_argument(
+        "--batch-size", type=PositiveInt, metavar="N", help="images at once (default: 32 to classify, else 4)"
+    )
+
+
+def add_view_options(parser: argparse.ArgumentParser) -> None:
+    """How a detector or a segmenter looks at an image; `swin evaluate` has the same options."""
+    from jsonargparse.typing import ClosedUnitInterval, PositiveInt
+
+    parser.add_argument(
+        "--score-threshold",
+        type=ClosedUnitInterval,
+        metavar="S",
+        help="detection: least score of an object (default: the model's own; in pictures and table "
+        f"{_SHOWN_SCORE} where the model's is lower)",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=("whole", "slide"),
+        help="segmentation: the resized image at once (default), or overlapping windows of an image that is not shrunk",
+    )
+    parser.add_argument("--crop-size", type=PositiveInt, metavar="N", help="--mode slide: side of a window in pixels")
+    parser.add_argument("--stride", type=PositiveInt, metavar="N", help="--mode slide: from a window to the next")
+    parser.add_argument(
+        "--multi-scale", action="store_true", help="detection, segmentation: look at several sizes of an image; slow"
+    )
+    parser.add_argument("--flip", action="store_true", help="detection, segmentation: and at its mirror image")
+
+
+def view_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_view_options` as `Predictor` takes them."""
+    return {
+        "score_threshold": options.score_threshold,
+        "mode": options.mode,
+        "crop_size": None if options.crop_size is None else (options.crop_size, options.crop_size),
+        "stride": None if options.stride is None else (options.stride, options.stride),
+        "multi_scale": options.multi_scale,
+        "flip": options.flip,
+    }
 
 
 def run(options: argparse.Namespace) -> int:
     from ..predict import Predictor, predict_files
 
     device = model_source.check_device(options.device)
-    predictor = Predictor(model_source.load(options), device=device, top_k=options.top_k)
-    pictures = Path(options.pictures) if options.pictures is not None else None
-    table = terminal.table("image", "class", "score", "then")
+    model = model_source.load(options)
+    if options.labels is not None and model.task != "segmentation":
+        raise UsageError(f"--labels is for segmenters, and this model is for {model.task}; leave it out")
+    predictor = Predictor(
+        model, device=device, top_k=options.top_k, batch_size=options.batch_size, **view_options(options)
+    )
+    shown_score = _SHOWN_SCORE if options.score_threshold is None else 0.0
+    pictures, labels = (Path(one) if one is not None else None for one in (options.pictures, options.labels))
+    table = terminal.table(*_COLUMNS[model.task])
     notes = terminal.notes()
     done, bad = 0, 0
     with _lines(options.output) as lines:
-        for path, result in predict_files(predictor, options.paths, batch_size=options.batch_size):
+        for path, result in predict_files(predictor, options.paths):
+            record: dict[str, object] = {"path": str(path)}
             if isinstance(result, Exception):
                 bad += 1
+                record["error"] = str(result)
                 print(f"swin: skipped: {result}", file=sys.stderr)
             else:
                 done += 1
-                table.add_row(str(path), *_cells(result))
+                table.add_row(str(path), *_cells(result, shown_score))
+                record |= result.to_dict()
                 if pictures is not None:
-                    _annotate(path, result, pictures)
+                    _annotate(path, result, pictures, shown_score)
+                if labels is not None:
+                    record["label_map"] = _save_labels(path, result, labels)
             if lines is not None:
-                lines.write(json.dumps(_record(path, result), ensure_ascii=False) + "\n")
+                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
                 lines.flush()
     if done and options.output != "-":
         terminal.output().print(table)
-    for what, where in (("results", options.output), ("pictures", pictures)):
+    for what, where in (("results", options.output), ("pictures", pictures), ("label maps", labels)):
         if where is not None and where != "-":
             notes.print(f"{what}: {where}")
     if bad:
@@ -83,32 +148,49 @@ def _lines(output: str | None) -> Iterator[TextIO | None]:
             yield stack.enter_context(path.open("w", encoding="utf-8"))
 
 
-def _record(path: str | Path, result: Classification | Exception) -> dict[str, object]:
-    if isinstance(result, Exception):
-        return {"path": str(path), "error": str(result)}
-    return {"path": str(path), **result.to_dict()}
+def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
+    """The best first, and the others on one line."""
+    from ..results import Classification, Detections
+
+    if isinstance(result, Detections):
+        shown = result.above(shown_score)
+        return str(len(shown)), str(shown)
+    if isinstance(result, Classification):
+        names, values = result.names, result.scores
+    else:
+        names = tuple(result.names[label] for label in result.shares)
+        values = tuple(result.shares.values())
+    texts = [(f"{name} {value:.1%}", value) for name, value in zip(names, values, strict=True)]
+    # A few stray pixels of a class are none that the table should name.
+    others = [text for text, value in texts[1:] if isinstance(result, Classification) or value >= 0.0005]
+    return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 
-def _cells(result: Classification) -> tuple[str, str, str]:
-    """The best class, its score, and the others on one line."""
-    names = [f"{name} {score:.1%}" for name, score in zip(result.names, result.scores, strict=True)]
-    return result.names[0], f"{result.scores[0]:.1%}", ", ".join(names[1:])
-
-
-def _annotate(path: str | Path, result: Classification, folder: Path) -> None:
-    """Writes the image with its classes; never over the image itself, nor over a namesake's of another folder."""
+def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float) -> None:
+    """Writes the image with its result; never over the image itself, nor over a namesake's of another folder."""
     from ..data.decode import read_image
+    from ..results import Detections
     from ..visualize import annotate
 
     folder.mkdir(parents=True, exist_ok=True)
-    annotate(read_image(path), result, _picture_path(Path(path), folder))
+    shown = result.above(shown_score) if isinstance(result, Detections) else result
+    annotate(read_image(path), shown, _free_path(folder, f"{Path(path).stem}_predicted"))
 
 
-def _picture_path(image: Path, folder: Path) -> Path:
-    """A name that is still free, so that no image is written over: neither a source nor a namesake's copy."""
-    path = folder / f"{image.stem}_predicted.png"
+def _save_labels(image: str | Path, result: Any, folder: Path) -> str:
+    from ..visualize import save_label_map
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _free_path(folder, Path(image).stem)
+    save_label_map(result, path)
+    return str(path)
+
+
+def _free_path(folder: Path, name: str) -> Path:
+    """A PNG's path that is still free, so that no image is written over: neither a source nor a namesake's copy."""
+    path = folder / f"{name}.png"
     number = 1
     while path.exists():
         number += 1
-        path = folder / f"{image.stem}_predicted_{number}.png"
+        path = folder / f"{name}_{number}.png"
     return path

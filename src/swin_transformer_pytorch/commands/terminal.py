@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 _UNLIMITED_WIDTH = 10_000
+T = TypeVar("T")
 
 
 def output() -> Console:
@@ -42,3 +45,11 @@ def table(*columns: str, numbers: slice = slice(0), title: str | None = None) ->
 def _console(*, stderr: bool) -> Console:
     watched = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(stderr=stderr, width=None if watched else _UNLIMITED_WIDTH, highlight=False, markup=False)
+
+
+def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
+    """The items, with a bar on stderr while they are gone through; without one where stderr is no terminal."""
+    from rich.progress import track
+
+    console = notes()
+    return track(items, what, total=total, console=console, transient=True) if console.is_terminal else items

@@ -1,0 +1,85 @@
+"""`swin evaluate` for classifiers: top-1 and top-5, accuracy of each class, confusion matrix."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from . import terminal
+from .errors import EXIT_SOME_BAD, UsageError
+from .predict import view_options
+
+if TYPE_CHECKING:
+    from ..data.training_dataset import LabelledImages
+    from ..evaluation.classification import ClassificationReport
+    from ..models.classification import SwinClassifier
+
+
+def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) -> int:
+    """Measures, shows and saves; the exit code."""
+    from ..data.training_dataset import EvaluationDataset
+    from ..data.transforms import create_transform
+    from ..evaluation.classification import evaluate
+
+    foreign = [f"--{name.replace('_', '-')}" for name, value in view_options(options).items() if value]
+    foreign += [f"--data.{name}" for name in ("annotations", "images", "labels") if getattr(options.data, name)]
+    if foreign:
+        raise UsageError(f"{', '.join(foreign)}: not for classification, which this model does; leave it out")
+    images = open_images(options.data, model)
+    if options.data.kind == "folder" and options.data.split is None and not has_validation_folder(options.data.root):
+        # Whoever measures the images that the model has learnt from should know.
+        hint = "`--data.split val` measures only those that `swin train` held out"
+        terminal.notes().print(f"all {len(images)} images of {options.data.root}, which has no folder val; {hint}")
+    report = evaluate(
+        model,
+        EvaluationDataset(images, create_transform(model)),
+        batch_size=options.batch_size or 64,
+        device=device,
+        num_workers=options.num_workers,
+    )
+    for problem in report.skipped:
+        print(f"swin: skipped: {problem}", file=sys.stderr)
+    show(report)
+    save(report, Path(options.output))
+    return EXIT_SOME_BAD if report.skipped else 0
+
+
+def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImages:
+    """The labelled images that the `--data` options name, with the model's class indices."""
+    from ..data.fashion import FashionMNIST, FashionSample
+    from ..data.folder import ImageFolder
+
+    if data.kind == "folder":
+        held_out = {"val_fraction": data.val_fraction, "seed": data.seed}
+        channels = model.preprocessing.channels if model.preprocessing is not None else 3
+        return ImageFolder(data.root, data.split, channels=channels, classes=model.classes, **held_out)
+    split: Literal["train", "test"] = "train" if data.split == "train" else "test"
+    return FashionSample(split) if data.kind == "fashion_sample" else FashionMNIST(data.root, split)
+
+
+def has_validation_folder(root: str) -> bool:
+    """Whether the images to measure lie apart."""
+    return any((Path(root) / name).is_dir() for name in ("val", "valid", "validation"))
+
+
+def show(report: ClassificationReport) -> None:
+    """Prints the figures, the classes from worst to best."""
+    output = terminal.output()
+    table = terminal.table("class", "accuracy", numbers=slice(1, None))
+    for name, accuracy in sorted(report.per_class.items(), key=lambda item: item[1]):
+        table.add_row(name, f"{accuracy:.1%}")
+    output.print(table)
+    output.print(f"{report.num_images} images: top-1 {report.top1:.2%}, top-5 {report.top5:.2%}")
+
+
+def save(report: ClassificationReport, folder: Path) -> None:
+    """Writes the report as JSON and the confusion matrix as a picture, and prints where."""
+    from ..visualize import confusion_matrix_picture
+
+    notes = terminal.notes()
+    notes.print(f"report: {report.save(folder)}")
+    picture = folder / "confusion_matrix.png"
+    confusion_matrix_picture(report.confusion_matrix, report.classes, picture)
+    notes.print(f"confusion matrix: {picture}")

@@ -1,0 +1,134 @@
+"""`swin evaluate` for detectors: COCO's twelve numbers for boxes and masks, and average precision of each class."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import terminal
+from .errors import EXIT_SOME_BAD, UsageError
+
+if TYPE_CHECKING:
+    from ..evaluation.coco import CocoEvaluator, DetectionReport
+    from ..models.detection import Detector
+    from .evaluate_images import Samples
+
+_MEANING = {
+    "AP": "average precision, IoU 0.50 to 0.95",
+    "AP50": "at IoU 0.50",
+    "AP75": "at IoU 0.75",
+    "APs": "of small objects, below 32 x 32 pixels",
+    "APm": "of medium objects",
+    "APl": "of large objects, from 96 x 96 pixels",
+    "AR1": "average recall, 1 detection an image",
+    "AR10": "10 detections an image",
+    "AR100": "100 detections an image",
+    "ARs": "of small objects",
+    "ARm": "of medium objects",
+    "ARl": "of large objects",
+}
+_CURVES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
+
+
+def run(model: Detector, options: argparse.Namespace, device: str | None) -> int:
+    """Measures, shows and saves; the exit code."""
+    from ..evaluation.coco import CocoEvaluator, EvaluationError
+    from .evaluate_images import build_predictor, predictions
+
+    predictor = build_predictor(model, options, device)
+    samples, annotations = open_samples(options.data, model)
+    classes = model.classes if model.classes is not None else samples.classes  # type: ignore[attr-defined]
+    if len(classes) != model.num_classes:
+        raise UsageError(f"the data has {len(classes)} classes and the model {model.num_classes}, without names")
+    evaluator = CocoEvaluator(annotations, classes=classes)
+    skipped: list[str] = []
+    for item in predictions(predictor, samples, _image_id, num_workers=options.num_workers):
+        try:
+            if isinstance(item, str):
+                raise EvaluationError(item)
+            evaluator.update(*item)
+        except EvaluationError as error:
+            skipped.append(str(error))
+            print(f"swin: skipped: {error}", file=sys.stderr)
+    report = evaluator.report(skipped=skipped)
+    show(report)
+    save(report, evaluator, Path(options.output))
+    return EXIT_SOME_BAD if skipped else 0
+
+
+def open_samples(data: argparse.Namespace, model: Detector) -> tuple[Samples, Mapping[str, Any]]:
+    """The images that the `--data` options name, and their annotations as COCO's dictionary."""
+    from ..data.coco import CocoDataset, find_coco
+    from ..data.scenes import open_scenes
+
+    if data.kind != "folder":
+        scenes = open_scenes(data.kind, data.split or "val", num_scenes=data.num_scenes, root=data.root, seed=data.seed)
+        return scenes, scenes.coco()
+    if data.labels is not None:
+        raise UsageError("--data.labels is for segmentation, and this model is for detection; give --data.annotations")
+    if data.annotations is None:
+        if data.root is None:
+            raise UsageError("which objects? add --data.annotations FILE to --data.images, or give --data.root alone")
+        found = find_coco(data.root, data.split or "val")
+        images, annotations = Path(data.images or found.images_folder), found.annotations_file
+    else:
+        annotations = Path(data.annotations)
+        images = Path(data.images or data.root or annotations.parent)
+    dataset = CocoDataset(images, annotations, classes=model.classes, keep_empty=True, box_masks=True)
+    return dataset, dataset.annotations
+
+
+def show(report: DetectionReport) -> None:
+    """Prints the twelve numbers, then the classes from worst to best."""
+    output = terminal.output()
+    kinds = {"boxes": report.boxes} | ({"masks": report.masks} if report.masks is not None else {})
+    classes = terminal.table(
+        "class", *(f"{kind} {name}" for kind in kinds for name in ("AP", "AP50")), numbers=slice(1, None)
+    )
+    columns = [scores.per_class(iou) for scores in kinds.values() for iou in (None, 0.5)]
+    for name, _ in sorted(columns[0].items(), key=lambda item: item[1]):
+        classes.add_row(name, *(_percent(column[name]) for column in columns))
+    output.print(classes)
+    numbers = terminal.table("", *kinds, "meaning", numbers=slice(1, 1 + len(kinds)))
+    for metric, meaning in _MEANING.items():
+        numbers.add_row(metric, *(_percent(scores.metrics[metric]) for scores in kinds.values()), meaning)
+    output.print(numbers)
+    figures = ", ".join(f"{kind} {_percent(scores.metrics['AP'])}" for kind, scores in kinds.items())
+    output.print(f"{report.num_images} images, {report.num_objects} objects: AP of {figures}")
+
+
+def save(report: DetectionReport, evaluator: CocoEvaluator, folder: Path) -> None:
+    """Writes report, detections and pictures, and prints where."""
+    from ..visualize import class_scores_picture, precision_recall_picture
+
+    notes = terminal.notes()
+    notes.print(f"report: {report.save(folder)}")
+    for path in evaluator.save_results(folder):
+        notes.print(f"detections as COCO's tools take them: {path}")
+    kinds = {"boxes": report.boxes} | ({"masks": report.masks} if report.masks is not None else {})
+    curves = {
+        f"{kind}: AP {_percent(scores.metrics['AP'])}": {
+            f"IoU {iou:.2f}: {scores.curve(iou).mean():.1%}": scores.curve(iou) for iou in _CURVES
+        }
+        for kind, scores in kinds.items()
+    }
+    picture = folder / "precision_recall.png"
+    precision_recall_picture(curves, picture)
+    notes.print(f"precision against recall: {picture}")
+    for kind, scores in kinds.items():
+        if per_class := scores.per_class():
+            picture = folder / f"class_ap_{kind}.png"
+            class_scores_picture(per_class, picture, what=f"AP of {kind}", mean=scores.metrics["AP"])
+            notes.print(f"AP of each class: {picture}")
+
+
+def _image_id(sample: Any) -> int:
+    number: int = sample.image_id
+    return number
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -1,0 +1,64 @@
+"""What `swin evaluate` does with the images of a detector or segmenter: predict each, whatever happens to some."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.errors import DataError, ImageError
+from ..predict import Predictor
+from . import terminal
+from .predict import view_options
+
+
+class Samples(Protocol):
+    """A data set whose items have a PIL image, `.image`, and what is known of it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class PreparedSamples(Dataset[Any]):
+    """Items are (what is known of the image, the image as the model takes it), or what is wrong with it, as text."""
+
+    def __init__(self, samples: Samples, predictor: Predictor, truth: Callable[[Any], Any]) -> None:
+        self.samples = samples
+        self.prepare = predictor.prepare
+        self.truth = truth
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any] | str:
+        try:
+            sample = self.samples[index]
+            return self.truth(sample), self.prepare(sample.image)
+        except (ImageError, DataError) as error:
+            return str(error)
+
+
+def build_predictor(model: Any, options: argparse.Namespace, device: str | None) -> Predictor:
+    """The predictor that the options describe."""
+    return Predictor(model, device=device, batch_size=options.batch_size, **view_options(options))
+
+
+def predictions(
+    predictor: Predictor, samples: Samples, truth: Callable[[Any], Any], *, num_workers: int
+) -> Iterator[tuple[Any, Any] | str]:
+    """For each image (what `truth` says of it, its result), or what is wrong with it; with a bar on a terminal."""
+    items = PreparedSamples(samples, predictor, truth)
+    loader: DataLoader[Any] = DataLoader(items, predictor.batch_size, num_workers=num_workers, collate_fn=list)
+    for batch in terminal.progress(loader, len(loader), "evaluating"):
+        yield from _predicted(predictor, batch)
+
+
+def _predicted(predictor: Predictor, batch: Iterable[tuple[Any, Any] | str]) -> Iterator[tuple[Any, Any] | str]:
+    items = list(batch)
+    prepared = [item[1] for item in items if not isinstance(item, str)]
+    results = iter(predictor.predict_prepared(prepared) if prepared else [])
+    for item in items:
+        yield item if isinstance(item, str) else (item[0], next(results))

@@ -1,0 +1,114 @@
+"""`swin evaluate` for segmenters: mIoU, mean and overall accuracy, and intersection over union of each class."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import terminal
+from .errors import EXIT_SOME_BAD, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..data.segmentation import SceneLabelMaps, SegmentationFolder
+    from ..evaluation.segmentation import SegmentationReport
+    from ..models.segmentation import Segmenter
+
+
+def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> int:
+    """Measures, shows and saves; the exit code."""
+    from ..evaluation.segmentation import SegmentationEvaluator
+    from .evaluate_images import build_predictor, predictions
+
+    predictor = build_predictor(model, options, device)
+    samples = open_samples(options.data, model)
+    _check_classes(model, samples.classes)
+    evaluator = SegmentationEvaluator(model.num_classes, samples.classes)
+    skipped: list[str] = []
+    for item in predictions(predictor, samples, _labels, num_workers=options.num_workers):
+        if isinstance(item, str):
+            skipped.append(item)
+            print(f"swin: skipped: {item}", file=sys.stderr)
+        else:
+            target, result = item
+            evaluator.update(result.labels, target)
+    report = evaluator.report(skipped=skipped)
+    show(report)
+    save(report, Path(options.output))
+    return EXIT_SOME_BAD if skipped else 0
+
+
+def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFolder | SceneLabelMaps:
+    """The images and label maps that the `--data` options name."""
+    from ..data.scenes import open_scenes
+    from ..data.segmentation import SceneLabelMaps, SegmentationFolder, open_segmentation
+    from ..data.segmentation_folders import CLASS_FILES, find_segmentation
+
+    split: Literal["train", "val"] = data.split or "val"
+    if data.kind != "folder":
+        return SceneLabelMaps(open_scenes(data.kind, split, num_scenes=data.num_scenes, root=data.root, seed=data.seed))
+    if data.annotations is not None:
+        raise UsageError("--data.annotations is for detection, and this model is for segmentation; give --data.labels")
+    if data.images is not None or data.labels is not None:
+        if data.images is None or data.labels is None:
+            raise UsageError("images and label maps belong together: give both --data.images and --data.labels")
+        images, labels = Path(data.images), Path(data.labels)
+        folders = (labels, images, labels.parent, images.parent)
+        if any((folder / name).is_file() for folder in folders for name in CLASS_FILES):
+            return SegmentationFolder(images, labels)
+        return SegmentationFolder(images, labels, classes=model.classes, palette=model.palette)
+    layout = find_segmentation(data.root, split)
+    if layout.hold_out:
+        share = f"the {data.val_fraction:.0%} of {layout.images} that `swin train` holds out"
+        terminal.notes().print(f"measured: {share if split == 'val' else f'all but {share}'}")
+    classes = None if layout.classes_file is not None or layout.ade20k else model.classes
+    return open_segmentation(data.root, split, classes=classes, val_fraction=data.val_fraction, seed=data.seed)
+
+
+def show(report: SegmentationReport) -> None:
+    """Prints the figures, the classes from worst to best; those that are nowhere come first."""
+    output = terminal.output()
+    table = terminal.table("class", "IoU", "accuracy", "pixels", numbers=slice(1, None))
+    pixels = sum(report.pixels.values())
+    for name, iou in sorted(report.iou.items(), key=lambda item: -1.0 if item[1] is None else item[1]):
+        table.add_row(name, _percent(iou), _percent(report.accuracy[name]), f"{report.pixels[name] / pixels:.1%}")
+    output.print(table)
+    figures = f"mIoU {report.miou:.2%}, mAcc {report.macc:.2%}, aAcc {report.aacc:.2%}"
+    output.print(f"{report.num_images} images: {figures}")
+
+
+def save(report: SegmentationReport, folder: Path) -> None:
+    """Writes report and picture, and prints where."""
+    from ..visualize import class_scores_picture
+
+    notes = terminal.notes()
+    notes.print(f"report: {report.save(folder)}")
+    picture = folder / "class_iou.png"
+    class_scores_picture(report.iou, picture, what="IoU", mean=report.miou)
+    notes.print(f"IoU of each class: {picture}")
+
+
+def _check_classes(model: Segmenter, classes: tuple[str, ...]) -> None:
+    known = model.classes if model.classes is not None else classes
+    if tuple(known) == tuple(classes) and len(classes) == model.num_classes:
+        return
+    strangers = [name for name in classes if name not in known]
+    difference = (
+        f"the model does not know {', '.join(strangers[:10])}" if strangers else "their order or number differs"
+    )
+    raise UsageError(
+        f"the data has {len(classes)} classes and the model {model.num_classes}: {difference}. Name them in "
+        "classes.txt as the model does, or take the model that was trained on this data"
+    )
+
+
+def _labels(sample: Any) -> NDArray[Any]:
+    labels: NDArray[Any] = sample.labels
+    return labels
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
