@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "classify files, folders and globs of images",
     "train": "train or fine-tune by a recipe, on your own folder of photos if you like",
     "evaluate": "measure a model on labelled images",
+    "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",
     "convert": "rewrite a checkpoint in another library's format",
     "models": "list the models and their public weights",
     "benchmark": "measure speed and memory here, beside other libraries",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,25 @@ from .samples import DetectionSample
 
 if TYPE_CHECKING:
     from .scenes import SceneDataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneFiles:
+    """What `write_scenes` wrote.
+
+    Attributes:
+        images: the folder of pictures.
+        annotations: COCO's file.
+        labels: the folder of label maps.
+        classes: the file of names and colours of the label maps' classes.
+        num_objects: how many annotations there are.
+    """
+
+    images: Path
+    annotations: Path
+    labels: Path
+    classes: Path
+    num_objects: int
 
 
 def coco_annotations(scenes: SceneDataset) -> dict[str, Any]:
@@ -31,8 +51,8 @@ def write_scenes(
     folder: str | Path,
     split: str = "train",
     *,
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, Path]:
+    progress: Callable[[range], Iterable[int]] = iter,
+) -> SceneFiles:
     """Writes a data set that can be trained on as a COCO folder and as image and label folders.
 
         folder/train/000000.png ...                 the pictures
@@ -44,19 +64,13 @@ def write_scenes(
         scenes: what to write.
         folder: where to; made where it is missing. Splits of the same classes share it.
         split: the name of "train" above.
-        progress: called with the number of scenes written so far, after each.
-
-    Returns:
-        The paths of "images", "annotations", "labels" and "classes".
+        progress: wraps the indices that are gone through, as progress bars do.
 
     Raises:
         DataError: one of them is there already (`classes.txt`: and differs). Then nothing is written.
     """
-    root = Path(folder)
-    paths = scene_paths(root, split)
-    for path in (paths["images"], paths["annotations"], paths["labels"]):
-        if path.exists():
-            raise DataError(f"{path} exists already: choose another folder or split, or remove it first")
+    paths = _paths(folder, split)
+    check_free(folder, split)
     names = zip(scenes.semantic_palette, scenes.semantic_classes, strict=True)
     classes = "".join(f"{red} {green} {blue} {name}\n" for (red, green, blue), name in names)
     if paths["classes"].exists() and paths["classes"].read_text(encoding="utf-8") != classes:
@@ -67,7 +81,7 @@ def write_scenes(
     paths["classes"].write_text(classes, encoding="utf-8")
     colours = [value for colour in scenes.semantic_palette for value in colour]
     document = _document(scenes)
-    for index in range(len(scenes)):
+    for index in progress(range(len(scenes))):
         sample = scenes[index]
         assert sample.semantic is not None
         sample.image.save(paths["images"] / _file_name(index))
@@ -75,14 +89,20 @@ def write_scenes(
         labels.putpalette(colours)
         labels.save(paths["labels"] / _file_name(index))
         _describe(sample, document)
-        if progress is not None:
-            progress(index + 1)
     paths["annotations"].write_text(json.dumps(document), encoding="utf-8")
-    return paths
+    return SceneFiles(**paths, num_objects=len(document["annotations"]))
 
 
-def scene_paths(root: Path, split: str) -> dict[str, Path]:
+def check_free(folder: str | Path, split: str) -> None:
+    """Raises a `DataError` where `write_scenes` would overwrite something."""
+    for name, path in _paths(folder, split).items():
+        if name != "classes" and path.exists():
+            raise DataError(f"{path} exists already: choose another folder, or remove it first")
+
+
+def _paths(folder: str | Path, split: str) -> dict[str, Path]:
     """Where `write_scenes` puts what."""
+    root = Path(folder)
     return {
         "images": root / split,
         "annotations": root / "annotations" / f"instances_{split}.json",
