@@ -48,20 +48,21 @@ class RegionExtractor:
     def __call__(
         self, features: Sequence[Float[Tensor, "B C H_l W_l"]], rois: Float[Tensor, "n 5"]
     ) -> Float[Tensor, "n C s s"]:
-        """float32, as official code has it under automatic mixed precision too."""
+        """Computed in float32, as the official code does under automatic mixed precision too; of the maps' type."""
         levels = region_levels(rois[:, 1:], len(self.strides), self.strides[0])
         size = self.output_size
-        pooled = rois.new_zeros(len(rois), features[0].shape[1], size, size)
+        pooled = features[0].new_zeros(len(rois), features[0].shape[1], size, size)
         for level, stride in enumerate(self.strides):
             index = (levels == level).nonzero()[:, 0]
+            # The finest is never left out: even without any region the result hangs on the maps, for the gradients.
             if len(index) == 0 and level > 0:
                 continue
             part = torchvision.ops.roi_align(
                 features[level].float(), rois[index], size, spatial_scale=1 / stride, sampling_ratio=-1, aligned=True
             )
             if len(index) == len(rois):
-                return part
-            pooled[index] = part
+                return part.to(pooled.dtype)
+            pooled[index] = part.to(pooled.dtype)
         return pooled
 
 

@@ -90,7 +90,7 @@ class RPNHead(nn.Module):
 
     def propose(
         self, outputs: RPNOutputs, image_sizes: Sequence[Size], *, training: bool
-    ) -> list[Float[Tensor, "k 4"]]:
+    ) -> list[Float[Tensor, "_ 4"]]:
         """Regions of each image, best first, in pixels of the input, inside the image; see `propose`."""
         limits = self.rules.training if training else self.rules.inference
         return propose(outputs, image_sizes, strides=self.rules.strides, limits=limits)
@@ -105,7 +105,7 @@ class RPNHead(nn.Module):
 @torch.no_grad()
 def propose(
     outputs: RPNOutputs, image_sizes: Sequence[Size], *, strides: Sequence[int], limits: ProposalLimits
-) -> list[Float[Tensor, "k 4"]]:
+) -> list[Float[Tensor, "_ 4"]]:
     """The best anchors of each level, moved by their deltas and clipped to the image; then those that no better one
     of the same level overlaps, best first. There is no least size."""
     anchors = grid_anchors(outputs.map_sizes, strides, outputs.logits.device)

@@ -22,7 +22,7 @@ def base_anchors(stride: int, scale: float = 8, ratios: Sequence[float] = (0.5, 
 
 def grid_anchors(
     map_sizes: Sequence[Size], strides: Sequence[int], device: torch.device | str = "cpu"
-) -> list[Float[Tensor, "n 4"]]:
+) -> list[Float[Tensor, "_ 4"]]:
     """For each level the anchors of its cells, shape (height * width * 3, 4), ordered by (y, x, ratio).
 
     Cell (y, x) has the base anchors shifted by (x, y) times the level's stride: around the cell's top left corner.
