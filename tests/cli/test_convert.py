@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swin_transformer_pytorch.weights.files import read_checkpoint
-from swin_transformer_pytorch.weights.formats import detect_format
+from swin_transformer_pytorch.models.registry import create_model
+from swin_transformer_pytorch.weights.files import read_checkpoint, save_checkpoint
+from swin_transformer_pytorch.weights.formats import convert_state_dict, detect_format
 
 
 @pytest.mark.parametrize("fmt", ["timm", "torchvision", "transformers", "openmmlab"])
@@ -70,3 +71,42 @@ def test_a_seed_checkpoint_does_not_become_another(swin, checkpoint, tmp_path) -
     outcome = swin("convert", checkpoint, "--to", "seed", tmp_path / "out.pth")
     assert outcome.code == 2
     assert "0.4.1" in outcome.err
+
+
+@pytest.fixture
+def segmenter(tmp_path):
+    """A small random one as OpenMMLab stores it, index buffers included."""
+    small = {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "decode_dim": 8, "auxiliary_dim": 4}
+    model = create_model("upernet_swin_tiny_patch4_window7_512x512", num_classes=2, **small)
+    theirs = convert_state_dict(model.state_dict(), to="openmmlab")
+    theirs["backbone.stages.0.blocks.0.attn.w_msa.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
+    path = tmp_path / "mmseg.pth"
+    torch.save({"meta": {"CLASSES": ("a", "b"), "PALETTE": [[1, 2, 3], [4, 5, 6]]}, "state_dict": theirs}, path)
+    return path
+
+
+@pytest.mark.parametrize("fmt", ["official", "transformers"])
+def test_whole_segmenters_convert_and_say_what_is_left_out(swin, segmenter, tmp_path, fmt) -> None:
+    there, back = tmp_path / "there.pth", tmp_path / "back.pth"
+    outcome = swin("convert", segmenter, "--to", fmt, there)
+    assert outcome.code == 0
+    assert "openmmlab" in outcome.out and "left out 1 buffers" in outcome.out
+    assert detect_format(read_checkpoint(there).state_dict) == fmt
+    assert swin("convert", there, "--to", "openmmlab", back).code == 0
+    first, second = read_checkpoint(segmenter).state_dict, read_checkpoint(back).state_dict
+    assert first.keys() - second.keys() == {"backbone.stages.0.blocks.0.attn.w_msa.relative_position_index"}
+    assert all(torch.equal(first[key], value) for key, value in second.items())
+    if fmt == "official":
+        assert read_checkpoint(back).classes == ("a", "b")
+        assert read_checkpoint(back).palette == ((1, 2, 3), (4, 5, 6))
+
+
+def test_a_description_of_a_dense_model_stays_with_the_official_names(swin, tmp_path) -> None:
+    model = create_model("mask_rcnn_swin_tiny_patch4_window7", num_classes=2, embed_dim=8, num_heads=(1, 1, 2, 2))
+    model.classes = ("a", "b")
+    save_checkpoint(tmp_path / "m.safetensors", model.state_dict(), model.metadata())
+    assert "kept" in swin("convert", tmp_path / "m.safetensors", "--to", "official", tmp_path / "m.pth").out
+    file = read_checkpoint(tmp_path / "m.pth")
+    assert file.metadata == model.metadata() and file.classes == ("a", "b")
+    outcome = swin("convert", tmp_path / "m.pth", "--to", "timm", tmp_path / "timm.pth")
+    assert outcome.code == 2 and "no place for a whole detector" in outcome.err

@@ -56,7 +56,7 @@ def _mask_head(config: DetectorConfig) -> int:
 
 def _attention_block(backbone: SwinConfig) -> int:
     dim = backbone.stage_dims[-1]
-    hidden = int(dim * backbone.mlp_ratio)
+    hidden = 4 * dim  # whatever the backbone's ratio
     return 4 * dim + _conv(dim, 3 * dim) + _conv(dim, dim) + _conv(dim, hidden) + _conv(hidden, dim)
 
 
