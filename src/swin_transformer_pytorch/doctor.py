@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from . import __version__
-from .ops import available_implementations, choose_implementation
+from .ops import available_implementations, choose_implementation, describe_kernels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,7 @@ class Diagnosis:
         packages: the core's packages and their versions; None where one is missing.
         extras: optional packages and their versions; None where one is missing.
         attention: implementations of window attention, each with what it is used for here.
+        kernels: fused attention kernels, each with where it is or why there is none.
         caches: folders where downloads go, each with its size in bytes.
     """
 
@@ -79,6 +80,7 @@ class Diagnosis:
     packages: dict[str, str | None]
     extras: dict[str, str | None]
     attention: dict[str, list[str]]
+    kernels: dict[str, str]
     caches: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,12 +97,14 @@ class Diagnosis:
             "attention": [
                 (name, f"for {', '.join(uses)}" if uses else "not used") for name, uses in self.attention.items()
             ],
+            "kernels": list(self.kernels.items()),
             "caches": [(folder, f"{size / 1e6:.1f} MB") for folder, size in self.caches.items()],
         }
 
 
 def examine() -> Diagnosis:
-    """Looks at this machine and installation. Imports torch, and nothing of the extras."""
+    """Looks at this machine and installation. Imports torch, and nothing of the extras; builds the CPU kernel if no
+    earlier process did."""
     return Diagnosis(
         system=_system(),
         packages={
@@ -110,6 +114,7 @@ def examine() -> Diagnosis:
         },
         extras={e.distribution: _version(e.distribution) if _importable(e.module) else None for e in EXTRAS},
         attention=_attention(),
+        kernels=describe_kernels(),
         caches={str(folder): _size(folder) for folder in _cache_folders()},
     )
 

@@ -35,7 +35,7 @@ def test_a_missing_extra_comes_with_its_command(swin, monkeypatch) -> None:
 def test_tables_and_json_tell_the_same(swin) -> None:
     found = json.loads(swin("doctor", "--json").out)
     out = swin("doctor").out
-    for section in ("system", "packages", "extras", "attention", "caches"):
+    for section in ("system", "packages", "extras", "attention", "kernels", "caches"):
         assert section in out
         assert all(name in out for name in found[section])
 
@@ -45,3 +45,22 @@ def test_caches_follow_their_settings(tmp_path, monkeypatch, swin) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "a.pth").write_bytes(b"x" * 1000)
     assert json.loads(swin("doctor", "--json").out)["caches"][str(tmp_path / "checkpoints")] == 1000
+
+
+def test_builds_the_kernel_anew(tmp_path, monkeypatch, swin) -> None:
+    from swin_transformer_pytorch.ops.cpu import build
+
+    def compile_nothing(command, to) -> None:
+        to.write_bytes(b"built")
+
+    monkeypatch.setenv("SWIN_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "_compile", compile_nothing)
+    monkeypatch.setattr(build, "_command", lambda: ["c++"])
+    monkeypatch.setattr(build, "_key", lambda: "key")
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "key.failed").write_text("an earlier reason")
+    assert "an earlier reason" in json.loads(swin("doctor", "--json").out)["kernels"]["cpu"]
+    outcome = swin("doctor", "--build")
+    assert outcome.code == 0
+    assert str(tmp_path / "kernels" / "key.so") in outcome.out
+    assert (tmp_path / "kernels" / "key.so").read_bytes() == b"built"

@@ -12,12 +12,18 @@ from . import terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--build", action="store_true", help="build the CPU attention kernel now, even if it is there")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(options: argparse.Namespace) -> int:
     from ..doctor import examine
 
+    if options.build:
+        from ..ops import describe_kernels
+
+        for name, state in describe_kernels(build=True).items():
+            terminal.notes().print(f"{name} kernel: {state}")
     diagnosis = examine()
     if options.json:
         print(json.dumps(diagnosis.to_dict(), indent=2))

@@ -3,6 +3,7 @@
 from .attention import (
     available_implementations,
     choose_implementation,
+    describe_kernels,
     force_implementation,
     window_attention,
     without_autocast,
@@ -23,6 +24,7 @@ __all__ = [
     "available_implementations",
     "choose_implementation",
     "choose_window",
+    "describe_kernels",
     "force_implementation",
     "merge",
     "pad_map",

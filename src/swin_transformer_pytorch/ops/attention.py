@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .cpu import kernel as cpu_kernel
 from .matmul import matmul
 from .reference import reference
 from .sdpa import sdpa
@@ -18,20 +20,23 @@ _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Pair, Pair, Tensor | None,
     "reference": reference,
     "sdpa": sdpa,
     "matmul": matmul,
+    "cpu": cpu_kernel.cpu,
 }
-_forced: str | None = None
+_forced: str | None = os.environ.get("SWIN_ATTENTION") or None
 
 
 def available_implementations() -> tuple[str, ...]:
-    """Names that `force_implementation` takes, on this machine."""
-    return tuple(_IMPLEMENTATIONS)
+    """Names that `force_implementation` takes, on this machine; "cpu" is there if it can be built."""
+    return tuple(name for name in _IMPLEMENTATIONS if name != "cpu" or _cpu_kernel_is_ready())
 
 
 @contextmanager
 def force_implementation(name: str) -> Iterator[None]:
-    """Inside this context every `window_attention` uses the implementation of that name, for tests and comparisons."""
-    if name not in _IMPLEMENTATIONS:
-        raise ValueError(f"no attention implementation {name!r}; there are: {', '.join(_IMPLEMENTATIONS)}")
+    """Inside this context every `window_attention` uses the implementation of that name, for tests and comparisons.
+
+    The environment variable `SWIN_ATTENTION` does the same for a whole process.
+    """
+    _check_name(name)
     global _forced
     previous, _forced = _forced, name
     try:
@@ -40,7 +45,9 @@ def force_implementation(name: str) -> Iterator[None]:
         _forced = previous
 
 
-def choose_implementation(device: str, *, training: bool) -> str:
+def choose_implementation(
+    device: str, *, training: bool, dtype: torch.dtype = torch.float32, head_dim: int = 32
+) -> str:
     """The implementation that `window_attention` uses: the fastest measured (see `benchmarks/`), unless one is forced.
 
     `training` is whether a gradient is wanted. A portable exported graph always holds the reference.
@@ -48,8 +55,32 @@ def choose_implementation(device: str, *, training: bool) -> str:
     if torch.compiler.is_exporting():
         return "reference"
     if _forced is not None:
-        return _forced
-    return "matmul" if training and device == "cpu" else "sdpa"
+        return _check_name(_forced)
+    if device != "cpu":
+        return "sdpa"
+    if cpu_kernel.supports(dtype, head_dim) and _cpu_kernel_is_ready():
+        return "cpu"
+    return "matmul" if training else "sdpa"
+
+
+def describe_kernels(*, build: bool = False) -> dict[str, str]:
+    """Each fused kernel with where it lies, or why it is not there.
+
+    Args:
+        build: build it anew, whatever an earlier try came to. A process that has already asked keeps its answer.
+    """
+    return {"cpu": cpu_kernel.describe(again=build)}
+
+
+@torch.compiler.assume_constant_result  # what is traced may depend on it, but not on how it is found out
+def _cpu_kernel_is_ready() -> bool:
+    return cpu_kernel.why_not() is None
+
+
+def _check_name(name: str) -> str:
+    if name not in _IMPLEMENTATIONS:
+        raise ValueError(f"no attention implementation {name!r}; there are: {', '.join(_IMPLEMENTATIONS)}")
+    return name
 
 
 def window_attention(
@@ -83,7 +114,10 @@ def window_attention(
     _check(qkv, bias, window_size, shift_size, pad_token, logit_scale)
     device = qkv.device.type
     training = torch.is_grad_enabled() and (qkv.requires_grad or bias.requires_grad)
-    implementation = _IMPLEMENTATIONS[choose_implementation(device, training=training)]
+    head_dim = qkv.shape[-1] // (3 * bias.shape[0])
+    implementation = _IMPLEMENTATIONS[
+        choose_implementation(device, training=training, dtype=qkv.dtype, head_dim=head_dim)
+    ]
     # The op decides its own precision: autocast would round the scores.
     with without_autocast(device):
         return implementation(qkv, bias, window_size, shift_size, pad_token, logit_scale)

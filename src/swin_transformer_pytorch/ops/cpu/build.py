@@ -1,0 +1,152 @@
+"""Builds the CPU kernel with the machine's own compiler, once for each version, processor and compiler.
+
+What is built lies in a cache folder, from where later processes load it. Processes that start together build once: the
+others wait for a lock that the system lets go of even if its holder is killed, and a finished library appears there
+by a rename, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+_log = logging.getLogger(__name__)
+
+SOURCE = "window_attention.cpp"
+_COMPILERS = ("c++", "g++", "clang++")
+_BUILD_SECONDS = 600
+_FLAGS = (
+    "-std=c++20",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fopenmp",
+    "-shared",
+    "-fPIC",
+    "-fvisibility=hidden",
+)
+
+
+class KernelBuildError(RuntimeError):
+    """The kernel cannot be built here. The message is the reason, in one line."""
+
+
+def build(*, again: bool = False) -> Path:
+    """The built library, which is built now if no earlier process did.
+
+    Args:
+        again: build it even if it is there, or if an earlier try failed.
+
+    Raises:
+        KernelBuildError: there is no compiler, it fails, or the cache folder cannot be written.
+    """
+    command, key = _command(), _key()
+    folder = cache_folder()
+    library, failure = folder / f"{key}.so", folder / f"{key}.failed"
+    try:
+        if library.exists() and not again:
+            return library
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{key}.lock"):
+            if again:
+                failure.unlink(missing_ok=True)
+            elif library.exists():  # another process has built it while this one waited
+                return library
+            elif failure.exists():
+                raise KernelBuildError(f"{failure.read_text(encoding='utf-8')} (when it was first tried)")
+            _log.info("building the attention kernel for this processor, once: %s", library)
+            with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as scratch:
+                made = Path(scratch) / library.name
+                try:
+                    _compile(command, made)
+                except KernelBuildError as error:
+                    failure.write_text(str(error), encoding="utf-8")
+                    raise
+                os.replace(made, library)
+    except OSError as error:
+        raise KernelBuildError(f"the cache folder {folder} cannot be used: {error.strerror or error}") from error
+    return library
+
+
+def cache_folder() -> Path:
+    """Where built libraries lie: `$SWIN_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("SWIN_CACHE")
+    if chosen:
+        return Path(chosen) / "kernels"
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "swin-transformer-pytorch" / "kernels"
+
+
+def find_compiler() -> str:
+    """The C++ compiler: `$CXX`, or the first of c++, g++ and clang++ on the path.
+
+    Raises:
+        KernelBuildError: there is none.
+    """
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    for name in chosen[:1] or _COMPILERS:
+        if found := shutil.which(name):
+            return found
+    tried = chosen[0] if chosen else ", ".join(_COMPILERS)
+    raise KernelBuildError(f"no C++ compiler was found ({tried}): install g++ or clang, or set CXX")
+
+
+def _command() -> list[str]:
+    torch_folder = Path(torch.__file__).parent
+    paths = ["-isystem", str(torch_folder / "include"), f"-L{torch_folder / 'lib'}"]
+    return [find_compiler(), *_FLAGS, *paths, "-lc10", "-ltorch_cpu"]
+
+
+@functools.cache
+def _key() -> str:
+    """Changes with all that the library depends on: source, flags, torch, compiler and processor."""
+    compiler = find_compiler()
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    parts = [_source(), " ".join(_FLAGS), torch.__version__, compiler, version, platform.machine(), _processor()]
+    return f"window_attention-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}"
+
+
+def _source() -> str:
+    return resources.files(__package__).joinpath(SOURCE).read_text(encoding="utf-8")
+
+
+def _processor() -> str:
+    """What `-march=native` may depend on: a folder may be shared by machines of several kinds."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor()
+    found = re.findall(r"^(?:model name|flags|Features|CPU part)\s*:.*$", text.partition("\n\n")[0], re.MULTILINE)
+    return "\n".join(found)
+
+
+def _compile(command: list[str], to: Path) -> None:
+    source = to.with_suffix(".cpp")
+    source.write_text(_source(), encoding="utf-8")
+    try:
+        done = subprocess.run(
+            [*command[:1], str(source), "-o", str(to), *command[1:]],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_BUILD_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelBuildError(f"{command[0]} could not be run: {error}") from error
+    if done.returncode != 0 or not to.exists():
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines()
+        raise KernelBuildError(f"{command[0]} failed: {(lines or ['no message'])[0].strip()[:300]}")

@@ -1,0 +1,240 @@
+"""The CPU kernel as operators of PyTorch: with autograd, and with shapes for tracing.
+
+`swin_transformer_pytorch::window_attention` is one node of a traced graph. Its arguments are those of
+`ops.window_attention`; its second result, which the backward pass wants, is the logarithm of each softmax's sum.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..windows import Pair
+from .build import KernelBuildError, build
+
+_log = logging.getLogger(__name__)
+
+DTYPES = (torch.float32, torch.bfloat16)
+HEAD_DIM_MULTIPLE = 8
+
+_NAMESPACE = "swin_transformer_pytorch"
+_ARGUMENTS = "SymInt[2] window_size, SymInt[2] shift_size, Tensor? pad_token, Tensor? logit_scale"
+_library = torch.library.Library(_NAMESPACE, "FRAGMENT")
+_library.define(
+    f"window_attention(Tensor qkv, Tensor bias, {_ARGUMENTS}, bool keep_log_sums) -> (Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_library.define(
+    f"window_attention_backward(Tensor grad_out, Tensor qkv, Tensor bias, Tensor log_sums, {_ARGUMENTS}) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+def supports(qkv_dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether the kernel takes maps of that type and heads of that many channels."""
+    return qkv_dtype in DTYPES and head_dim % HEAD_DIM_MULTIPLE == 0
+
+
+@functools.cache
+def why_not() -> str | None:
+    """None where the kernel is ready, which builds it if need be; else the reason, in one line. Asked once a process.
+
+    A reason is also logged, so that nobody gets the slower path unawares.
+    """
+    try:
+        _functions()
+    except KernelBuildError as error:
+        _log.warning(
+            "window attention on the CPU takes PyTorch's own operators, which are slower: %s; `swin doctor --build` "
+            "tries again",
+            error,
+        )
+        return str(error)
+    return None
+
+
+def describe(*, again: bool = False) -> str:
+    """Where the built library is, or why there is none. With `again` it is built anew."""
+    try:
+        return f"ready: {build(again=again)}"
+    except KernelBuildError as error:
+        return f"none: {error}"
+
+
+def cpu(
+    qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair, pad_token: Tensor | None, logit_scale: Tensor | None
+) -> Tensor:
+    """See `window_attention`.
+
+    Raises:
+        ValueError: the kernel is not for maps of that type or heads of that size.
+        KernelBuildError: it is not to be had here.
+    """
+    head_dim = qkv.shape[-1] // (3 * bias.shape[0])
+    if not supports(qkv.dtype, head_dim):
+        raise ValueError(
+            f"the CPU kernel takes float32 and bfloat16 and a head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, not "
+            f"{qkv.dtype} and {head_dim}; force another implementation"
+        )
+    keep = torch.is_grad_enabled()
+    out: Tensor = torch.ops.swin_transformer_pytorch.window_attention(
+        qkv.contiguous(),
+        bias.to(torch.float32).contiguous(),
+        window_size,
+        shift_size,
+        None if pad_token is None else pad_token.to(qkv.dtype).contiguous(),
+        None if logit_scale is None else logit_scale.to(torch.float32).contiguous(),
+        keep,
+    )[0]
+    return out
+
+
+@functools.cache
+def _functions() -> tuple[Any, Any]:
+    """The library's two functions."""
+    path = build()
+    try:
+        library = ctypes.CDLL(str(path))
+        forward, backward = library.swin_window_attention_forward, library.swin_window_attention_backward
+    except (OSError, AttributeError) as error:
+        raise KernelBuildError(f"{path} cannot be loaded: {error}") from error
+    pointer = ctypes.c_void_p
+    forward.argtypes = [*[pointer] * 6, pointer, ctypes.c_int32]
+    backward.argtypes = [*[pointer] * 10, pointer, ctypes.c_int32]
+    forward.restype = backward.restype = None
+    return forward, backward
+
+
+def _sizes(qkv: Tensor, bias: Tensor, window_size: Sequence[int], shift_size: Sequence[int]) -> Any:
+    batch, height, width, channels = qkv.shape
+    heads = bias.shape[0]
+    numbers = (batch, height, width, heads, channels // (3 * heads), *window_size, *shift_size)
+    return (ctypes.c_int64 * 9)(*numbers)
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _forward(
+    qkv: Tensor,
+    bias: Tensor,
+    window_size: Sequence[int],
+    shift_size: Sequence[int],
+    pad_token: Tensor | None,
+    logit_scale: Tensor | None,
+    keep_log_sums: bool,
+) -> tuple[Tensor, Tensor]:
+    out, log_sums = _forward_shapes(qkv, bias, window_size, shift_size, pad_token, logit_scale, keep_log_sums)
+    if out.numel():
+        _functions()[0](
+            qkv.data_ptr(),
+            bias.data_ptr(),
+            _pointer(pad_token),
+            _pointer(logit_scale),
+            out.data_ptr(),
+            log_sums.data_ptr() if keep_log_sums else None,
+            _sizes(qkv, bias, window_size, shift_size),
+            qkv.dtype == torch.bfloat16,
+        )
+    return out, log_sums
+
+
+def _forward_shapes(
+    qkv: Tensor,
+    bias: Tensor,
+    window_size: Sequence[int],
+    shift_size: Sequence[int],
+    pad_token: Tensor | None,
+    logit_scale: Tensor | None,
+    keep_log_sums: bool,
+) -> tuple[Tensor, Tensor]:
+    out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
+    log_sums = bias.new_empty(*qkv.shape[:3], bias.shape[0]) if keep_log_sums else bias.new_empty(0)
+    return out, log_sums
+
+
+def _backward(
+    grad_out: Tensor,
+    qkv: Tensor,
+    bias: Tensor,
+    log_sums: Tensor,
+    window_size: Sequence[int],
+    shift_size: Sequence[int],
+    pad_token: Tensor | None,
+    logit_scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    grads = _backward_shapes(grad_out, qkv, bias, log_sums, window_size, shift_size, pad_token, logit_scale)
+    grad_qkv, grad_bias, grad_pad, grad_scale = grads
+    if grad_out.numel():
+        grad_out = grad_out.contiguous()
+        _functions()[1](
+            grad_out.data_ptr(),
+            qkv.data_ptr(),
+            bias.data_ptr(),
+            _pointer(pad_token),
+            _pointer(logit_scale),
+            log_sums.data_ptr(),
+            grad_qkv.data_ptr(),
+            grad_bias.data_ptr(),
+            None if pad_token is None else grad_pad.data_ptr(),
+            None if logit_scale is None else grad_scale.data_ptr(),
+            _sizes(qkv, bias, window_size, shift_size),
+            qkv.dtype == torch.bfloat16,
+        )
+    return grads
+
+
+def _backward_shapes(
+    grad_out: Tensor,
+    qkv: Tensor,
+    bias: Tensor,
+    log_sums: Tensor,
+    window_size: Sequence[int],
+    shift_size: Sequence[int],
+    pad_token: Tensor | None,
+    logit_scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of qkv in its type, and of the others in float32; empty for what is not there."""
+    grad_pad = bias.new_empty(0 if pad_token is None else qkv.shape[3])
+    grad_scale = bias.new_empty(0 if logit_scale is None else bias.shape[0])
+    return torch.empty_like(qkv), torch.empty_like(bias), grad_pad, grad_scale
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    qkv, bias, ctx.window_size, ctx.shift_size, pad_token, logit_scale, _ = inputs
+    ctx.save_for_backward(qkv, bias, output[1], pad_token, logit_scale)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad_out: Tensor | None, grad_log_sums: None) -> tuple[Tensor | None, ...]:
+    if grad_out is None:
+        return (None,) * 7
+    qkv, bias, log_sums, pad_token, logit_scale = ctx.saved_tensors
+    grad_qkv, grad_bias, grad_pad, grad_scale = torch.ops.swin_transformer_pytorch.window_attention_backward(
+        grad_out, qkv, bias, log_sums, ctx.window_size, ctx.shift_size, pad_token, logit_scale
+    )
+    return (
+        grad_qkv,
+        grad_bias,
+        None,
+        None,
+        None if pad_token is None else grad_pad.to(pad_token.dtype),
+        None if logit_scale is None else grad_scale,
+        None,
+    )
+
+
+_library.impl("window_attention", _forward, "CPU")
+_library.impl("window_attention_backward", _backward, "CPU")
+torch.library.register_fake(f"{_NAMESPACE}::window_attention", _forward_shapes, lib=_library)
+torch.library.register_fake(f"{_NAMESPACE}::window_attention_backward", _backward_shapes, lib=_library)
+torch.library.register_autograd(f"{_NAMESPACE}::window_attention", _differentiate, setup_context=_save, lib=_library)
