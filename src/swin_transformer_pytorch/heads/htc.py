@@ -84,12 +84,12 @@ class HTCRoIHead(CascadeRoIHead):
         self.semantic_head = semantic_head
         self.semantic_extractor = RegionExtractor(strides=(strides[semantic_head.fused_level],), output_size=14)
 
-    def extractors(self, features: Sequence[Float[Tensor, "B C H_l W_l"]]) -> Extractors:
+    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
         """Features of regions with the semantic ones added; the semantic map is made once, here."""
         return self._with_semantics(features, self.semantic_head.embed(features))
 
     def _with_semantics(
-        self, features: Sequence[Float[Tensor, "B C H_l W_l"]], semantics: Float[Tensor, "B C h w"]
+        self, features: Sequence[Float[Tensor, "B C _ _"]], semantics: Float[Tensor, "B C h w"]
     ) -> Extractors:
         def extract(extractor: RegionExtractor, rois: Float[Tensor, "n 5"]) -> Float[Tensor, "n C s s"]:
             context = self.semantic_extractor([semantics], rois)
@@ -120,7 +120,7 @@ class HTCRoIHead(CascadeRoIHead):
 
     def losses(
         self,
-        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        features: Sequence[Float[Tensor, "B C _ _"]],
         proposals: Sequence[Float[Tensor, "_ 4"]],
         targets: Sequence[InstanceTargets],
         image_sizes: Sequence[Size],

@@ -20,7 +20,7 @@ class DetectionError(ValueError):
 
 def detect_multi_scale(
     model: Detector,
-    images: Sequence[Float[Tensor, "C h_i w_i"]],
+    images: Sequence[Float[Tensor, "C _ _"]],
     scale_factors: Sequence[tuple[float, float, float, float]],
     *,
     flip: bool = True,
