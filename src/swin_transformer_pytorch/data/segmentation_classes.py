@@ -91,7 +91,7 @@ def _from_json(path: Path, text: str) -> list[_Entry]:
     if isinstance(document, dict):
         document = [{"name": name, "color": colour} for name, colour in document.items()]
     if not isinstance(document, list):
-        raise DataError(f"{path} holds a {type(document).__name__}; write a list of names, or of objects with a name")
+        raise DataError(f"{path} holds neither a list nor an object; write a list of names, or of objects with a name")
     return [_json_entry(path, number, entry) for number, entry in enumerate(document)]
 
 
