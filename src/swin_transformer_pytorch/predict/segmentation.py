@@ -53,9 +53,7 @@ class SegmentationTask:
         if mode not in get_args(Mode):
             raise ValueError(f"mode={mode!r} is not known: use 'whole' or 'slide'")
         if mode == "slide" and (multi_scale or flip):
-            raise ValueError(
-                "mode='slide' looks at one size, not mirrored; leave multi_scale and flip out, or use 'whole'"
-            )
+            raise ValueError("mode='slide' has one view; leave multi_scale and flip out, or use mode='whole'")
         if mode == "whole" and (crop_size is not None or stride is not None):
             raise ValueError(f"crop_size={crop_size} and stride={stride} are for windows; add mode='slide'")
         self.model = model
