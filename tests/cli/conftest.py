@@ -12,9 +12,14 @@ import torch
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.cli import main
 from swin_transformer_pytorch.data.fashion import CLASSES, FashionSample
+from swin_transformer_pytorch.data.scene_files import write_scenes
+from swin_transformer_pytorch.data.scenes import SceneDataset, open_scenes
 from swin_transformer_pytorch.models.classification import SwinClassifier
+from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
+from swin_transformer_pytorch.models.detection import build_detector
+from swin_transformer_pytorch.models.segmentation import build_segmenter
 from swin_transformer_pytorch.weights.files import save_checkpoint
-from swin_transformer_pytorch.weights.preprocessing import Preprocessing
+from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +67,43 @@ def pictures(tmp_path: Path) -> Path:
     for index, name in enumerate(("a.png", "b.jpg", "inside/c.png")):
         sample[index][0].save(folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def scenes() -> SceneDataset:
+    """Scenes that dense models are measured on."""
+    return open_scenes("scenes_sample", "val", num_scenes=4, image_size=(64, 80))
+
+
+@pytest.fixture(scope="session")
+def dense_data(scenes: SceneDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of scenes with their annotations as COCO's and as label maps."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(scenes, folder, "val")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dense_checkpoints(scenes: SceneDataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A random detector and a random segmenter of scenes that describe themselves."""
+    torch.manual_seed(0)
+    backbone = SwinConfig(
+        embed_dim=16, depths=(1, 1), num_heads=(1, 2), window_size=4, drop_path_rate=0.0, single_window="keep"
+    )
+    detector = build_detector(
+        DetectorConfig(backbone=backbone, num_classes=10, fpn_dim=16, fc_dim=16, max_detections=8),
+        classes=scenes.classes,
+        preprocessing=DensePreprocessing(scale=None),
+    )
+    segmenter = build_segmenter(
+        SegmenterConfig(backbone=backbone, num_classes=11, decode_dim=8, auxiliary_dim=8, auxiliary_index=0),
+        classes=scenes.semantic_classes,
+        palette=scenes.semantic_palette,
+        preprocessing=DensePreprocessing(scale=None, size_divisor=1),
+    )
+    folder = tmp_path_factory.mktemp("dense")
+    paths = {}
+    for model in (detector, segmenter):
+        paths[model.task] = folder / f"{model.task}.safetensors"
+        save_checkpoint(paths[model.task], model.state_dict(), model.metadata())
+    return paths

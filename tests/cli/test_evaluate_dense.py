@@ -1,0 +1,150 @@
+"""`swin evaluate` with detectors and segmenters: the figures it prints are those of the evaluators."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swin_transformer_pytorch import Predictor
+from swin_transformer_pytorch.evaluation.coco import METRICS, CocoEvaluator
+from swin_transformer_pytorch.evaluation.segmentation import SegmentationEvaluator
+
+
+def test_a_detector_on_a_coco_folder(swin, dense_checkpoints, dense_data, scenes, tmp_path) -> None:
+    target = tmp_path / "report"
+    words = ("evaluate", "--weights", dense_checkpoints["detection"], "--output", target, "--device", "cpu")
+    outcome = swin(*words, "--data.root", dense_data)
+    assert outcome.code == 0, outcome.err
+    annotations = json.loads((dense_data / "annotations" / "instances_val.json").read_text())
+    evaluator = CocoEvaluator(annotations, classes=scenes.classes)
+    predictor = Predictor(dense_checkpoints["detection"], device="cpu")
+    for index in range(len(scenes)):
+        evaluator.update(index, predictor(scenes[index].image))
+    expected = evaluator.report()
+    saved = json.loads((target / "report.json").read_text())
+    for kind, scores in (("boxes", expected.boxes), ("masks", expected.masks)):
+        assert {name: saved[kind][name] for name in METRICS} == {
+            name: value if value is None else pytest.approx(value, abs=1e-6) for name, value in scores.metrics.items()
+        }
+    assert saved["num_images"] == 4
+    assert f"4 images, {expected.num_objects} objects: AP of boxes" in outcome.out
+    assert all(any(line.split()[:1] == [name] for line in outcome.out.splitlines()) for name in METRICS)
+    results = json.loads((target / "detections.segm.json").read_text())
+    assert set(results[0]) == {"image_id", "category_id", "score", "segmentation"}
+    for name in ("precision_recall.png", "class_ap_boxes.png", "class_ap_masks.png"):
+        with Image.open(target / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_annotations_and_images_by_name(swin, dense_checkpoints, dense_data, tmp_path) -> None:
+    annotations = json.loads((dense_data / "annotations" / "instances_val.json").read_text())
+    for annotation in annotations["annotations"]:
+        del annotation["segmentation"]
+    (tmp_path / "boxes.json").write_text(json.dumps(annotations))
+    words = ("--data.annotations", tmp_path / "boxes.json", "--data.images", dense_data / "val", "--output", tmp_path)
+    outcome = swin("evaluate", "--weights", dense_checkpoints["detection"], *words, "--flip", "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert "masks" not in outcome.out
+    assert json.loads((tmp_path / "report.json").read_text())["masks"] is None
+    assert not (tmp_path / "detections.segm.json").exists()
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_scenes_need_no_files(swin, dense_checkpoints, tmp_path, task) -> None:
+    words = ("--data", "scenes_sample", "--data.num_scenes", 3, "--output", tmp_path, "--device", "cpu")
+    outcome = swin("evaluate", "--weights", dense_checkpoints[task], *words)
+    assert outcome.code == 0, outcome.err
+    assert "3 images" in outcome.out
+    assert json.loads((tmp_path / "report.json").read_text())["num_images"] == 3
+
+
+def test_a_segmenter_on_folders(swin, dense_checkpoints, dense_data, scenes, tmp_path) -> None:
+    evaluator = SegmentationEvaluator(11, scenes.semantic_classes)
+    predictor = Predictor(dense_checkpoints["segmentation"], device="cpu")
+    for index in range(len(scenes)):
+        sample = scenes[index]
+        evaluator.update(predictor(sample.image).labels, sample.semantic)
+    expected = evaluator.report()
+    pair = ("--data.images", dense_data / "val", "--data.labels", dense_data / "labels" / "val")
+    for name, data in (("pair", pair), ("root", ("--data.root", dense_data))):
+        target = tmp_path / name
+        words = ("evaluate", "--weights", dense_checkpoints["segmentation"], "--output", target, "--device", "cpu")
+        outcome = swin(*words, *data)
+        assert outcome.code == 0, outcome.err
+        saved = json.loads((target / "report.json").read_text())
+        assert saved["mIoU"] == pytest.approx(expected.miou, abs=1e-3)
+        assert f"4 images: mIoU {saved['mIoU']:.2%}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
+        assert set(saved["IoU"]) == set(scenes.semantic_classes)
+        with Image.open(target / "class_iou.png") as picture:
+            assert min(picture.size) > 100
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_an_image_that_cannot_be_read_is_reported_and_skipped(
+    swin, dense_checkpoints, dense_data, tmp_path, task
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(dense_data, folder)
+    broken = folder / "val" / "000002.png"
+    broken.write_bytes(b"no image")
+    words = ("--data.root", folder, "--output", tmp_path / "out", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", dense_checkpoints[task], *words)
+    assert outcome.code == 1
+    assert str(broken) in outcome.err
+    saved = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(saved["skipped"]) == 1
+    # COCO's measure counts an image without detections; label maps count only where there is a prediction.
+    assert saved["num_images"] == (4 if task == "detection" else 3)
+
+
+def test_a_label_beyond_the_classes_is_reported(swin, dense_checkpoints, dense_data, tmp_path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(dense_data, folder)
+    path = folder / "labels" / "val" / "000001.png"
+    Image.fromarray(np.full((64, 80), 99, dtype=np.uint8)).save(path)
+    words = ("--data.root", folder, "--output", tmp_path / "out", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", dense_checkpoints["segmentation"], *words)
+    assert outcome.code == 1
+    assert f"{path}" in outcome.err
+    assert "label 99" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "hint"),
+    [
+        ("detection", ["--data", "fashion_sample"], "is not for detection"),
+        ("segmentation", ["--data", "scenes"], "--data.root"),
+        ("detection", ["--data.images", "x"], "--data.annotations"),
+        ("detection", ["--data.root", "DATA", "--data.labels", "x"], "is for segmentation"),
+        ("segmentation", ["--data.root", "DATA", "--data.annotations", "x"], "is for detection"),
+        ("segmentation", ["--data.images", "x"], "both --data.images and --data.labels"),
+        ("detection", ["--data.root", "nowhere"], "nowhere"),
+        ("segmentation", ["--data.root", "DATA", "--mode", "slide", "--flip"], "has one view"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_error(swin, dense_checkpoints, dense_data, task, words, hint) -> None:
+    chosen = [str(dense_data) if word == "DATA" else word for word in words]
+    outcome = swin("evaluate", "--weights", dense_checkpoints[task], *chosen, "--device", "cpu")
+    assert outcome.code == 2
+    assert outcome.err.startswith("swin: error: ")
+    assert hint in outcome.err
+
+
+def test_classes_that_the_model_does_not_know_are_an_error(swin, dense_checkpoints, dense_data, tmp_path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(dense_data, folder)
+    classes = (folder / "classes.txt").read_text().replace("ground", "floor")
+    (folder / "classes.txt").write_text(classes)
+    outcome = swin("evaluate", "--weights", dense_checkpoints["segmentation"], "--data.root", folder, "--device", "cpu")
+    assert outcome.code == 2
+    assert "does not know floor" in outcome.err
+
+
+def test_a_classifier_refuses_the_options_of_others(swin, checkpoint) -> None:
+    outcome = swin("evaluate", "--weights", checkpoint, "--data", "fashion_sample", "--multi-scale", "--mode", "slide")
+    assert outcome.code == 2
+    assert "--mode, --multi-scale: not for classification" in outcome.err
