@@ -191,6 +191,4 @@ def test_names_are_listed_by_task() -> None:
     assert "mask_rcnn_swin_tiny_patch4_window7" in list_models("detection")
     assert "upernet_swin_tiny_patch4_window7_512x512" in list_models("segmentation")
     with pytest.raises(ValueError, match="task='pose' is not known: use one of classification, detection, seg"):
-        ValueError, match="task='pose' is not known: use one of classification, detection, segmentation"
-    ):
         list_models("pose")
