@@ -39,7 +39,7 @@ def test_every_recipe_starts_from_weights_of_the_catalogue(name: str, monkeypatc
         asked.append(source)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("swin_transformer_pytorch.weights.load.fetch", fetched)
+    monkeypatch.setattr("swin_transformer_pytorch.weights.checkpoint.fetch", fetched)
     assert recipe.model.weights is not None
     with pytest.raises(KeyboardInterrupt):
         open_checkpoint(recipe.model.weights, name=recipe.model.name)

@@ -17,6 +17,17 @@ from importlib import resources
 from . import terminal
 
 FLAGS = ("--resume", "--print-config")
+# Each task's main one comes first.
+_SCORES = {
+    "top-1": "val_top1",
+    "top-5": "val_top5",
+    "box AP": "val_box_ap",
+    "box AP50": "val_box_ap50",
+    "mask AP": "val_mask_ap",
+    "mask AP50": "val_mask_ap50",
+    "mIoU": "val_miou",
+    "pixel accuracy": "val_aacc",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +64,9 @@ def run(options: argparse.Namespace) -> int:
 
     result = train(recipe)
     table = terminal.table("done", "")
-    table.add_row("top-1", f"{result.top1:.2%} (best of the run: {result.best_top1:.2%})")
-    table.add_row("top-5", f"{result.top5:.2%}")
+    for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in result.metrics):
+        best = f" (best of the run: {result.best_score:.2%})" if number == 0 else ""
+        table.add_row(name, f"{result.metrics[value]:.2%}{best}")
     table.add_row("weights, ready for use", str(result.weights))
     table.add_row("best validation's weights", str(result.best))
     table.add_row("checkpoint to resume from", str(result.last))

@@ -12,7 +12,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from .module import ClassificationTraining
+from .base import Training
+
+METRICS = {
+    "val_loss": "val loss {:.4f}",
+    "val_top1": "top-1 {:.2%}",
+    "val_top5": "top-5 {:.2%}",
+    "val_box_ap": "box AP {:.2%}",
+    "val_mask_ap": "mask AP {:.2%}",
+    "val_miou": "mIoU {:.2%}",
+    "val_aacc": "pixel accuracy {:.2%}",
+}
+"""How metrics are shown; the history has more."""
 
 LAST, BEST, HISTORY = "last.ckpt", "best.ckpt", "history.jsonl"
 
@@ -23,13 +34,13 @@ class Checkpoints(Callback):
     A file is replaced whole or not at all. best.ckpt has no optimizer state: it is for use, not for resuming.
 
     Attributes:
-        best_top1: the best validation's so far; None before the first.
+        best: the task's main metric in the best validation so far; None before the first.
     """
 
     def __init__(self, folder: Path, *, every_steps: int) -> None:
         self.folder = folder
         self.every_steps = every_steps
-        self.best_top1: float | None = None
+        self.best: float | None = None
         self._saved_step = 0
 
     def on_train_batch_end(
@@ -41,19 +52,20 @@ class Checkpoints(Callback):
             self._save(trainer, LAST)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module = cast(ClassificationTraining, pl_module)
+        module = cast(Training, pl_module)
         if validates(trainer):
-            top1 = module.metrics["val_top1"]
-            if self.best_top1 is None or top1 > self.best_top1:
-                self.best_top1 = top1
+            score = module.metrics[module.main_metric]
+            if self.best is None or score > self.best:
+                self.best = score
                 self._save(trainer, BEST)
         self._save(trainer, LAST)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_top1": self.best_top1}
+        return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_top1 = state_dict["best_top1"]
+        # Checkpoints of before there were other tasks say "best_top1".
+        self.best = state_dict["best"] if "best" in state_dict else state_dict["best_top1"]
 
     def _save(self, trainer: Trainer, name: str) -> None:
         self._saved_step = trainer.global_step
@@ -63,8 +75,8 @@ class Checkpoints(Callback):
 class History(Callback):
     """Adds a line to history.jsonl after each epoch.
 
-    Keys: "epoch" (1 is the first), "step", "train_loss", "lr", "seconds", and after a validation "val_loss",
-    "val_top1", "val_top5".
+    Keys: "epoch" (1 is the first), "step", "train_loss", "train_losses" (its parts, where there are several), "lr",
+    "seconds", and after a validation the task's metrics, such as "val_top1".
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,10 +91,10 @@ class History(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()
-        cast(ClassificationTraining, pl_module).start_epoch()
+        cast(Training, pl_module).start_epoch()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module = cast(ClassificationTraining, pl_module)
+        module = cast(Training, pl_module)
         if trainer.is_global_zero:
             line: dict[str, Any] = {
                 "epoch": trainer.current_epoch + 1,
@@ -91,6 +103,8 @@ class History(Callback):
                 "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
                 "seconds": round(time.monotonic() - self._start, 2),
             }
+            if parts := module.train_losses():
+                line["train_losses"] = parts
             if validates(trainer):
                 line |= module.metrics
             write_history(self.path, [*read_history(self.path), line])
@@ -126,7 +140,7 @@ class ProgressLines(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._bar is not None:
-            module = cast(ClassificationTraining, pl_module)
+            module = cast(Training, pl_module)
             lr = trainer.optimizers[0].param_groups[0]["lr"]
             self._bar.update(
                 self._task,
@@ -176,10 +190,9 @@ def validates(trainer: Trainer) -> bool:
 
 def describe_epoch(line: dict[str, Any], epochs: int) -> str:
     """A line of the history in words."""
-    words = f"epoch {line['epoch']}/{epochs}  loss {line['train_loss']:.4f}"
-    if "val_top1" in line:
-        words += f"  val loss {line['val_loss']:.4f}  top-1 {line['val_top1']:.2%}  top-5 {line['val_top5']:.2%}"
-    return f"{words}  {line['seconds']:.1f} s"
+    words = [f"epoch {line['epoch']}/{epochs}", f"loss {line['train_loss']:.4f}"]
+    words += [text.format(line[name]) for name, text in METRICS.items() if line.get(name) is not None]
+    return "  ".join([*words, f"{line['seconds']:.1f} s"])
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

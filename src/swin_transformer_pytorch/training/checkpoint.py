@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..models.classification import SwinClassifier
 from ..weights.files import CheckpointError
-from .recipe import Recipe, RecipeError
+from .recipe_files import AnyRecipe
+from .recipe_parts import RecipeError
+
+if TYPE_CHECKING:
+    from ..models.classification import SwinClassifier
+    from ..models.detection import Detector
+    from ..models.segmentation import Segmenter
 
 # What may differ without changing what the run computes.
-_FREE = ("output", "resume", "data.root", "data.num_workers", "trainer.device", "trainer.checkpoint_every_steps")
+_PLACES = tuple(f"data.{split}_{part}" for split in ("train", "val") for part in ("images", "annotations", "labels"))
+_FREE = (
+    "output",
+    "resume",
+    "data.root",
+    *_PLACES,
+    "data.num_workers",
+    "trainer.device",
+    "trainer.checkpoint_every_steps",
+)
 
 
 def read_training_checkpoint(path: Path) -> dict[str, Any]:
@@ -26,7 +41,7 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_resumable(path: Path, recipe: Recipe, model: SwinClassifier) -> None:
+def check_resumable(path: Path, recipe: AnyRecipe, model: SwinClassifier | Detector | Segmenter) -> None:
     """Raises an error that names the first difference that would make the rest of the run another one."""
     checkpoint = read_training_checkpoint(path)
     before, now = checkpoint["swin"]["classes"], list(model.classes or ())
@@ -37,7 +52,8 @@ def check_resumable(path: Path, recipe: Recipe, model: SwinClassifier) -> None:
             f"{', '.join(changed[:10]) or 'the same, in another order'}); give the same data, or start a new run in "
             f"another --output with --model.weights {path}"
         )
-    old, new = _flat(checkpoint["recipe"]), _flat(recipe.to_dict())
+    # A key that the package did not have when the run began was what it is by default now.
+    old, new = {**_defaults(recipe), **_flat(checkpoint["recipe"])}, _flat(recipe.to_dict())
     for key in sorted(old.keys() | new.keys()):
         if key not in _FREE and old.get(key) != new.get(key):
             raise RecipeError(
@@ -46,6 +62,19 @@ def check_resumable(path: Path, recipe: Recipe, model: SwinClassifier) -> None:
             )
     if checkpoint["swin"]["config"] != model.config.to_dict():
         raise RecipeError(f"{path} holds a model of another architecture than the recipe's; start a new run elsewhere")
+
+
+def _defaults(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> the value where a recipe is silent, of the keys that have one and are not free-form."""
+    defaults: dict[str, Any] = {}
+    for item in dataclasses.fields(group):
+        value = getattr(group, item.name)
+        if dataclasses.is_dataclass(value):
+            defaults |= _defaults(value, f"{prefix}{item.name}.")
+        elif item.default is not dataclasses.MISSING:
+            default = item.default
+            defaults[f"{prefix}{item.name}"] = list(default) if isinstance(default, tuple) else default
+    return defaults
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,17 +1,14 @@
-"""From a recipe's `data` to batches: the data sets, their random changes, and Lightning's data module."""
+"""Classification: from a recipe's `data` to batches."""
 
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from ..data.errors import DataError, ImageError
 from ..data.fashion import ArrayDataset, FashionMNIST, FashionSample
@@ -21,6 +18,7 @@ from ..data.transforms import create_transform
 from ..evaluation.classification import ReadableItems, collate_readable
 from ..weights.imagenet_classes import class_names
 from ..weights.preprocessing import Preprocessing
+from .base_data import TrainingData
 from .recipe import DataRecipe, Recipe, RecipeError
 from .sampling import EpochBatches, TrainingLoader
 
@@ -123,72 +121,32 @@ class ReadableImages:
         raise DataError(f"none of the {len(self)} training images can be read")
 
 
-class ClassificationData(LightningDataModule):
-    """A recipe's images as Lightning wants them. Its state is the place that training has reached.
+class ClassificationData(TrainingData):
+    """A recipe's images as Lightning wants them.
 
     Attributes:
         splits: the data sets.
-        batch_size: images of a batch on one device; no more than a device's share of the images.
-        num_workers: processes that read images; no more than this process has cores. It changes no result.
+        preprocessing: how an image becomes a tensor.
     """
 
     def __init__(self, recipe: Recipe, splits: Splits, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.recipe = recipe.data
+        num_images = len(splits.train)
+        super().__init__(num_images, fitting_batch_size(recipe, num_images), recipe.data.num_workers)
+        self.augmentation = recipe.data.augmentation
         self.seed = recipe.trainer.seed
         self.splits = splits
         self.preprocessing = preprocessing
-        self.batch_size = fitting_batch_size(recipe, len(splits.train))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.num_workers = min(recipe.data.num_workers, cores)
-        self._loader: TrainingLoader | None = None
-        self._place = {"epoch": 0, "step": 0}
 
-    def train_dataloader(self) -> TrainingLoader:
-        transform = create_transform(self.preprocessing, train=True, augment=self.recipe.augmentation)
+    def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
+        transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
         images = self.splits.train if isinstance(self.splits.train, ArrayDataset) else ReadableImages(self.splits.train)
         dataset = TrainingDataset(images, transform, seed=self.seed)
-        rank, world_size = self._rank_and_world_size()
         batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
-        self._loader = TrainingLoader(dataset, batches, num_workers=self.num_workers)
-        self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
-        return self._loader
+        return TrainingLoader(dataset, batches, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int] | str]:
-        """Each rank's share, without the repeated images that equal shares would need. See `collate_readable`."""
-        rank, world_size = self._rank_and_world_size()
         dataset = ReadableItems(EvaluationDataset(self.splits.val, create_transform(self.preprocessing)))
-        return DataLoader(
-            Subset(dataset, range(rank, len(dataset), world_size)),
-            self.batch_size,
-            num_workers=self.num_workers,
-            collate_fn=collate_readable,
-            generator=torch.Generator(),
-        )
-
-    def teardown(self, stage: str) -> None:
-        # Its worker processes end with it.
-        self.state_dict()
-        self._loader = None
-
-    def state_dict(self) -> dict[str, Any]:
-        if self._loader is not None:
-            self._place = {"epoch": self._loader.epoch, "step": self._loader.step}
-        return {**self._place, "num_images": len(self.splits.train)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"])}
-        before, now = state_dict.get("num_images"), len(self.splits.train)
-        if before not in (None, now):
-            _log.warning(
-                "the run began with %d training images and goes on with %d: it is another run now", before, now
-            )
-        # With sharded weights the loader is there before the checkpoint is read.
-        if self._loader is not None:
-            self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
-
-    def _rank_and_world_size(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return self.evaluation_loader(dataset, collate_readable)
 
 
 def fitting_batch_size(recipe: Recipe, num_images: int) -> int:

@@ -11,34 +11,41 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class WeightAverage:
-    """Exponential moving average of a model's parameters, updated once an optimizer step.
+    """Exponential moving average of a model's state, updated once an optimizer step.
 
     Early on the decay is smaller, (1 + steps) / (10 + steps), so that the mean does not cling to the random start.
+    The running statistics of batch norms are averaged with the weights that they belong to; counters are copied.
 
     Attributes:
         decay: how much of the mean remains at each step.
         steps: updates so far.
-        mean: parameter name -> the mean, on the parameter's device.
+        mean: name in the state dict -> the mean, on the tensor's device.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self._parameters = dict(model.named_parameters())
-        self.mean = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        # Not `state_dict()`, which gives copies where parameters are sharded.
+        known = model.state_dict().keys()
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        self._tensors = {name: tensor for name, tensor in tensors.items() if name in known}
+        self.mean = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
-        current = [parameter.detach() for parameter in self._parameters.values()]
-        torch._foreach_lerp_(list(self.mean.values()), current, 1 - decay)
+        averaged = [name for name, tensor in self._tensors.items() if tensor.is_floating_point()]
+        current = [self._tensors[name].detach() for name in averaged]
+        torch._foreach_lerp_([self.mean[name] for name in averaged], current, 1 - decay)
+        for name in self.mean.keys() - set(averaged):
+            self.mean[name].copy_(self._tensors[name])
 
     @contextmanager
     @torch.no_grad()
     def applied(self) -> Iterator[None]:
         """Within it the model has the mean's weights; afterwards its own again, to the bit."""
-        own = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        own = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
         self._copy_to_model(self.mean)
         try:
             yield
@@ -56,12 +63,12 @@ class WeightAverage:
         self.steps = steps
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameter name -> the mean as a whole tensor. Where parameters are sharded, every rank must call it."""
+        """Name -> the mean as a whole tensor. Where parameters are sharded, every rank must call it."""
         return {
             name: value.full_tensor() if isinstance(value, DTensor) else value.clone()
             for name, value in self.mean.items()
         }
 
     def _copy_to_model(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._parameters.items():
-            parameter.copy_(values[name])
+        for name, tensor in self._tensors.items():
+            tensor.copy_(values[name])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
 # The official models' `no_weight_decay_keywords`: bias tables, and V2's bias network and score scales.
 NO_DECAY_WORDS = ("relative_position_bias_table", "cpb_mlp", "logit_scale")
+# The official dense recipes' rule; V2 has no such recipe, so its words above are added.
+DENSE_NO_DECAY_WORDS = ("absolute_pos_embed", "norm", *NO_DECAY_WORDS)
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
@@ -16,12 +18,18 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not name.endswith(".bias") and not any(word in name for word in NO_DECAY_WORDS)
 
 
+def decays_in_dense_models(name: str, parameter: nn.Parameter) -> bool:
+    """The official dense recipes' rule, by name alone: biases and the heads' batch norms ("bn") do decay."""
+    return not any(word in name for word in DENSE_NO_DECAY_WORDS)
+
+
 def layer_index(name: str, depths: Sequence[int]) -> int:
     """Depth of a parameter for layer-wise decay: 0 is the patch embedding, then a layer a block, then norm and head.
 
-    A stage's patch merging counts with the stage's last block, as in the official SimMIM fine-tuning.
+    A stage's patch merging counts with the stage's last block, as in the official SimMIM fine-tuning. Names may be
+    those of a dense model's "backbone.".
     """
-    parts = name.split(".")
+    parts = name.removeprefix("backbone.").split(".")
     if parts[0] == "patch_embed":
         return 0
     if parts[0] != "layers":
@@ -33,7 +41,13 @@ def layer_index(name: str, depths: Sequence[int]) -> int:
 
 
 def parameter_groups(
-    model: nn.Module, depths: Sequence[int], *, lr: float, weight_decay: float, layer_decay: float = 1.0
+    model: nn.Module,
+    depths: Sequence[int],
+    *,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    rule: Callable[[str, nn.Parameter], bool] = decays,
 ) -> list[dict[str, Any]]:
     """Groups for `torch.optim.AdamW`, each with its own "lr", "weight_decay" and "name", in a fixed order.
 
@@ -43,6 +57,7 @@ def parameter_groups(
         lr: peak learning rate of the head; a layer k layers before it gets `lr * layer_decay**k`.
         weight_decay: for the parameters that decay.
         layer_decay: in (0, 1]; with 1 there are two groups.
+        rule: which parameters decay, by name and parameter.
     """
     last = sum(depths) + 1
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
@@ -50,7 +65,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         layer = layer_index(name, depths) if layer_decay != 1 else last
-        key = (layer, decays(name, parameter))
+        key = (layer, rule(name, parameter))
         if key not in groups:
             groups[key] = {
                 "name": f"layer{layer}_{'decay' if key[1] else 'no_decay'}",

@@ -1,30 +1,39 @@
 """What a training run is made of: `Recipe`, a tree of frozen dataclasses. Its defaults are the official ones.
 
-Imports no torch, so that the command line can list, check and explain recipes at once. `recipe_files` reads them from
-YAML; `load_recipe` and `list_recipes` are offered here too.
+This one is for classification; `detection_recipe` and `segmentation_recipe` have those of the other tasks, and
+`recipe_parts` what all share. Imports no torch, so that the command line can list, check and explain recipes at once.
+`recipe_files` reads them from YAML; `load_recipe` and `list_recipes` are offered here too.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..backbone.config import ConfigError, SwinConfig, find_variant
 from ..data.augmentation import Augmentation
+from .recipe_parts import BaseRecipe, Init, OptimizerRecipe, RecipeError, Task, TrainerRecipe, require
+
+if TYPE_CHECKING:
+    from .detection_recipe import DetectionRecipe
+    from .segmentation_recipe import SegmentationRecipe
+
+__all__ = [
+    "DataRecipe",
+    "LossRecipe",
+    "ModelRecipe",
+    "OptimizerRecipe",
+    "Recipe",
+    "RecipeError",
+    "ScheduleRecipe",
+    "TrainerRecipe",
+    "list_recipes",
+    "load_recipe",
+]
 
 DataKind = Literal["folder", "fashion_sample", "fashion_mnist"]
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-Strategy = Literal["auto", "ddp", "fsdp"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Init = Literal["official", "fan_in"]
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be run. The message names the key or file, its value and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +72,10 @@ class ModelRecipe:
                 SwinConfig.from_dict({**(self.config or {}), **self.config_overrides})
         except ConfigError as error:
             raise RecipeError(f"the recipe's model cannot be built: {error}") from error
-        _require(self.num_classes is None or self.num_classes >= 1, "model.num_classes", self.num_classes, "at least 1")
+        require(self.num_classes is None or self.num_classes >= 1, "model.num_classes", self.num_classes, "at least 1")
         fresh = self.weights is None
-        _require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
-        _require(self.in_channels in (1, 3), "model.in_channels", self.in_channels, "1 (grey) or 3 (colour)")
+        require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
+        require(self.in_channels in (1, 3), "model.in_channels", self.in_channels, "1 (grey) or 3 (colour)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,45 +108,10 @@ class DataRecipe:
         for name in ("image_size", "resize_size"):
             value = getattr(self, name)
             sides = value if isinstance(value, tuple) else () if value is None else (value,)
-            _require(all(side >= 1 for side in sides), f"data.{name}", value, "at least 1 pixel")
-        _require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
-        _require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
-        _require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerRecipe:
-    """AdamW. Norms, biases, bias tables and V2's scales and bias networks never decay.
-
-    Attributes:
-        lr: the peak learning rate, for a batch of `scale_lr` images.
-        scale_lr: the batch that the learning rates are meant for; they are scaled in proportion to the batch over all
-            devices and accumulated steps. null takes them as they are.
-        weight_decay: decoupled weight decay.
-        betas: decay of the first and second moment.
-        eps: added to the second moment's root.
-        layer_decay: factor on the learning rate from one block to the block before it; 1 for none.
-        clip_grad_norm: largest norm of all gradients together; null for no clipping.
-    """
-
-    lr: float = 5e-4
-    scale_lr: int | None = 512
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    layer_decay: float = 1.0
-    clip_grad_norm: float | None = 5.0
-
-    def __post_init__(self) -> None:
-        _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
-        batch = self.scale_lr
-        _require(batch is None or batch >= 1, "optimizer.scale_lr", batch, "at least 1, or null")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
-        _require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "two numbers in [0, 1)")
-        _require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
-        _require(0 < self.layer_decay <= 1, "optimizer.layer_decay", self.layer_decay, "in (0, 1]")
-        clip = self.clip_grad_norm
-        _require(clip is None or clip > 0, "optimizer.clip_grad_norm", clip, "above 0, or null for no clipping")
+            require(all(side >= 1 for side in sides), f"data.{name}", value, "at least 1 pixel")
+        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +131,11 @@ class ScheduleRecipe:
     min_lr: float = 5e-6
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "schedule.epochs", self.epochs, "at least 1")
+        require(self.epochs >= 1, "schedule.epochs", self.epochs, "at least 1")
         fix = f"at least 0 and below schedule.epochs={self.epochs}"
-        _require(0 <= self.warmup_epochs < self.epochs, "schedule.warmup_epochs", self.warmup_epochs, fix)
-        _require(self.warmup_lr >= 0, "schedule.warmup_lr", self.warmup_lr, "at least 0")
-        _require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
+        require(0 <= self.warmup_epochs < self.epochs, "schedule.warmup_epochs", self.warmup_epochs, fix)
+        require(self.warmup_lr >= 0, "schedule.warmup_lr", self.warmup_lr, "at least 0")
+        require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,47 +149,12 @@ class LossRecipe:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        _require(0 <= self.label_smoothing < 1, "loss.label_smoothing", self.label_smoothing, "in [0, 1)")
+        require(0 <= self.label_smoothing < 1, "loss.label_smoothing", self.label_smoothing, "in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerRecipe:
-    """How the run is carried out.
-
-    Attributes:
-        device: "auto" takes a GPU where there is one.
-        devices: how many of them.
-        strategy: "ddp" copies the model to each device, "fsdp" shards it; "auto" is "ddp" for several devices.
-        precision: "bf16-mixed" and "16-mixed" compute in half precision, parameters stay in float32; "auto" is
-            "bf16-mixed" on a GPU that has it, else "32-true".
-        accumulate: batches whose gradients are added up before a step.
-        ema_decay: decay of a running mean of the weights, which is then what is validated and exported; null for none.
-        seed: with it, a run on CPU is reproducible to the bit for one number of threads, resumed or not.
-        checkpoint_every_steps: optimizer steps between two writings of last.ckpt; one is written after each epoch too.
-        validate_every_epochs: epochs between two validations; there is always one after the last.
-    """
-
-    device: Device = "auto"
-    devices: int = 1
-    strategy: Strategy = "auto"
-    precision: Precision = "auto"
-    accumulate: int = 1
-    ema_decay: float | None = None
-    seed: int = 0
-    checkpoint_every_steps: int = 1000
-    validate_every_epochs: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("devices", "accumulate", "checkpoint_every_steps", "validate_every_epochs"):
-            _require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "at least 1")
-        ema = self.ema_decay
-        _require(ema is None or 0 < ema < 1, "trainer.ema_decay", ema, "between 0 and 1, or null for none")
-        _require(self.seed >= 0, "trainer.seed", self.seed, "at least 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A whole training run.
+class Recipe(BaseRecipe):
+    """A whole training run of a classifier.
 
     Attributes:
         model: what is trained.
@@ -223,34 +162,20 @@ class Recipe:
         optimizer: AdamW's numbers.
         schedule: the learning rate over time.
         loss: the loss.
-        trainer: devices, precision, seed, checkpoints.
-        output: folder for checkpoints, the history and the exported weights; made where it is missing.
-        resume: continue the run that `output` holds; without one there, start it.
     """
+
+    task: ClassVar[Task] = "classification"
 
     model: ModelRecipe
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
-    trainer: TrainerRecipe = field(default_factory=TrainerRecipe)
-    output: str = "runs/train"
-    resume: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, as they travel in a checkpoint."""
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
-        return plain
-
-    def replace(self, overrides: Mapping[str, Any]) -> Recipe:
-        """A copy with other values; keys are dotted, such as "optimizer.lr"."""
-        recipe: Any = self
-        for key, value in overrides.items():
-            recipe = _replace(recipe, key.split("."), value, key)
-        return recipe if isinstance(recipe, Recipe) else self
 
 
-def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> Recipe | DetectionRecipe | SegmentationRecipe:
     """Reads one of `list_recipes()` or a YAML file of your own.
 
     Args:
@@ -266,28 +191,8 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequenc
     return read_recipe(name_or_path, overrides)
 
 
-def list_recipes() -> list[str]:
-    """The names of the recipes in the package."""
+def list_recipes(task: Task | None = None) -> list[str]:
+    """The names of the recipes in the package, or of those for one task."""
     from .recipe_files import recipe_names
 
-    return recipe_names()
-
-
-def _replace(group: Any, path: list[str], value: Any, key: str) -> Any:
-    if path[0] not in {item.name for item in dataclasses.fields(group)}:
-        raise RecipeError(f"unknown recipe key {key!r}")
-    if len(path) > 1:
-        value = _replace(getattr(group, path[0]), path[1:], value, key)
-    return dataclasses.replace(group, **{path[0]: value})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _require(condition: bool, name: str, value: object, fix: str) -> None:
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if not (condition and finite):
-        raise RecipeError(f"{name}={value!r} is not possible: use {fix}")
+    return recipe_names(task)

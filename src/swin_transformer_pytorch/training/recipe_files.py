@@ -14,30 +14,53 @@ from typing import Any
 
 import yaml
 
-from .recipe import Recipe, RecipeError
+from .detection_recipe import DetectionRecipe
+from .recipe import Recipe
+from .recipe_parts import RecipeError, Task
+from .segmentation_recipe import SegmentationRecipe
 
 Tree = dict[str, Any]
+AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
+
+RECIPES: dict[Task, type[AnyRecipe]] = {
+    "classification": Recipe,
+    "detection": DetectionRecipe,
+    "segmentation": SegmentationRecipe,
+}
+"""What a recipe's `task` makes of its other keys."""
 
 
-def recipe_names() -> list[str]:
-    """The names of the recipes in the package."""
-    return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
+def recipe_names(task: Task | None = None) -> list[str]:
+    """The names of the recipes in the package, or of those for one task."""
+    names = sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
+    return names if task is None else [name for name in names if recipe_task(name) == task]
 
 
-def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Recipe:
+def recipe_task(name_or_path: str | Path) -> Task:
+    """What a recipe's models do; "classification" where it does not say.
+
+    Raises:
+        RecipeError: there is no such recipe, or its task is not known.
+    """
+    source, text = _find(name_or_path)
+    return _pop_task(_parse_yaml(source, text), source)
+
+
+def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> AnyRecipe:
     """See `recipe.load_recipe`."""
     source, text = _find(name_or_path)
     tree = _parse_yaml(source, text)
-    _check_keys(tree, Recipe, source)
+    kind = RECIPES[_pop_task(tree, source)]
+    _check_keys(tree, kind, source)
     pairs: Mapping[str, Any]
     if isinstance(overrides, Mapping):
         pairs, origin = overrides, "overrides"
     else:
         pairs, origin = parse_words(overrides), "the command line"
     for key, value in pairs.items():
-        _check_keys(_nest(key, value), Recipe, origin)
-        _set(tree, key, value)
-    return _build(tree, source)
+        _check_keys(_nest(key, value), kind, origin)
+        _set(tree, key, value, kind)
+    return _build(tree, kind, source)
 
 
 def parse_words(words: Sequence[str]) -> dict[str, str]:
@@ -91,35 +114,44 @@ def _parse_yaml(source: str, text: str) -> Tree:
     return tree
 
 
+def _pop_task(tree: Tree, source: str) -> Task:
+    task = tree.pop("task", "classification")
+    if task not in RECIPES:
+        raise RecipeError(f"{source}: task={task!r} is not known; use one of {', '.join(RECIPES)}")
+    return typing.cast(Task, task)
+
+
 @functools.cache
 def _field_types(group: Any) -> dict[str, Any]:
-    return typing.get_type_hints(group)
+    types = typing.get_type_hints(group)
+    return {item.name: types[item.name] for item in dataclasses.fields(group)}
 
 
-def _check_keys(tree: Tree, group: type, source: str, prefix: str = "") -> None:
+def _check_keys(tree: Tree, group: type, source: str, prefix: str = "", whole: type | None = None) -> None:
     """Every key must be a field of its group; free-form groups (`dict` fields) are checked by who uses them."""
     types = _field_types(group)
+    whole = whole or group
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if key not in types:
-            known = [path for path in _all_keys() if path.startswith(prefix)] if prefix else _all_keys()
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or _same_last_word(str(key))
+            known = [path for path in _all_keys(whole) if path.startswith(prefix)]
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or _same_last_word(str(key), whole)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(prefix + name for name in types)}"
             raise RecipeError(f"{source}: unknown key {name}; {hint}")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, dict):
                 raise RecipeError(f"{source}: {name} is {value!r}, but it is a group of keys: write {name}.KEY")
-            _check_keys(value, typing.cast(type, types[key]), source, f"{name}.")
+            _check_keys(value, typing.cast(type, types[key]), source, f"{name}.", whole)
 
 
-def _same_last_word(word: str) -> list[str]:
+def _same_last_word(word: str, recipe: type) -> list[str]:
     """Keys of any group whose last word is like this one: the right key under the wrong group."""
-    last_words = {path.rpartition(".")[2]: path for path in _all_keys()}
+    last_words = {path.rpartition(".")[2]: path for path in _all_keys(recipe)}
     return [last_words[near] for near in difflib.get_close_matches(word, last_words, n=1, cutoff=0.6)]
 
 
 @functools.cache
-def _all_keys() -> tuple[str, ...]:
+def _all_keys(recipe: type) -> tuple[str, ...]:
     def walk(group: type, prefix: str) -> list[str]:
         keys = []
         for name, kind in _field_types(group).items():
@@ -128,7 +160,7 @@ def _all_keys() -> tuple[str, ...]:
                 keys += walk(typing.cast(type, kind), f"{prefix}{name}.")
         return keys
 
-    return tuple(walk(Recipe, ""))
+    return tuple(walk(recipe, ""))
 
 
 def _nest(key: str, value: Any) -> Tree:
@@ -136,9 +168,8 @@ def _nest(key: str, value: Any) -> Tree:
     return {first: _nest(rest, value) if dot else value}
 
 
-def _set(tree: Tree, key: str, value: Any) -> None:
+def _set(tree: Tree, key: str, value: Any, kind: Any) -> None:
     *groups, last = key.split(".")
-    kind: Any = Recipe
     for name in groups:
         kind = _field_types(kind).get(name) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
         child = tree.get(name)
@@ -148,12 +179,12 @@ def _set(tree: Tree, key: str, value: Any) -> None:
     tree[last] = yaml.safe_load(value) if free_form and isinstance(value, str) else value
 
 
-def _build(tree: Tree, source: str) -> Recipe:
+def _build(tree: Tree, kind: type[AnyRecipe], source: str) -> AnyRecipe:
     # jsonargparse turns strings and lists into the fields' types, and refuses what does not fit.
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe, "recipe")
+    parser.add_class_arguments(kind, "recipe")
     try:
         parsed = parser.parse_object({"recipe": tree})
     except argparse.ArgumentError as error:
@@ -163,4 +194,4 @@ def _build(tree: Tree, source: str) -> Recipe:
         recipe = parser.instantiate(parsed)["recipe"]
     except ValueError as error:
         raise RecipeError(f"{source}: {error}") from error
-    return typing.cast(Recipe, recipe)
+    return typing.cast(AnyRecipe, recipe)

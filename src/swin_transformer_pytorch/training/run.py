@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from .. import extras
-from ..backbone.config import SwinConfig
-from ..models.classification import SwinClassifier
-from ..models.registry import create_model, load_model
 from ..weights.files import read_checkpoint, save_checkpoint
-from ..weights.load import load_weights
-from .recipe import ModelRecipe, Recipe, RecipeError
+from .building import build_dense_model, build_model
+from .dense_recipe import leg_steps
+from .recipe import Recipe
+from .recipe_files import AnyRecipe
+from .recipe_parts import RecipeError, Task
 
-_log = logging.getLogger(__name__)
+__all__ = ["TrainResult", "build_dense_model", "build_model", "choose_device", "make_trainer", "train"]
+
 EXPORT = "model.safetensors"
 
 
@@ -32,27 +32,42 @@ class TrainResult:
     """What a run left behind.
 
     Attributes:
-        output: its folder.
+        task: what the model does.
+        output: the run's folder.
         weights: the exported weights (the running mean where the recipe has one), with all that prediction needs.
         last: the checkpoint to resume from.
         best: the weights with the best validation.
         history: a line an epoch, as in history.jsonl.
-        top1: accuracy of the exported weights on the validation images, in [0, 1].
-        top5: likewise; 1.0 where there are at most five classes.
-        best_top1: the best validation's.
+        metrics: of the exported weights on the validation images, such as "val_top1", "val_box_ap" or "val_miou".
+        best_score: the task's main metric (those three) in the best validation.
     """
 
+    task: Task
     output: Path
     weights: Path
     last: Path
     best: Path
     history: tuple[dict[str, Any], ...]
-    top1: float
-    top5: float
-    best_top1: float
+    metrics: dict[str, float]
+    best_score: float
+
+    @property
+    def top1(self) -> float:
+        """Classification: accuracy of the exported weights on the validation images, in [0, 1]."""
+        return self.metrics["val_top1"]
+
+    @property
+    def top5(self) -> float:
+        """Classification: likewise, within five guesses; 1.0 where there are at most five classes."""
+        return self.metrics["val_top5"]
+
+    @property
+    def best_top1(self) -> float:
+        """Classification: the best validation's."""
+        return self.best_score
 
 
-def train(recipe: Recipe, *, progress: bool = True) -> TrainResult:
+def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     """Trains as the recipe says, and writes to `recipe.output`: last.ckpt, best.ckpt, history.jsonl, model.safetensors.
 
     A run that was killed continues with `resume=True`, from its last checkpoint; on CPU, with as many threads, its
@@ -72,8 +87,7 @@ def train(recipe: Recipe, *, progress: bool = True) -> TrainResult:
     extras.require("lightning.pytorch", extra="train")
     from .callbacks import BEST, HISTORY, LAST, read_history
     from .checkpoint import check_resumable
-    from .data import ClassificationData, choose_preprocessing, open_splits
-    from .module import ClassificationTraining
+    from .tasks import prepare
 
     device, precision = choose_device(recipe)
     output = Path(recipe.output)
@@ -84,75 +98,33 @@ def train(recipe: Recipe, *, progress: bool = True) -> TrainResult:
             raise RecipeError(
                 f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
             )
-    splits = open_splits(recipe.data, channels=recipe.model.in_channels, seed=recipe.trainer.seed)
-    torch.manual_seed(recipe.trainer.seed)
-    model = build_model(recipe.model, splits.classes)
-    model.preprocessing = choose_preprocessing(recipe.data, recipe.model.in_channels, model.preprocessing)
+    module, data = prepare(recipe, device)
     resumed = recipe.resume and last.exists()
     if resumed:
-        check_resumable(last, recipe, model)
+        check_resumable(last, recipe, module.model)
 
-    data = ClassificationData(recipe, splits, model.preprocessing)
-    module = ClassificationTraining(model, recipe, batch_size=data.batch_size)
     with quiet_lightning():
         trainer = make_trainer(recipe, device, precision, output, progress=progress)
         trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
     if trainer.is_global_zero:
         # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
-        save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, model.metadata())
+        save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, module.model.metadata())
     trainer.strategy.barrier("export")
     history = read_history(output / HISTORY)
-    validated = [line for line in history if "val_top1" in line]
+    validated = [line for line in history if module.main_metric in line]
     return TrainResult(
+        task=recipe.task,
         output=output,
         weights=output / EXPORT,
         last=last,
         best=output / BEST,
         history=tuple(history),
-        top1=validated[-1]["val_top1"],
-        top5=validated[-1]["val_top5"],
-        best_top1=max(line["val_top1"] for line in validated),
+        metrics={name: value for name, value in validated[-1].items() if name.startswith("val_")},
+        best_score=max(line[module.main_metric] for line in validated),
     )
 
 
-def build_model(recipe: ModelRecipe, classes: tuple[str, ...]) -> SwinClassifier:
-    """The recipe's model with these classes, and with the weights that it starts from.
-
-    Raises:
-        RecipeError: `recipe.num_classes` is another number than that of the classes.
-    """
-    if recipe.num_classes not in (None, len(classes)):
-        raise RecipeError(
-            f"model.num_classes={recipe.num_classes}, but the data has {len(classes)} classes; leave it out"
-        )
-    overrides = recipe.config_overrides
-    if recipe.name is not None:
-        model = create_model(recipe.name, recipe.weights, len(classes), recipe.in_channels, **overrides)
-    else:
-        known = load_model(recipe.weights) if recipe.config is None and recipe.weights is not None else None
-        config = known.config if known is not None else SwinConfig.from_dict(recipe.config or {})
-        config = config.replace(**{**overrides, "in_channels": recipe.in_channels})
-        model = SwinClassifier(
-            config,
-            num_classes=len(classes),
-            preprocessing=known.preprocessing if known is not None else None,
-            name=known.name if known is not None else None,
-        )
-        if recipe.weights is not None:
-            _log.warning("%s", load_weights(model, recipe.weights))
-    if recipe.init == "fan_in":
-        _init_by_fan_in(model)
-    model.classes = classes
-    return model
-
-
-def _init_by_fan_in(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 2 and name.endswith(".weight") and not name.startswith("head."):
-            nn.init.trunc_normal_(parameter, std=parameter.shape[1] ** -0.5)
-
-
-def choose_device(recipe: Recipe) -> tuple[str, Any]:
+def choose_device(recipe: AnyRecipe) -> tuple[str, Any]:
     """Device ("cuda", "mps" or "cpu") and precision; a `RecipeError` where this machine lacks what is asked for."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen, precision = recipe.trainer.device, str(recipe.trainer.precision)
@@ -172,7 +144,7 @@ def choose_device(recipe: Recipe) -> tuple[str, Any]:
     return device, precision
 
 
-def make_trainer(recipe: Recipe, device: str, precision: Any, output: Path, *, progress: bool = True) -> Any:
+def make_trainer(recipe: AnyRecipe, device: str, precision: Any, output: Path, *, progress: bool = True) -> Any:
     """Lightning's trainer, set up as the recipe says."""
     from lightning.pytorch import Trainer
     from rich.console import Console
@@ -189,7 +161,7 @@ def make_trainer(recipe: Recipe, device: str, precision: Any, output: Path, *, p
         devices=chosen.devices,
         strategy=choose_strategy(chosen),
         precision=precision,
-        max_epochs=recipe.schedule.epochs,
+        max_epochs=count_epochs(recipe),
         accumulate_grad_batches=chosen.accumulate,
         check_val_every_n_epoch=chosen.validate_every_epochs,
         callbacks=callbacks,
@@ -201,6 +173,14 @@ def make_trainer(recipe: Recipe, device: str, precision: Any, output: Path, *, p
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def count_epochs(recipe: AnyRecipe) -> int:
+    """Passes over the images; in a run of `schedule.steps`, stretches from one validation to the next."""
+    if isinstance(recipe, Recipe):
+        return recipe.schedule.epochs
+    steps = leg_steps(recipe.schedule, recipe.trainer)
+    return recipe.schedule.epochs or (recipe.schedule.steps or 1) // (steps or 1)
 
 
 def is_first_process() -> bool:

@@ -5,6 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """What all have."""
+
+    def at(self, step: int, peak_lr: float) -> float:
+        """The learning rate of step `step` (0 is the first) for a group whose peak is `peak_lr`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +43,64 @@ class CosineSchedule:
     def scaled(self, factor: float) -> CosineSchedule:
         """The same with other rates: the linear scaling rule for another batch."""
         return dataclasses.replace(self, warmup_lr=self.warmup_lr * factor, min_lr=self.min_lr * factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """OpenMMLab's linear rise: a factor on what the rate would be without it.
+
+    Attributes:
+        steps: its length.
+        ratio: the factor at step 0.
+    """
+
+    steps: int
+    ratio: float
+
+    def factor(self, step: int) -> float:
+        """The factor of step `step`; 1 from `steps` on."""
+        return 1 - (1 - step / self.steps) * (1 - self.ratio) if step < self.steps else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiStepSchedule:
+    """A linear rise, then a rate that is multiplied at fixed steps: the official detection recipes'.
+
+    Attributes:
+        warmup: the rise.
+        milestones: steps from which on the rate is multiplied once more.
+        gamma: what it is multiplied by.
+    """
+
+    warmup: Warmup
+    milestones: tuple[int, ...]
+    gamma: float
+
+    def at(self, step: int, peak_lr: float) -> float:
+        """The learning rate of step `step` (0 is the first) for a group whose peak is `peak_lr`."""
+        passed = sum(step >= milestone for milestone in self.milestones)
+        return peak_lr * self.gamma**passed * self.warmup.factor(step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolySchedule:
+    """A linear rise, and a rate that falls with a power of what is left: the official segmentation recipes'.
+
+    It falls from the first step on, during the rise too.
+
+    Attributes:
+        warmup: the rise.
+        total_steps: steps of the whole run.
+        power: 1 is a straight line.
+        min_lr: the rate after the last step.
+    """
+
+    warmup: Warmup
+    total_steps: int
+    power: float
+    min_lr: float
+
+    def at(self, step: int, peak_lr: float) -> float:
+        """The learning rate of step `step` (0 is the first) for a group whose peak is `peak_lr`."""
+        left = 1 - min(step / self.total_steps, 1.0)
+        return (self.min_lr + (peak_lr - self.min_lr) * left**self.power) * self.warmup.factor(step)

@@ -13,6 +13,7 @@ class Stream(enum.IntEnum):
     ORDER = 0
     MIX = 1
     STEP = 2
+    SAMPLE = 3
 
 
 def generator(stream: Stream, seed: int, *place: int) -> np.random.Generator:

@@ -1,0 +1,84 @@
+"""Lightning's data module, whatever the task: training's loader, and the place that it has reached."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from .sampling import TrainingLoader
+
+_log = logging.getLogger(__name__)
+
+
+class TrainingData(LightningDataModule):
+    """A recipe's images as Lightning wants them. Its state is the place that training has reached.
+
+    Attributes:
+        num_images: training images.
+        batch_size: images of a batch on one device.
+        num_workers: processes that read images; no more than this process has cores. It changes no result.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, num_workers: int) -> None:
+        super().__init__()
+        self.num_images = num_images
+        self.batch_size = batch_size
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.num_workers = min(num_workers, cores)
+        self._loader: TrainingLoader | None = None
+        self._place = {"epoch": 0, "step": 0}
+
+    @abstractmethod
+    def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
+        """That rank's batches."""
+
+    def train_dataloader(self) -> TrainingLoader:
+        self._loader = self.training_loader(*self.rank_and_world_size())
+        self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
+        return self._loader
+
+    def evaluation_loader(
+        self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], batch_size: int | None = None
+    ) -> DataLoader[Any]:
+        """Each rank's share, without the repeated images that equal shares would need."""
+        rank, world_size = self.rank_and_world_size()
+        return DataLoader(
+            Subset(dataset, range(rank, len(dataset), world_size)),  # type: ignore[arg-type]
+            batch_size or self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            generator=torch.Generator(),
+        )
+
+    def teardown(self, stage: str) -> None:
+        # Its worker processes end with it.
+        self.state_dict()
+        self._loader = None
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._loader is not None:
+            self._place = {"epoch": self._loader.epoch, "step": self._loader.step}
+        return {**self._place, "num_images": self.num_images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"])}
+        before = state_dict.get("num_images")
+        if before not in (None, self.num_images):
+            _log.warning(
+                "the run began with %d training images and goes on with %d: it is another run now",
+                before,
+                self.num_images,
+            )
+        # With sharded weights the loader is there before the checkpoint is read.
+        if self._loader is not None:
+            self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
+
+    def rank_and_world_size(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
