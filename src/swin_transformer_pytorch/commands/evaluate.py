@@ -25,7 +25,7 @@ from .errors import UsageError
 from .predict import add_view_options
 
 KINDS = ("folder", "fashion_sample", "fashion_mnist", "scenes_sample", "scenes")
-_OF_TASK = {
+KINDS_OF_TASK = {
     "classification": ("folder", "fashion_sample", "fashion_mnist"),
     "detection": ("folder", "scenes_sample", "scenes"),
     "segmentation": ("folder", "scenes_sample", "scenes"),
@@ -87,10 +87,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("which images? add --data.root DIR, or --data fashion_sample for those in the package")
     device = model_source.check_device(options.device)
     model = model_source.load(options)
-    if kind not in _OF_TASK[model.task]:
-        raise UsageError(
-            f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(_OF_TASK[model.task])}"
-        )
+    kinds = KINDS_OF_TASK[model.task]
+    if kind not in kinds:
+        raise UsageError(f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(kinds)}")
     task = importlib.import_module(f"{__package__}.evaluate_{model.task}")
     code: int = task.run(model, options, device)
     return code
