@@ -134,10 +134,10 @@ def run(
     return BenchmarkReport(
         image_size=image_size,
         device=_device().type,
-        processor=_processor(),
+        processor=processor_name(),
         threads=torch.get_num_threads(),
         rounds=rounds,
-        versions=_versions(["torch", OURS, *peers]),
+        versions=library_versions(["torch", OURS, *peers]),
         measurements=tuple(measurements),
     )
 
@@ -302,13 +302,13 @@ def _peak_bytes(setting: _Setting, library: str) -> int | None:
 
 def _peak_of_training(setting: _Setting, library: str) -> int:
     step = _step(setting, library)
-    before = _memory("VmRSS")
+    before = process_memory("VmRSS")
     step()
     step()
-    return _memory("VmHWM") - before
+    return process_memory("VmHWM") - before
 
 
-def _memory(field: str) -> int:
+def process_memory(field: str) -> int:
     """This process's memory in bytes: VmRSS now, VmHWM at its peak. Without /proc both are the peak."""
     try:
         with open("/proc/self/status") as status:
@@ -323,7 +323,8 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """What the measurements ran on: the GPU, or the CPU with the instructions that PyTorch uses of it."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
@@ -335,7 +336,8 @@ def _processor() -> str:
     return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def _versions(libraries: list[str]) -> dict[str, str]:
+def library_versions(libraries: list[str]) -> dict[str, str]:
+    """Of those that are installed, by their import names."""
     versions = {}
     for library in libraries:
         try:

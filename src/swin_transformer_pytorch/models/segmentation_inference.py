@@ -22,7 +22,8 @@ Pair = tuple[int, int]
 RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Sizes of multi-scale inference in the published results, each as it is and mirrored."""
 
-_BAND_ELEMENTS = 2**22
+# Of the same speed from 2**19 to 2**22 (a CPU's caches hold them), and small beside a row of windows.
+_BAND_ELEMENTS = 2**20
 
 
 class SegmentationError(ValueError):
@@ -184,11 +185,12 @@ def _resize_bands(
     Every band that it gives but the last has that many rows; by default as many as keep what is held small, on
     either side of the resize.
     """
+    same_rows = source_size[0] == target_size[0]
     held: Tensor | None = None
     top = 0  # of `held` in the source
     done = 0
     for band in bands:
-        held = band if held is None else torch.cat([held, band], dim=1)
+        held = band if held is None or not held.shape[1] else torch.cat([held, band], dim=1)
         bottom = top + held.shape[1]
         if rows is None:
             of_source = _band_rows(len(band), source_size[1]) * target_size[0] // source_size[0]
@@ -198,15 +200,15 @@ def _resize_bands(
             lower, upper, fraction = _source_rows(done, end, source_size[0], target_size[0])
             if int(upper[-1]) >= bottom:
                 break
-            if source_size[0] == target_size[0]:
+            if same_rows:
                 taken = held[:, done - top : end - top]
             else:
                 first, second, weight = (x.to(held.device) for x in (lower - top, upper - top, fraction.unsqueeze(1)))
                 taken = torch.lerp(held[:, first], held[:, second], weight)
             yield _resize_columns(taken, target_size[1])
             done = end
-            # The next band may begin with the last row that this one used.
-            unused = int(lower[-1]) - top
+            # The next rows may lie between the last ones that these used.
+            unused = (done if same_rows else int(lower[-1])) - top
             held, top = held[:, unused:], top + unused
 
 
