@@ -125,6 +125,6 @@ def _with_legend(picture: Image.Image, result: SegmentationMap) -> Image.Image:
         half = row * 0.32
         draw.rectangle((left, middle - half, left + 2 * half, middle + half), fill=colours[label], outline=NEUTRAL)
         start = left + row
-        name = shortened(result.names[label], draw, font, room - 2 * row - number)
+        name = shortened(result.names[label], draw, font, room - 1.4 * row - number)
         draw.text((start, middle), f"{name} {share:.1%}", fill=NEUTRAL, font=font, anchor="lm")
     return canvas
