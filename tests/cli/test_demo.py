@@ -1,4 +1,4 @@
-"""`swin demo` with a tiny model in place of the shipped one and of the one that it trains."""
+"""`swin demo` with tiny models in place of the shipped ones and of the one that it trains."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from rich.console import Console
 
 from swin_transformer_pytorch import demo, extras
 from swin_transformer_pytorch.data.fashion import CLASSES
+from swin_transformer_pytorch.demo import classification, scenes
 from swin_transformer_pytorch.models import registry
 from swin_transformer_pytorch.training.recipe import load_recipe
 
 
 @pytest.fixture
-def tiny(monkeypatch, tmp_path, checkpoint) -> None:
-    """A tiny recipe, and a tiny model as the shipped one."""
-    recipe = load_recipe(demo.RECIPE).to_dict()
+def tiny(monkeypatch, tmp_path, checkpoint, dense_checkpoints) -> None:
+    """A tiny recipe, tiny models as the shipped ones, and few scenes."""
+    recipe = load_recipe(classification.RECIPE).to_dict()
     recipe["model"]["config"] = {"patch_size": 7, "embed_dim": 8, "depths": [1], "num_heads": [1], "window_size": 4}
     recipe["data"]["batch_size"] = 200
     recipe["trainer"]["device"] = "cpu"
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    monkeypatch.setattr(demo, "RECIPE", str(path))
+    monkeypatch.setattr(classification, "RECIPE", str(path))
     monkeypatch.setitem(registry.SHIPPED, "fashion", checkpoint)
+    for task, shipped in dense_checkpoints.items():
+        monkeypatch.setitem(registry.SHIPPED, f"scenes_{task}", shipped)
+    monkeypatch.setattr(scenes, "NUM_SCENES", 12)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -34,7 +38,13 @@ def test_writes_what_it_says_and_says_where(swin, tmp_path) -> None:
     output = tmp_path / "new" / "demo-output"
     outcome = swin("demo", "--output", output, "--seconds", 1)
     assert outcome.code == 0, outcome.err
-    for picture in ("predictions.png", "confusion_matrix.png", "training_curve.png"):
+    for picture in (
+        "predictions.png",
+        "confusion_matrix.png",
+        "training_curve.png",
+        "detections.png",
+        "segmentation.png",
+    ):
         assert str(output / picture) in outcome.out
         with Image.open(output / picture) as image:
             assert min(image.size) > 200
@@ -44,6 +54,16 @@ def test_writes_what_it_says_and_says_where(swin, tmp_path) -> None:
     assert all(line["correct"] == (line["names"][0] == line["target"]) for line in lines)
     assert f"top-1 of the shipped model {right / 1000:.1%}" in outcome.out
     assert len(list((output / "images").glob("*.png"))) == len(CLASSES)
+
+    found = [json.loads(line) for line in (output / "detections.jsonl").read_text().splitlines()]
+    assert [line["scene"] for line in found] == list(range(12))
+    assert all(len(line["boxes"]) == len(line["masks"]) == len(line["names"]) for line in found)
+    for words in ("box AP", "mask AP", "mIoU"):
+        assert words in outcome.out
+    for task in ("detection", "segmentation"):
+        again = swin("predict", "--weights", f"scenes_{task}", output / "scenes", "--output", "-")
+        assert again.code == 0, again.err
+        assert len(again.out.splitlines()) == len(list((output / "scenes").glob("*.png"))) == 5
 
     tried = swin("predict", "--weights", output / "trained_here.safetensors", output / "images", "--output", "-")
     assert tried.code == 0, tried.err
@@ -65,9 +85,9 @@ def test_epochs_are_as_many_as_fit(monkeypatch, tmp_path) -> None:
             raise Trained
         return type("Run", (), {"history": ({"seconds": 2.0},)})
 
-    monkeypatch.setattr(demo, "train", train)
+    monkeypatch.setattr(classification, "train", train)
     with pytest.raises(Trained):
-        demo.train_for(11, tmp_path / "weights.safetensors", console=Console(file=io.StringIO()))
+        classification.train_for(11, tmp_path / "weights.safetensors", console=Console(file=io.StringIO()))
     assert asked == [1, 5]
 
 
@@ -81,13 +101,13 @@ def test_a_slow_machine_trains_one_epoch_once(monkeypatch, tmp_path) -> None:
         asked.append(recipe.schedule.epochs)
         return type("Run", (), {"history": ({"seconds": 20.0},), "weights": saved})
 
-    monkeypatch.setattr(demo, "train", train)
-    demo.train_for(11, tmp_path / "weights.safetensors", console=Console(file=io.StringIO()))
+    monkeypatch.setattr(classification, "train", train)
+    classification.train_for(11, tmp_path / "weights.safetensors", console=Console(file=io.StringIO()))
     assert asked == [1]
     assert (tmp_path / "weights.safetensors").read_bytes() == b"weights"
 
 
-@pytest.mark.parametrize("package", ["lightning", "matplotlib"])
+@pytest.mark.parametrize("package", ["lightning", "matplotlib", "faster_coco_eval"])
 def test_a_missing_extra_is_told_before_any_work(swin, monkeypatch, tmp_path, package) -> None:
     def require(module, *, extra):
         if module == package:

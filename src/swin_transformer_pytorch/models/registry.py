@@ -41,7 +41,12 @@ AnyPreprocessing = TypeVar("AnyPreprocessing", Preprocessing, DensePreprocessing
 _log = logging.getLogger(__name__)
 
 TASKS: tuple[Task, ...] = get_args(Task)
-SHIPPED = {"fashion": Path(__file__).parents[1] / "weights" / "pretrained" / "swin_fashion.safetensors"}
+_PRETRAINED = Path(__file__).parents[1] / "weights" / "pretrained"
+SHIPPED = {
+    "fashion": _PRETRAINED / "swin_fashion.safetensors",
+    "scenes_detection": _PRETRAINED / "mask_rcnn_scenes.safetensors",
+    "scenes_segmentation": _PRETRAINED / "upernet_scenes.safetensors",
+}
 """Weights that are inside the package, by the name that `load_model` and `swin predict --weights` take."""
 
 # Batch norms' statistics, which are no parameters.
