@@ -48,3 +48,19 @@ def test_it_is_saved_and_taken_up_again() -> None:
     other.update()
     assert torch.equal(average.mean["weight"], other.mean["weight"])
     assert not torch.equal(saved["weight"], average.mean["weight"])
+
+
+def test_statistics_of_batch_norms_are_averaged_and_counters_copied() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2))
+    average = WeightAverage(model, decay=0.5)
+    for _ in range(3):
+        model(torch.randn(8, 2) + 5)
+        average.update()
+    mean = average.state_dict()
+    assert mean.keys() == model.state_dict().keys()
+    assert int(mean["0.num_batches_tracked"]) == 3
+    running = model.state_dict()["0.running_mean"]
+    assert (mean["0.running_mean"] < running).all()
+    with average.applied():
+        assert torch.equal(model.state_dict()["0.running_mean"], mean["0.running_mean"])
+    assert torch.equal(model.state_dict()["0.running_mean"], running)

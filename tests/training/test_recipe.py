@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from swin_transformer_pytorch.backbone.config import find_variant
+from swin_transformer_pytorch.models.config import find_dense_variant
 from swin_transformer_pytorch.training.recipe import Recipe, RecipeError, list_recipes, load_recipe
-from swin_transformer_pytorch.training.run import build_model
+from swin_transformer_pytorch.training.run import build_dense_model, build_model
 from swin_transformer_pytorch.weights.load import open_checkpoint
 
 NAMES = list_recipes()
@@ -21,13 +22,20 @@ def test_every_recipe_in_the_package_is_read_and_its_model_built(name: str) -> N
     recipe = load_recipe(name)
     num_classes = recipe.model.num_classes or 10
     classes = tuple(str(index) for index in range(num_classes))
+    fresh = load_recipe(name, {"model.weights": None})
+    overrides = recipe.model.config_overrides
     with torch.device("meta"):
-        model = build_model(load_recipe(name, {"model.weights": None}).model, classes)
+        if isinstance(fresh, Recipe):
+            model = build_model(fresh.model, classes)
+        else:
+            model = build_dense_model(fresh.model, fresh.task, classes)
+            overrides = {**overrides, "num_classes": num_classes}
+    assert model.task == recipe.task
     assert model.classes == classes
     assert load_recipe(name).to_dict() == recipe.to_dict()
     if recipe.model.name is not None:
-        overrides = recipe.model.config_overrides
-        assert model.config == find_variant(recipe.model.name).config.replace(**overrides)
+        find = find_variant if recipe.task == "classification" else find_dense_variant
+        assert model.config == find(recipe.model.name).config.replace(**overrides)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if load_recipe(name).model.weights is not None])
@@ -130,9 +138,18 @@ def test_a_recipe_that_is_not_there_is_named_with_near_ones() -> None:
         load_recipe("mine.yaml")
 
 
+def test_recipes_are_listed_by_task() -> None:
+    by_task = [list_recipes(task) for task in ("classification", "detection", "segmentation")]  # type: ignore[arg-type]
+    assert sorted(sum(by_task, [])) == NAMES
+    assert ["finetune" in by_task[0], "finetune_detection" in by_task[1], "finetune_segmentation" in by_task[2]] == [
+        True
+    ] * 3
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("task: pose\nmodel: {}", "task='pose' is not known; use one of classification, detection, segmentation"),
         ("model: {name: [", "not valid YAML near line 1"),
         ("- just\n- a list", "holds no recipe"),
         ("", "holds no recipe"),
@@ -149,9 +166,10 @@ def test_a_file_with_a_mistake_is_named(text: str, message: str, tmp_path: Path)
         load_recipe(path)
 
 
-def test_a_recipe_survives_being_written_as_yaml(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["fashion_classification", "scenes_detection", "scenes_segmentation"])
+def test_a_recipe_survives_being_written_as_yaml(name: str, tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml")
-    recipe = load_recipe("fashion_classification")
+    recipe = load_recipe(name)
     path = tmp_path / "again.yaml"
     path.write_text(yaml.safe_dump(recipe.to_dict()))
     assert load_recipe(path) == recipe

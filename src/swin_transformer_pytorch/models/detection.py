@@ -13,6 +13,7 @@ from ..backbone.config import ConfigError
 from ..heads.cascade import build_cascade_roi_head
 from ..heads.fpn import FPN
 from ..heads.global_attention import GlobalAttention
+from ..heads.htc import build_htc_roi_head
 from ..heads.roi_head import InstancePredictions, InstanceTargets, RoIHead
 from ..heads.rpn import ProposalLimits, RPNHead, RPNRules
 from ..heads.standard_roi import build_standard_roi_head
@@ -183,16 +184,10 @@ def build_detector(
     )
 
 
-def _build_htc(config: DetectorConfig, strides: Sequence[int]) -> RoIHead:
-    from ..heads.htc import build_htc_roi_head
-
-    return build_htc_roi_head(config, strides)
-
-
 _ROI_HEADS: dict[Method, Callable[[DetectorConfig, Sequence[int]], RoIHead]] = {
     "mask_rcnn": build_standard_roi_head,
     "cascade_mask_rcnn": build_cascade_roi_head,
-    "htc": _build_htc,
+    "htc": build_htc_roi_head,
 }
 
 

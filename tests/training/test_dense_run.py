@@ -1,0 +1,237 @@
+"""Whole runs of detectors and segmenters: they resume to the bit, and a person's own folders take one line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from swin_transformer_pytorch.data.errors import DataError
+from swin_transformer_pytorch.data.scene_files import write_scenes
+from swin_transformer_pytorch.data.scenes import open_scenes
+from swin_transformer_pytorch.models.registry import load_model
+from swin_transformer_pytorch.training.base import Training
+from swin_transformer_pytorch.training.callbacks import read_history
+from swin_transformer_pytorch.training.recipe import load_recipe
+from swin_transformer_pytorch.training.recipe_files import AnyRecipe
+from swin_transformer_pytorch.training.recipe_parts import RecipeError
+from swin_transformer_pytorch.training.run import TrainResult, train
+
+Make = Callable[..., AnyRecipe]
+
+BACKBONE = {"patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "detection": {"fpn_dim": 8, "fc_dim": 8, "rpn_samples": 8, "roi_samples": 8},
+    "segmentation": {"decode_dim": 8, "auxiliary_dim": 8, "auxiliary_index": 0, "dropout": 0.1},
+}
+TINY: dict[str, Any] = {
+    "data.kind": "scenes_sample",
+    "data.num_scenes": 6,
+    "data.num_val_scenes": 2,
+    "data.scene_size": [64, 64],
+    "data.batch_size": 2,
+    "schedule.steps": 4,
+    "schedule.warmup_steps": 2,
+    "trainer.validate_every_steps": 2,
+    "trainer.checkpoint_every_steps": 1,
+    "trainer.device": "cpu",
+}
+MAIN = {"detection": "val_box_ap", "segmentation": "val_miou"}
+TASKS = list(MAIN)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Make:
+    """`tiny("detection", "name", {"optimizer.lr": 1.0})`: the scenes' recipe, shrunken; output in that folder."""
+
+    def make(task: str, name: str = "run", overrides: dict[str, Any] | None = None) -> AnyRecipe:
+        config = {**CONFIGS[task], "backbone": {**BACKBONE, "drop_path_rate": 0.2}}
+        values = {**TINY, "model.config": config, "output": str(tmp_path / name), **(overrides or {})}
+        return load_recipe(f"scenes_{task}", values)
+
+    return make
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    done, step = 0, Training.training_step
+
+    def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
+        nonlocal done
+        if done == steps:
+            raise Stopped
+        done += 1
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Training, "training_step", training_step)
+
+
+def assert_same_end(first: TrainResult, second: TrainResult) -> None:
+    one, other = (torch.load(result.last, weights_only=True) for result in (first, second))
+    for part in ("state_dict", "ema_state_dict"):
+        assert one[part].keys() == other[part].keys()
+        for name in one[part]:
+            assert torch.equal(one[part][name], other[part][name]), name
+    states = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (one, other)]
+    assert all(torch.equal(states[0][key]["exp_avg_sq"], states[1][key]["exp_avg_sq"]) for key in states[0])
+    for line, again in zip(first.history, second.history, strict=True):
+        assert {**line, "seconds": 0} == {**again, "seconds": 0}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_leaves_everything_behind_and_resumes_to_the_bit(
+    task: str, tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny(task, "whole"), progress=False)
+    assert [(line["epoch"], line["step"]) for line in whole.history] == [(1, 2), (2, 4)]
+    assert all(MAIN[task] in line for line in whole.history)
+    parts = whole.history[-1]["train_losses"]
+    assert sum(parts.values()) == pytest.approx(whole.history[-1]["train_loss"], rel=1e-5)
+    assert whole.best_score == max(line[MAIN[task]] for line in whole.history)
+    assert tuple(read_history(whole.output / "history.jsonl")) == whole.history
+
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Stopped):
+            train(tiny(task, "stopped"), progress=False)
+    assert_same_end(whole, train(tiny(task, "stopped", {"resume": True}), progress=False))
+
+    model = load_model(whole.weights)
+    assert model.task == task
+    last = torch.load(whole.last, weights_only=True)
+    assert model.preprocessing is not None
+    assert model.preprocessing.scale is None
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, last["ema_state_dict"][name])
+    assert load_model(whole.best).classes == model.classes
+
+
+def small(task: str, root: Path, output: Path, **overrides: Any) -> AnyRecipe:
+    """The recipe for a person's own data, with a model that takes a second."""
+    values = {
+        "model.name": None,
+        "model.weights": None,
+        "model.config": {**CONFIGS[task], "backbone": BACKBONE},
+        "model.config_overrides": {},
+        "data.root": str(root),
+        "data.batch_size": 2,
+        "data.num_workers": 0,
+        "data.scale": [96, 64],
+        "schedule.epochs": 1,
+        "schedule.warmup_steps": 1,
+        "trainer.device": "cpu",
+        "output": str(output),
+    }
+    if task == "detection":
+        values |= {"data.augmentation.scales": [48, 64], "data.augmentation.max_long": 96}
+    else:
+        values |= {"data.augmentation.scale": [96, 64], "data.augmentation.crop_size": [64, 64]}
+    return load_recipe(f"finetune_{task}", {**values, **overrides})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four scenes to learn from and two to validate on, as files."""
+    root = tmp_path_factory.mktemp("scenes")
+    for split, number in (("train", 4), ("val", 2)):
+        scenes = open_scenes("scenes_sample", split, num_scenes=number, image_size=(64, 96))  # type: ignore[arg-type]
+        write_scenes(scenes, root, split)
+    return root
+
+
+def test_a_persons_own_coco_folder_takes_one_line(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = train(small("detection", folder, tmp_path / "run"), progress=False)
+    assert result.history[-1]["step"] == 2
+    model = load_model(result.weights)
+    assert model.classes is not None
+    assert model.classes[0] == "T-shirt/top"
+
+    files = {
+        f"data.{split}_{part}": str(path)
+        for split in ("train", "val")
+        for part, path in (
+            ("images", folder / split),
+            ("annotations", folder / "annotations" / f"instances_{split}.json"),
+        )
+    }
+    # The next one starts from its weights, and finds everything by name.
+    overrides = {"model.config": None, "model.weights": str(result.weights), "data.root": None, **files}
+    again = train(small("detection", folder, tmp_path / "again", **overrides), progress=False)
+    assert load_model(again.weights).classes == model.classes
+
+
+def test_a_persons_own_images_and_label_maps_take_one_line(folder: Path, tmp_path: Path) -> None:
+    files = {
+        f"data.{split}_{part}": str(path)
+        for split in ("train", "val")
+        for part, path in (("images", folder / split), ("labels", folder / "labels" / split))
+    }
+    overrides = {"data.root": None, "data.classes": str(folder / "classes.txt"), **files}
+    result = train(small("segmentation", folder, tmp_path / "run", **overrides), progress=False)
+    model: Any = load_model(result.weights)
+    assert model.classes[-1] == "ground"
+    assert model.palette[-1] == (64, 64, 64)
+    assert 0 <= result.metrics["val_miou"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("task", "overrides", "message"),
+    [
+        ("detection", {"data.kind": "coco"}, r"needs data\.root"),
+        ("detection", {"data.kind": "scenes"}, r"needs data\.root"),
+        ("segmentation", {"data.kind": "folder"}, r"needs data\.root"),
+        ("detection", {"data.kind": "coco", "data.train_images": "x"}, r"data\.train_annotations is missing"),
+        ("segmentation", {"data.kind": "folder", "data.val_labels": "x", "data.train_images": "x"}, "is missing"),
+        ("detection", {"model.num_classes": 3}, "num_classes=3, but the data has 10"),
+    ],
+)
+def test_what_cannot_be_done_is_named_at_once(task: str, overrides: dict[str, Any], message: str, tiny: Make) -> None:
+    with pytest.raises(RecipeError, match=message):
+        train(tiny(task, overrides=overrides), progress=False)
+
+
+def test_htc_asks_for_label_maps(folder: Path, tmp_path: Path) -> None:
+    config = {**CONFIGS["detection"], "method": "htc", "backbone": BACKBONE}
+    with pytest.raises(RecipeError, match=r"stuffthingmaps"):
+        train(small("detection", folder, tmp_path / "run", **{"model.config": config}), progress=False)
+
+
+def test_a_folder_without_annotations_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="has no COCO annotations"):
+        train(small("detection", tmp_path / "empty", tmp_path / "run"), progress=False)
+
+
+def test_weights_of_another_task_need_a_model(tiny: Make, tmp_path: Path) -> None:
+    result = train(tiny("segmentation", overrides={"schedule.steps": 1}), progress=False)
+    with pytest.raises(RecipeError, match="for segmentation and this recipe is for detection"):
+        train(
+            tiny(
+                "detection",
+                "other",
+                {"model.config": None, "model.weights": str(result.weights), "model.init": "official"},
+            ),
+            progress=False,
+        )
+
+
+def test_a_damaged_image_is_reported_and_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "damaged"
+    for split in ("train", "val"):
+        scenes = open_scenes("scenes_sample", split, num_scenes=2, image_size=(64, 64))  # type: ignore[arg-type]
+        write_scenes(scenes, root, split)
+        damaged = root / split / "000000.png"
+        damaged.write_bytes(damaged.read_bytes()[:100])
+    with caplog.at_level(logging.WARNING):
+        train(small("detection", root, tmp_path / "run"), progress=False)
+    for split in ("train", "val"):
+        assert str(root / split / "000000.png") in caplog.text
