@@ -86,17 +86,18 @@ def measure_latency(config: SegmenterConfig, image_size: int, rounds: int) -> La
         labels: Tensor = theirs(image).logits.argmax(dim=1)
         return labels
 
-    whole = _alternate({benchmark.OURS: by_us, "transformers": by_them}, rounds)
-    heads = _alternate(
-        {benchmark.OURS: lambda: ours.decode_head(maps), "transformers": lambda: theirs.decode_head(maps)}, rounds
-    )
+    with torch.inference_mode():
+        whole = benchmark.alternate({benchmark.OURS: by_us, "transformers": by_them}, rounds)
+        heads = benchmark.alternate(
+            {benchmark.OURS: lambda: ours.decode_head(maps), "transformers": lambda: theirs.decode_head(maps)}, rounds
+        )
     return Latency(
         image_size=image_size,
         rounds=rounds,
         seconds={library: statistics.median(times) for library, times in whole.items()},
-        ratio=_ratio(whole),
+        ratio=benchmark.median_ratio(whole[benchmark.OURS], whole["transformers"]),
         decode_head_seconds={library: statistics.median(times) for library, times in heads.items()},
-        decode_head_ratio=_ratio(heads),
+        decode_head_ratio=benchmark.median_ratio(heads[benchmark.OURS], heads["transformers"]),
     )
 
 
@@ -175,24 +176,6 @@ def markdown(report: dict[str, Any], latency: Latency, memory: SlidingMemory) ->
         f"| classes x image height x image width floats, never held | {memory.whole_bytes / 1e6:.0f} |",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _alternate(steps: dict[str, Any], rounds: int) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    with torch.inference_mode():
-        for step in steps.values():
-            step()
-            step()
-        for _ in range(rounds):
-            for name, step in steps.items():
-                start = time.perf_counter()
-                step()
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
-def _ratio(times: dict[str, list[float]]) -> float:
-    return statistics.median(a / b for a, b in zip(times[benchmark.OURS], times["transformers"], strict=True))
 
 
 def _transformers(config: SegmenterConfig) -> Any:

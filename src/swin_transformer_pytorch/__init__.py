@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from .backbone.config import SwinConfig
     from .compat import SwinTransformer, swin_b, swin_l, swin_s, swin_t
     from .data.transforms import create_transform
+    from .models.config import DetectorConfig, SegmenterConfig
     from .models.registry import create_backbone, create_model, list_models, load_model
     from .predict import Predictor
-    from .results import Classification
+    from .results import Classification, Detections, SegmentationMap
     from .weights.formats import convert_state_dict
     from .weights.load import load_weights
 
@@ -34,13 +35,21 @@ _HOMES = {
     "load_model": "models.registry",
     "Predictor": "predict",
     "Classification": "results",
+    "Detections": "results",
+    "SegmentationMap": "results",
+    "DetectorConfig": "models.config",
+    "SegmenterConfig": "models.config",
     "convert_state_dict": "weights.formats",
     "load_weights": "weights.load",
 }
 
 __all__ = [
     "Classification",
+    "Detections",
+    "DetectorConfig",
     "Predictor",
+    "SegmentationMap",
+    "SegmenterConfig",
     "SwinConfig",
     "SwinTransformer",
     "__version__",

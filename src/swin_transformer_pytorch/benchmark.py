@@ -13,7 +13,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import metadata
@@ -152,17 +152,7 @@ class _Setting:
 
 
 def _measure(setting: _Setting, libraries: list[str], rounds: int) -> list[Measurement]:
-    steps = {library: _step(setting, library) for library in libraries}
-    times: dict[str, list[float]] = {library: [] for library in libraries}
-    for step in steps.values():
-        step()
-        step()
-    for _ in range(rounds):
-        for library, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[library].append(time.perf_counter() - start)
-    del steps
+    times = alternate({library: _step(setting, library) for library in libraries}, rounds)
     return [
         Measurement(
             model=setting.model,
@@ -171,11 +161,30 @@ def _measure(setting: _Setting, libraries: list[str], rounds: int) -> list[Measu
             batch_size=setting.batch_size,
             dtype=setting.dtype,
             seconds=statistics.median(times[library]),
-            ratio=statistics.median(a / b for a, b in zip(times[OURS], times[library], strict=True)),
+            ratio=median_ratio(times[OURS], times[library]),
             peak_bytes=_peak_bytes(setting, library),
         )
         for library in libraries
     ]
+
+
+def alternate(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step in each round: after two calls to warm up, they take turns, so that noise meets all."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+        step()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the ratios round by round; below 1 we are faster."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def _step(setting: _Setting, library: str) -> Callable[[], None]:

@@ -20,10 +20,10 @@ from .commands.errors import UsageError
 from .extras import MissingExtraError
 
 COMMANDS = {
-    "demo": "evaluate the shipped model, train a small one from scratch, and save pictures of both",
-    "predict": "classify files, folders and globs of images",
+    "demo": "show the shipped models, train a small one from scratch, and save pictures of it all",
+    "predict": "classify, detect or segment files, folders and globs of images",
     "train": "train or fine-tune by a recipe, on your own folder of photos if you like",
-    "evaluate": "measure a model on labelled images",
+    "evaluate": "measure a model on labelled or annotated images",
     "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",
     "convert": "rewrite a checkpoint in another library's format",
     "models": "list the models and their public weights",

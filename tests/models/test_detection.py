@@ -337,8 +337,8 @@ def mask_iou(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mask_rcnn", "cascade_mask_rcnn"])
-def test_eight_scenes_are_learnt_by_heart(method: str) -> None:
+@pytest.mark.parametrize(("method", "steps"), [("mask_rcnn", 250), ("cascade_mask_rcnn", 150)])
+def test_eight_scenes_are_learnt_by_heart(method: str, steps: int) -> None:
     torch.manual_seed(0)
     small = {"embed_dim": 16, "depths": (2, 2, 2), "num_heads": (1, 2, 4), "window_size": 6}
     config = tiny_config(method, small, num_classes=2, fpn_dim=32, fc_dim=64, rpn_samples=64, roi_samples=64)
@@ -346,7 +346,6 @@ def test_eight_scenes_are_learnt_by_heart(method: str) -> None:
     scenes = [scene(seed) for seed in range(8)]
     pixels, targets = torch.stack([x for x, _ in scenes]), [target for _, target in scenes]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
-    steps = 150
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         chosen = [(2 * step + i) % 8 for i in range(4)]
