@@ -59,7 +59,11 @@ def test_the_official_numbers_of_segmentation() -> None:
         ("finetune_detection", {"schedule.steps": 100}, r"schedule\.epochs=20 and schedule\.steps=100"),
         ("finetune_detection", {"schedule.epochs": None}, r"one of them says how long"),
         ("finetune_detection", {"trainer.validate_every_steps": 10}, r"validate_every_steps=10.*use null"),
-        ("scenes_detection", {"trainer.validate_every_steps": 300}, r"a divisor of schedule\.steps=4000, such as"),
+        (
+            "scenes_detection",
+            {"schedule.steps": 4000, "trainer.validate_every_steps": 300},
+            r"a divisor of schedule\.steps=4000, such as 250",
+        ),
         ("scenes_detection", {"trainer.validate_every_epochs": 2}, r"validate_every_epochs=2"),
         ("finetune_detection", {"schedule.milestones": [5]}, r"schedule\.milestones=\(5,\)"),
         ("finetune_detection", {"schedule.kind": "multistep", "schedule.milestones": [9, 5]}, "rising"),

@@ -213,15 +213,9 @@ def test_a_folder_without_annotations_is_named(tmp_path: Path) -> None:
 
 def test_weights_of_another_task_need_a_model(tiny: Make, tmp_path: Path) -> None:
     result = train(tiny("segmentation", overrides={"schedule.steps": 1}), progress=False)
+    values = {"model.config": None, "model.weights": str(result.weights), "model.init": "official"}
     with pytest.raises(RecipeError, match="for segmentation and this recipe is for detection"):
-        train(
-            tiny(
-                "detection",
-                "other",
-                {"model.config": None, "model.weights": str(result.weights), "model.init": "official"},
-            ),
-            progress=False,
-        )
+        train(tiny("detection", "other", values), progress=False)
 
 
 def test_a_damaged_image_is_reported_and_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

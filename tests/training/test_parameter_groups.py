@@ -87,7 +87,7 @@ def test_dense_models_decay_by_the_official_rule_of_names(version: int) -> None:
     rule = {name: decays_in_dense_models(name, parameter) for name, parameter in model.named_parameters()}
     assert rule["roi_head.bbox_head.0.shared_convs.0.bn.weight"], "head batch norms decay"
     assert rule["roi_head.bbox_head.0.fc_cls.bias"], "and so do biases"
-    assert rule["backbone.layers.0.blocks.0.attn.qkv.bias"]
+    assert rule["backbone.layers.0.blocks.0.attn.proj.bias"]
     assert rule["backbone.layers.0.downsample.reduction.weight"]
     for name in ("backbone.patch_embed.norm.weight", "backbone.norm0.bias", "backbone.layers.0.blocks.0.norm1.weight"):
         assert not rule[name]
