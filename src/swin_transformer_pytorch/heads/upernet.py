@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -102,7 +102,7 @@ class FCNHead(nn.Module):
 
 
 def pixel_cross_entropy(
-    logits: Float[Tensor, "B classes h w"], labels: Int[Tensor, "B H W"], ignore_label: int = IGNORE_LABEL
+    logits: Float[Tensor, "B classes h w"], labels: Integer[Tensor, "B H W"], ignore_label: int = IGNORE_LABEL
 ) -> Float[Tensor, ""]:
     """Cross entropy, in nats, of logits resized to the labels: 0 at ignored pixels, and the mean over ALL pixels.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from ..backbone.config import ConfigError
@@ -62,7 +62,9 @@ class Segmenter(nn.Module):
         logits: Tensor = self.decode_head(self.backbone(images))
         return logits
 
-    def losses(self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, "B H W"]) -> dict[str, Float[Tensor, ""]]:
+    def losses(
+        self, images: Float[Tensor, "B C H W"], labels: Integer[Tensor, "B H W"]
+    ) -> dict[str, Float[Tensor, ""]]:
         """The cross entropy of each head, the auxiliary one's weighted; their sum is the training loss.
 
         Args:

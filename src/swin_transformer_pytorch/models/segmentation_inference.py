@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +32,7 @@ class SegmentationError(ValueError):
 
 def segment(
     model: nn.Module, images: Float[Tensor, "B C h w"], output_sizes: Sequence[Pair] | None = None
-) -> list[Int[Tensor, "H W"]]:
+) -> list[Integer[Tensor, "H W"]]:
     """Label maps of whole images.
 
     Args:
@@ -59,7 +59,7 @@ def segment(
 
 def segment_multi_scale(
     model: nn.Module, images: Sequence[Float[Tensor, "C _h _w"]], output_size: Pair, *, flip: bool = True
-) -> Int[Tensor, "H W"]:
+) -> Integer[Tensor, "H W"]:
     """The label map of one image from several sizes of it, each also mirrored if `flip`.
 
     Each view's logits are resized to `output_size`; the mean of their softmax decides.
@@ -95,7 +95,7 @@ def segment_sliding(
     output_size: Pair | None = None,
     *,
     batch_size: int = 1,
-) -> Int[Tensor, "H W"]:
+) -> Integer[Tensor, "H W"]:
     """The label map of an image of any size, seen through overlapping windows whose logits are averaged.
 
     The windows go row by row, and rows of the image that no later window covers are reduced to labels at once. So the
@@ -156,7 +156,7 @@ def _resized(
     return _resize_bands(at_input_size, input_size, output_size, rows)
 
 
-def _labels(bands: Iterable[Float[Tensor, "classes rows W"]], size: Pair) -> Int[Tensor, "H W"]:
+def _labels(bands: Iterable[Float[Tensor, "classes rows W"]], size: Pair) -> Integer[Tensor, "H W"]:
     """The class of the highest value at each pixel. A softmax would not change which that is."""
     labels: Tensor | None = None
     top = 0
