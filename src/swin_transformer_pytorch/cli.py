@@ -97,7 +97,7 @@ def _run(arguments: list[str]) -> int:
     command = importlib.import_module(f"{_PACKAGE}.commands.{name}")
     parser = build_parser(name, command)
     if {"-h", "--help"} & set(rest):
-        parser.epilog = command.epilog() if hasattr(command, "epilog") else None
+        parser.epilog = command.epilog(rest) if hasattr(command, "epilog") else None
         parser.print_help()
         return EXIT_OK
     try:

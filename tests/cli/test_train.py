@@ -84,6 +84,17 @@ def test_help_lists_every_recipe_and_key(swin) -> None:
         assert key in out
 
 
+def test_help_of_a_recipe_lists_its_tasks_keys(swin) -> None:
+    out = swin("train", "finetune_detection", "--help").out
+    for key in ("--data.box_masks", "--data.augmentation.scales", "--schedule.milestones", "--optimizer.layer_decay"):
+        assert key in out
+    assert "--data.augmentation.mixup" not in out
+    assert "--data.ignore_label" in swin("train", "scenes_segmentation", "--help").out
+    unknown = swin("train", "finetune_detectoin", "--help")
+    assert unknown.code == 2
+    assert "did you mean finetune_detection" in unknown.err
+
+
 @pytest.mark.parametrize(
     ("words", "pairs", "flags"),
     [

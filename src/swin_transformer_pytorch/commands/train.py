@@ -2,8 +2,11 @@
 
   swin train finetune --data.root photos/           your own classes: photos/<class>/*.jpg
   swin train my_recipe.yaml --optimizer.lr 1e-4 --output runs/second
+  swin train finetune_detection --data.root data/   your own objects, annotated in COCO's format
+  swin train finetune_segmentation --data.root data/  your own images with a label PNG each
   swin train my_recipe.yaml --resume                continues a run that was stopped, from its last checkpoint
   swin train my_recipe.yaml --print-config          prints the whole recipe, with what was changed, as YAML
+  swin train my_recipe.yaml --help                  lists the keys that recipes for its task have
 
 Checkpoints hold the classes and the preprocessing: `swin predict --weights runs/second/best.ckpt photo.jpg`.
 """
@@ -13,8 +16,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from . import terminal
+
+if TYPE_CHECKING:
+    from ..training.recipe_parts import Task
 
 FLAGS = ("--resume", "--print-config")
 # Each task's main one comes first.
@@ -41,10 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def epilog() -> str:
-    """What `swin train --help` says below the options: the recipes and the keys."""
+def epilog(words: Sequence[str]) -> str:
+    """What `swin train --help` says below the options: the recipes and the keys.
+
+    Args:
+        words: what else is on the command line; where that begins with a recipe, the keys are its task's.
+    """
+    from ..training.recipe_files import recipe_task
+
+    recipe = next((word for word in words if not word.startswith("-")), None)
+    task = recipe_task(recipe) if recipe is not None else "classification"
+    more = "" if recipe is not None else "; `swin train RECIPE --help` lists those of its task"
     return (
-        f"recipes:\n{_recipes_help()}\n\nkeys, with the values they have where the recipe is silent:\n\n{_keys_help()}"
+        f"recipes:\n{_recipes_help()}\n\nkeys for {task}, with the values they have where the recipe is silent{more}:"
+        f"\n\n{_keys_help(task)}"
     )
 
 
@@ -106,25 +123,26 @@ def join_switches(words: Sequence[str]) -> list[str]:
 
 
 def _recipes_help() -> str:
-    """Each recipe in the package with the first line of its comment."""
+    """Each recipe in the package with the first line of its comment, task by task."""
     from ..training.recipe import list_recipes
+    from ..training.recipe_files import RECIPES
 
+    folder = resources.files("swin_transformer_pytorch").joinpath("recipes")
     lines = []
-    for name in list_recipes():
-        text = (
-            resources.files("swin_transformer_pytorch").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
-        )
-        first = text.partition("\n")[0]
-        lines.append(f"  {name}\n      {first.lstrip('# ')}" if first.startswith("#") else f"  {name}")
+    for task in RECIPES:
+        lines.append(f" {task}:")
+        for name in list_recipes(task):
+            first = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+            lines.append(f"  {name}\n      {first.lstrip('# ')}" if first.startswith("#") else f"  {name}")
     return "\n".join(lines)
 
 
-def _keys_help() -> str:
-    """The recipe's keys, their types, defaults and descriptions, as its dataclasses state them."""
+def _keys_help(task: Task) -> str:
+    """The keys of a task's recipes, their types, defaults and descriptions, as the dataclasses state them."""
     import jsonargparse
 
-    from ..training.recipe import Recipe
+    from ..training.recipe_files import RECIPES
 
     parser = jsonargparse.ArgumentParser(add_help=False, usage="")
-    parser.add_class_arguments(Recipe, None)
+    parser.add_class_arguments(RECIPES[task], None)
     return parser.format_help().partition("\n\n")[2].strip()
