@@ -72,7 +72,7 @@ class CascadeRoIHead(RoIHead):
         self.num_samples = num_samples
         self.interleaved = interleaved
 
-    def extractors(self, features: Sequence[Float[Tensor, "B C H_l W_l"]]) -> Extractors:
+    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
         return Extractors(partial(self.box_extractor, features), partial(self.mask_extractor, features))
 
     def mask_logits(self, x: Float[Tensor, "n C s s"], stage: int) -> Float[Tensor, "n classes m m"]:
@@ -122,7 +122,7 @@ class CascadeRoIHead(RoIHead):
 
     def losses(
         self,
-        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        features: Sequence[Float[Tensor, "B C _ _"]],
         proposals: Sequence[Float[Tensor, "_ 4"]],
         targets: Sequence[InstanceTargets],
         image_sizes: Sequence[Size],

@@ -22,7 +22,7 @@ class FPN(nn.Module):
         self.fpn_convs = nn.ModuleList(ConvModule(out_channels, out_channels, 3, activation=False) for _ in in_channels)
         init_xavier(module for module in self.modules() if isinstance(module, nn.Conv2d))
 
-    def forward(self, maps: Sequence[Float[Tensor, "B C_i H_i W_i"]]) -> list[Float[Tensor, "B D H_j W_j"]]:
+    def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B D _ _"]]:
         """One map more than is given, finest first; the last has every second row and column of the one before it."""
         outputs: list[Tensor] = []
         above: Tensor | None = None

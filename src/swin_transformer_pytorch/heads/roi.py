@@ -46,7 +46,7 @@ class RegionExtractor:
     output_size: int
 
     def __call__(
-        self, features: Sequence[Float[Tensor, "B C H_l W_l"]], rois: Float[Tensor, "n 5"]
+        self, features: Sequence[Float[Tensor, "B C _ _"]], rois: Float[Tensor, "n 5"]
     ) -> Float[Tensor, "n C s s"]:
         """Computed in float32, as the official code does under automatic mixed precision too; of the maps' type."""
         levels = region_levels(rois[:, 1:], len(self.strides), self.strides[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ Size = tuple[int, int]
 Extract = Callable[[Float[Tensor, "n 5"]], Float[Tensor, "n C s s"]]
 
 
+@runtime_checkable
 class RoIHeadConfig(Protocol):
     """The fields of a detector's config that builders of these heads read."""
 
@@ -131,7 +132,7 @@ class RoIHead(nn.Module):
         super().__init__()
         self.rules = rules
 
-    def extractors(self, features: Sequence[Float[Tensor, "B C H_l W_l"]]) -> Extractors:
+    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
         """Callables that give regions' features of these maps; what all regions share is computed once, here."""
         raise NotImplementedError
 
@@ -149,7 +150,7 @@ class RoIHead(nn.Module):
 
     def losses(
         self,
-        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        features: Sequence[Float[Tensor, "B C _ _"]],
         proposals: Sequence[Float[Tensor, "_ 4"]],
         targets: Sequence[InstanceTargets],
         image_sizes: Sequence[Size],
@@ -160,7 +161,7 @@ class RoIHead(nn.Module):
     @torch.no_grad()
     def predict(
         self,
-        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        features: Sequence[Float[Tensor, "B C _ _"]],
         proposals: Sequence[Float[Tensor, "_ 4"]],
         image_sizes: Sequence[Size],
         scale_factors: Sequence[Sequence[float]] | None = None,

@@ -79,7 +79,7 @@ class RPNHead(nn.Module):
         self.rpn_reg = nn.Conv2d(channels, 12, 1)
         init_normal([self.rpn_conv, self.rpn_cls, self.rpn_reg], std=0.01)
 
-    def forward(self, features: Sequence[Float[Tensor, "B C H_l W_l"]]) -> RPNOutputs:
+    def forward(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> RPNOutputs:
         logits, deltas = [], []
         for feature in features:
             x = F.relu(self.rpn_conv(feature), inplace=True)

@@ -47,7 +47,7 @@ class StandardRoIHead(RoIHead):
         self.num_samples = num_samples
         self.stage = stage if stage is not None else BoxStage()
 
-    def extractors(self, features: Sequence[Float[Tensor, "B C H_l W_l"]]) -> Extractors:
+    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
         return Extractors(partial(self.box_extractor, features), partial(self.mask_extractor, features))
 
     def forward_boxes(
@@ -74,7 +74,7 @@ class StandardRoIHead(RoIHead):
 
     def losses(
         self,
-        features: Sequence[Float[Tensor, "B C H_l W_l"]],
+        features: Sequence[Float[Tensor, "B C _ _"]],
         proposals: Sequence[Float[Tensor, "_ 4"]],
         targets: Sequence[InstanceTargets],
         image_sizes: Sequence[Size],

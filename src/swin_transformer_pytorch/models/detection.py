@@ -69,7 +69,7 @@ class Detector(nn.Module):
         self.rpn_head = rpn_head
         self.roi_head = roi_head
 
-    def extract(self, images: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B D H_l W_l"]]:
+    def extract(self, images: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B D _ _"]]:
         """The feature pyramid, finest map first."""
         maps = self.backbone(images)
         if self.global_attention is not None:
