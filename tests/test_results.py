@@ -3,9 +3,9 @@ import json
 
 import numpy as np
 import pytest
-from swin_transformer_pytorch.rle import encode_mask
 
 from swin_transformer_pytorch.results import Classification, Detections, SegmentationMap
+from swin_transformer_pytorch.rle import encode_mask
 
 
 def test_a_classification_is_frozen_plain_and_readable():
