@@ -35,11 +35,16 @@ class WeightAverage:
     def update(self) -> None:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
-        averaged = [name for name, tensor in self._tensors.items() if tensor.is_floating_point()]
-        current = [self._tensors[name].detach() for name in averaged]
-        torch._foreach_lerp_([self.mean[name] for name in averaged], current, 1 - decay)
-        for name in self.mean.keys() - set(averaged):
-            self.mean[name].copy_(self._tensors[name])
+        # Sharded parameters and whole statistics do not go together in one call.
+        for sharded in (False, True):
+            names = [name for name, tensor in self._tensors.items() if isinstance(tensor, DTensor) == sharded]
+            averaged = [name for name in names if self._tensors[name].is_floating_point()]
+            current = [self._tensors[name].detach() for name in averaged]
+            if averaged:
+                torch._foreach_lerp_([self.mean[name] for name in averaged], current, 1 - decay)
+        for name, tensor in self._tensors.items():
+            if not tensor.is_floating_point():
+                self.mean[name].copy_(tensor)
 
     @contextmanager
     @torch.no_grad()
