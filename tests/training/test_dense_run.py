@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.data.scene_files import write_scenes
@@ -229,3 +232,37 @@ def test_a_damaged_image_is_reported_and_the_run_goes_on(tmp_path: Path, caplog:
         train(small("detection", root, tmp_path / "run"), progress=False)
     for split in ("train", "val"):
         assert str(root / split / "000000.png") in caplog.text
+
+
+TWO_PROCESSES = """
+import sys
+from swin_transformer_pytorch.training.recipe import load_recipe
+from swin_transformer_pytorch.training.run import train
+
+if __name__ == "__main__":
+    train(load_recipe(sys.argv[1]), progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("task", TASKS)
+def test_two_processes_train_and_validate_together(
+    task: str, strategy: str, tiny: Make, environment: dict[str, str], tmp_path: Path
+) -> None:
+    overrides = {"trainer.devices": 2, "trainer.strategy": strategy, "data.num_val_scenes": 3}
+    recipe = tiny(task, "both", overrides)
+    (tmp_path / "program.py").write_text(TWO_PROCESSES)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
+    command = [sys.executable, "-W", "error", str(tmp_path / "program.py"), str(tmp_path / "recipe.yaml")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr[-3000:]
+    history = read_history(tmp_path / "both" / "history.jsonl")
+    assert [line["step"] for line in history] == [2, 4]
+    # What two processes found together is what one finds with the same weights.
+    overrides = {"model.config": None, "model.init": "official", "model.weights": str(tmp_path / "both" / "last.ckpt")}
+    overrides |= {"optimizer.lr": 1e-12, "schedule.steps": 1, "data.num_val_scenes": 3, "trainer.ema_decay": None}
+    alone = train(tiny(task, "alone", overrides), progress=False)
+    if task == "detection":  # a segmenter's batch norms go on moving
+        assert alone.metrics[MAIN[task]] == pytest.approx(history[-1][MAIN[task]], abs=1e-3)
+    assert load_model(tmp_path / "both" / "model.safetensors").task == task
