@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from swin_transformer_pytorch.heads.upernet import ConvModule, FCNHead, UPerHead, pixel_cross_entropy
+from swin_transformer_pytorch.heads.conv import ConvModule
+from swin_transformer_pytorch.heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
 
 DIMS = (6, 12, 24)
 SIZES = [(13, 10), (7, 5), (4, 3)]
@@ -97,7 +98,7 @@ def test_dropout_takes_whole_channels() -> None:
 
 
 def test_one_cell_has_no_batch_statistics() -> None:
-    module = ConvModule(3, 2, 1)
+    module = ConvModule(3, 2, 1, norm=True)
     with pytest.raises(ValueError, match="at least 2"):
         module(torch.randn(1, 3, 1, 1))
     assert module(torch.randn(2, 3, 1, 1)).shape == (2, 2, 1, 1)

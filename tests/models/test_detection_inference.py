@@ -8,7 +8,8 @@ import torchvision
 from torch import Tensor
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
-from swin_transformer_pytorch.heads.multi_scale import View, scored_proposals
+from swin_transformer_pytorch.heads.multi_scale import View
+from swin_transformer_pytorch.heads.rpn import scored_proposals
 from swin_transformer_pytorch.models.config import DetectorConfig
 from swin_transformer_pytorch.models.detection import Detector, build_detector
 from swin_transformer_pytorch.models.detection_inference import DetectionError, detect_multi_scale
@@ -75,7 +76,8 @@ def merged_by_hand(model: Detector, images: list[Tensor], factors: list[tuple[fl
     for view in views:
         features = model.extract(padded(view[0]))
         size = (view[0].shape[1], view[0].shape[2])
-        boxes, scores = scored_proposals(model.rpn_head(features), size, strides=rules.strides, limits=rules.inference)
+        outputs = model.rpn_head(features)
+        ((boxes, scores),) = scored_proposals(outputs, [size], strides=rules.strides, limits=rules.inference)
         all_features.append(features)
         all_boxes.append(back(boxes, view))
         all_scores.append(scores)
@@ -153,7 +155,7 @@ def test_scored_proposals_are_the_models_own() -> None:
     with torch.no_grad():
         outputs = model.rpn_head(model.extract(padded(image(90, 120))))
     rules = model.rpn_head.rules
-    boxes, scores = scored_proposals(outputs, (90, 120), strides=rules.strides, limits=rules.inference)
+    ((boxes, scores),) = scored_proposals(outputs, [(90, 120)], strides=rules.strides, limits=rules.inference)
     (expected,) = model.rpn_head.propose(outputs, [(90, 120)], training=False)
     assert torch.equal(boxes, expected) and bool((scores[1:] <= scores[:-1]).all())
 

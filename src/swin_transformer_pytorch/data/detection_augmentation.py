@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionAugmentation:
-    """The random changes of a detector's training run. The defaults are the official 3x recipe's, DETR's policy.
+    """The random changes of a detector's training run. The defaults are the official recipes', DETR's policy.
 
     Attributes:
         flip_prob: probability of a horizontal flip.
         scales: the shorter side becomes one of these pixels, each as likely as the others; several are multi-scale
-            training. The official 1x recipe has (800,). None, written (): resized as for evaluation.
+            training. None, written (): resized as for evaluation.
         max_long: most pixels of the longer side; it wins over `scales`.
         crop_prob: probability that a part is cut out before that resize; 0 for never.
         crop_scales: for such a crop, the image's shorter side first becomes one of these pixels.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .errors import EvaluationError
+from .report import save_report
 
 __all__ = ["ClassificationCounts", "ClassificationReport", "EvaluationError", "evaluate"]
 
@@ -66,11 +66,7 @@ class ClassificationReport:
 
     def save(self, folder: str | Path) -> Path:
         """Writes report.json into `folder`, which is made where it is missing, and returns its path."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "report.json"
-        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return path
+        return save_report(self.to_dict(), folder)
 
 
 class ClassificationCounts:

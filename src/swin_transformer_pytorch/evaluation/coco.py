@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..extras import require
 from ..results import Detections
 from .errors import EvaluationError
+from .report import save_report
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """Average precision over IoU 0.5 to 0.95, at 0.5, at 0.75, of small (below 32x32 pixels), medium and large (from 96x96)
@@ -104,11 +105,7 @@ class DetectionReport:
 
     def save(self, folder: str | Path) -> Path:
         """Writes report.json into `folder`, which is made where it is missing, and returns its path."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "report.json"
-        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return path
+        return save_report(self.to_dict(), folder)
 
 
 class CocoEvaluator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import EvaluationError
+from .report import save_report
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,11 +57,7 @@ class SegmentationReport:
 
     def save(self, folder: str | Path) -> Path:
         """Writes report.json into `folder`, which is made where it is missing, and returns its path."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "report.json"
-        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return path
+        return save_report(self.to_dict(), folder)
 
 
 class SegmentationEvaluator:

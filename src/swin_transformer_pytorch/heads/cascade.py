@@ -6,14 +6,13 @@ HTC is built on it: it hands in other `extractors`, chains its mask heads by `ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..ops.instances import InstanceTargets
-from .roi import BoxHead, MaskHead, RegionExtractor, stack_regions
+from .roi import BoxHead, MaskHead, stack_regions
 from .roi_head import (
     DetectionRules,
     Extract,
@@ -22,7 +21,6 @@ from .roi_head import (
     RoIHead,
     RoIHeadConfig,
     Size,
-    chunked_mask_probabilities,
 )
 from .roi_losses import BoxStage, RegionSample, box_losses, mask_loss, refine_boxes, refine_samples, sample_regions
 
@@ -57,7 +55,7 @@ class CascadeRoIHead(RoIHead):
             interleaved: whether the mask head of a stage learns from the boxes that the stage's box head has refined,
                 rather than from those that the box head starts from.
         """
-        super().__init__(rules)
+        super().__init__(strides=strides, rules=rules)
         if not len(box_heads) == len(mask_heads) == len(stages) > 0:
             raise ValueError(
                 f"{len(box_heads)} box heads and {len(mask_heads)} mask heads for {len(stages)} stages; give one of "
@@ -66,14 +64,9 @@ class CascadeRoIHead(RoIHead):
         self.bbox_head = nn.ModuleList(box_heads)
         self.mask_head = nn.ModuleList(mask_heads)
         self.stages = tuple(stages)
-        self.box_extractor = RegionExtractor(strides=tuple(strides), output_size=7)
-        self.mask_extractor = RegionExtractor(strides=tuple(strides), output_size=14)
         self.num_classes = num_classes
         self.num_samples = num_samples
         self.interleaved = interleaved
-
-    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
-        return Extractors(partial(self.box_extractor, features), partial(self.mask_extractor, features))
 
     def mask_logits(self, x: Float[Tensor, "n C s s"], stage: int) -> Float[Tensor, "n classes m m"]:
         """What the mask head of a stage predicts from regions' features; training calls it for each stage."""
@@ -107,18 +100,6 @@ class CascadeRoIHead(RoIHead):
             RegionPredictions(regions=boxes, logits=rows, deltas=moves, stds=self.stages[-1].stds)
             for boxes, rows, moves in zip(regions, mean.split(lengths), deltas.split(lengths), strict=True)
         ]
-
-    def forward_masks(
-        self, extract: Extract, regions: Sequence[Float[Tensor, "_ 4"]], labels: Sequence[Int[Tensor, " _"]]
-    ) -> list[Float[Tensor, "_ m m"]]:
-        masks = chunked_mask_probabilities(
-            extract,
-            stack_regions(regions),
-            torch.cat(list(labels)),
-            self.all_mask_logits,
-            grid_size=2 * self.mask_extractor.output_size,
-        )
-        return list(masks.split([len(boxes) for boxes in regions]))
 
     def losses(
         self,

@@ -13,6 +13,9 @@ class ConvModule(nn.Module):
     """A square convolution that keeps the map's size; with `norm` it has no bias, and a batch norm follows.
 
     The official heads synchronise that norm between GPUs: `torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)`.
+
+    Raises:
+        ValueError: in training, for a single cell in the whole batch: a norm has no statistics of it.
     """
 
     def __init__(
@@ -25,7 +28,13 @@ class ConvModule(nn.Module):
         init_kaiming([self.conv])
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
-        x = self.conv(x)
+        return self.activate(self.conv(x))
+
+    def activate(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
+        """What follows the convolution."""
+        # Statistics that processes share (SyncBatchNorm, which is no BatchNorm2d) may do with one cell each.
+        if self.training and isinstance(self.bn, nn.BatchNorm2d) and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            raise ValueError("batch norm needs more than a batch of one image in training: use a batch of at least 2")
         # A norm of nothing would make its running mean NaN.
         if self.bn is not None and len(x):
             x = self.bn(x)

@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..ops.anchors import grid_anchors
 from ..ops.boxes import decode_boxes, flip_boxes, scale_boxes, unscale_boxes
 from ..ops.nms import batched_nms
 from .roi_head import DetectionRules, RegionPredictions, suppress
-from .rpn import ProposalLimits, RPNOutputs
+from .rpn import ProposalLimits
 
 Size = tuple[int, int]
 
@@ -46,27 +45,6 @@ class View:
         """Boxes in the original image's pixels, in the view's."""
         scaled = scale_boxes(boxes, self.scale_factor)
         return flip_boxes(scaled, self.image_size[1]) if self.flipped else scaled
-
-
-def scored_proposals(
-    outputs: RPNOutputs, image_size: Size, *, strides: Sequence[int], limits: ProposalLimits
-) -> tuple[Float[Tensor, "k 4"], Float[Tensor, " k"]]:
-    """The first image's regions, as `rpn.propose` gives them, and the probability of each to hold an object."""
-    anchors = grid_anchors(outputs.map_sizes, strides, outputs.logits.device)
-    lengths = [len(level) for level in anchors]
-    scores, regions, levels = [], [], []
-    by_level = zip(outputs.logits[0].sigmoid().split(lengths), outputs.deltas[0].split(lengths), anchors, strict=True)
-    for level, (values, deltas, boxes) in enumerate(by_level):
-        if len(values) > limits.per_level:
-            values, order = values.sort(descending=True, stable=True)
-            values, order = values[: limits.per_level], order[: limits.per_level]
-            deltas, boxes = deltas[order], boxes[order]
-        scores.append(values)
-        regions.append(decode_boxes(boxes, deltas, image_size=image_size))
-        levels.append(torch.full_like(values, level, dtype=torch.int64))
-    together, together_scores = torch.cat(regions), torch.cat(scores)
-    kept = batched_nms(together, together_scores, torch.cat(levels), limits.nms_threshold)[: limits.per_image]
-    return together[kept], together_scores[kept]
 
 
 def merge_proposals(

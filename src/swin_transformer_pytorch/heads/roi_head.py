@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,6 +16,7 @@ from ..ops.boxes import decode_boxes, scale_boxes, unscale_boxes
 from ..ops.instances import InstancePredictions, InstanceTargets
 from ..ops.nms import batched_nms
 from ..ops.soft_nms import soft_nms
+from .roi import RegionExtractor, stack_regions
 
 Size = tuple[int, int]
 Extract = Callable[[Float[Tensor, "n 5"]], Float[Tensor, "n C s s"]]
@@ -121,33 +124,51 @@ def suppress(
     return boxes[kept], scores, labels[kept]
 
 
-class RoIHead(nn.Module):
-    """Base of the heads: each says how to get features, box predictions and mask probabilities, and its losses.
+class RoIHead(nn.Module, ABC):
+    """Base of the heads: each says how to get box predictions and mask logits, and its losses.
 
     Losses, raw predictions (`forward_boxes`, `forward_masks`) and post-processing (`select_detections`) are separate,
     so that testing at several scales can come in between.
     """
 
-    def __init__(self, rules: DetectionRules) -> None:
+    def __init__(self, *, strides: Sequence[int], rules: DetectionRules) -> None:
+        """
+        Args:
+            strides: pixels to a cell of the maps that regions look at, finest first.
+        """
         super().__init__()
         self.rules = rules
+        self.box_extractor = RegionExtractor(strides=tuple(strides), output_size=7)
+        self.mask_extractor = RegionExtractor(strides=tuple(strides), output_size=14)
 
     def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
         """Callables that give regions' features of these maps; what all regions share is computed once, here."""
-        raise NotImplementedError
+        return Extractors(partial(self.box_extractor, features), partial(self.mask_extractor, features))
 
+    @abstractmethod
     def forward_boxes(
         self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
     ) -> list[RegionPredictions]:
         """Each image's raw box predictions."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def all_mask_logits(self, x: Float[Tensor, "n C s s"]) -> list[Float[Tensor, "n classes m m"]]:
+        """What each mask head predicts from the same features; inference averages their probabilities."""
 
     def forward_masks(
         self, extract: Extract, regions: Sequence[Float[Tensor, "_ 4"]], labels: Sequence[Int[Tensor, " _"]]
     ) -> list[Float[Tensor, "_ m m"]]:
         """Each image's mask probabilities, for boxes in the input's pixels and their classes."""
-        raise NotImplementedError
+        masks = chunked_mask_probabilities(
+            extract,
+            stack_regions(regions),
+            torch.cat(list(labels)),
+            self.all_mask_logits,
+            grid_size=2 * self.mask_extractor.output_size,
+        )
+        return list(masks.split([len(boxes) for boxes in regions]))
 
+    @abstractmethod
     def losses(
         self,
         features: Sequence[Float[Tensor, "B C _ _"]],
@@ -156,7 +177,6 @@ class RoIHead(nn.Module):
         image_sizes: Sequence[Size],
     ) -> dict[str, Float[Tensor, ""]]:
         """Named losses, already weighted: training minimises their sum."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def predict(

@@ -102,12 +102,19 @@ class RPNHead(nn.Module):
         return rpn_losses(outputs, targets, image_sizes, rules=self.rules)
 
 
-@torch.no_grad()
 def propose(
     outputs: RPNOutputs, image_sizes: Sequence[Size], *, strides: Sequence[int], limits: ProposalLimits
 ) -> list[Float[Tensor, "_ 4"]]:
     """The best anchors of each level, moved by their deltas and clipped to the image; then those that no better one
     of the same level overlaps, best first. There is no least size."""
+    return [boxes for boxes, _ in scored_proposals(outputs, image_sizes, strides=strides, limits=limits)]
+
+
+@torch.no_grad()
+def scored_proposals(
+    outputs: RPNOutputs, image_sizes: Sequence[Size], *, strides: Sequence[int], limits: ProposalLimits
+) -> list[tuple[Float[Tensor, "_ 4"], Float[Tensor, " _"]]]:
+    """Each image's regions as `propose` gives them, and the probability of each to hold an object."""
     anchors = grid_anchors(outputs.map_sizes, strides, outputs.logits.device)
     lengths = [len(level) for level in anchors]
     proposals = []
@@ -120,7 +127,8 @@ def propose(
         ]
         levels = torch.repeat_interleave(torch.tensor([len(region) for region in regions])).to(scores.device)
         boxes = torch.cat(regions)
-        proposals.append(boxes[batched_nms(boxes, scores, levels, limits.nms_threshold)[: limits.per_image]])
+        best = batched_nms(boxes, scores, levels, limits.nms_threshold)[: limits.per_image]
+        proposals.append((boxes[best], scores[best]))
     return proposals
 
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..ops.instances import InstanceTargets
-from .roi import BoxHead, MaskHead, RegionExtractor, stack_regions
+from .roi import BoxHead, MaskHead, stack_regions
 from .roi_head import (
     DetectionRules,
     Extract,
-    Extractors,
     RegionPredictions,
     RoIHead,
     RoIHeadConfig,
     Size,
-    chunked_mask_probabilities,
 )
 from .roi_losses import BoxStage, box_losses, mask_loss, sample_regions
 
@@ -38,17 +34,12 @@ class StandardRoIHead(RoIHead):
         stage: BoxStage | None = None,
         rules: DetectionRules,
     ) -> None:
-        super().__init__(rules)
+        super().__init__(strides=strides, rules=rules)
         self.bbox_head = box_head
         self.mask_head = mask_head
-        self.box_extractor = RegionExtractor(strides=tuple(strides), output_size=7)
-        self.mask_extractor = RegionExtractor(strides=tuple(strides), output_size=14)
         self.num_classes = num_classes
         self.num_samples = num_samples
         self.stage = stage if stage is not None else BoxStage()
-
-    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
-        return Extractors(partial(self.box_extractor, features), partial(self.mask_extractor, features))
 
     def forward_boxes(
         self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
@@ -60,17 +51,8 @@ class StandardRoIHead(RoIHead):
             for boxes, rows, moves in zip(proposals, logits.split(lengths), deltas.split(lengths), strict=True)
         ]
 
-    def forward_masks(
-        self, extract: Extract, regions: Sequence[Float[Tensor, "_ 4"]], labels: Sequence[Int[Tensor, " _"]]
-    ) -> list[Float[Tensor, "_ m m"]]:
-        masks = chunked_mask_probabilities(
-            extract,
-            stack_regions(regions),
-            torch.cat(list(labels)),
-            lambda x: [self.mask_head(x)],
-            grid_size=2 * self.mask_extractor.output_size,
-        )
-        return list(masks.split([len(boxes) for boxes in regions]))
+    def all_mask_logits(self, x: Float[Tensor, "n C s s"]) -> list[Float[Tensor, "n classes m m"]]:
+        return [self.mask_head(x)]
 
     def losses(
         self,

@@ -14,32 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops.resized_convolution import convolve_levels
+from .conv import ConvModule
 
 IGNORE_LABEL = 255
-
-
-class ConvModule(nn.Module):
-    """A convolution without bias that keeps the map's size, batch norm and ReLU.
-
-    Raises:
-        ValueError: in training, for a single cell in the whole batch: it has no statistics.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
-        return self.activate(self.conv(x))
-
-    def activate(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
-        """What follows the convolution."""
-        # Statistics that processes share (SyncBatchNorm, which is no BatchNorm2d) may do with one cell each.
-        if self.training and isinstance(self.bn, nn.BatchNorm2d) and x.shape[0] * x.shape[2] * x.shape[3] == 1:
-            raise ValueError("batch norm needs more than a batch of one image in training: use a batch of at least 2")
-        return F.relu(self.bn(x), inplace=True)
 
 
 class UPerHead(nn.Module):
@@ -59,12 +36,13 @@ class UPerHead(nn.Module):
         super().__init__()
         *finer, last = in_channels
         self.psp_modules = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), ConvModule(last, channels, 1)) for scale in pool_scales
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), ConvModule(last, channels, 1, norm=True))
+            for scale in pool_scales
         )
-        self.bottleneck = ConvModule(last + len(pool_scales) * channels, channels, 3)
-        self.lateral_convs = nn.ModuleList(ConvModule(dim, channels, 1) for dim in finer)
-        self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in finer)
-        self.fpn_bottleneck = ConvModule(len(in_channels) * channels, channels, 3)
+        self.bottleneck = ConvModule(last + len(pool_scales) * channels, channels, 3, norm=True)
+        self.lateral_convs = nn.ModuleList(ConvModule(dim, channels, 1, norm=True) for dim in finer)
+        self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3, norm=True) for _ in finer)
+        self.fpn_bottleneck = ConvModule(len(in_channels) * channels, channels, 3, norm=True)
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = _classifier(channels, num_classes)
 
@@ -91,7 +69,7 @@ class FCNHead(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float) -> None:
         super().__init__()
-        self.convs = nn.Sequential(ConvModule(in_channels, channels, 3))
+        self.convs = nn.Sequential(ConvModule(in_channels, channels, 3, norm=True))
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = _classifier(channels, num_classes)
 

@@ -11,6 +11,7 @@ from ..backbone.config import ConfigError, SwinConfig
 from ..backbone.swin import Swin
 from ..heads.classifier import smooth_targets, soft_cross_entropy
 from ..weights.preprocessing import Preprocessing
+from .metadata import describe
 
 __all__ = ["SwinClassifier", "smooth_targets", "soft_cross_entropy"]
 
@@ -64,13 +65,4 @@ class SwinClassifier(Swin):
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        return {
-            "format": "swin-transformer-pytorch",
-            "format_version": 1,
-            "task": self.task,
-            "name": self.name,
-            "config": self.config.to_dict(),
-            "num_classes": self.num_classes,
-            "classes": list(self.classes) if self.classes is not None else None,
-            "preprocessing": self.preprocessing.to_dict() if self.preprocessing is not None else None,
-        }
+        return describe(self)

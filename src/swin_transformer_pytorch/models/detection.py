@@ -20,6 +20,7 @@ from ..heads.standard_roi import build_standard_roi_head
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .config import DetectorConfig, Method
+from .metadata import describe
 
 __all__ = ["Detector", "InstancePredictions", "InstanceTargets", "build_detector"]
 
@@ -132,16 +133,7 @@ class Detector(nn.Module):
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        return {
-            "format": "swin-transformer-pytorch",
-            "format_version": 1,
-            "task": self.task,
-            "name": self.name,
-            "config": self.config.to_dict(),
-            "num_classes": self.num_classes,
-            "classes": list(self.classes) if self.classes is not None else None,
-            "preprocessing": self.preprocessing.to_dict() if self.preprocessing is not None else None,
-        }
+        return describe(self)
 
 
 def _checked_sizes(images: Float[Tensor, "B C H W"], image_sizes: Sequence[Size] | None) -> list[Size]:

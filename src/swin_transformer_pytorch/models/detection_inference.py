@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..heads.multi_scale import View, merge_detections, merge_masks, merge_proposals, scored_proposals
+from ..heads.multi_scale import View, merge_detections, merge_masks, merge_proposals
 from ..heads.roi_head import Extractors
+from ..heads.rpn import scored_proposals
 from .detection import Detector, InstancePredictions
 
 
@@ -70,7 +71,7 @@ def _merged(model: Detector, inputs: Sequence[Float[Tensor, "1 C _ _"]], views: 
     for pixels, view in zip(inputs, views, strict=True):
         features = model.extract(pixels)
         outputs = model.rpn_head(features)
-        proposals.append(scored_proposals(outputs, view.image_size, strides=strides, limits=limits))
+        proposals += scored_proposals(outputs, [view.image_size], strides=strides, limits=limits)
         extractors.append(head.extractors(features))
     regions = merge_proposals(proposals, views, limits=limits)
     predictions = [

@@ -12,6 +12,7 @@ from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .config import SegmenterConfig
+from .metadata import describe
 
 Color = tuple[int, int, int]
 
@@ -89,17 +90,8 @@ class Segmenter(nn.Module):
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        return {
-            "format": "swin-transformer-pytorch",
-            "format_version": 1,
-            "task": self.task,
-            "name": self.name,
-            "config": self.config.to_dict(),
-            "num_classes": self.num_classes,
-            "classes": list(self.classes) if self.classes is not None else None,
-            "palette": [list(color) for color in self.palette] if self.palette is not None else None,
-            "preprocessing": self.preprocessing.to_dict() if self.preprocessing is not None else None,
-        }
+        palette = [list(color) for color in self.palette] if self.palette is not None else None
+        return {**describe(self), "palette": palette}
 
 
 def build_segmenter(
