@@ -1,8 +1,4 @@
-"""The CPU kernel as operators of PyTorch: with autograd, and with shapes for tracing.
-
-`swin_transformer_pytorch::window_attention` is one node of a traced graph. Its arguments are those of
-`ops.window_attention`; its second result, which the backward pass wants, is the logarithm of each softmax's sum.
-"""
+"""The CPU kernel behind the operators: whether it is there, and how its library is called."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import operators
 from ..windows import Pair
 from .build import KernelBuildError, build
 
@@ -22,19 +19,6 @@ _log = logging.getLogger(__name__)
 
 DTYPES = (torch.float32, torch.bfloat16)
 HEAD_DIM_MULTIPLE = 8
-
-_NAMESPACE = "swin_transformer_pytorch"
-_ARGUMENTS = "SymInt[2] window_size, SymInt[2] shift_size, Tensor? pad_token, Tensor? logit_scale"
-_library = torch.library.Library(_NAMESPACE, "FRAGMENT")
-_library.define(
-    f"window_attention(Tensor qkv, Tensor bias, {_ARGUMENTS}, bool keep_log_sums) -> (Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-_library.define(
-    f"window_attention_backward(Tensor grad_out, Tensor qkv, Tensor bias, Tensor log_sums, {_ARGUMENTS}) -> "
-    "(Tensor, Tensor, Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
 
 
 def supports(qkv_dtype: torch.dtype, head_dim: int) -> bool:
@@ -83,17 +67,7 @@ def cpu(
             f"the CPU kernel takes float32 and bfloat16 and a head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, not "
             f"{qkv.dtype} and {head_dim}; force another implementation"
         )
-    keep = torch.is_grad_enabled()
-    out: Tensor = torch.ops.swin_transformer_pytorch.window_attention(
-        qkv.contiguous(),
-        bias.to(torch.float32).contiguous(),
-        window_size,
-        shift_size,
-        None if pad_token is None else pad_token.to(qkv.dtype).contiguous(),
-        None if logit_scale is None else logit_scale.to(torch.float32).contiguous(),
-        keep,
-    )[0]
-    return out
+    return operators.call(operators.OPERATOR, qkv, bias, window_size, shift_size, pad_token, logit_scale)
 
 
 @functools.cache
@@ -132,7 +106,7 @@ def _forward(
     logit_scale: Tensor | None,
     keep_log_sums: bool,
 ) -> tuple[Tensor, Tensor]:
-    out, log_sums = _forward_shapes(qkv, bias, window_size, shift_size, pad_token, logit_scale, keep_log_sums)
+    out, log_sums = operators.forward_results(qkv, bias, window_size, shift_size, pad_token, logit_scale, keep_log_sums)
     if out.numel():
         _functions()[0](
             qkv.data_ptr(),
@@ -147,20 +121,6 @@ def _forward(
     return out, log_sums
 
 
-def _forward_shapes(
-    qkv: Tensor,
-    bias: Tensor,
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    pad_token: Tensor | None,
-    logit_scale: Tensor | None,
-    keep_log_sums: bool,
-) -> tuple[Tensor, Tensor]:
-    out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
-    log_sums = bias.new_empty(*qkv.shape[:3], bias.shape[0]) if keep_log_sums else bias.new_empty(0)
-    return out, log_sums
-
-
 def _backward(
     grad_out: Tensor,
     qkv: Tensor,
@@ -171,7 +131,7 @@ def _backward(
     pad_token: Tensor | None,
     logit_scale: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grads = _backward_shapes(grad_out, qkv, bias, log_sums, window_size, shift_size, pad_token, logit_scale)
+    grads = operators.backward_results(grad_out, qkv, bias, log_sums, window_size, shift_size, pad_token, logit_scale)
     grad_qkv, grad_bias, grad_pad, grad_scale = grads
     if grad_out.numel():
         grad_out = grad_out.contiguous()
@@ -192,49 +152,4 @@ def _backward(
     return grads
 
 
-def _backward_shapes(
-    grad_out: Tensor,
-    qkv: Tensor,
-    bias: Tensor,
-    log_sums: Tensor,
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    pad_token: Tensor | None,
-    logit_scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of qkv in its type, and of the others in float32; empty for what is not there."""
-    grad_pad = bias.new_empty(0 if pad_token is None else qkv.shape[3])
-    grad_scale = bias.new_empty(0 if logit_scale is None else bias.shape[0])
-    return torch.empty_like(qkv), torch.empty_like(bias), grad_pad, grad_scale
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    qkv, bias, ctx.window_size, ctx.shift_size, pad_token, logit_scale, _ = inputs
-    ctx.save_for_backward(qkv, bias, output[1], pad_token, logit_scale)
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx: Any, grad_out: Tensor | None, grad_log_sums: None) -> tuple[Tensor | None, ...]:
-    if grad_out is None:
-        return (None,) * 7
-    qkv, bias, log_sums, pad_token, logit_scale = ctx.saved_tensors
-    grad_qkv, grad_bias, grad_pad, grad_scale = torch.ops.swin_transformer_pytorch.window_attention_backward(
-        grad_out, qkv, bias, log_sums, ctx.window_size, ctx.shift_size, pad_token, logit_scale
-    )
-    return (
-        grad_qkv,
-        grad_bias,
-        None,
-        None,
-        None if pad_token is None else grad_pad.to(pad_token.dtype),
-        None if logit_scale is None else grad_scale,
-        None,
-    )
-
-
-_library.impl("window_attention", _forward, "CPU")
-_library.impl("window_attention_backward", _backward, "CPU")
-torch.library.register_fake(f"{_NAMESPACE}::window_attention", _forward_shapes, lib=_library)
-torch.library.register_fake(f"{_NAMESPACE}::window_attention_backward", _backward_shapes, lib=_library)
-torch.library.register_autograd(f"{_NAMESPACE}::window_attention", _differentiate, setup_context=_save, lib=_library)
+operators.register(operators.OPERATOR, "CPU", _forward, _backward)
