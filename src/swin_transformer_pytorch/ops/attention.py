@@ -14,6 +14,7 @@ from .cpu import kernel as cpu_kernel
 from .matmul import matmul
 from .reference import reference
 from .sdpa import sdpa
+from .triton import kernel as triton_kernel
 from .windows import Pair
 
 _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Pair, Pair, Tensor | None, Tensor | None], Tensor]] = {
@@ -21,13 +22,15 @@ _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Pair, Pair, Tensor | None,
     "sdpa": sdpa,
     "matmul": matmul,
     "cpu": cpu_kernel.cpu,
+    "triton": triton_kernel.triton,
 }
 _forced: str | None = os.environ.get("SWIN_ATTENTION") or None
 
 
 def available_implementations() -> tuple[str, ...]:
-    """Names that `force_implementation` takes, on this machine; "cpu" is there if it can be built."""
-    return tuple(name for name in _IMPLEMENTATIONS if name != "cpu" or _cpu_kernel_is_ready())
+    """Names that `force_implementation` takes, on this machine: the kernels are there if they can run."""
+    kernels = {"cpu": _cpu_kernel_is_ready, "triton": triton_kernel.can_run}
+    return tuple(name for name in _IMPLEMENTATIONS if name not in kernels or kernels[name]())
 
 
 @contextmanager
@@ -56,6 +59,8 @@ def choose_implementation(
         return "reference"
     if _forced is not None:
         return _check_name(_forced)
+    if device == "cuda" and _triton_takes(dtype, head_dim):
+        return "triton"
     if device != "cpu":
         return "sdpa"
     if cpu_kernel.supports(dtype, head_dim) and _cpu_kernel_is_ready():
@@ -67,14 +72,20 @@ def describe_kernels(*, build: bool = False) -> dict[str, str]:
     """Each fused kernel with where it lies, or why it is not there.
 
     Args:
-        build: build it anew, whatever an earlier try came to. A process that has already asked keeps its answer.
+        build: build the CPU's anew, whatever an earlier try came to. A process that has already asked keeps its
+            answer. The GPU's is compiled by Triton, for each shape on its first use.
     """
-    return {"cpu": cpu_kernel.describe(again=build)}
+    return {"cpu": cpu_kernel.describe(again=build), "triton": triton_kernel.describe()}
 
 
 @torch.compiler.assume_constant_result  # what is traced may depend on it, but not on how it is found out
 def _cpu_kernel_is_ready() -> bool:
     return cpu_kernel.why_not() is None
+
+
+@torch.compiler.assume_constant_result
+def _triton_takes(dtype: torch.dtype, head_dim: int) -> bool:
+    return triton_kernel.why_not(dtype, head_dim) is None
 
 
 def _check_name(name: str) -> str:

@@ -1,0 +1,1 @@
+"""The GPU kernel of window attention, in Triton."""

@@ -1,0 +1,183 @@
+"""The Triton kernel where no GPU is: interpreted, compiled without running, and left alone where it cannot be used."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from swin_transformer_pytorch.ops import choose_implementation, describe_kernels, force_implementation, window_attention
+from swin_transformer_pytorch.ops.triton import kernel
+
+CASES = Path(__file__).with_name("triton_kernel_cases.py")
+SHARED_MEMORY = 99 * 1024  # bytes that a program may have on consumer GPUs; data centres' have more
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed: it exists for Linux only"
+)
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**{k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}, **environment}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, timeout=600, check=False
+    )
+
+
+def run_cases(marker: str, **environment: str) -> None:
+    # A process of its own: Triton decides at its import whether it interprets.
+    options = ("-q", "-p", "no:cacheprovider", "-m", marker)
+    done = run_python("-m", "pytest", str(CASES), *options, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_triton
+def test_cases_in_the_interpreter() -> None:
+    run_cases("not slow", TRITON_INTERPRET="1")
+
+
+@needs_triton
+@pytest.mark.slow
+def test_large_cases_in_the_interpreter() -> None:
+    run_cases("slow", TRITON_INTERPRET="1")
+
+
+@needs_triton
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cases_on_the_gpu() -> None:
+    run_cases("")
+
+
+NUMBERS = ("height", "width", "shift_height", "shift_width", "heads", "windows", "parts")
+HALF = ("out", "grad_out", "qkv", "grad_qkv", "pad_token")  # of the map's type; the other tensors are float32
+
+
+def compile_kernel(
+    function: Any, capability: int, dtype: torch.dtype, window: tuple[int, int], head_dim: int, *, v2: bool
+) -> tuple[int, int]:
+    """Compiles as a call on a GPU would, for one with that capability. Bytes of shared memory, and of spilt registers
+    a thread."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    tokens = window[0] * window[1]
+    qkv, pad_token = torch.empty(1, 60, 60, 9 * head_dim, dtype=dtype, device="meta"), torch.empty(0, device="meta")
+    bias = torch.empty(3, tokens, tokens, device="meta")
+    shift = (window[0] // 2, window[1] // 2)
+    constants = kernel._Work.of(qkv, bias, window, shift, pad_token, bias if v2 else None).constants
+    options = {name: constants.pop(name) for name in ("num_warps", "num_stages")}
+    constants["KEEP_LOG_SUMS"] = True
+    map_type = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}[dtype]
+    signature, known, attributes = {}, {}, {}
+    for index, name in enumerate(function.arg_names):
+        if name in constants or (name == "logit_scale" and not v2):
+            signature[name], known[(index,)] = "constexpr", constants.get(name)
+        elif name in NUMBERS:
+            signature[name] = "i32"
+        else:
+            signature[name] = map_type if name in HALF else "*fp32"
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=function, signature=signature, constexprs=known, attrs=attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    dump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    binary = Path(os.environ["TRITON_CACHE_DIR"]) / f"{function.__name__}.cubin"
+    binary.write_bytes(compiled.asm["cubin"])
+    usage = subprocess.run([dump, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
+    stack = re.search(r"STACK:(\d+)", usage)
+    assert stack is not None, usage
+    return compiled.metadata.shared, int(stack[1])
+
+
+def check_compiled(name: str, *arguments: Any, v2: bool) -> None:
+    from swin_transformer_pytorch.ops.triton import backward, forward
+
+    function = getattr(forward if name == "forward" else backward, name)
+    shared, spilt = compile_kernel(function, *arguments, v2=v2)
+    assert shared <= SHARED_MEMORY
+    assert spilt <= 512
+
+
+compiles = pytest.mark.skipif(kernel.INTERPRETED, reason="the kernels are interpreted")
+
+
+@needs_triton
+@compiles
+def test_compiles_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    check_compiled("forward", 80, torch.bfloat16, (7, 7), 32, v2=False)
+
+
+WINDOWS = {"forward": (7, 7), "window_backward": (7, 7)}
+LARGE_WINDOWS = dict.fromkeys(("forward", "queries_backward", "keys_backward", "bias_backward"), (16, 16))
+
+
+@needs_triton
+@compiles
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "window"), [*WINDOWS.items(), *LARGE_WINDOWS.items()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("capability", [80, 90])
+def test_every_kernel_fits_registers_and_shared_memory(
+    name: str,
+    window: tuple[int, int],
+    dtype: torch.dtype,
+    capability: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    check_compiled(name, capability, dtype, window, 32, v2=True)
+
+
+WITHOUT = """
+import logging, sys
+logging.basicConfig(format="%(message)s")
+sys.modules["triton"] = None
+import torch
+from swin_transformer_pytorch.ops import available_implementations, choose_implementation, describe_kernels
+for _ in range(2):
+    assert choose_implementation("cuda", training=True) == "sdpa"
+assert "triton" not in available_implementations()
+print(describe_kernels()["triton"])
+"""
+
+
+def test_without_triton_the_package_works_and_says_so_once() -> None:
+    done = run_python("-c", WITHOUT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("none: triton is not installed")
+    assert done.stderr.count("triton is not installed") == 1
+
+
+def test_our_import_compiles_and_interprets_nothing() -> None:
+    code = "import sys, swin_transformer_pytorch.ops as _; assert not [m for m in sys.modules if '.triton.tiles' in m]"
+    assert run_python("-c", code).returncode == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_the_reason_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    kernel._say_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert {choose_implementation("cuda", training=training) for training in (False, True)} == {"sdpa"}
+    assert len(caplog.records) == 1
+    reason = describe_kernels()["triton"].removeprefix("none: ")
+    assert reason in caplog.text
+    with force_implementation("triton"), pytest.raises(ValueError, match=re.escape(reason)):
+        window_attention(torch.zeros(1, 2, 2, 24), torch.zeros(1, 4, 4), window_size=(2, 2), shift_size=(0, 0))
+
+
+def test_the_choice_is_a_constant_of_a_compiled_graph() -> None:
+    def chosen(x: torch.Tensor) -> torch.Tensor:
+        return x + len(choose_implementation("cuda", training=False, dtype=x.dtype))
+
+    compiled = torch.compile(chosen, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(torch.zeros(1)), chosen(torch.zeros(1)))
