@@ -26,6 +26,7 @@ from filelock import FileLock
 _log = logging.getLogger(__name__)
 
 SOURCE = "window_attention.cpp"
+HEADERS = ("geometry.h", "products.h", "vectors.h")
 _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 600
 _FLAGS = (
@@ -115,12 +116,14 @@ def _key() -> str:
     """Changes with all that the library depends on: source, flags, torch, compiler and processor."""
     compiler = find_compiler()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    parts = [_source(), " ".join(_FLAGS), torch.__version__, compiler, version, platform.machine(), _processor()]
+    machine = [platform.machine(), _processor()]
+    parts = [*_sources().values(), " ".join(_FLAGS), torch.__version__, compiler, version, *machine]
     return f"window_attention-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}"
 
 
-def _source() -> str:
-    return resources.files(__package__).joinpath(SOURCE).read_text(encoding="utf-8")
+def _sources() -> dict[str, str]:
+    folder = resources.files(__package__)
+    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in (SOURCE, *HEADERS)}
 
 
 def _processor() -> str:
@@ -134,11 +137,11 @@ def _processor() -> str:
 
 
 def _compile(command: list[str], to: Path) -> None:
-    source = to.with_suffix(".cpp")
-    source.write_text(_source(), encoding="utf-8")
+    for name, text in _sources().items():
+        (to.parent / name).write_text(text, encoding="utf-8")
     try:
         done = subprocess.run(
-            [*command[:1], str(source), "-o", str(to), *command[1:]],
+            [*command[:1], str(to.parent / SOURCE), "-o", str(to), *command[1:]],
             capture_output=True,
             text=True,
             errors="replace",

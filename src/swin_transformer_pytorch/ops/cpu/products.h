@@ -1,0 +1,135 @@
+// Small matrix products whose tiles stay in registers.
+//
+// The right factor of a product is kept in panels: the first kPanelVectors vectors of each of its rows, one row after
+// the other, then the next vectors of each row. A tile reads one panel from its beginning to its end.
+#pragma once
+
+#include "vectors.h"
+
+namespace {
+
+constexpr int64_t kPanelVectors = kRegisters == 32 ? 4 : 2;
+
+// Rows of a tile: with its part of a panel's row and one factor they fill the registers.
+constexpr int64_t tile_rows(int64_t vectors) { return std::min<int64_t>(12, kRegisters * 3 / 4 / vectors); }
+
+// Where the panel with that vector begins, and how many vectors it is wide.
+struct Panel {
+  int64_t begin, vectors;
+  Panel(int64_t first_vector, int64_t all_vectors, int64_t rows)
+      : begin(first_vector * kLanes * rows), vectors(std::min(kPanelVectors, all_vectors - first_vector)) {}
+};
+
+// Puts rows of `columns` floats, a whole number of vectors, into panels.
+inline void to_panels(const float* from, int64_t rows, int64_t columns, float* to) {
+  const int64_t all = columns / kLanes;
+  for (int64_t first = 0; first < all; first += kPanelVectors) {
+    const Panel panel(first, all, rows);
+    float* next = to + panel.begin;
+    for (int64_t row = 0; row < rows; row++)
+      for (int64_t v = 0; v < panel.vectors; v++, next += kLanes)
+        store(next, load(from + row * columns + (first + v) * kLanes));
+  }
+}
+
+// Puts the transpose of rows of `columns` floats into panels: `depth` rows of as many vectors as the rows fill, and
+// of them there are a whole number.
+inline void to_transposed_panels(const float* from, int64_t rows, int64_t columns, int64_t depth, float* to) {
+  const int64_t all = rows / kLanes;
+  for (int64_t vector = 0; vector < all; vector++) {
+    const int64_t within = vector % kPanelVectors;
+    const Panel panel(vector - within, all, depth);
+    for (int64_t d = 0; d < depth; d += kLanes) {
+      Vec square[kLanes];
+      for (int64_t i = 0; i < kLanes; i++) square[i] = load(from + (vector * kLanes + i) * columns + d);
+      transpose(square);
+      const int64_t wanted = std::min(kLanes, depth - d);
+      float* next = to + panel.begin + (d * panel.vectors + within) * kLanes;
+      for (int64_t i = 0; i < wanted; i++) store(next + i * panel.vectors * kLanes, square[i]);
+    }
+  }
+}
+
+// The left factor of a product: element (row, k) is data[row * step + k], or data[k * step + row] if it is transposed.
+template <bool transposed>
+struct Left {
+  const float* data;
+  int64_t step;
+  float at(int64_t row, int64_t k) const { return transposed ? data[k * step + row] : data[row * step + k]; }
+  void advance(int64_t rows) { data += transposed ? rows : rows * step; }
+};
+
+// Rows of vectors.
+template <typename Float>
+struct Rows {
+  Float* data;
+  int64_t step;
+};
+
+// A tile of ROWS rows and VECTORS vectors of out = start + left * panel; `start` is zero where it is null.
+template <int ROWS, int VECTORS, bool transposed>
+void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start, Rows<float> out) {
+  Vec total[ROWS][VECTORS];
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; r++)
+    for (int v = 0; v < VECTORS; v++)
+      total[r][v] = start.data != nullptr ? load(start.data + r * start.step + v * kLanes) : Vec{};
+  for (int64_t k = 0; k < depth; k++) {
+    Vec row[VECTORS];
+    for (int v = 0; v < VECTORS; v++) row[v] = load(panel + (k * VECTORS + v) * kLanes);
+  #pragma GCC unroll 16
+  for (int r = 0; r < ROWS; r++) {
+      const Vec factor = splat(left.at(r, k));
+      for (int v = 0; v < VECTORS; v++) total[r][v] += factor * row[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < ROWS; r++)
+    for (int v = 0; v < VECTORS; v++) store(out.data + r * out.step + v * kLanes, total[r][v]);
+}
+
+// The tile of `height` rows, which is at most ROWS.
+template <int ROWS, int VECTORS, bool transposed>
+void multiply_tile_of(int64_t height, Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start,
+                      Rows<float> out) {
+  if constexpr (ROWS > 1)
+    if (height < ROWS)
+      return multiply_tile_of<ROWS - 1, VECTORS>(height, left, panel, depth, start, out);
+  multiply_tile<ROWS, VECTORS>(left, panel, depth, start, out);
+}
+
+template <int VECTORS, bool transposed>
+void multiply_panel(Left<transposed> left, const float* panel, int64_t rows, int64_t depth, Rows<const float> start,
+                    Rows<float> out) {
+  constexpr int64_t most = tile_rows(VECTORS);
+  // Tiles of nearly equal height: a low one at the end would leave most of the processor idle.
+  for (int64_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
+    const int64_t height = (rows + tiles - 1) / tiles;
+    multiply_tile_of<most, VECTORS>(height, left, panel, depth, start, out);
+    rows -= height;
+    left.advance(height);
+    out.data += height * out.step;
+    if (start.data != nullptr) start.data += height * start.step;
+  }
+}
+
+// out (rows, columns) = start + left (rows, depth) * panels (depth, columns); columns is a whole number of vectors.
+template <bool transposed>
+void multiply(Left<transposed> left, const float* panels, int64_t rows, int64_t columns, int64_t depth,
+              Rows<const float> start, Rows<float> out) {
+  const int64_t all = columns / kLanes;
+  for (int64_t first = 0; first < all; first += kPanelVectors) {
+    const Panel panel(first, all, depth);
+    const Rows<const float> from{start.data == nullptr ? nullptr : start.data + first * kLanes, start.step};
+    const Rows<float> to{out.data + first * kLanes, out.step};
+    const float* begin = panels + panel.begin;
+    switch (panel.vectors) {
+      case 4: multiply_panel<kPanelVectors>(left, begin, rows, depth, from, to); break;
+      case 3: multiply_panel<std::min<int64_t>(3, kPanelVectors)>(left, begin, rows, depth, from, to); break;
+      case 2: multiply_panel<2>(left, begin, rows, depth, from, to); break;
+      default: multiply_panel<1>(left, begin, rows, depth, from, to);
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,144 @@
+// Vectors of floats as wide as the processor's (those of GCC and Clang), and how floats are stored.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace {
+
+// Floats in a vector, and the registers that hold vectors.
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16, kRegisters = 32;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8, kRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int64_t kLanes = 4, kRegisters = 32;
+#else
+constexpr int64_t kLanes = 4, kRegisters = 16;
+#endif
+
+// may_alias and an alignment of one float: a vector may be read from anywhere in an array of floats.
+typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int32_t IntVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+inline Vec load(const float* from) { return *reinterpret_cast<const Vec*>(from); }
+inline void store(float* to, Vec x) { *reinterpret_cast<Vec*>(to) = x; }
+inline Vec splat(float x) { return x - Vec{}; }
+inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+
+// Lanes of a and b (counted on from those of a) in the order that is given, which the compiler must know.
+template <int... order>
+inline Vec shuffle(Vec a, Vec b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, order...);
+#else
+  return __builtin_shuffle(a, b, IntVec{order...});
+#endif
+}
+
+template <int... lane, typename Combine>
+inline float fold(Vec x, std::integer_sequence<int, lane...>, Combine combine) {
+  if constexpr (kLanes == 16) x = combine(x, shuffle<(lane ^ 8)...>(x, x));
+  if constexpr (kLanes >= 8) x = combine(x, shuffle<(lane ^ 4)...>(x, x));
+  x = combine(x, shuffle<(lane ^ 2)...>(x, x));
+  x = combine(x, shuffle<(lane ^ 1)...>(x, x));
+  return x[0];
+}
+using Lanes = std::make_integer_sequence<int, kLanes>;
+inline float sum(Vec x) {
+  return fold(x, Lanes{}, [](Vec a, Vec b) { return a + b; });
+}
+inline float largest(Vec x) { return fold(x, Lanes{}, larger); }
+
+// Of two rows of blocks of `step` lanes: the second block of every pair in a, and the first in b, change places.
+template <int step, int... lane>
+inline void exchange(Vec& a, Vec& b, std::integer_sequence<int, lane...>) {
+  const Vec first = shuffle<(lane & step ? lane - step + kLanes : lane)...>(a, b);
+  b = shuffle<(lane & step ? lane + kLanes : lane + step)...>(a, b);
+  a = first;
+}
+
+// Transposes a square of as many rows as a vector has lanes, by squares of twice the size at each step.
+template <int step = 1>
+inline void transpose(Vec (&rows)[kLanes]) {
+  for (int i = 0; i < kLanes; i++)
+    if ((i & step) == 0) exchange<step>(rows[i], rows[i + step], Lanes{});
+  if constexpr (2 * step < kLanes) transpose<2 * step>(rows);
+}
+
+// exp for x <= 0, to about two units in the last place: 2^n times a polynomial on [-0.5 ln 2, 0.5 ln 2].
+inline Vec exp_of_negative(Vec x) {
+  x = larger(x, splat(-87.0f));
+  // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the low bits.
+  const Vec shifted = x * 1.44269504f + 12582912.0f;
+  const Vec n = shifted - 12582912.0f;
+  const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  Vec p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  IntVec exponent;
+  std::memcpy(&exponent, &shifted, sizeof exponent);
+  exponent = (exponent - 0x4b400000 + 127) << 23;
+  Vec power;
+  std::memcpy(&power, &exponent, sizeof power);
+  return p * power;
+}
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+inline float to_float(BFloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline void store_number(float* to, float x) { *to = x; }
+inline void store_number(BFloat16* to, float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+  to->bits = static_cast<uint16_t>(x != x ? 0x7fc0 : rounded);
+}
+
+// Head dimensions are multiples of 8, so that the loops become whole vectors.
+inline void widen(const float* from, float* to, int64_t count) {
+  for (int64_t i = 0; i < count; i += 8) std::memcpy(to + i, from + i, 8 * sizeof(float));
+}
+inline void widen(const BFloat16* __restrict from, float* __restrict to, int64_t count) {
+  for (int64_t i = 0; i < count; i += 8)
+    for (int64_t j = 0; j < 8; j++) to[i + j] = to_float(from[i + j]);
+}
+template <typename T>
+inline void narrow(const float* __restrict from, float factor, T* __restrict to, int64_t count) {
+  for (int64_t i = 0; i < count; i += 8)
+    for (int64_t j = 0; j < 8; j++) store_number(to + i + j, from[i + j] * factor);
+}
+
+// Floats that begin with a cache line, all zero at first.
+class Floats {
+ public:
+  explicit Floats(int64_t count) : data_(static_cast<float*>(::operator new(count * sizeof(float), kLine))) {
+    std::fill_n(data_, count, 0.0f);
+  }
+  ~Floats() { ::operator delete(data_, kLine); }
+  Floats(const Floats&) = delete;
+  Floats& operator=(const Floats&) = delete;
+  float* data() { return data_; }
+  const float* data() const { return data_; }
+
+ private:
+  static constexpr std::align_val_t kLine{64};
+  float* data_;
+};
+
+}  // namespace
