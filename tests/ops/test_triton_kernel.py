@@ -103,7 +103,7 @@ def check_compiled(name: str, *arguments: Any, v2: bool) -> None:
     function = getattr(forward if name == "forward" else backward, name)
     shared, spilt = compile_kernel(function, *arguments, v2=v2)
     assert shared <= SHARED_MEMORY
-    assert spilt <= 512
+    assert spilt <= 1024  # tiles chosen badly spill many thousand
 
 
 compiles = pytest.mark.skipif(kernel.INTERPRETED, reason="the kernels are interpreted")
