@@ -37,6 +37,7 @@ def test_attention_is_measured_way_by_way(gpu: Any) -> None:
     assert len(table.splitlines()) == 4 + len(figures)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("v2", [False, True])
 def test_flex_attention_computes_the_same(gpu: Any, v2: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
