@@ -6,7 +6,6 @@ Triton is imported on the first call on a GPU, never at import: only torch's CUD
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -56,7 +55,9 @@ def describe() -> str:
     reason = _missing()
     if reason is not None:
         return f"none: {reason}"
-    return f"ready: triton {importlib.metadata.version('triton')}{', interpreted' if INTERPRETED else ''}"
+    import triton as compiler
+
+    return f"ready: triton {compiler.__version__}{', interpreted' if INTERPRETED else ''}"
 
 
 def triton(
@@ -77,17 +78,27 @@ def triton(
 
 @functools.cache
 def _missing() -> str | None:
+    if not INTERPRETED:
+        if not torch.cuda.is_available():
+            return "no CUDA device"
+        if torch.version.hip is not None:
+            return "the GPU is an AMD one, which the kernel was not made for"
+        capability = min(torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count()))
+        if capability < MIN_CAPABILITY:
+            return f"a GPU has compute capability {capability[0]}.{capability[1]}, and Triton needs 8.0"
     if importlib.util.find_spec("triton") is None:
-        return "triton is not installed; where it exists, `pip install triton` brings it"
-    if INTERPRETED:
-        return None
-    if not torch.cuda.is_available():
-        return "no CUDA device"
-    if torch.version.hip is not None:
-        return "the GPU is an AMD one, which the kernel was not made for"
-    capability = min(torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count()))
-    if capability < MIN_CAPABILITY:
-        return f"a GPU has compute capability {capability[0]}.{capability[1]}, and Triton needs 8.0"
+        return "triton is not installed: pip install triton"
+    return None if INTERPRETED else _trial()
+
+
+def _trial() -> str | None:
+    """Compiles and runs a small kernel, which takes a C compiler, Python's headers and a driver that fits."""
+    try:
+        qkv, bias = torch.zeros(1, 1, 1, 24, device="cuda"), torch.zeros(1, 1, 1, device="cuda")
+        _forward(qkv, bias, (1, 1), (0, 0), None, None, False)
+        torch.cuda.synchronize()
+    except Exception as error:  # whatever it is, PyTorch's own operators still work
+        return f"triton fails here: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     return None
 
 
