@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .data.transforms import create_transform
     from .models.config import DetectorConfig, SegmenterConfig
     from .models.registry import create_backbone, create_model, list_models, load_model
+    from .optimize import optimize_for_inference
     from .predict import Predictor
     from .results import Classification, Detections, SegmentationMap
     from .weights.formats import convert_state_dict
@@ -33,6 +34,7 @@ _HOMES = {
     "create_model": "models.registry",
     "list_models": "models.registry",
     "load_model": "models.registry",
+    "optimize_for_inference": "optimize",
     "Predictor": "predict",
     "Classification": "results",
     "Detections": "results",
@@ -60,6 +62,7 @@ __all__ = [
     "list_models",
     "load_model",
     "load_weights",
+    "optimize_for_inference",
     "swin_b",
     "swin_l",
     "swin_s",

@@ -79,17 +79,25 @@ class WindowAttentionV2(nn.Module):
         bias = table.index_select(0, index)
         return bias.t().reshape(self.num_heads, height * width, height * width)
 
+    def qkv_bias(self) -> Float[Tensor, " qkv"] | None:
+        """The projection's bias, of which the key part is zero."""
+        if self.q_bias is None or self.v_bias is None:
+            return None
+        return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+
+    def score_scale(self) -> Float[Tensor, " heads"]:
+        """What cosines are multiplied by: at most 100."""
+        return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp().flatten()
+
     def forward(self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair) -> Float[Tensor, "B H W C"]:
-        qkv_bias = None
-        if self.q_bias is not None and self.v_bias is not None:
-            qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+        qkv_bias = self.qkv_bias()
         out = window_attention(
             F.linear(x, self.qkv.weight, qkv_bias),
             self.relative_position_bias(window_size),
             window_size=window_size,
             shift_size=shift_size,
             pad_token=qkv_bias,
-            logit_scale=self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp().flatten(),
+            logit_scale=self.score_scale(),
         )
         return self.proj(out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,19 +22,34 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         """h and w are H and W over the patch's, rounded up: the image is padded with zeros right and bottom."""
-        if images.ndim != 4 or images.shape[1] != self.proj.in_channels or images.numel() == 0:
-            raise ValueError(
-                f"images have shape {tuple(images.shape)}; this model takes (batch, {self.proj.in_channels}, height, "
-                f"width), each at least 1 (another number of channels: create it with in_channels=...)"
-            )
-        if not images.is_floating_point():
-            raise ValueError(
-                f"images are {images.dtype}; this model takes normalised floating-point ones (create_transform(model) "
-                f"makes them from 8-bit images)"
-            )
-        height, width = images.shape[2:]
-        images = F.pad(images, (0, padding(width, self.patch_size[1]), 0, padding(height, self.patch_size[0])))
+        images = whole_patches(images, self.proj.in_channels, self.patch_size)
         return self.norm(self.proj(images).permute(0, 2, 3, 1))
+
+
+def whole_patches(
+    images: Float[Tensor, "B C H W"], in_channels: int, patch_size: Pair
+) -> Float[Tensor, "B C height width"]:
+    """Images padded with zeros, right and bottom, to whole patches.
+
+    Raises:
+        ValueError: they are no batch of floating-point images with that many channels.
+    """
+    if images.ndim != 4 or images.shape[1] != in_channels or images.numel() == 0:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; this model takes (batch, {in_channels}, height, width), each at "
+            f"least 1 (another number of channels: create it with in_channels=...)"
+        )
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images are {images.dtype}; this model takes normalised floating-point ones (create_transform(model) "
+            f"makes them from 8-bit images)"
+        )
+    height, width = images.shape[2:]
+    bottom, right = padding(height, patch_size[0]), padding(width, patch_size[1])
+    # A traced graph keeps the padding, lest it hold for the example's sizes alone; compilers fuse it.
+    if torch.compiler.is_compiling() or bottom or right:
+        images = F.pad(images, (0, right, 0, bottom))
+    return images
 
 
 class PatchMerging(nn.Module):

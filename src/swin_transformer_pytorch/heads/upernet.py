@@ -54,7 +54,8 @@ class UPerHead(nn.Module):
             lateral = self.lateral_convs[index](maps[index])
             top = lateral + _resize(top, lateral)
             levels.insert(0, self.fpn_convs[index](top))
-        x = self.fpn_bottleneck.activate(convolve_levels(levels, self.fpn_bottleneck.conv.weight))
+        conv = self.fpn_bottleneck.conv
+        x = self.fpn_bottleneck.activate(convolve_levels(levels, conv.weight, conv.bias))
         logits: Tensor = self.conv_seg(self.dropout(x))
         return logits
 

@@ -13,7 +13,9 @@ from .windows import Pair
 
 
 def convolve_levels(
-    levels: Sequence[Float[Tensor, "B _C _H _W"]], weight: Float[Tensor, "D C_all 3 3"]
+    levels: Sequence[Float[Tensor, "B _C _H _W"]],
+    weight: Float[Tensor, "D C_all 3 3"],
+    bias: Float[Tensor, " D"] | None = None,
 ) -> Float[Tensor, "B D H W"]:
     """The convolution, padded by 1, of all levels resized to the first one's size and concatenated.
 
@@ -24,13 +26,14 @@ def convolve_levels(
     Args:
         levels: finest first.
         weight: its input channels are those of all levels, in order.
+        bias: added to each output.
     """
     size = (levels[0].shape[2], levels[0].shape[3])
     parts = list(zip(levels, weight.split([level.shape[1] for level in levels], dim=1), strict=True))
     coarse = [_pays(level, size) for level in levels]
     plain = [(_resize(level, size), part) for (level, part), pays in zip(parts, coarse, strict=True) if not pays]
     maps, weights = zip(*plain, strict=True)
-    out = F.conv2d(torch.cat(maps, dim=1), torch.cat(weights, dim=1), padding=1)
+    out = F.conv2d(torch.cat(maps, dim=1), torch.cat(weights, dim=1), bias, padding=1)
     for (level, part), pays in zip(parts, coarse, strict=True):
         if pays:
             out += convolve_resized(level, part, size)

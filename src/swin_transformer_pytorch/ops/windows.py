@@ -39,9 +39,13 @@ def padding(length: int, multiple: int) -> int:
 
 
 def pad_map(x: Shaped[Tensor, "B H W C"], multiple: Pair) -> Shaped[Tensor, "B h w C"]:
-    """Pads a map with zeros, right and bottom, to multiples of `multiple`."""
+    """A map padded with zeros, right and bottom, to multiples of `multiple`: the map itself if it needs none."""
     height, width = x.shape[1:3]
-    return F.pad(x, (0, 0, 0, padding(width, multiple[1]), 0, padding(height, multiple[0])))
+    bottom, right = padding(height, multiple[0]), padding(width, multiple[1])
+    # A traced graph keeps the padding, lest it hold for the example's sizes alone; compilers fuse it.
+    if torch.compiler.is_compiling() or bottom or right:
+        return F.pad(x, (0, 0, 0, right, 0, bottom))
+    return x
 
 
 def partition(x: Shaped[Tensor, "B H W C"], window_size: Pair) -> Shaped[Tensor, "B windows N C"]:

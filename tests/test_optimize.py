@@ -1,0 +1,212 @@
+"""Optimised models: the same answers for every task and size, and clear words for what they cannot do."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import swin_transformer_pytorch as swin
+from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.models.classification import SwinClassifier
+from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
+from swin_transformer_pytorch.models.detection import Detector, build_detector
+from swin_transformer_pytorch.models.segmentation import build_segmenter
+from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, optimize_for_inference
+from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
+
+_Model = TypeVar("_Model", bound=nn.Module)
+SMALL = SwinConfig(embed_dim=16, depths=(2, 2, 1), num_heads=(2, 2, 4), window_size=4)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def randomised(model: _Model) -> _Model:
+    """With parameters and statistics that leave nothing at its initial 0 or 1."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2)
+            elif tensor.is_floating_point() and tensor.ndim <= 1:
+                tensor.add_(0.3 * torch.randn_like(tensor))
+    return model.eval()
+
+
+def classifier(**changes: Any) -> SwinClassifier:
+    return randomised(SwinClassifier(SMALL.replace(**changes), num_classes=5, classes=("a", "b", "c", "d", "e")))
+
+
+def detector() -> Detector:
+    config = DetectorConfig(method="mask_rcnn", backbone=SMALL, num_classes=3, fpn_dim=8, fc_dim=16)
+    model = randomised(build_detector(config, preprocessing=DensePreprocessing(scale=None)))
+    with torch.no_grad():  # an untrained detector's predictions differ little from place to place
+        model.rpn_head.rpn_cls.weight.mul_(30)
+        model.roi_head.bbox_head.fc_cls.weight.mul_(30)
+    return model
+
+
+def assert_near(got: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    assert got.shape == expected.shape
+    assert (got - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+VERSIONS = [
+    {},
+    {"qkv_bias": False},
+    {"single_window": "keep"},
+    {"window_size": (2, 5)},
+    {"patch_size": (2, 3)},
+    {"version": 2},
+    {"version": 2, "qkv_bias": False, "window_size": (3, 4)},
+]
+
+
+@pytest.mark.parametrize("changes", VERSIONS)
+@pytest.mark.parametrize("size", [(3, 64, 64), (1, 37, 90), (2, 9, 5)])
+def test_same_logits_at_any_size(changes: dict[str, Any], size: tuple[int, int, int]) -> None:
+    model = classifier(**changes)
+    fast = swin.optimize_for_inference(model)
+    images = torch.randn(size[0], 3, *size[1:])
+    with torch.inference_mode():
+        assert_near(fast(images), model(images))
+
+
+def test_same_logits_in_pieces() -> None:
+    # More tokens than a piece holds: of a batch in the first stage, and of a single image.
+    model = classifier(patch_size=1, depths=(2, 1, 1))
+    fast = optimize_for_inference(model)
+    for size in [(5, 3, 40, 40), (1, 3, 70, 70)]:
+        images = torch.randn(size)
+        with torch.inference_mode():
+            assert_near(fast(images), model(images))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_same_logits_in_half_precision(version: int) -> None:
+    model = classifier(version=version)
+    images = torch.randn(2, 3, 50, 64)
+    with torch.inference_mode():
+        expected = model(images)
+        got = optimize_for_inference(model, torch.bfloat16)(images.bfloat16())
+        assert got.dtype == torch.bfloat16
+        assert_near(got.float(), expected, 5e-2)
+        assert_near(optimize_for_inference(model, torch.float64)(images.double()).float(), expected)
+
+
+def test_biases_are_not_rounded_before_they_are_computed() -> None:
+    fast = optimize_for_inference(classifier(version=2), torch.bfloat16)
+    (bias, *_) = [module.bias for module in fast.modules() if type(module).__name__ == "_FastBlock"]
+    assert bias.dtype == torch.float32
+    assert not torch.equal(bias, bias.bfloat16().float())
+
+
+def test_same_maps_of_a_backbone() -> None:
+    model = randomised(swin.create_backbone("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1), embed_dim=24))
+    fast = swin.optimize_for_inference(model)
+    assert fast.channels == model.channels
+    images = torch.randn(2, 3, 70, 100)
+    with torch.inference_mode():
+        for got, expected in zip(fast(images), model(images), strict=True):
+            assert_near(got, expected)
+
+
+def test_same_segmentation_with_norms_folded() -> None:
+    config = SegmenterConfig(backbone=SMALL, num_classes=4, decode_dim=8, auxiliary_dim=8, auxiliary_index=1)
+    model = randomised(build_segmenter(config))
+    fast = optimize_for_inference(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    images = torch.randn(2, 3, 64, 90)
+    with torch.inference_mode():
+        assert_near(fast(images), model(images))
+
+
+def test_same_detections() -> None:
+    model = detector()
+    fast = optimize_for_inference(model)
+    images = torch.randn(2, 3, 96, 128)
+    with torch.inference_mode():
+        for got, expected in zip(fast(images), model(images), strict=True):
+            assert len(expected.scores)
+            assert torch.equal(got.labels, expected.labels)
+            torch.testing.assert_close(got.scores, expected.scores, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(got.boxes_xyxy, expected.boxes_xyxy, rtol=1e-4, atol=1e-2)
+            torch.testing.assert_close(got.masks, expected.masks, rtol=1e-4, atol=1e-4)
+
+
+def test_a_detector_that_finds_nothing() -> None:
+    model = detector()
+    fast = optimize_for_inference(model)
+    layer = next(module for module in fast.roi_head.modules() if isinstance(module, FusedLinear))
+    assert layer(torch.empty(0, layer.in_features)).shape == (0, layer.out_features)
+
+
+def test_predictor_takes_it() -> None:
+    model = classifier()
+    model.preprocessing = swin.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1)).preprocessing
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    fast = swin.Predictor(swin.optimize_for_inference(model), device="cpu")(image)
+    slow = swin.Predictor(model, device="cpu")(image)
+    assert fast.names == slow.names
+    np.testing.assert_allclose(fast.scores, slow.scores, rtol=1e-3)
+
+
+def test_the_model_is_left_as_it_is() -> None:
+    model = classifier().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fast = optimize_for_inference(model)
+    assert model.training and not fast.training
+    assert isinstance(fast, SwinClassifier) and fast.classes == model.classes
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not fast(torch.randn(1, 3, 32, 32)).requires_grad
+
+
+def test_what_it_cannot_do() -> None:
+    model = classifier()
+    fast = optimize_for_inference(model)
+    assert fast.to("cpu", torch.float32) is fast
+    with pytest.raises(OptimizeError, match="cannot go from cpu and torch.float32 to cpu and torch.float16"):
+        fast.half()
+    with pytest.raises(OptimizeError, match="has no state dict: save the model"):
+        fast.state_dict()
+    with pytest.raises(OptimizeError, match="optimised already"):
+        optimize_for_inference(fast)
+    with pytest.raises(OptimizeError, match="Linear holds no Swin"):
+        optimize_for_inference(nn.Linear(2, 2))
+    with pytest.raises(OptimizeError, match=r"dtype=torch.int8 is not possible: use torch.float32"):
+        optimize_for_inference(model, torch.int8)
+
+
+# In a process of its own: Dynamo does not trace the tests' check of annotated shapes. `aot_eager` traces all that the
+# default backend does, in seconds instead of minutes.
+COMPILED = """
+import functools, torch
+from swin_transformer_pytorch import SwinConfig, optimize_for_inference
+from swin_transformer_pytorch.models.classification import SwinClassifier
+
+torch.nn.Module.compile = functools.partialmethod(torch.nn.Module.compile, backend="aot_eager", fullgraph=True)
+config = SwinConfig(version={version}, embed_dim=8, depths=(2,), num_heads=(1,), window_size=3)
+model = SwinClassifier(config, num_classes=5).eval()
+fast = optimize_for_inference(model, compile=True)
+images = torch.randn(2, 3, 30, 41)
+with torch.inference_mode():
+    torch.testing.assert_close(fast(images), model(images), rtol=1e-4, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 2])
+def test_compiled(version: int) -> None:
+    done = subprocess.run([sys.executable, "-c", COMPILED.format(version=version)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
