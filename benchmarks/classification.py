@@ -39,6 +39,7 @@ class Scale:
     Attributes:
         rounds: of what takes less than a second.
         few_rounds: of what takes seconds.
+        fewest_rounds: of large images.
         batch_size: of classification.
         side, v2_side: pixels of its images' sides.
         many: images of `side`, with as many pixels as one of `big_side`.
@@ -46,14 +47,15 @@ class Scale:
         detection_size: what detectors make of an image of 800 x 1333: its sides are multiples of 32.
     """
 
-    rounds: int = 9
+    rounds: int = 7
     few_rounds: int = 5
+    fewest_rounds: int = 3
     batch_size: int = 8
     side: int = 224
     v2_side: int = 256
     many: int = 64
     big_side: int = 1792
-    curve_sides: tuple[int, ...] = (224, 448, 672, 896, 1120, 1344)
+    curve_sides: tuple[int, ...] = (224, 448, 672, 896, 1344)
     detection_size: Pair = (800, 1344)
 
 
@@ -61,6 +63,7 @@ FULL = Scale()
 SMOKE = Scale(
     rounds=1,
     few_rounds=1,
+    fewest_rounds=1,
     batch_size=2,
     side=32,
     v2_side=32,
@@ -81,32 +84,32 @@ def inference(scale: Scale) -> Iterator[Measurement]:
 def training(scale: Scale) -> Iterator[Measurement]:
     for dtype in ("float32", "bfloat16"):
         setting = _setting(scale, scale.batch_size, dtype, mode="training")
-        yield from benchmark.measure([setting], [OURS, *EAGER], scale.few_rounds)
+        yield from benchmark.measure([setting], [OURS, *EAGER], scale.few_rounds, warmup=1)
 
 
 def v2(scale: Scale) -> Iterator[Measurement]:
     setting = _setting(scale, scale.batch_size, model=TINY_V2, side=scale.v2_side)
-    yield from benchmark.measure([setting], [OURS, OPTIMIZED, FLOOR, *EAGER], scale.few_rounds)
+    yield from benchmark.measure([setting], [OURS, OPTIMIZED, FLOOR, *EAGER], scale.few_rounds, warmup=1)
     setting = dataclasses.replace(setting, mode="training")
-    yield from benchmark.measure([setting], [OURS, *EAGER], scale.few_rounds)
+    yield from benchmark.measure([setting], [OURS, *EAGER], scale.few_rounds, warmup=1)
 
 
 def size(scale: Scale) -> Iterator[Measurement]:
     settings = [_setting(scale, 1, side=scale.big_side), _setting(scale, scale.many)]
     libraries = [OURS, OPTIMIZED, "torchvision"]
-    yield from benchmark.measure(settings, libraries, scale.few_rounds - 1 or 1, warmup=1, memory=True)
+    yield from benchmark.measure(settings, libraries, scale.fewest_rounds, warmup=1, memory=True)
 
 
 def curve(scale: Scale) -> Iterator[Measurement]:
     for side in scale.curve_sides:
         libraries = [OURS, OPTIMIZED, FLOOR, "timm", "torchvision"]
-        yield from benchmark.measure([_setting(scale, 1, side=side)], libraries, scale.few_rounds, warmup=1)
+        yield from benchmark.measure([_setting(scale, 1, side=side)], libraries, scale.fewest_rounds, warmup=1)
 
 
 def detection(scale: Scale) -> Iterator[Measurement]:
     setting = dataclasses.replace(_setting(scale, 1), mode="features", image_size=scale.detection_size)
     libraries = [OURS, OPTIMIZED, FLOOR, *EAGER]
-    yield from benchmark.measure([setting], libraries, scale.few_rounds, warmup=1, memory=True)
+    yield from benchmark.measure([setting], libraries, scale.few_rounds, warmup=1)
 
 
 def profile(scale: Scale) -> list[dict[str, Any]]:
@@ -130,7 +133,7 @@ def profile(scale: Scale) -> list[dict[str, Any]]:
     for library, setting in cells:
         step = benchmark.make_step(setting, library)
         assert step is not None, "ours is always to be had"
-        found = benchmark.profile_step(step, calls=min(3, scale.few_rounds))
+        found = benchmark.profile_step(step, calls=scale.fewest_rounds)
         profiles.append({"library": library, **dataclasses.asdict(setting), **dataclasses.asdict(found)})
     return profiles
 
