@@ -90,10 +90,10 @@ def test_steps_take_turns() -> None:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak cannot be reset")
 def test_the_peak_is_that_of_the_step_alone() -> None:
     setting = benchmark.Setting(
-        model="swin_tiny_patch4_window7_224", mode="inference", batch_size=64, dtype="float32", image_size=(64, 64)
+        model="swin_tiny_patch4_window7_224", mode="inference", batch_size=128, dtype="float32", image_size=(64, 64)
     )
-    # Its operands take more than 120 MB, but its largest result takes 25 MB: 64 maps of 16x16 with 384 channels.
-    assert 25e6 < benchmark.peak_in_fresh_process(benchmark.make_step, setting, FLOOR) < 60e6
+    # Its operands take more than 200 MB, but its largest result takes 50: 128 maps of 16x16 with 384 channels.
+    assert 50e6 < benchmark.peak_in_fresh_process(benchmark.make_step, setting, FLOOR) < 150e6
 
 
 @pytest.mark.parametrize(

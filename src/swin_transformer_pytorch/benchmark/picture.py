@@ -106,7 +106,7 @@ def _group_name(m: Measurement, with_model: bool) -> str:
     if m.mode == "features":
         lines.append(_MODES[m.mode])
     if with_model:
-        lines.append(m.model.replace("_patch4", ""))
+        lines += m.model.replace("_patch4", "").replace("_window", "\nwindow").splitlines()
     return "\n".join(lines)
 
 
