@@ -40,14 +40,10 @@ def run_cases(marker: str, **environment: str) -> None:
 
 
 @needs_triton
-def test_cases_in_the_interpreter() -> None:
-    run_cases("not slow", TRITON_INTERPRET="1")
-
-
-@needs_triton
 @pytest.mark.slow
-def test_large_cases_in_the_interpreter() -> None:
-    run_cases("slow", TRITON_INTERPRET="1")
+@pytest.mark.parametrize("marker", ["not slow", "slow"])
+def test_cases_in_the_interpreter(marker: str) -> None:
+    run_cases(marker, TRITON_INTERPRET="1")
 
 
 @needs_triton
