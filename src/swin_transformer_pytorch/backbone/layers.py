@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import pad_map, padding
+from ..ops import pad_map, padding, recomputed
 from .config import Pair
 
 
@@ -68,11 +70,11 @@ class PatchMerging(nn.Module):
         x = x.view(batch, height // 2, 2, width // 2, 2, channels)
         # The four neighbours column by column: (row, column) 00, 10, 01, 11.
         x = x.permute(0, 1, 3, 4, 2, 5).reshape(batch, height // 2, width // 2, 4 * channels)
-        return self.reduction(self.norm(x)) if self.norm_first else self.norm(self.reduction(x))
+        return after_norm(self.norm, x, self.reduction) if self.norm_first else self.norm(self.reduction(x))
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between them, on each token alone."""
+    """Two linear layers with a GELU between them, on each token alone. Training stores the GELU's input only."""
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -80,7 +82,22 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape C"]:
-        return self.fc2(F.gelu(self.fc1(x)))
+        hidden = self.fc1(x)
+        activated = F.gelu(hidden)
+        before = hidden.detach()
+        with recomputed(activated, lambda: F.gelu(before)):
+            out: Tensor = self.fc2(activated)
+        return out
+
+
+def after_norm(
+    norm: nn.LayerNorm, x: Float[Tensor, "*shape C"], branch: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "*shape D"]:
+    """`branch` of the normalised map, which training does not store: the backward pass normalises once more."""
+    normed: Tensor = norm(x)
+    before, weight, bias = x.detach(), norm.weight, norm.bias
+    with recomputed(normed, lambda: F.layer_norm(before, norm.normalized_shape, weight, bias, norm.eps)):
+        return branch(normed)
 
 
 class DropPath(nn.Module):

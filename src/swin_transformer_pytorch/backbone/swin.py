@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from ..ops import choose_window
 from .attention import WindowAttention, WindowAttentionV2
 from .config import SwinConfig
-from .layers import DropPath, Mlp, PatchEmbed, PatchMerging
+from .layers import DropPath, Mlp, PatchEmbed, PatchMerging, after_norm
 
 
 class SwinBlock(nn.Module):
@@ -45,8 +45,8 @@ class SwinBlock(nn.Module):
             (x.shape[1], x.shape[2]), self.window_size, shifted=self.shifted, single_window=self.single_window
         )
         if self.norm_first:
-            x = x + self.drop_path(self.attn(self.norm1(x), window, shift))
-            return x + self.drop_path(self.mlp(self.norm2(x)))
+            x = x + self.drop_path(after_norm(self.norm1, x, lambda normed: self.attn(normed, window, shift)))
+            return x + self.drop_path(after_norm(self.norm2, x, self.mlp))
         x = x + self.drop_path(self.norm1(self.attn(x, window, shift)))
         return x + self.drop_path(self.norm2(self.mlp(x)))
 

@@ -8,6 +8,7 @@ from .attention import (
     window_attention,
     without_autocast,
 )
+from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,
     choose_window,
@@ -30,6 +31,7 @@ __all__ = [
     "pad_map",
     "padding",
     "partition",
+    "recomputed",
     "relative_position_index",
     "shift_mask",
     "window_attention",
