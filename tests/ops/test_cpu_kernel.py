@@ -1,6 +1,7 @@
 """The CPU kernel against the reference: answers and every gradient, over random shapes; bits, tracing and building."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -172,6 +173,48 @@ def test_is_chosen_for_what_it_takes() -> None:
 def test_forced_on_what_it_does_not_take_says_so() -> None:
     with force_implementation("cpu"), pytest.raises(ValueError, match="multiple of 8"):
         window_attention(torch.randn(1, 4, 4, 12), torch.randn(1, 16, 16), window_size=(4, 4), shift_size=(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "said"),
+    [(torch.float16, 32, "not float16"), (torch.float64, 32, "not float64"), (torch.float32, 12, "multiple of 8")],
+)
+def test_what_it_does_not_take_is_said_once(
+    dtype: torch.dtype, head_dim: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel._say_once.cache_clear()
+    for _ in range(2):
+        qkv, bias = torch.ones(1, 4, 4, 3 * head_dim, dtype=dtype), torch.zeros(1, 16, 16, dtype=dtype)
+        window_attention(qkv, bias, window_size=(4, 4), shift_size=(0, 0))
+    assert caplog.text.count(said) == 1
+    assert "slower" in caplog.text
+
+
+def test_a_slower_path_does_not_break_a_traced_graph(caplog: pytest.LogCaptureFixture) -> None:
+    kernel._say_once.cache_clear()
+
+    def takes_it(x: Tensor) -> Tensor:
+        return x + int(choose_implementation("cpu", training=False, head_dim=12) == "cpu")
+
+    with caplog.at_level("WARNING"):
+        assert torch.compile(takes_it, fullgraph=True, backend="eager")(torch.zeros(())) == 0
+    assert caplog.text.count("multiple of 8") == 1
+
+
+@needs_kernel
+def test_doctor_says_what_it_is_for() -> None:
+    assert kernel.describe().startswith("ready, for float32 and bfloat16 and heads of a multiple of 8 channels: ")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and its sanitizers")
+def test_sanitizers_find_nothing() -> None:
+    tool = Path(__file__).parents[2] / "tools" / "sanitize_cpu_kernel.py"
+    done = subprocess.run(
+        [sys.executable, str(tool), "--cases", "20"], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "20 cases, no finding" in done.stdout
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

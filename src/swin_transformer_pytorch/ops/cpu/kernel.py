@@ -19,11 +19,32 @@ _log = logging.getLogger(__name__)
 
 DTYPES = (torch.float32, torch.bfloat16)
 HEAD_DIM_MULTIPLE = 8
+_TYPES = " and ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
 
 
+@torch.compiler.assume_constant_result  # the log is no part of what is traced
 def supports(qkv_dtype: torch.dtype, head_dim: int) -> bool:
-    """Whether the kernel takes maps of that type and heads of that many channels."""
-    return qkv_dtype in DTYPES and head_dim % HEAD_DIM_MULTIPLE == 0
+    """Whether the kernel takes maps of that type and heads of that many channels.
+
+    If not, that is logged once, so that nobody gets the slower path unawares.
+    """
+    reason = _unsupported(qkv_dtype, head_dim)
+    if reason is not None:
+        _say_once(reason)
+    return reason is None
+
+
+def _unsupported(dtype: torch.dtype, head_dim: int) -> str | None:
+    if dtype not in DTYPES:
+        return f"its kernel takes {_TYPES}, not {str(dtype).removeprefix('torch.')}"
+    if head_dim % HEAD_DIM_MULTIPLE:
+        return f"its kernel takes heads of a multiple of {HEAD_DIM_MULTIPLE} channels, not of {head_dim}"
+    return None
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    _log.warning("window attention on the CPU takes PyTorch's own operators, which are slower: %s", reason)
 
 
 @functools.cache
@@ -35,11 +56,7 @@ def why_not() -> str | None:
     try:
         _functions()
     except KernelBuildError as error:
-        _log.warning(
-            "window attention on the CPU takes PyTorch's own operators, which are slower: %s; `swin doctor --build` "
-            "tries again",
-            error,
-        )
+        _say_once(f"{error}; `swin doctor --build` tries again")
         return str(error)
     return None
 
@@ -47,9 +64,10 @@ def why_not() -> str | None:
 def describe(*, again: bool = False) -> str:
     """Where the built library is, or why there is none. With `again` it is built anew."""
     try:
-        return f"ready: {build(again=again)}"
+        library = build(again=again)
     except KernelBuildError as error:
         return f"none: {error}"
+    return f"ready, for {_TYPES} and heads of a multiple of {HEAD_DIM_MULTIPLE} channels: {library}"
 
 
 def cpu(
@@ -62,11 +80,8 @@ def cpu(
         KernelBuildError: it is not to be had here.
     """
     head_dim = qkv.shape[-1] // (3 * bias.shape[0])
-    if not supports(qkv.dtype, head_dim):
-        raise ValueError(
-            f"the CPU kernel takes float32 and bfloat16 and a head_dim that is a multiple of {HEAD_DIM_MULTIPLE}, not "
-            f"{qkv.dtype} and {head_dim}; force another implementation"
-        )
+    if (reason := _unsupported(qkv.dtype, head_dim)) is not None:
+        raise ValueError(f"window attention on the CPU: {reason}; force another implementation")
     return operators.call(operators.OPERATOR, qkv, bias, window_size, shift_size, pad_token, logit_scale)
 
 

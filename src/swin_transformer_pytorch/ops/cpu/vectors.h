@@ -21,12 +21,16 @@ constexpr int64_t kLanes = 4, kRegisters = 32;
 constexpr int64_t kLanes = 4, kRegisters = 16;
 #endif
 
-// may_alias and an alignment of one float: a vector may be read from anywhere in an array of floats.
-typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
-typedef int32_t IntVec __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
 
-inline Vec load(const float* from) { return *reinterpret_cast<const Vec*>(from); }
-inline void store(float* to, Vec x) { *reinterpret_cast<Vec*>(to) = x; }
+// A vector may be read from anywhere in an array of floats, and written.
+inline Vec load(const float* from) {
+  Vec x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+inline void store(float* to, Vec x) { std::memcpy(to, &x, sizeof x); }
 inline Vec splat(float x) { return x - Vec{}; }
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
