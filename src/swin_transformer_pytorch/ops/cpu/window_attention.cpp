@@ -230,12 +230,18 @@ struct Sums {
       : bias(data), padding(data + g.tokens() * g.keys()), logit_scale(padding + 3 * g.head_dim) {}
 };
 
+struct Task {
+  const Window& window;
+  int64_t head;
+};
+
 // One head of one window: gradients of its queries, keys and values go to the map, the others are added to `sums`.
 template <typename T>
 void backward_task(const T* grad_out, const T* qkv, const PaddedBias& bias, const T* padding, float factor,
-                   const float* log_sums, const Window& window, const Window& next_window, int64_t head,
-                   const Geometry& g, GradientWorkspace& w, Sums& sums, T* grad_qkv) {
+                   const float* log_sums, Task task, Task next, const Geometry& g, GradientWorkspace& w, Sums sums,
+                   T* grad_qkv) {
   const int64_t columns = g.columns(), keys = g.keys(), tokens = g.tokens(), step = g.score_step();
+  const auto [window, head] = task;
   const int64_t offset = head * g.head_dim;
   gather_window(qkv, padding, window, head, g, factor, w);
   gather(grad_out, g.channels(), offset, static_cast<const T*>(nullptr), window, g, w.grad_out.data());
@@ -247,8 +253,8 @@ void backward_task(const T* grad_out, const T* qkv, const PaddedBias& bias, cons
     multiply(Rowwise{w.grad_out.data() + first * columns, columns}, w.values.data(), rows, keys, g.head_dim, kZero,
              {w.grad_scores.data(), step});
     differentiate_softmax(log_sums, window, head, g, first, last, w, [&](int64_t row) {
-      prefetch(grad_out, g.channels(), offset, next_window, g, first + row);
-      prefetch_qkv(qkv, head, next_window, g, first + row);
+      prefetch(grad_out, g.channels(), next.head * g.head_dim, next.window, g, first + row);
+      prefetch_qkv(qkv, next.head, next.window, g, first + row);
     });
     for (int64_t row = 0; row < rows; row++) {
       float* total = sums.bias + (first + row) * keys;
@@ -295,15 +301,21 @@ void backward(const T* grad_out, const T* qkv, const float* bias, const T* paddi
   at::parallel_for(0, parts * g.heads, 1, [&](int64_t begin, int64_t end) {
     Windows windows(g);
     GradientWorkspace w(g);
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t head = task % g.heads, part = task / g.heads;
-      Sums sums(partial.data() + task * size, g);
+    // The heads of a part that are this thread's take turns at each window, whose tokens hold them side by side.
+    for (int64_t part = begin / g.heads; part * g.heads < end; part++) {
+      const int64_t first_head = std::max(begin - part * g.heads, int64_t{0});
+      const int64_t stop_head = std::min(end - part * g.heads, g.heads);
       const int64_t stop = std::min((part + 1) * per_part, g.windows());
       for (int64_t index = part * per_part; index < stop; index++) {
-        const Window& window = windows.at(index);
-        const Window& next_window = windows.at(std::min(index + 1, stop - 1));
-        backward_task(grad_out, qkv, padded_bias, padding, logit_scale != nullptr ? logit_scale[head] : factor,
-                      log_sums, window, next_window, head, g, w, sums, grad_qkv);
+        for (int64_t head = first_head; head < stop_head; head++) {
+          const Task task{windows.at(index), head};
+          const bool is_last = head + 1 == stop_head;
+          const Task next{windows.at(is_last ? std::min(index + 1, g.windows() - 1) : index),
+                          is_last ? first_head : head + 1};
+          const Sums sums(partial.data() + (part * g.heads + head) * size, g);
+          backward_task(grad_out, qkv, padded_bias, padding, logit_scale != nullptr ? logit_scale[head] : factor,
+                        log_sums, task, next, g, w, sums, grad_qkv);
+        }
       }
     }
   });
