@@ -141,27 +141,37 @@ def test_a_label_map_of_16_bits_is_refused_at_once(tmp_path, kind):
     fill(tmp_path)
     values = np.zeros((2, 12 if kind == 2 else 4), dtype=np.uint16)
     (tmp_path / "labels" / "0.png").write_bytes(png(values, 16, kind))
-    with pytest.raises(DataError, match=r"labels.0\.png is a PNG of 16 bits"):
+    with pytest.raises(DataError, match=r"images.0\.jpg: the label map .*labels.0\.png is a PNG of 16 bits"):
         folder(tmp_path)
 
 
 def test_a_jpeg_is_no_label_map(tmp_path):
     fill(tmp_path)
     Image.fromarray(LABELS).save(tmp_path / "labels" / "0.png", format="JPEG")
-    with pytest.raises(DataError, match=r"labels.0\.png is a JPEG"):
+    with pytest.raises(DataError, match=r"images.0\.jpg: the label map .*labels.0\.png is a JPEG"):
         folder(tmp_path)
 
 
-def test_a_damaged_label_map_is_named(tmp_path):
+def test_a_damaged_label_map_names_the_pair(tmp_path):
     fill(tmp_path, values=np.random.default_rng(0).integers(0, 3, (50, 50), dtype=np.uint8))
     path = tmp_path / "labels" / "0.png"
     path.write_bytes(path.read_bytes()[:200])
     data = folder(tmp_path)
-    with pytest.raises(DataError, match=r"labels.0\.png is damaged"):
+    with pytest.raises(DataError, match=r"images.0\.jpg: the label map .*labels.0\.png is damaged"):
         data[0]
     path.unlink()
-    with pytest.raises(DataError, match=r"labels.0\.png cannot be read"):
+    with pytest.raises(DataError, match=r"images.0\.jpg: the label map .*labels.0\.png cannot be read"):
         data[0]
+
+
+def test_a_colour_of_no_class_names_the_pair(tmp_path):
+    fill(tmp_path)
+    Image.new("RGB", (4, 2), (7, 8, 9)).save(tmp_path / "labels" / "0.png")
+    pair = r"images.0\.jpg: the label map .*labels.0\.png has"
+    with pytest.raises(DataError, match=rf"{pair} the colour \(7, 8, 9\) at x=0, y=0 \(8 such pixels\)"):
+        folder(tmp_path, palette=[(0, 0, 0), (0, 0, 1), (0, 0, 2)])[0]
+    with pytest.raises(DataError, match=rf"{pair} colours \(mode RGB\), and none are known"):
+        folder(tmp_path)[0]
 
 
 def test_classes_must_be_known(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
 
     Raises:
         DataError: there are no images, one has no label map, two have one name, a label map is no PNG of 8 bits (of
-            the first 200; others when they are read), or the classes are not known. The message names files.
+            the first 200; others when they are read), or the classes are not known. The message names both files.
     """
 
     def __init__(
@@ -87,8 +88,9 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         self.reduce_zero_label = reduce_zero_label
         self.pairs = _match(Path(images), Path(labels))
         self.names = tuple(_stem(image, Path(images)) for image, _ in self.pairs)
-        for _, label in self.pairs[:_CHECKED_FIRST]:
-            check_label_file(label)
+        for image, label in self.pairs[:_CHECKED_FIRST]:
+            with _naming(image):
+                check_label_file(label)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -102,7 +104,8 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         """
         image_path, label_path = self.pairs[index]
         image = read_image(image_path)
-        labels = read_label_map(label_path, self.palette)
+        with _naming(image_path):
+            labels = read_label_map(label_path, self.palette)
         height, width = labels.shape
         if (width, height) != image.size:
             raise DataError(
@@ -261,6 +264,15 @@ def _match(images: Path, labels: Path) -> list[tuple[str, str]]:
         listed = "\n  ".join(lonely[:_SHOWN])
         raise DataError(f"{len(lonely)} of {len(found)} images have no label map:\n  {listed}{more}")
     return list(pairs.values())
+
+
+@contextmanager
+def _naming(image: str) -> Iterator[None]:
+    """Puts the image before what is wrong with its label map, as the two are looked at, and corrected, together."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{image}: {error}") from error
 
 
 def _instead(labels: Path, name: str) -> str:
