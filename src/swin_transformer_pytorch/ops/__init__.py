@@ -8,6 +8,7 @@ from .attention import (
     window_attention,
     without_autocast,
 )
+from .gelu import gelu, gelu_, gelu_has_kernel
 from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,
@@ -27,6 +28,9 @@ __all__ = [
     "choose_window",
     "describe_kernels",
     "force_implementation",
+    "gelu",
+    "gelu_",
+    "gelu_has_kernel",
     "merge",
     "pad_map",
     "padding",

@@ -8,6 +8,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "gelu.h"
 #include "geometry.h"
 #include "products.h"
 #include "vectors.h"
