@@ -3,13 +3,14 @@
     python tools/ship_scene_models.py runs/scenes_detection runs/scenes_segmentation fashion-mnist/
 
 The last argument is the folder of Fashion-MNIST's four .gz files. Weights are stored in float16, and it is the stored
-ones that are measured: on 1,000 scenes of items of the test set, which nothing was trained on.
+ones that are measured: on 1,000 scenes of items of the test set, which nothing was trained on. A run that started from
+the weights of earlier runs needs their steps, for the card: --earlier-steps DETECTION SEGMENTATION.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from swin_transformer_pytorch.data.scenes import open_scenes
@@ -78,9 +79,12 @@ def store(run: Path, name: str) -> Path:
     return SHIPPED[name]
 
 
-def describe(model: Detector | Segmenter, run: Path, recipe: str) -> dict[str, str]:
+def describe(model: Detector | Segmenter, run: Path, recipe: str, earlier_steps: int) -> dict[str, str]:
     """The rows of a card that both have."""
     last = json.loads((run / "history.jsonl").read_text().splitlines()[-1])
+    steps = f"{earlier_steps + last['step']:,} steps of 8 scenes, from scratch"
+    if earlier_steps:
+        steps += f"; in several runs, each from the weights of the one before, the last of {last['step']:,} steps"
     backbone = model.config.backbone
     heads = (
         f"feature pyramid of {model.config.fpn_dim} channels, box head of {model.config.fc_dim}"
@@ -93,7 +97,7 @@ def describe(model: Detector | Segmenter, run: Path, recipe: str) -> dict[str, s
         "heads": heads,
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
         "input": "128 x 128 pixels, RGB; any size works",
-        "trained with": f"`swin train {recipe}`, {last['step']:,} steps of 8 scenes, from scratch",
+        "trained with": f"`swin train {recipe}`, {steps}",
         "weights": "the running mean over training, stored in float16",
     }
     licence = {
@@ -104,7 +108,7 @@ def describe(model: Detector | Segmenter, run: Path, recipe: str) -> dict[str, s
     return {"table": _table({"": "", "---": "---", **rows}), "rest": _table(licence)}
 
 
-def ship_detector(run: Path, data: str) -> None:
+def ship_detector(run: Path, data: str, earlier_steps: int) -> None:
     weights = store(run, "scenes_detection")
     model = load_model("scenes_detection")
     assert isinstance(model, Detector)
@@ -122,13 +126,13 @@ def ship_detector(run: Path, data: str) -> None:
         sample_mask=sample.masks.metrics["AP"],
         classes="\n".join(f"| {name} | {boxes[name]:.1%} | {masks[name]:.1%} |" for name in boxes),
         verdict=_verdict(missed),
-        **describe(model, run, "scenes_detection"),
+        **describe(model, run, "scenes_detection", earlier_steps),
     )
     weights.with_suffix(".md").write_text(card)
     print(f"{weights.name}: {weights.stat().st_size:,} bytes, {full.boxes.metrics}, {full.masks.metrics}")
 
 
-def ship_segmenter(run: Path, data: str) -> None:
+def ship_segmenter(run: Path, data: str, earlier_steps: int) -> None:
     weights = store(run, "scenes_segmentation")
     model = load_model("scenes_segmentation")
     assert isinstance(model, Segmenter)
@@ -141,7 +145,7 @@ def ship_segmenter(run: Path, data: str) -> None:
         sample_miou=sample.miou,
         classes="\n".join(f"| {name} | {iou or 0:.1%} |" for name, iou in full.iou.items()),
         verdict=_verdict({"mIoU": 0.75 - full.miou}),
-        **describe(model, run, "scenes_segmentation"),
+        **describe(model, run, "scenes_segmentation", earlier_steps),
     )
     weights.with_suffix(".md").write_text(card)
     print(f"{weights.name}: {weights.stat().st_size:,} bytes, mIoU {full.miou:.2%}")
@@ -157,6 +161,11 @@ def _table(rows: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    detection, segmentation, fashion = sys.argv[1:4]
-    ship_detector(Path(detection), fashion)
-    ship_segmenter(Path(segmentation), fashion)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("detection", type=Path)
+    parser.add_argument("segmentation", type=Path)
+    parser.add_argument("fashion")
+    parser.add_argument("--earlier-steps", type=int, nargs=2, default=(0, 0), metavar=("DETECTION", "SEGMENTATION"))
+    given = parser.parse_args()
+    ship_detector(given.detection, given.fashion, given.earlier_steps[0])
+    ship_segmenter(given.segmentation, given.fashion, given.earlier_steps[1])
