@@ -22,7 +22,7 @@ from .backbone.attention import WindowAttentionV2
 from .backbone.layers import PatchEmbed, whole_patches
 from .backbone.swin import Swin, SwinBlock, SwinStage
 from .heads.conv import ConvModule
-from .ops import choose_window, gelu, gelu_, gelu_has_kernel, window_attention
+from .ops import choose_window, window_attention
 from .ops.windows import Pair
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -140,11 +140,7 @@ class FusedLinear(_Fixed):
         if self.packed and x.numel():
             product = torch.ops.mkldnn._linear_pointwise
             if residual is None:
-                # Our GELU is cheaper after the product than oneDNN's within it.
-                apart = self.activation == "gelu" and gelu_has_kernel(x)
-                out = product(x, self.weight, self.bias, "none" if apart else self.activation, [], "none")
-                if apart:
-                    gelu_(out)
+                out = product(x, self.weight, self.bias, self.activation, [], "none")
             else:
                 out = product.binary(x, residual, self.weight, self.bias, "add")
             return out
@@ -152,7 +148,7 @@ class FusedLinear(_Fixed):
             return x.new_empty(*x.shape[:-1], self.out_features)
         out = F.linear(x, self.weight, self.bias)
         if self.activation == "gelu":
-            out = gelu(out)
+            out = F.gelu(out)
         return out if residual is None else residual + out
 
 

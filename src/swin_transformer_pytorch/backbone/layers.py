@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import gelu, pad_map, padding, recomputed
+from ..ops import pad_map, padding, recomputed
 from .config import Pair
 
 
@@ -83,9 +83,9 @@ class Mlp(nn.Module):
 
     def forward(self, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape C"]:
         hidden = self.fc1(x)
-        activated = gelu(hidden)
+        activated = F.gelu(hidden)
         before = hidden.detach()
-        with recomputed(activated, lambda: gelu(before)):
+        with recomputed(activated, lambda: F.gelu(before)):
             out: Tensor = self.fc2(activated)
         return out
 

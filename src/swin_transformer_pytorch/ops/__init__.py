@@ -8,7 +8,6 @@ from .attention import (
     window_attention,
     without_autocast,
 )
-from .gelu import gelu, gelu_, gelu_has_kernel
 from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,
@@ -28,9 +27,6 @@ __all__ = [
     "choose_window",
     "describe_kernels",
     "force_implementation",
-    "gelu",
-    "gelu_",
-    "gelu_has_kernel",
     "merge",
     "pad_map",
     "padding",

@@ -26,7 +26,7 @@ from filelock import FileLock
 _log = logging.getLogger(__name__)
 
 SOURCE = "window_attention.cpp"
-HEADERS = ("gelu.h", "geometry.h", "products.h", "vectors.h")
+HEADERS = ("geometry.h", "products.h", "vectors.h")
 _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 600
 _FLAGS = (

@@ -8,7 +8,6 @@
 
 #include <ATen/Parallel.h>
 
-#include "gelu.h"
 #include "geometry.h"
 #include "products.h"
 #include "vectors.h"
