@@ -113,6 +113,25 @@ def test_a_label_beyond_the_classes_is_reported(swin, dense_checkpoints, dense_d
     assert "label 99" in outcome.err
 
 
+@pytest.mark.parametrize("data", ["root", "pair with classes", "pair without classes"])
+def test_pixels_of_the_ignore_label_do_not_count(swin, dense_checkpoints, dense_data, tmp_path, data) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(dense_data, folder)
+    labels = folder / "labels" / "val"
+    for path in labels.glob("*.png"):
+        marked = np.array(Image.open(path))
+        marked[:8] = 77
+        Image.fromarray(marked).save(path)
+    if data == "pair without classes":
+        (folder / "classes.txt").unlink()
+    place = ("--data.root", folder) if data == "root" else ("--data.images", folder / "val", "--data.labels", labels)
+    words = ("evaluate", "--weights", dense_checkpoints["segmentation"], *place, "--output", tmp_path / "report")
+    outcome = swin(*words, "--data.ignore_label", 77, "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    saved = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert sum(saved["pixels"].values()) == 4 * (64 - 8) * 80
+
+
 @pytest.mark.parametrize(
     ("task", "words", "hint"),
     [
@@ -124,6 +143,7 @@ def test_a_label_beyond_the_classes_is_reported(swin, dense_checkpoints, dense_d
         ("segmentation", ["--data.images", "x"], "both --data.images and --data.labels"),
         ("detection", ["--data.root", "nowhere"], "nowhere"),
         ("segmentation", ["--data.root", "DATA", "--mode", "slide", "--flip"], "has one view"),
+        ("segmentation", ["--data.root", "DATA", "--data.ignore_label", "300"], "from 0 to 255"),
     ],
 )
 def test_what_cannot_be_measured_is_one_error(swin, dense_checkpoints, dense_data, task, words, hint) -> None:

@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
     parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
     parser.add_argument(
+        "--data.ignore_label",
+        type=NonNegativeInt,
+        default=255,
+        metavar="L",
+        help="segmentation: pixels of this value in the label PNGs do not count, as those of 255 never do",
+    )
+    parser.add_argument(
         "--data.split",
         choices=("train", "val"),
         help="which images (default: val/ where the folder has it, else all; `val` also gives the part that `swin "

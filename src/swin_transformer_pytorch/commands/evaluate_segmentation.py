@@ -58,14 +58,23 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         images, labels = Path(data.images), Path(data.labels)
         folders = (labels, images, labels.parent, images.parent)
         if any((folder / name).is_file() for folder in folders for name in CLASS_FILES):
-            return SegmentationFolder(images, labels)
-        return SegmentationFolder(images, labels, classes=model.classes, palette=model.palette)
+            return SegmentationFolder(images, labels, ignore_label=data.ignore_label)
+        return SegmentationFolder(
+            images, labels, classes=model.classes, palette=model.palette, ignore_label=data.ignore_label
+        )
     layout = find_segmentation(data.root, split)
     if layout.hold_out:
         share = f"the {data.val_fraction:.0%} of {layout.images} that `swin train` holds out"
         terminal.notes().print(f"measured: {share if split == 'val' else f'all but {share}'}")
     classes = None if layout.classes_file is not None or layout.ade20k else model.classes
-    return open_segmentation(data.root, split, classes=classes, val_fraction=data.val_fraction, seed=data.seed)
+    return open_segmentation(
+        data.root,
+        split,
+        classes=classes,
+        ignore_label=data.ignore_label,
+        val_fraction=data.val_fraction,
+        seed=data.seed,
+    )
 
 
 def show(report: SegmentationReport) -> None:
