@@ -2,6 +2,7 @@
 
     python benchmarks/classification.py                          all parts, about fifteen minutes on two cores
     python benchmarks/classification.py inference training       some of them
+    python benchmarks/classification.py --dtypes float32         on a processor without products in bfloat16
 
 Parts: inference, training, v2, size, curve, detection, profile. Each is written as soon as it is measured to
 benchmarks/results/, named after the day: figures as JSON, tables and a picture. A part that is measured again replaces
@@ -45,6 +46,7 @@ class Scale:
         many: images of `side`, with as many pixels as one of `big_side`.
         curve_sides: of one image.
         detection_size: what detectors make of an image of 800 x 1333: its sides are multiples of 32.
+        dtypes: of inference and training.
     """
 
     rounds: int = 7
@@ -57,6 +59,7 @@ class Scale:
     big_side: int = 1792
     curve_sides: tuple[int, ...] = (224, 448, 672, 896, 1344)
     detection_size: Pair = (800, 1344)
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
 
 
 FULL = Scale()
@@ -76,13 +79,13 @@ SMOKE = Scale(
 
 def inference(scale: Scale) -> Iterator[Measurement]:
     libraries = [OURS, OPTIMIZED, FLOOR, *EAGER, OPENVINO]
-    for dtype in ("float32", "bfloat16"):
+    for dtype in scale.dtypes:
         for batch_size in (1, scale.batch_size):
             yield from benchmark.measure([_setting(scale, batch_size, dtype)], libraries, scale.rounds)
 
 
 def training(scale: Scale) -> Iterator[Measurement]:
-    for dtype in ("float32", "bfloat16"):
+    for dtype in scale.dtypes:
         setting = _setting(scale, scale.batch_size, dtype, mode="training")
         yield from benchmark.measure([setting], [OURS, *EAGER], scale.few_rounds, warmup=1)
 
@@ -129,6 +132,7 @@ def profile(scale: Scale) -> list[dict[str, Any]]:
         (OURS, dataclasses.replace(second, mode="training")),
         (OPTIMIZED, maps),
     ]
+    cells = [(library, setting) for library, setting in cells if setting.dtype in scale.dtypes]
     profiles = []
     for library, setting in cells:
         step = benchmark.make_step(setting, library)
@@ -153,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}; all if none is named")
     parser.add_argument("--output", metavar="STEM", type=Path, help="the files' path, without their endings")
+    parser.add_argument("--dtypes", nargs="+", choices=FULL.dtypes, default=list(FULL.dtypes), help="of what is timed")
     parser.add_argument("--smoke", action="store_true", help="tiny images, one round: only whether everything runs")
     options = parser.parse_args()
     for part in options.parts:
@@ -164,9 +169,10 @@ def main() -> None:
     stem = options.output or RESULTS / f"{datetime.date.today().isoformat()}-classification-{device}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
+    scale = dataclasses.replace(SMOKE if options.smoke else FULL, dtypes=tuple(options.dtypes))
     report = open_report(stem)
     for part in options.parts or PARTS:
-        measured = {**report["parts"], part: measure(part, SMOKE if options.smoke else FULL)}
+        measured = {**report["parts"], part: measure(part, scale)}
         report["parts"] = {name: measured[name] for name in PARTS if name in measured}
         write(stem, report)
         print(f"{part}: {stem}.json, {stem}.md, {stem}.png", flush=True)
