@@ -135,6 +135,7 @@ def test_pixels_of_the_ignore_label_do_not_count(swin, dense_checkpoints, dense_
 @pytest.mark.parametrize(
     ("task", "words", "hint"),
     [
+        ("detection", [], "--data scenes_sample (detectors and segmenters)"),
         ("detection", ["--data", "fashion_sample"], "is not for detection"),
         ("segmentation", ["--data", "scenes"], "--data.root"),
         ("detection", ["--data.images", "x"], "--data.annotations"),

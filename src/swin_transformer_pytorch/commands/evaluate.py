@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data.split",
         choices=("train", "val"),
-        help="which images (default: val/ where the folder has it, else all; `val` also gives the part that `swin "
-        "train` held out of a folder without val/)",
+        help="which images (default: those of val/; where a folder has none: classification takes all, and with `val` "
+        "the part that `swin train` held out; segmentation takes that part; detection needs its val)",
     )
     parser.add_argument(
         "--data.val_fraction", type=float, default=0.2, metavar="F", help="the part that training held out"
@@ -91,7 +91,10 @@ def run(options: argparse.Namespace) -> int:
     if kind in ("fashion_mnist", "scenes") and "root" not in given:
         raise UsageError(f"--data {kind} needs --data.root DIR, the folder with its files")
     if kind == "folder" and not given:
-        raise UsageError("which images? add --data.root DIR, or --data fashion_sample for those in the package")
+        raise UsageError(
+            "which images? add --data.root DIR, or for those in the package --data fashion_sample (classifiers) or "
+            "--data scenes_sample (detectors and segmenters)"
+        )
     device = model_source.check_device(options.device)
     model = model_source.load(options)
     kinds = KINDS_OF_TASK[model.task]

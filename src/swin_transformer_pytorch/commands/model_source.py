@@ -20,8 +20,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, without_either: str) -
     parser.add_argument(
         "--weights",
         metavar="W",
-        help="a checkpoint of ours, which says itself which model it is for, or `fashion`, the model in the package; "
-        "with --model also a tag that `swin models` lists, a file of any known format, a URL or a hub id",
+        help="a checkpoint of ours, which says itself which model it is for, or one in the package: `fashion`, "
+        "`scenes_detection` or `scenes_segmentation`; with --model also a tag that `swin models` lists, a file of any "
+        "known format, a URL or a hub id",
     )
     parser.add_argument(
         "--model", metavar="NAME", help=f"official name, or name.tag; `swin models` lists them ({without_either})"
