@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,6 +207,18 @@ def test_htc_asks_for_label_maps(folder: Path, tmp_path: Path) -> None:
     config = {**CONFIGS["detection"], "method": "htc", "backbone": BACKBONE}
     with pytest.raises(RecipeError, match=r"stuffthingmaps"):
         train(small("detection", folder, tmp_path / "run", **{"model.config": config}), progress=False)
+
+
+def test_htc_learns_from_label_maps_beside_the_annotations(folder: Path, tmp_path: Path) -> None:
+    config = {**CONFIGS["detection"], "method": "htc", "num_semantic_classes": 11, "backbone": BACKBONE}
+    values = {"model.config": config, "data.train_stuff": str(folder / "labels" / "train"), "data.batch_size": 4}
+    result = train(small("detection", folder, tmp_path / "run", **values), progress=False)
+    assert result.history[-1]["step"] == 1
+    losses = result.history[-1]["train_losses"]
+    assert all(math.isfinite(loss) for loss in losses.values())
+    assert losses["loss_semantic_seg"] > 0
+    model: Any = load_model(result.weights)
+    assert (model.config.method, model.config.num_semantic_classes) == ("htc", 11)
 
 
 def test_a_folder_without_annotations_is_named(tmp_path: Path) -> None:
