@@ -28,10 +28,8 @@ class PatchEmbed(nn.Module):
         return self.norm(self.proj(images).permute(0, 2, 3, 1))
 
 
-def whole_patches(
-    images: Float[Tensor, "B C H W"], in_channels: int, patch_size: Pair
-) -> Float[Tensor, "B C height width"]:
-    """Images padded with zeros, right and bottom, to whole patches.
+def whole_patches(images: Tensor, in_channels: int, patch_size: Pair) -> Float[Tensor, "B C height width"]:
+    """Images (B, C, H, W) padded with zeros, right and bottom, to whole patches.
 
     Raises:
         ValueError: they are no batch of floating-point images with that many channels.
