@@ -119,6 +119,8 @@ class FusedLinear(_Fixed):
         self, weight: Tensor, bias: Tensor | None, activation: Literal["none", "gelu"] = "none", *, pack: bool = True
     ) -> None:
         super().__init__()
+        # Without their gradients, and no parameters.
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
         self.out_features, self.in_features = weight.shape
         self.packed = pack and _can_pack(weight)
         # Plain attributes: packed weights are opaque to state dicts and casts.
@@ -130,7 +132,7 @@ class FusedLinear(_Fixed):
     @classmethod
     def of(cls, layer: nn.Linear, activation: Literal["none", "gelu"] = "none", *, pack: bool = True) -> Self:
         """From a linear layer."""
-        return cls(layer.weight.detach(), None if layer.bias is None else layer.bias.detach(), activation, pack=pack)
+        return cls(layer.weight, layer.bias, activation, pack=pack)
 
     def forward(
         self, x: Float[Tensor, "*shape C"], residual: Float[Tensor, "*shape D"] | None = None
@@ -189,7 +191,7 @@ class _FastBlock(_Fixed):
         self.norm1, self.norm2 = block.norm1, block.norm2
         attn = block.attn
         qkv_bias = attn.qkv_bias() if isinstance(attn, WindowAttentionV2) else attn.qkv.bias
-        self.qkv = FusedLinear(attn.qkv.weight.detach(), None if qkv_bias is None else qkv_bias.detach(), pack=pack)
+        self.qkv = FusedLinear(attn.qkv.weight, qkv_bias, pack=pack)
         self.proj = FusedLinear.of(attn.proj, pack=pack)
         self.fc1 = FusedLinear.of(block.mlp.fc1, "gelu", pack=pack)
         self.fc2 = FusedLinear.of(block.mlp.fc2, pack=pack)
@@ -257,8 +259,7 @@ class _FastPatchEmbed(nn.Module):
         super().__init__()
         self.patch_size = embed.patch_size
         self.in_channels = embed.proj.in_channels
-        bias = embed.proj.bias
-        self.proj = FusedLinear(embed.proj.weight.detach().flatten(1), None if bias is None else bias.detach())
+        self.proj = FusedLinear(embed.proj.weight.flatten(1), embed.proj.bias)
         self.norm = embed.norm
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
