@@ -158,6 +158,18 @@ def test_an_empty_batch_gives_an_empty_map() -> None:
 
 
 @needs_kernel
+def test_an_empty_batch_has_gradients_of_zero() -> None:
+    bias = torch.zeros(2, 9, 9, requires_grad=True)
+    pad_token = torch.zeros(48, requires_grad=True)
+    qkv = torch.empty(0, 5, 5, 48, requires_grad=True)
+    with force_implementation("cpu"):
+        out = window_attention(qkv, bias, window_size=(3, 3), shift_size=(1, 1), pad_token=pad_token)
+    out.sum().backward()
+    assert bias.grad is not None and not bias.grad.any()
+    assert pad_token.grad is not None and not pad_token.grad.any()
+
+
+@needs_kernel
 def test_is_chosen_for_what_it_takes() -> None:
     for training in (False, True):
         assert choose_implementation("cpu", training=training) == "cpu"

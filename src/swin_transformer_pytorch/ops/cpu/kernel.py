@@ -148,22 +148,23 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     grads = operators.backward_results(grad_out, qkv, bias, log_sums, window_size, shift_size, pad_token, logit_scale)
     grad_qkv, grad_bias, grad_pad, grad_scale = grads
-    if grad_out.numel():
-        grad_out = grad_out.contiguous()
-        _functions()[1](
-            grad_out.data_ptr(),
-            qkv.data_ptr(),
-            bias.data_ptr(),
-            _pointer(pad_token),
-            _pointer(logit_scale),
-            log_sums.data_ptr(),
-            grad_qkv.data_ptr(),
-            grad_bias.data_ptr(),
-            None if pad_token is None else grad_pad.data_ptr(),
-            None if logit_scale is None else grad_scale.data_ptr(),
-            _sizes(qkv, bias, window_size, shift_size),
-            qkv.dtype == torch.bfloat16,
-        )
+    if not grad_out.numel():  # as sums of nothing
+        return grad_qkv, grad_bias.zero_(), grad_pad.zero_(), grad_scale.zero_()
+    grad_out = grad_out.contiguous()
+    _functions()[1](
+        grad_out.data_ptr(),
+        qkv.data_ptr(),
+        bias.data_ptr(),
+        _pointer(pad_token),
+        _pointer(logit_scale),
+        log_sums.data_ptr(),
+        grad_qkv.data_ptr(),
+        grad_bias.data_ptr(),
+        None if pad_token is None else grad_pad.data_ptr(),
+        None if logit_scale is None else grad_scale.data_ptr(),
+        _sizes(qkv, bias, window_size, shift_size),
+        qkv.dtype == torch.bfloat16,
+    )
     return grads
 
 
