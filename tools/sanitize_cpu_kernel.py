@@ -1,15 +1,16 @@
-"""Runs the CPU kernel under sanitizers, or for another processor, and compares its answers with the reference's.
+"""Runs the CPU kernels under sanitizers, or for another processor, and compares their answers with exact ones.
 
     python tools/sanitize_cpu_kernel.py                       # AddressSanitizer and UndefinedBehaviorSanitizer
     python tools/sanitize_cpu_kernel.py --sanitize thread     # ThreadSanitizer
     python tools/sanitize_cpu_kernel.py --sanitize none --flags "-march=x86-64"     # an old processor: SSE2
-    python tools/sanitize_cpu_kernel.py --flags "-D__AVX512F__ -Wno-psabi"  # vectors of 16 floats, made of shorter ones
+    python tools/sanitize_cpu_kernel.py --flags "-D__AVX512F__ -DSWIN_PLAIN_VECTORS -Wno-psabi"  # 16 floats
     python tools/sanitize_cpu_kernel.py --sanitize none --compiler aarch64-linux-gnu-g++ --flags=-static \\
         --emulator qemu-aarch64-static                        # NEON
     python tools/sanitize_cpu_kernel.py --sanitize none --emulator "valgrind --error-exitcode=1 -q"
 
-The kernel is compiled into a small program (sanitize_cpu_kernel.cpp) without PyTorch, whose thread pool is replaced by
-three plain threads. Cases are random: sizes, windows from 1x1 to 24x24, shifts, heads, float32 and bfloat16, padding,
+The kernels are compiled into small programs without PyTorch, whose thread pool is replaced by three plain threads:
+window attention into sanitize_cpu_kernel.cpp, products and GELU into sanitize_linear.cpp, which compares them itself.
+Attention's cases are random: sizes, windows from 1x1 to 24x24, shifts, heads, float32 and bfloat16, padding,
 V1 and V2; result and every gradient are compared with the reference in float64. The exit code is 0 if nothing was
 found. Needs a C++20 compiler.
 """
@@ -155,15 +156,15 @@ def differences(case: Case, answers: BinaryIO) -> list[str]:
     return lines
 
 
-def compilation(arguments: argparse.Namespace, headers: Path, program: Path) -> list[str]:
-    """The command that compiles the program, for this machine's processor unless another is asked for."""
+def compilation(arguments: argparse.Namespace, headers: Path, source: str, program: Path) -> list[str]:
+    """The command that compiles a program, for this machine's processor unless another is asked for."""
     command = [arguments.compiler, "-std=c++20", "-O2", "-g", "-pthread", "-ffp-contract=fast", "-Wall", "-Wextra"]
     command += ["-Werror", f"-I{headers}", f"-I{KERNEL}"]
     if arguments.compiler in ("g++", "clang++") and "-march" not in arguments.flags:
         command.append("-march=native")
     if arguments.sanitize != "none":
         command += [f"-fsanitize={arguments.sanitize}", "-fno-sanitize-recover=all"]
-    return [*command, *shlex.split(arguments.flags), str(TOOLS / "sanitize_cpu_kernel.cpp"), "-o", str(program)]
+    return [*command, *shlex.split(arguments.flags), str(TOOLS / source), "-o", str(program)]
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -177,18 +178,21 @@ def main(arguments: argparse.Namespace) -> int:
         with (folder / "cases").open("wb") as file:
             for case in cases:
                 write(case, file)
-        program, answers = folder / "program", folder / "answers"
-        command = compilation(arguments, folder, program)
-        print(shlex.join(command), flush=True)
-        subprocess.run(command, check=True)
-        run = [*shlex.split(arguments.emulator), str(program), str(folder / "cases"), str(answers)]
-        done = subprocess.run(run, check=False)
-        if done.returncode != 0:
-            print(f"the program failed with exit code {done.returncode}", file=sys.stderr)
-            return 1
+        answers = folder / "answers"
+        number, seed = str(arguments.cases), str(arguments.seed)
+        runs = {"sanitize_cpu_kernel.cpp": [str(folder / "cases"), str(answers)], "sanitize_linear.cpp": [number, seed]}
+        for source, inputs in runs.items():
+            program = folder / Path(source).stem
+            command = compilation(arguments, folder, source, program)
+            print(shlex.join(command), flush=True)
+            subprocess.run(command, check=True)
+            done = subprocess.run([*shlex.split(arguments.emulator), str(program), *inputs], check=False)
+            if done.returncode != 0:
+                print(f"{program.name} failed with exit code {done.returncode}", file=sys.stderr)
+                return 1
         with answers.open("rb") as file:
             lines = [line for case in cases for line in differences(case, file)]
-    print("\n".join(lines) if lines else f"{len(cases)} cases, no finding")
+    print("\n".join(lines) if lines else f"{len(cases)} cases of each, no finding")
     return 1 if lines else 0
 
 

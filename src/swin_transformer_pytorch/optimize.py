@@ -22,7 +22,7 @@ from .backbone.attention import WindowAttentionV2
 from .backbone.layers import PatchEmbed, whole_patches
 from .backbone.swin import Swin, SwinBlock, SwinStage
 from .heads.conv import ConvModule
-from .ops import choose_window, window_attention
+from .ops import choose_window, has_packed_linear, linear_into, pack_weight, window_attention
 from .ops.windows import Pair
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -113,7 +113,7 @@ class _Fixed(nn.Module):
 
 
 class FusedLinear(_Fixed):
-    """A linear layer, then GELU or a residual sum: in one product where oneDNN has it."""
+    """A linear layer, then GELU or a residual sum: in one product where this package or oneDNN has it."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, activation: Literal["none", "gelu"] = "none", *, pack: bool = True
@@ -122,12 +122,15 @@ class FusedLinear(_Fixed):
         # Without their gradients, and no parameters.
         weight, bias = weight.detach(), None if bias is None else bias.detach()
         self.out_features, self.in_features = weight.shape
-        self.packed = pack and _can_pack(weight)
-        # Plain attributes: packed weights are opaque to state dicts and casts.
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS) if self.packed else weight
-        self.bias = bias
-        self.activation = activation
-        self.example = weight.new_empty(0)
+        self.form: Literal["panels", "onednn", "plain"] = "plain"
+        if pack and has_packed_linear(weight):
+            self.form, weight = "panels", pack_weight(weight, transposed=True)
+            bias = None if bias is None else bias.contiguous()
+        elif pack and _can_pack(weight):
+            # Plain attributes: packed weights are opaque to state dicts and casts.
+            self.form, weight = "onednn", torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS)
+        self.weight, self.bias, self.activation = weight, bias, activation
+        self.example = torch.empty(0, dtype=weight.dtype, device=weight.device)
 
     @classmethod
     def of(cls, layer: nn.Linear, activation: Literal["none", "gelu"] = "none", *, pack: bool = True) -> Self:
@@ -138,20 +141,28 @@ class FusedLinear(_Fixed):
         self, x: Float[Tensor, "*shape C"], residual: Float[Tensor, "*shape D"] | None = None
     ) -> Float[Tensor, "*shape D"]:
         """The residual is for layers without an activation."""
-        out: Tensor
-        if self.packed and x.numel():
-            product = torch.ops.mkldnn._linear_pointwise
-            if residual is None:
-                out = product(x, self.weight, self.bias, self.activation, [], "none")
-            else:
-                out = product.binary(x, residual, self.weight, self.bias, "add")
-            return out
-        if self.packed:  # oneDNN has no products of nothing
-            return x.new_empty(*x.shape[:-1], self.out_features)
+        if self.form == "panels":
+            out = x.new_empty(*x.shape[:-1], self.out_features)
+            residual = None if residual is None else residual.contiguous()
+            gelu = self.activation == "gelu"
+            return linear_into(out, x.contiguous(), self.weight, self.bias, residual, gelu=gelu)
+        if self.form == "onednn":
+            return self._by_onednn(x, residual)
         out = F.linear(x, self.weight, self.bias)
         if self.activation == "gelu":
             out = F.gelu(out)
         return out if residual is None else residual + out
+
+    def _by_onednn(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        if not x.numel():  # of nothing it has no products
+            return x.new_empty(*x.shape[:-1], self.out_features)
+        product = torch.ops.mkldnn._linear_pointwise
+        out: Tensor
+        if residual is None:
+            out = product(x, self.weight, self.bias, self.activation, [], "none")
+        else:
+            out = product.binary(x, residual, self.weight, self.bias, "add")
+        return out
 
 
 def _can_pack(weight: Tensor) -> bool:
@@ -196,7 +207,7 @@ class _FastBlock(_Fixed):
         self.fc1 = FusedLinear.of(block.mlp.fc1, "gelu", pack=pack)
         self.fc2 = FusedLinear.of(block.mlp.fc2, pack=pack)
         self.example = self.qkv.example
-        self.in_pieces = self.qkv.packed
+        self.in_pieces = self.qkv.form != "plain"
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         window, shift = choose_window(

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
-from swin_transformer_pytorch.backbone.layers import DropPath, PatchEmbed, PatchMerging
+from swin_transformer_pytorch.backbone.layers import DropPath, Mlp, PatchEmbed, PatchMerging
 from swin_transformer_pytorch.backbone.swin import Swin, SwinBlock
 
 
@@ -109,3 +110,35 @@ def test_patch_merging_orders_neighbours_as_the_official_code(norm_first: bool, 
     expected = layer.reduction(layer.norm(joined)) if norm_first else layer.norm(layer.reduction(joined))
 
     torch.testing.assert_close(layer(x), expected)
+
+
+class Doubled(nn.Module):
+    """As adapters of fine-tuning libraries do: a module in a layer's place that still shows its parameters."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base, self.weight, self.bias = base, base.weight, base.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self.base(x)
+
+
+@pytest.mark.parametrize("name", ["fc1", "fc2"])
+@pytest.mark.parametrize("rows", [16, 300])
+def test_an_mlp_calls_what_is_put_in_a_layers_place_and_hooks(rows: int, name: str) -> None:
+    torch.manual_seed(0)
+    mlp, x = Mlp(32, 64), torch.randn(rows, 32)
+    plain = mlp(x)
+    seen = []
+    layer = getattr(mlp, name)
+    handle = layer.register_forward_hook(lambda layer, inputs, out: seen.append(out.shape))
+    torch.testing.assert_close(mlp(x), plain, rtol=1e-4, atol=1e-5)
+    assert seen == [(rows, layer.out_features)]
+    handle.remove()
+    setattr(mlp, name, Doubled(layer))
+    with torch.no_grad():
+        doubled = mlp(x)
+        for parameter in layer.parameters():
+            parameter.mul_(2)
+        setattr(mlp, name, layer)
+        torch.testing.assert_close(doubled, mlp(x), rtol=1e-4, atol=1e-5)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from swin_transformer_pytorch.ops import choose_implementation, force_implementation, window_attention
 from swin_transformer_pytorch.ops.cpu import build as building
-from swin_transformer_pytorch.ops.cpu import kernel
+from swin_transformer_pytorch.ops.cpu import library
 
 Arguments = dict[str, Tensor]
 
-needs_kernel = pytest.mark.skipif(kernel.why_not() is not None, reason=f"no CPU kernel here: {kernel.why_not()}")
+needs_kernel = pytest.mark.skipif(library.why_not() is not None, reason=f"no CPU kernel here: {library.why_not()}")
 
 
 @st.composite
@@ -193,7 +193,7 @@ def test_forced_on_what_it_does_not_take_says_so() -> None:
 def test_what_it_does_not_take_is_said_once(
     dtype: torch.dtype, head_dim: int, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kernel._say_once.cache_clear()
+    library.say_once.cache_clear()
     for _ in range(2):
         qkv, bias = torch.ones(1, 4, 4, 3 * head_dim, dtype=dtype), torch.zeros(1, 16, 16, dtype=dtype)
         window_attention(qkv, bias, window_size=(4, 4), shift_size=(0, 0))
@@ -202,7 +202,7 @@ def test_what_it_does_not_take_is_said_once(
 
 
 def test_a_slower_path_does_not_break_a_traced_graph(caplog: pytest.LogCaptureFixture) -> None:
-    kernel._say_once.cache_clear()
+    library.say_once.cache_clear()
 
     def takes_it(x: Tensor) -> Tensor:
         return x + int(choose_implementation("cpu", training=False, head_dim=12) == "cpu")
@@ -214,7 +214,7 @@ def test_a_slower_path_does_not_break_a_traced_graph(caplog: pytest.LogCaptureFi
 
 @needs_kernel
 def test_doctor_says_what_it_is_for() -> None:
-    assert kernel.describe().startswith("ready, for float32 and bfloat16 and heads of a multiple of 8 channels: ")
+    assert library.describe().startswith("ready, for float32 and bfloat16 and heads of a multiple of 8 channels: ")
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -302,7 +302,7 @@ def test_processes_that_start_together_build_once_and_a_killed_builder_leaves_no
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     pause.unlink()
-    assert not list(cache.rglob("window_attention-*.so"))
+    assert not list(cache.rglob("kernels-*.so"))
 
     both = [
         subprocess.Popen(

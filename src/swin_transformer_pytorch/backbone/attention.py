@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import relative_position_index, window_attention, without_autocast
+from ..ops import linear, relative_position_index, window_attention, without_autocast
 from .config import Pair
+from .layers import Linear
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -23,8 +23,8 @@ class WindowAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, window_size: Pair, *, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         offsets = (2 * window_size[0] - 1) * (2 * window_size[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
@@ -59,13 +59,13 @@ class WindowAttentionV2(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
         # Keys have no bias: one would change nothing but the scale of cosine scores.
         self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
         self.cpb_mlp = nn.Sequential(nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, num_heads, bias=False))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
         coords = log_spaced_coords(window_size, pretrained_window_size)
         self.register_buffer("relative_coords", coords, persistent=False)
@@ -92,7 +92,7 @@ class WindowAttentionV2(nn.Module):
     def forward(self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair) -> Float[Tensor, "B H W C"]:
         qkv_bias = self.qkv_bias()
         out = window_attention(
-            F.linear(x, self.qkv.weight, qkv_bias),
+            linear(x, self.qkv.weight, qkv_bias),
             self.relative_position_bias(window_size),
             window_size=window_size,
             shift_size=shift_size,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import pad_map, padding, recomputed
+from ..ops import linear, mlp, pad_map, padding, recomputed
 from .config import Pair
 
 
@@ -58,7 +58,7 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int, *, norm_first: bool) -> None:
         super().__init__()
         self.norm_first = norm_first
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.LayerNorm(4 * dim if norm_first else 2 * dim)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w 2*C"]:
@@ -71,21 +71,36 @@ class PatchMerging(nn.Module):
         return after_norm(self.norm, x, self.reduction) if self.norm_first else self.norm(self.reduction(x))
 
 
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, by this package's products where they are faster."""
+
+    def forward(self, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape D"]:
+        return linear(x, self.weight, self.bias)
+
+
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between them, on each token alone. Training stores the GELU's input only."""
+    """Two linear layers with a GELU between them, on each token alone."""
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc1 = Linear(dim, hidden_dim)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape C"]:
-        hidden = self.fc1(x)
-        activated = F.gelu(hidden)
-        before = hidden.detach()
-        with recomputed(activated, lambda: F.gelu(before)):
-            out: Tensor = self.fc2(activated)
+        if all(map(_is_plain, (self.fc1, self.fc2))):
+            return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return out
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether nothing would be left out where only a linear layer's parameters are taken.
+
+    Fine-tuning methods put modules of their own in a layer's place, or hooks on it.
+    """
+    return type(layer) is Linear and not (
+        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    )
 
 
 def after_norm(

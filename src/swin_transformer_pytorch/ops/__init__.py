@@ -8,6 +8,8 @@ from .attention import (
     window_attention,
     without_autocast,
 )
+from .cpu.linear import linear_into, pack_weight
+from .linear import has_packed_linear, linear, mlp
 from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,
@@ -27,7 +29,12 @@ __all__ = [
     "choose_window",
     "describe_kernels",
     "force_implementation",
+    "has_packed_linear",
+    "linear",
+    "linear_into",
     "merge",
+    "mlp",
+    "pack_weight",
     "pad_map",
     "padding",
     "partition",

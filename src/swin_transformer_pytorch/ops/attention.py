@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .cpu import kernel as cpu_kernel
+from .cpu import library as cpu_library
 from .matmul import matmul
 from .reference import reference
 from .sdpa import sdpa
@@ -75,12 +76,12 @@ def describe_kernels(*, build: bool = False) -> dict[str, str]:
         build: build the CPU's anew, whatever an earlier try came to. A process that has already asked keeps its
             answer. The GPU's is compiled by Triton, for each shape on its first use.
     """
-    return {"cpu": cpu_kernel.describe(again=build), "triton": triton_kernel.describe()}
+    return {"cpu": cpu_library.describe(again=build), "triton": triton_kernel.describe()}
 
 
 @torch.compiler.assume_constant_result  # what is traced may depend on it, but not on how it is found out
 def _cpu_kernel_is_ready() -> bool:
-    return cpu_kernel.why_not() is None
+    return cpu_library.why_not() is None
 
 
 @torch.compiler.assume_constant_result

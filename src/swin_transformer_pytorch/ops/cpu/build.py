@@ -1,4 +1,4 @@
-"""Builds the CPU kernel with the machine's own compiler, once for each version, processor and compiler.
+"""Builds the CPU kernels with the machine's own compiler, once for each version, processor and compiler.
 
 What is built lies in a cache folder, from where later processes load it. Processes that start together build once: the
 others wait for a lock that the system lets go of even if its holder is killed, and a finished library appears there
@@ -25,8 +25,8 @@ from filelock import FileLock
 
 _log = logging.getLogger(__name__)
 
-SOURCE = "window_attention.cpp"
-HEADERS = ("geometry.h", "products.h", "vectors.h")
+SOURCES = ("window_attention.cpp", "linear.cpp")
+HEADERS = ("gelu.h", "geometry.h", "products.h", "vectors.h")
 _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 600
 _FLAGS = (
@@ -42,7 +42,7 @@ _FLAGS = (
 
 
 class KernelBuildError(RuntimeError):
-    """The kernel cannot be built here. The message is the reason, in one line."""
+    """The kernels cannot be built here. The message is the reason, in one line."""
 
 
 def build(*, again: bool = False) -> Path:
@@ -68,7 +68,7 @@ def build(*, again: bool = False) -> Path:
                 return library
             elif failure.exists():
                 raise KernelBuildError(f"{failure.read_text(encoding='utf-8')} (when it was first tried)")
-            _log.info("building the attention kernel for this processor, once: %s", library)
+            _log.info("building the CPU kernels for this processor, once: %s", library)
             with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as scratch:
                 made = Path(scratch) / library.name
                 try:
@@ -118,12 +118,12 @@ def _key() -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     machine = [platform.machine(), _processor()]
     parts = [*_sources().values(), " ".join(_FLAGS), torch.__version__, compiler, version, *machine]
-    return f"window_attention-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}"
+    return f"kernels-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}"
 
 
 def _sources() -> dict[str, str]:
     folder = resources.files(__package__)
-    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in (SOURCE, *HEADERS)}
+    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in (*SOURCES, *HEADERS)}
 
 
 def _processor() -> str:
@@ -141,7 +141,7 @@ def _compile(command: list[str], to: Path) -> None:
         (to.parent / name).write_text(text, encoding="utf-8")
     try:
         done = subprocess.run(
-            [*command[:1], str(to.parent / SOURCE), "-o", str(to), *command[1:]],
+            [*command[:1], *(str(to.parent / source) for source in SOURCES), "-o", str(to), *command[1:]],
             capture_output=True,
             text=True,
             errors="replace",

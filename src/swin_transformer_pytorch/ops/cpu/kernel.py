@@ -1,10 +1,8 @@
-"""The CPU kernel behind the operators: whether it is there, and how its library is called."""
+"""The CPU kernel behind the attention operators: what it takes, and how it is called."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +11,7 @@ from torch import Tensor
 
 from .. import operators
 from ..windows import Pair
-from .build import KernelBuildError, build
-
-_log = logging.getLogger(__name__)
-
-DTYPES = (torch.float32, torch.bfloat16)
-HEAD_DIM_MULTIPLE = 8
-_TYPES = " and ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+from .library import DTYPES, HEAD_DIM_MULTIPLE, TYPE_NAMES, functions, say_once
 
 
 @torch.compiler.assume_constant_result  # the log is no part of what is traced
@@ -30,44 +22,16 @@ def supports(qkv_dtype: torch.dtype, head_dim: int) -> bool:
     """
     reason = _unsupported(qkv_dtype, head_dim)
     if reason is not None:
-        _say_once(reason)
+        say_once(reason)
     return reason is None
 
 
 def _unsupported(dtype: torch.dtype, head_dim: int) -> str | None:
     if dtype not in DTYPES:
-        return f"its kernel takes {_TYPES}, not {str(dtype).removeprefix('torch.')}"
+        return f"its kernel takes {TYPE_NAMES}, not {str(dtype).removeprefix('torch.')}"
     if head_dim % HEAD_DIM_MULTIPLE:
         return f"its kernel takes heads of a multiple of {HEAD_DIM_MULTIPLE} channels, not of {head_dim}"
     return None
-
-
-@functools.cache
-def _say_once(reason: str) -> None:
-    _log.warning("window attention on the CPU takes PyTorch's own operators, which are slower: %s", reason)
-
-
-@functools.cache
-def why_not() -> str | None:
-    """None where the kernel is ready, which builds it if need be; else the reason, in one line. Asked once a process.
-
-    A reason is also logged, so that nobody gets the slower path unawares.
-    """
-    try:
-        _functions()
-    except KernelBuildError as error:
-        _say_once(f"{error}; `swin doctor --build` tries again")
-        return str(error)
-    return None
-
-
-def describe(*, again: bool = False) -> str:
-    """Where the built library is, or why there is none. With `again` it is built anew."""
-    try:
-        library = build(again=again)
-    except KernelBuildError as error:
-        return f"none: {error}"
-    return f"ready, for {_TYPES} and heads of a multiple of {HEAD_DIM_MULTIPLE} channels: {library}"
 
 
 def cpu(
@@ -83,22 +47,6 @@ def cpu(
     if (reason := _unsupported(qkv.dtype, head_dim)) is not None:
         raise ValueError(f"window attention on the CPU: {reason}; force another implementation")
     return operators.call(operators.OPERATOR, qkv, bias, window_size, shift_size, pad_token, logit_scale)
-
-
-@functools.cache
-def _functions() -> tuple[Any, Any]:
-    """The library's two functions."""
-    path = build()
-    try:
-        library = ctypes.CDLL(str(path))
-        forward, backward = library.swin_window_attention_forward, library.swin_window_attention_backward
-    except (OSError, AttributeError) as error:
-        raise KernelBuildError(f"{path} cannot be loaded: {error}") from error
-    pointer = ctypes.c_void_p
-    forward.argtypes = [*[pointer] * 6, pointer, ctypes.c_int32]
-    backward.argtypes = [*[pointer] * 10, pointer, ctypes.c_int32]
-    forward.restype = backward.restype = None
-    return forward, backward
 
 
 def _sizes(qkv: Tensor, bias: Tensor, window_size: Sequence[int], shift_size: Sequence[int]) -> Any:
@@ -123,7 +71,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     out, log_sums = operators.forward_results(qkv, bias, window_size, shift_size, pad_token, logit_scale, keep_log_sums)
     if out.numel():
-        _functions()[0](
+        functions()["swin_window_attention_forward"](
             qkv.data_ptr(),
             bias.data_ptr(),
             _pointer(pad_token),
@@ -151,7 +99,7 @@ def _backward(
     if not grad_out.numel():  # as sums of nothing
         return grad_qkv, grad_bias.zero_(), grad_pad.zero_(), grad_scale.zero_()
     grad_out = grad_out.contiguous()
-    _functions()[1](
+    functions()["swin_window_attention_backward"](
         grad_out.data_ptr(),
         qkv.data_ptr(),
         bias.data_ptr(),

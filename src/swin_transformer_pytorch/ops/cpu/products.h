@@ -1,4 +1,4 @@
-// Small matrix products whose tiles stay in registers.
+// Matrix products whose tiles stay in registers.
 //
 // The right factor of a product is kept in panels: the first kPanelVectors vectors of each of its rows, one row after
 // the other, then the next vectors of each row. A tile reads one panel from its beginning to its end.
@@ -20,15 +20,18 @@ struct Panel {
       : begin(first_vector * kLanes * rows), vectors(std::min(kPanelVectors, all_vectors - first_vector)) {}
 };
 
+// Puts a part of rows, each `step` floats after the other, into one panel.
+inline void to_panel(const float* from, int64_t step, int64_t rows, int64_t vectors, float* to) {
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t v = 0; v < vectors; v++, to += kLanes) store(to, load(from + row * step + v * kLanes));
+}
+
 // Puts rows of `columns` floats, a whole number of vectors, into panels.
 inline void to_panels(const float* from, int64_t rows, int64_t columns, float* to) {
   const int64_t all = columns / kLanes;
   for (int64_t first = 0; first < all; first += kPanelVectors) {
     const Panel panel(first, all, rows);
-    float* next = to + panel.begin;
-    for (int64_t row = 0; row < rows; row++)
-      for (int64_t v = 0; v < panel.vectors; v++, next += kLanes)
-        store(next, load(from + row * columns + (first + v) * kLanes));
+    to_panel(from + first * kLanes, columns, rows, panel.vectors, to + panel.begin);
   }
 }
 
@@ -66,50 +69,74 @@ struct Rows {
   int64_t step;
 };
 
-// A tile of ROWS rows and VECTORS vectors of out = start + left * panel; `start` is zero where it is null.
-template <int ROWS, int VECTORS, bool transposed>
-void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start, Rows<float> out) {
+// What becomes of a product's vectors before they are stored. `row` and `v` count from the tile's first; `prefetch` is
+// called for the place of each row of a tile before it is computed.
+struct Keep {
+  Vec operator()(Vec x, int64_t, int64_t) const { return x; }
+  void prefetch(const float*, int64_t) const {}
+  void advance(int64_t) {}
+};
+
+// A tile of ROWS rows and VECTORS vectors of out = finish(start + left * panel); `start` is zero where it is null.
+template <int ROWS, int VECTORS, bool transposed, typename Finish>
+void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start, Rows<float> out,
+                   Finish finish) {
   Vec total[ROWS][VECTORS];
+  for (int r = 0; r < ROWS; r++) finish.prefetch(out.data + r * out.step, r);
 #pragma GCC unroll 16
   for (int r = 0; r < ROWS; r++)
     for (int v = 0; v < VECTORS; v++)
       total[r][v] = start.data != nullptr ? load(start.data + r * start.step + v * kLanes) : Vec{};
+#pragma GCC unroll 4
   for (int64_t k = 0; k < depth; k++) {
     Vec row[VECTORS];
     for (int v = 0; v < VECTORS; v++) row[v] = load(panel + (k * VECTORS + v) * kLanes);
-  #pragma GCC unroll 16
-  for (int r = 0; r < ROWS; r++) {
+#pragma GCC unroll 16
+    for (int r = 0; r < ROWS; r++) {
       const Vec factor = splat(left.at(r, k));
       for (int v = 0; v < VECTORS; v++) total[r][v] += factor * row[v];
     }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < ROWS; r++)
-    for (int v = 0; v < VECTORS; v++) store(out.data + r * out.step + v * kLanes, total[r][v]);
+    for (int v = 0; v < VECTORS; v++) store(out.data + r * out.step + v * kLanes, finish(total[r][v], r, v));
 }
 
 // The tile of `height` rows, which is at most ROWS.
-template <int ROWS, int VECTORS, bool transposed>
+template <int ROWS, int VECTORS, bool transposed, typename Finish>
 void multiply_tile_of(int64_t height, Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start,
-                      Rows<float> out) {
+                      Rows<float> out, Finish finish) {
   if constexpr (ROWS > 1)
     if (height < ROWS)
-      return multiply_tile_of<ROWS - 1, VECTORS>(height, left, panel, depth, start, out);
-  multiply_tile<ROWS, VECTORS>(left, panel, depth, start, out);
+      return multiply_tile_of<ROWS - 1, VECTORS>(height, left, panel, depth, start, out, finish);
+  multiply_tile<ROWS, VECTORS>(left, panel, depth, start, out, finish);
 }
 
-template <int VECTORS, bool transposed>
-void multiply_panel(Left<transposed> left, const float* panel, int64_t rows, int64_t depth, Rows<const float> start,
-                    Rows<float> out) {
+template <int VECTORS, bool transposed, typename Finish>
+void multiply_tiles(Left<transposed> left, const float* panel, int64_t rows, int64_t depth, Rows<const float> start,
+                    Rows<float> out, Finish finish) {
   constexpr int64_t most = tile_rows(VECTORS);
   // Tiles of nearly equal height: a low one at the end would leave most of the processor idle.
   for (int64_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
     const int64_t height = (rows + tiles - 1) / tiles;
-    multiply_tile_of<most, VECTORS>(height, left, panel, depth, start, out);
+    multiply_tile_of<most, VECTORS>(height, left, panel, depth, start, out, finish);
     rows -= height;
     left.advance(height);
+    finish.advance(height);
     out.data += height * out.step;
     if (start.data != nullptr) start.data += height * start.step;
+  }
+}
+
+// The columns of out = finish(start + left * panel) that a panel of that many vectors makes.
+template <bool transposed, typename Finish = Keep>
+void multiply_panel(int64_t vectors, Left<transposed> left, const float* panel, int64_t rows, int64_t depth,
+                    Rows<const float> start, Rows<float> out, Finish finish = {}) {
+  switch (vectors) {
+    case 4: return multiply_tiles<kPanelVectors>(left, panel, rows, depth, start, out, finish);
+    case 3: return multiply_tiles<std::min<int64_t>(3, kPanelVectors)>(left, panel, rows, depth, start, out, finish);
+    case 2: return multiply_tiles<2>(left, panel, rows, depth, start, out, finish);
+    default: return multiply_tiles<1>(left, panel, rows, depth, start, out, finish);
   }
 }
 
@@ -122,13 +149,7 @@ void multiply(Left<transposed> left, const float* panels, int64_t rows, int64_t 
     const Panel panel(first, all, depth);
     const Rows<const float> from{start.data == nullptr ? nullptr : start.data + first * kLanes, start.step};
     const Rows<float> to{out.data + first * kLanes, out.step};
-    const float* begin = panels + panel.begin;
-    switch (panel.vectors) {
-      case 4: multiply_panel<kPanelVectors>(left, begin, rows, depth, from, to); break;
-      case 3: multiply_panel<std::min<int64_t>(3, kPanelVectors)>(left, begin, rows, depth, from, to); break;
-      case 2: multiply_panel<2>(left, begin, rows, depth, from, to); break;
-      default: multiply_panel<1>(left, begin, rows, depth, from, to);
-    }
+    multiply_panel(panel.vectors, left, panels + panel.begin, rows, depth, from, to);
   }
 }
 

@@ -8,6 +8,10 @@
 #include <new>
 #include <utility>
 
+#if defined(__AVX__) && !defined(SWIN_PLAIN_VECTORS)
+#include <immintrin.h>
+#endif
+
 namespace {
 
 // Floats in a vector, and the registers that hold vectors.
@@ -32,7 +36,29 @@ inline Vec load(const float* from) {
 }
 inline void store(float* to, Vec x) { std::memcpy(to, &x, sizeof x); }
 inline Vec splat(float x) { return x - Vec{}; }
+// The larger and the smaller of two; b where either is no number. Of a > b ? a : b compilers make two instructions, but
+// with SWIN_PLAIN_VECTORS vectors may be wider than the processor's.
+#if defined(__AVX512F__) && !defined(SWIN_PLAIN_VECTORS)
+inline Vec larger(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec smaller(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+#elif defined(__AVX__) && !defined(SWIN_PLAIN_VECTORS)
+inline Vec larger(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec smaller(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+#else
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
+#endif
+inline IntVec bits(Vec x) {
+  IntVec y;
+  std::memcpy(&y, &x, sizeof y);
+  return y;
+}
+inline Vec from_bits(IntVec x) {
+  Vec y;
+  std::memcpy(&y, &x, sizeof y);
+  return y;
+}
+inline Vec absolute(Vec x) { return from_bits(bits(x) & 0x7fffffff); }
 
 // Lanes of a and b (counted on from those of a) in the order that is given, which the compiler must know.
 template <int... order>
@@ -74,10 +100,14 @@ inline void transpose(Vec (&rows)[kLanes]) {
   if constexpr (2 * step < kLanes) transpose<2 * step>(rows);
 }
 
+// p * 2^n for n from -126 to 0 and p about one, where n + 1.5 * 2^23 is given: n then stands in its low bits, and the
+// others are lost where it is made an exponent.
+inline Vec times_power_of_two(Vec p, Vec shifted) { return from_bits(bits(p) + (bits(shifted) << 23)); }
+
 // exp for x <= 0, to about two units in the last place: 2^n times a polynomial on [-0.5 ln 2, 0.5 ln 2].
 inline Vec exp_of_negative(Vec x) {
-  x = larger(x, splat(-87.0f));
-  // Adding 1.5 * 2^23 rounds to a whole number, which then stands in the low bits.
+  x = larger(splat(-87.0f), x);  // in this order a NaN stays one
+  // Adding 1.5 * 2^23 rounds to a whole number.
   const Vec shifted = x * 1.44269504f + 12582912.0f;
   const Vec n = shifted - 12582912.0f;
   const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -88,12 +118,7 @@ inline Vec exp_of_negative(Vec x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  IntVec exponent;
-  std::memcpy(&exponent, &shifted, sizeof exponent);
-  exponent = (exponent - 0x4b400000 + 127) << 23;
-  Vec power;
-  std::memcpy(&power, &exponent, sizeof power);
-  return p * power;
+  return times_power_of_two(p, shifted);
 }
 
 struct BFloat16 {

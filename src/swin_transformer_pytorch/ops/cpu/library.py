@@ -1,0 +1,76 @@
+"""The library of CPU kernels in this process: whether it is there, and how its functions are called."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+from typing import Any
+
+import torch
+
+from .build import KernelBuildError, build
+
+_log = logging.getLogger(__name__)
+
+HEAD_DIM_MULTIPLE = 8
+DTYPES = (torch.float32, torch.bfloat16)
+TYPE_NAMES = " and ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+
+_pointer, _size, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_ARGUMENTS = {
+    "swin_window_attention_forward": [*[_pointer] * 7, _flag],
+    "swin_window_attention_backward": [*[_pointer] * 11, _flag],
+    "swin_pack": [_pointer, _size, _size, _flag, _pointer],
+    "swin_linear": [*[_pointer] * 5, *[_size] * 3, _flag],
+    "swin_gelu": [_pointer, _pointer, _size],
+    "swin_gelu_backward": [_pointer, _pointer, _pointer, _size],
+}
+
+
+@functools.cache
+def functions() -> dict[str, Any]:
+    """The library's functions by name. The first call builds the library if no earlier process did.
+
+    Raises:
+        KernelBuildError: it is not to be had here.
+    """
+    path = build()
+    try:
+        library = ctypes.CDLL(str(path))
+        found = {name: getattr(library, name) for name in _ARGUMENTS}
+    except (OSError, AttributeError) as error:
+        raise KernelBuildError(f"{path} cannot be loaded: {error}") from error
+    for name, function in found.items():
+        function.argtypes, function.restype = _ARGUMENTS[name], None
+    return found
+
+
+@functools.cache
+def why_not() -> str | None:
+    """None where the kernels are ready, which builds them if need be; else the reason, in one line. Asked once a
+    process.
+
+    A reason is also logged, so that nobody gets the slower path unawares.
+    """
+    try:
+        functions()
+    except KernelBuildError as error:
+        say_once(f"{error}; `swin doctor --build` tries again")
+        return str(error)
+    return None
+
+
+@functools.cache
+def say_once(reason: str) -> None:
+    """Warns that what is slower is taken, and why."""
+    _log.warning("Swin on the CPU takes PyTorch's own operators, which are slower: %s", reason)
+
+
+def describe(*, again: bool = False) -> str:
+    """Where the built library is, or why there is none. With `again` it is built anew."""
+    try:
+        library = build(again=again)
+    except KernelBuildError as error:
+        return f"none: {error}"
+    return f"ready, for {TYPE_NAMES} and heads of a multiple of {HEAD_DIM_MULTIPLE} channels: {library}"

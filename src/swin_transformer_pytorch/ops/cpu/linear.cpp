@@ -1,0 +1,159 @@
+// Linear layers and GELU in float32: products of large matrices, cut into blocks that stay in caches.
+//
+// Weights come in panels (products.h). What follows a product, GELU or a residual sum, is done while a tile is still in
+// registers. The threads are torch's own. A sum has one order whatever their number, so that results are the same to
+// the bit.
+
+#include <ATen/Parallel.h>
+
+#include "gelu.h"
+#include "products.h"
+#include "vectors.h"
+
+namespace {
+
+constexpr int64_t kBlockRows = 96;      // of a left factor, which with kBlockDepth columns stays in the second cache
+constexpr int64_t kBlockDepth = 768;    // summed up before the next rows
+constexpr int64_t kTasks = 64;          // at least, where there are columns enough: for as many threads
+constexpr int64_t kElements = 1 << 14;  // of GELU, for one thread at least
+constexpr int64_t kPanelColumns = kPanelVectors * kLanes;
+
+// Stretches of nearly equal length, none longer than `most`.
+struct Parts {
+  int64_t length, count;
+  Parts(int64_t length, int64_t most) : length(length), count((length + most - 1) / most) {}
+  int64_t begin(int64_t part) const { return length * part / count; }
+};
+
+// Blocks of a result's rows and groups of its panels, by which tasks are numbered: one group after the other.
+struct Tasks {
+  Parts blocks, groups;
+  Tasks(int64_t rows, int64_t columns)
+      : blocks(rows, kBlockRows), groups((columns + kPanelColumns - 1) / kPanelColumns, 1) {
+    groups.count = std::clamp<int64_t>((kTasks + blocks.count - 1) / blocks.count, 1, groups.length);
+  }
+  int64_t count() const { return blocks.count * groups.count; }
+  int64_t block(int64_t task) const { return task % blocks.count; }
+  int64_t group(int64_t task) const { return task / blocks.count; }
+};
+
+// Maps are far larger than caches: the lines that a tile is stored to are fetched while it is computed.
+struct Store : Keep {
+  void prefetch(const float* out, int64_t) const { __builtin_prefetch(out, 1); }
+};
+
+struct Gelu : Store {
+  Vec operator()(Vec x, int64_t, int64_t) const { return gelu(x); }
+};
+
+struct Add : Store {
+  Rows<const float> residual;
+  explicit Add(Rows<const float> rows) : residual(rows) {}
+  Vec operator()(Vec x, int64_t row, int64_t v) const {
+    return x + load(residual.data + row * residual.step + v * kLanes);
+  }
+  void prefetch(const float* out, int64_t row) const {
+    Store::prefetch(out, row);
+    __builtin_prefetch(residual.data + row * residual.step);
+  }
+  void advance(int64_t rows) { residual.data += rows * residual.step; }
+};
+
+// out (rows, columns) = finish(x (rows, depth) * panels + bias); finish_at(row, column) makes the functor that takes
+// the vectors from there on.
+template <typename FinishAt>
+void linear(const float* x, const float* panels, const float* bias, float* out, int64_t rows, int64_t depth,
+            int64_t columns, FinishAt finish_at) {
+  if (rows == 0) return;
+  const Tasks tasks(rows, columns);
+  const Parts depths(depth, kBlockDepth);
+  at::parallel_for(0, tasks.count(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; task++) {
+      const int64_t block = tasks.block(task), group = tasks.group(task);
+      const int64_t row = tasks.blocks.begin(block), height = tasks.blocks.begin(block + 1) - row;
+      for (int64_t part = 0; part < depths.count; part++) {
+        const int64_t k = depths.begin(part), some = depths.begin(part + 1) - k;
+        for (int64_t i = tasks.groups.begin(group); i < tasks.groups.begin(group + 1); i++) {
+          const int64_t column = i * kPanelColumns;
+          const Panel panel(i * kPanelVectors, columns / kLanes, depth);
+          const Rows<float> to{out + row * columns + column, columns};
+          // Every row starts with the bias, and goes on from where the part before has come to.
+          Rows<const float> start{to.data, columns};
+          if (k == 0) start = {bias == nullptr ? nullptr : bias + column, 0};
+          const float* factors = panels + panel.begin + k * panel.vectors * kLanes;
+          const Left<false> left{x + row * depth + k, depth};
+          if (part + 1 < depths.count)
+            multiply_panel(panel.vectors, left, factors, height, some, start, to, Store{});
+          else
+            multiply_panel(panel.vectors, left, factors, height, some, start, to, finish_at(row, column));
+        }
+      }
+    }
+  });
+}
+
+// Panels of a weight (rows, columns): of its transpose, for x * weight^T, or of itself, for grad * weight.
+void pack(const float* weight, int64_t rows, int64_t columns, bool transposed, float* panels) {
+  const int64_t across = transposed ? rows : columns, depth = transposed ? columns : rows;
+  at::parallel_for(0, (across + kPanelColumns - 1) / kPanelColumns, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      const Panel panel(i * kPanelVectors, across / kLanes, depth);
+      const int64_t first = i * kPanelColumns;
+      if (transposed)
+        to_transposed_panels(weight + first * columns, panel.vectors * kLanes, columns, depth, panels + panel.begin);
+      else
+        to_panel(weight + first, columns, rows, panel.vectors, panels + panel.begin);
+    }
+  });
+}
+
+// to[i] = function(vectors of the arrays from i on), for any count.
+template <typename Function, typename... Arrays>
+void each(int64_t count, float* to, Function function, Arrays... from) {
+  at::parallel_for(0, count, kElements, [&](int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + kLanes <= end; i += kLanes) store(to + i, function(load(from + i)...));
+    if (i == end) return;
+    const auto rest = [&](const float* array) {
+      Vec x{};
+      std::memcpy(&x, array + i, (end - i) * sizeof(float));
+      return x;
+    };
+    const Vec last = function(rest(from)...);
+    std::memcpy(to + i, &last, (end - i) * sizeof(float));
+  });
+}
+
+}  // namespace
+
+// All arrays are float32 and contiguous; every number of columns, and a weight's of rows, is a multiple of 16.
+// Null is allowed for biases and residuals.
+#define EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+EXPORT void swin_pack(const float* weight, int64_t rows, int64_t columns, int32_t transposed, float* panels) {
+  pack(weight, rows, columns, transposed != 0, panels);
+}
+
+EXPORT void swin_linear(const float* x, const float* panels, const float* bias, const float* residual, float* out,
+                        int64_t rows, int64_t depth, int64_t columns, int32_t with_gelu) {
+  if (with_gelu)
+    linear(x, panels, bias, out, rows, depth, columns, [](int64_t, int64_t) { return Gelu{}; });
+  else if (residual != nullptr)
+    linear(x, panels, bias, out, rows, depth, columns, [&](int64_t row, int64_t column) {
+      return Add({residual + row * columns + column, columns});
+    });
+  else
+    linear(x, panels, bias, out, rows, depth, columns, [](int64_t, int64_t) { return Store{}; });
+}
+
+EXPORT void swin_gelu(const float* x, float* out, int64_t count) {
+  each(count, out, [](Vec v) { return gelu(v); }, x);
+}
+
+EXPORT void swin_gelu_backward(const float* grad, const float* x, float* out, int64_t count) {
+  each(count, out, [](Vec g, Vec v) { return g * gelu_derivative(v); }, grad, x);
+}
+
+}  // extern "C"

@@ -1,0 +1,117 @@
+"""The CPU's own products as operators, for float32: with weights in panels, and with GELU or a residual sum in them.
+
+They have no gradients: `ops.linear` does. Numbers of rows and columns of a weight are multiples of `MULTIPLE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .library import functions
+
+MULTIPLE = 16
+
+_NAMESPACE = "swin_transformer_pytorch"
+_library = torch.library.Library(_NAMESPACE, "FRAGMENT")
+
+
+def pack_weight(weight: Tensor, *, transposed: bool) -> Tensor:
+    """A weight (D, C) in panels, for `linear_into`: with `transposed` for x @ weight.T, else for x @ weight.
+
+    The result's shape is (D, C), or (C, D): that of the matrix of which the product takes the transpose.
+    """
+    panels: Tensor = torch.ops.swin_transformer_pytorch.pack_weight(weight.detach().contiguous(), transposed)
+    return panels
+
+
+def linear_into(
+    out: Tensor,
+    x: Tensor,
+    panels: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    gelu: bool = False,
+) -> Tensor:
+    """Writes x @ panels.T + bias into `out`, or GELU of it, or its sum with a residual. All are contiguous.
+
+    Args:
+        out: (..., D); not the memory of another argument.
+        x: (..., C).
+        panels: (D, C), from `pack_weight`.
+        bias: (D,).
+        residual: (..., D), not together with `gelu`.
+    """
+    torch.ops.swin_transformer_pytorch.linear_into(out, x, panels, bias, residual, gelu)
+    return out
+
+
+def gelu_into(out: Tensor, x: Tensor) -> Tensor:
+    """Writes GELU of x into `out`, which may be x. Both are contiguous."""
+    torch.ops.swin_transformer_pytorch.gelu_into(out, x)
+    return out
+
+
+def multiply_by_gelu_derivative(grad: Tensor, x: Tensor) -> Tensor:
+    """Multiplies `grad`, in its memory, by the derivative of GELU at x. Both are contiguous."""
+    torch.ops.swin_transformer_pytorch.multiply_by_gelu_derivative(grad, x)
+    return grad
+
+
+def _pack(weight: Tensor, transposed: bool) -> Tensor:
+    panels = _empty_panels(weight, transposed)
+    functions()["swin_pack"](weight.data_ptr(), *weight.shape, transposed, panels.data_ptr())
+    return panels
+
+
+def _empty_panels(weight: Tensor, transposed: bool) -> Tensor:
+    return weight.new_empty(weight.shape if transposed else weight.shape[::-1])
+
+
+def _linear_into(
+    out: Tensor, x: Tensor, panels: Tensor, bias: Tensor | None, residual: Tensor | None, gelu: bool
+) -> None:
+    columns, depth = panels.shape
+    functions()["swin_linear"](
+        x.data_ptr(),
+        panels.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        None if residual is None else residual.data_ptr(),
+        out.data_ptr(),
+        x.numel() // depth,
+        depth,
+        columns,
+        gelu,
+    )
+
+
+def _gelu_into(out: Tensor, x: Tensor) -> None:
+    functions()["swin_gelu"](x.data_ptr(), out.data_ptr(), x.numel())
+
+
+def _multiply_by_gelu_derivative(grad: Tensor, x: Tensor) -> None:
+    functions()["swin_gelu_backward"](grad.data_ptr(), x.data_ptr(), grad.data_ptr(), x.numel())
+
+
+def _nothing(*arguments: Tensor | bool | None) -> None:
+    """What operators return that write into an argument."""
+
+
+def _register(schema: str, kernel: Callable[..., Tensor | None], fake: Callable[..., Tensor | None]) -> None:
+    name = schema.partition("(")[0]
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(name, kernel, "CPU")
+    torch.library.register_fake(f"{_NAMESPACE}::{name}", fake, lib=_library)
+
+
+_register("pack_weight(Tensor weight, bool transposed) -> Tensor", _pack, _empty_panels)
+_register(
+    "linear_into(Tensor(a!) out, Tensor x, Tensor panels, Tensor? bias, Tensor? residual, bool gelu) -> ()",
+    _linear_into,
+    _nothing,
+)
+_register("gelu_into(Tensor(a!) out, Tensor x) -> ()", _gelu_into, _nothing)
+_register("multiply_by_gelu_derivative(Tensor(a!) grad, Tensor x) -> ()", _multiply_by_gelu_derivative, _nothing)

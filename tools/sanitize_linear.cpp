@@ -1,0 +1,86 @@
+// Random cases of the CPU's products and GELU for `sanitize_cpu_kernel.py`: each is compared with plain loops in double
+// precision. Arrays are pieces of memory of exactly their size. The exit code is the number of wrong cases, at most 100.
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "linear.cpp"
+
+namespace {
+
+using Array = std::vector<float>;
+
+Array normal(int64_t count, std::mt19937& chance) {
+  std::normal_distribution<float> draw;
+  Array array(count);
+  for (float& x : array) x = draw(chance);
+  return array;
+}
+
+double exact_gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
+double exact_derivative(double x) {
+  return 0.5 * std::erfc(-x / std::sqrt(2.0)) + x * std::exp(-0.5 * x * x) / std::sqrt(2.0 * 3.14159265358979323846);
+}
+
+// The largest error of one random case, in parts of what rounding allows.
+double product_error(std::mt19937& chance) {
+  const auto between = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(chance); };
+  const int64_t rows = between(0, 230), depth = 16 * between(1, between(0, 7) == 0 ? 110 : 12), columns = 16 * between(1, 12);
+  const int64_t ending = between(0, 2);
+  const bool transposed = between(0, 1) == 1, with_bias = between(0, 1) == 1;
+  const Array x = normal(rows * depth, chance), weight = normal(columns * depth, chance);
+  const Array bias = normal(with_bias ? columns : 0, chance), residual = normal(ending == 1 ? rows * columns : 0, chance);
+  Array panels(weight.size()), out(rows * columns);
+  // The weight is (columns, depth) if it is transposed in the product, else (depth, columns).
+  swin_pack(weight.data(), transposed ? columns : depth, transposed ? depth : columns, transposed, panels.data());
+  swin_linear(x.data(), panels.data(), with_bias ? bias.data() : nullptr, ending == 1 ? residual.data() : nullptr,
+              out.data(), rows, depth, columns, ending == 2);
+  double most = 0;
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t column = 0; column < columns; column++) {
+      double sum = with_bias ? bias[column] : 0.0;
+      for (int64_t k = 0; k < depth; k++)
+        sum += static_cast<double>(x[row * depth + k]) * weight[transposed ? column * depth + k : k * columns + column];
+      if (ending == 1) sum += residual[row * columns + column];
+      if (ending == 2) sum = exact_gelu(sum);
+      const double error = std::abs(out[row * columns + column] - sum) / (1e-6 * static_cast<double>(depth) + 1e-5);
+      most = error <= most ? most : error;  // so that a NaN stays
+    }
+  return most;
+}
+
+double gelu_error(std::mt19937& chance) {
+  Array x = normal(std::uniform_int_distribution<int64_t>(0, 70000)(chance), chance), out(x.size());
+  for (float& value : x) value *= 4;
+  Array grad = normal(static_cast<int64_t>(x.size()), chance);
+  const Array upstream = grad;
+  swin_gelu(x.data(), out.data(), static_cast<int64_t>(x.size()));
+  swin_gelu_backward(grad.data(), x.data(), grad.data(), static_cast<int64_t>(x.size()));
+  double most = 0;
+  for (size_t i = 0; i < x.size(); i++) {
+    const double error = std::abs(out[i] - exact_gelu(x[i])) / 2e-6;
+    const double grad_error = std::abs(grad[i] - upstream[i] * exact_derivative(x[i])) / 4e-6;
+    most = error <= most ? most : error;
+    most = grad_error <= most ? most : grad_error;
+  }
+  return most;
+}
+
+}  // namespace
+
+// COUNT and SEED of the cases.
+int main(int count, char** arguments) {
+  if (count != 3) return 100;
+  std::mt19937 chance(std::atoi(arguments[2]));
+  int wrong = 0;
+  for (int i = 0; i < std::atoi(arguments[1]); i++) {
+    const double error = i % 8 == 7 ? gelu_error(chance) : product_error(chance);
+    if (error <= 1) continue;
+    std::printf("%s case %d is off by %.2g of what is allowed\n", i % 8 == 7 ? "GELU" : "product", i, error);
+    wrong++;
+  }
+  return std::min(wrong, 100);
+}
