@@ -1,8 +1,8 @@
 """Models in the fastest form for running on their device: the same answers, with all that can be done once done.
 
 Relative position biases are computed once, and batch norms are folded into their convolutions. On a CPU, moreover,
-linear layers' weights are packed for oneDNN, which takes GELU and residual sums into the product, and a large batch or
-map goes through the layers in pieces that stay in the processor's cache.
+linear layers' weights are packed for products that take GELU and residual sums in, and a large batch or map goes
+through the layers in pieces that stay in the processor's cache.
 """
 
 from __future__ import annotations

@@ -42,6 +42,10 @@ def own_products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     return packed
 
 
+class OfAnotherClass(Tensor):
+    """As a quantised weight is: what lies in its memory is its own affair."""
+
+
 def plain_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
     return F.linear(F.gelu(F.linear(x, weight1, bias1)), weight2, bias2)
 
@@ -165,6 +169,7 @@ def test_frozen_parameters_have_no_gradients(own_products: list[tuple[int, ...]]
     exact = x.detach().double().requires_grad_()
     (expected,) = torch.autograd.grad(plain_mlp(exact, *[w.double() for w in weights]).sum(), exact)
     (got,) = torch.autograd.grad(mlp(x, *weights).sum(), x)
+    assert not mlp(x.detach(), weights[0], None, weights[2], None).requires_grad
     torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-3)
     assert own_products
 
@@ -184,6 +189,8 @@ def test_only_what_it_takes(own_products: list[tuple[int, ...]]) -> None:
         (x, torch.randn(40, 32)),
         (torch.randn(300, 24), torch.randn(48, 24)),
         (x.to("meta"), weight.to("meta")),
+        (x, weight.as_subclass(OfAnotherClass)),
+        (x.as_subclass(OfAnotherClass), weight),
     ):
         out = linear(given_x, given_weight)
         assert out.shape == (len(given_x), len(given_weight))

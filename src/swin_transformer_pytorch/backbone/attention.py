@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import linear, relative_position_index, window_attention, without_autocast
 from .config import Pair
-from .layers import Linear
+from .layers import project
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -23,8 +23,8 @@ class WindowAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, window_size: Pair, *, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
         offsets = (2 * window_size[0] - 1) * (2 * window_size[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, num_heads))
         self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
@@ -39,13 +39,13 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair) -> Float[Tensor, "B H W C"]:
         out = window_attention(
-            self.qkv(x),
+            project(self.qkv, x),
             self.relative_position_bias(window_size),
             window_size=window_size,
             shift_size=shift_size,
             pad_token=self.qkv.bias,
         )
-        return self.proj(out)
+        return project(self.proj, out)
 
 
 class WindowAttentionV2(nn.Module):
@@ -59,13 +59,13 @@ class WindowAttentionV2(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = Linear(dim, 3 * dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         # Keys have no bias: one would change nothing but the scale of cosine scores.
         self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
         self.cpb_mlp = nn.Sequential(nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, num_heads, bias=False))
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
         coords = log_spaced_coords(window_size, pretrained_window_size)
         self.register_buffer("relative_coords", coords, persistent=False)
@@ -99,7 +99,7 @@ class WindowAttentionV2(nn.Module):
             pad_token=qkv_bias,
             logit_scale=self.score_scale(),
         )
-        return self.proj(out)
+        return project(self.proj, out)
 
 
 def log_spaced_coords(window_size: Pair, pretrained_window_size: Pair) -> Float[Tensor, "offsets 2"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +59,7 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int, *, norm_first: bool) -> None:
         super().__init__()
         self.norm_first = norm_first
-        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.LayerNorm(4 * dim if norm_first else 2 * dim)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w 2*C"]:
@@ -68,14 +69,9 @@ class PatchMerging(nn.Module):
         x = x.view(batch, height // 2, 2, width // 2, 2, channels)
         # The four neighbours column by column: (row, column) 00, 10, 01, 11.
         x = x.permute(0, 1, 3, 4, 2, 5).reshape(batch, height // 2, width // 2, 4 * channels)
-        return after_norm(self.norm, x, self.reduction) if self.norm_first else self.norm(self.reduction(x))
-
-
-class Linear(nn.Linear):
-    """`torch.nn.Linear`, by this package's products where they are faster."""
-
-    def forward(self, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape D"]:
-        return linear(x, self.weight, self.bias)
+        if self.norm_first:
+            return after_norm(self.norm, x, lambda normed: project(self.reduction, normed))
+        return self.norm(project(self.reduction, x))
 
 
 class Mlp(nn.Module):
@@ -83,22 +79,30 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = Linear(dim, hidden_dim)
-        self.fc2 = Linear(hidden_dim, dim)
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape C"]:
-        if all(map(_is_plain, (self.fc1, self.fc2))):
+        if _is_plain(self.fc1) and _is_plain(self.fc2):
             return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         out: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return out
 
 
-def _is_plain(layer: nn.Module) -> bool:
+def project(layer: nn.Module, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape D"]:
+    """`layer(x)` of a linear layer, by this package's products where they are faster."""
+    if _is_plain(layer):
+        return linear(x, layer.weight, layer.bias)
+    out: Tensor = layer(x)
+    return out
+
+
+def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether nothing would be left out where only a linear layer's parameters are taken.
 
-    Fine-tuning methods put modules of their own in a layer's place, or hooks on it.
+    Fine-tuning and quantisation put modules of their own in a layer's place, or hooks on it.
     """
-    return type(layer) is Linear and not (
+    return type(layer) is nn.Linear and not (
         layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
     )
 

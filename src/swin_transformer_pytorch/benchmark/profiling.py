@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 # The first kind with a part of the operator's name counts. Peers' attention is made of the operators named after ours.
 _KINDS: dict[str, tuple[str, ...]] = {
     "attention": ("window_attention", "scaled_dot_product", "softmax", "bmm", "baddbmm"),
-    "products": ("addmm", "::mm", "linear", "convolution", "conv2d"),
+    "products": ("addmm", "::mm", "linear", "pack_weight", "convolution", "conv2d"),
     "GELU": ("gelu",),
     "LayerNorm": ("layer_norm",),
     "adds": ("::add",),

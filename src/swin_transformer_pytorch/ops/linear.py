@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .attention import choose_implementation
@@ -28,10 +28,11 @@ FEWEST_ROWS = 256
 def has_packed_linear(weight: Tensor) -> bool:
     """Whether the CPU's own product takes that weight and is the fastest here.
 
-    Measured on processors with AVX2 (see `benchmarks/`); with AVX-512, oneDNN's products are as fast.
+    That is measured on processors with AVX2 (see `benchmarks/`); on others it is not known, so PyTorch's are kept.
     """
     return (
-        weight.device.type == "cpu"
+        type(weight) in (Tensor, nn.Parameter)
+        and weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and weight.ndim == 2
         and all(size % MULTIPLE == 0 for size in weight.shape)
@@ -53,14 +54,14 @@ def linear(
 def mlp(
     x: Float[Tensor, "*shape C"],
     weight1: Float[Tensor, "D C"],
-    bias1: Float[Tensor, " D"],
+    bias1: Float[Tensor, " D"] | None,
     weight2: Float[Tensor, "C D"],
-    bias2: Float[Tensor, " C"],
+    bias2: Float[Tensor, " C"] | None,
 ) -> Float[Tensor, "*shape C"]:
     """linear(gelu(linear(x))), with gradients, but without second ones. Training stores GELU's input only."""
     if _takes(x, (weight1, bias1), (weight2, bias2)):
         arguments = (x, weight1, bias1, weight2, bias2)
-        training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)
+        training = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in arguments)
         out: Tensor = _Mlp.apply(*arguments) if training else _mlp(*arguments)
         return out
     hidden = F.linear(x, weight1, bias1)
@@ -73,13 +74,13 @@ def mlp(
 def _takes(x: Tensor, *layers: tuple[Tensor, Tensor | None]) -> bool:
     """Whether x goes through layers of those weights and biases by the CPU's own products.
 
-    Compilers, exporters and `torch.func` see PyTorch's operators; autocast rounds their arguments. PyTorch also says
-    what is wrong with sizes that do not fit.
+    Compilers, exporters, `torch.func` and tensors of other classes (quantised, distributed, fake ones) see PyTorch's
+    operators; autocast rounds their arguments. PyTorch also says what is wrong with sizes that do not fit.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.dtype != torch.float32:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter):
         return False
     width = x.shape[-1]
-    if x.numel() < FEWEST_ROWS * width or torch.is_autocast_enabled("cpu"):
+    if x.dtype != torch.float32 or x.numel() < FEWEST_ROWS * width or torch.is_autocast_enabled("cpu"):
         return False
     if torch._C._are_functorch_transforms_active():  # type: ignore[attr-defined]  # the stub lacks it
         return False
@@ -117,13 +118,18 @@ class _Linear(torch.autograd.Function):
 
 
 def _mlp(
-    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, hidden: Tensor | None = None
+    x: Tensor,
+    weight1: Tensor,
+    bias1: Tensor | None,
+    weight2: Tensor,
+    bias2: Tensor | None,
+    hidden: Tensor | None = None,
 ) -> Tensor:
     """What `mlp` gives, without gradients. GELU's input is written into `hidden`, if given."""
     x = x.contiguous()
     rows, out = x.flatten(0, -2), torch.empty_like(x)
     panels1, panels2 = pack_weight(weight1, transposed=True), pack_weight(weight2, transposed=True)
-    bias1, bias2 = bias1.contiguous(), bias2.contiguous()
+    bias1, bias2 = _contiguous(bias1), _contiguous(bias2)
     space = x.new_empty(min(PIECE_ROWS, len(rows)), len(weight1))
     for piece in _pieces(len(rows)):
         some, result = rows[piece], out.flatten(0, -2)[piece]
@@ -138,7 +144,9 @@ def _mlp(
 
 class _Mlp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor | None, weight2: Tensor, bias2: Tensor | None
+    ) -> Tensor:
         x = x.contiguous()
         hidden = x.new_empty(x.numel() // x.shape[-1], len(weight1))
         ctx.save_for_backward(x, hidden, weight1, weight2)
