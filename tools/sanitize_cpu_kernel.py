@@ -43,6 +43,7 @@ THREADS = """
 #include <thread>
 #include <vector>
 namespace at {
+inline int64_t get_num_threads() { return 3; }
 template <typename Function>
 void parallel_for(int64_t begin, int64_t end, int64_t, const Function& function) {
   std::vector<std::thread> threads;

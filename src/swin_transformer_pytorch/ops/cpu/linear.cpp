@@ -4,10 +4,9 @@
 // registers. The threads are torch's own. A sum has one order whatever their number, so that results are the same to
 // the bit.
 
-#include <ATen/Parallel.h>
-
 #include "gelu.h"
 #include "products.h"
+#include "turns.h"
 #include "vectors.h"
 
 namespace {
@@ -15,7 +14,7 @@ namespace {
 constexpr int64_t kBlockRows = 96;      // of a left factor, which with kBlockDepth columns stays in the second cache
 constexpr int64_t kBlockDepth = 768;    // summed up before the next rows
 constexpr int64_t kTasks = 64;          // at least, where there are columns enough: for as many threads
-constexpr int64_t kElements = 1 << 14;  // of GELU, for one thread at least
+constexpr int64_t kElements = 1 << 14;  // of GELU, in a turn
 constexpr int64_t kPanelColumns = kPanelVectors * kLanes;
 
 // Stretches of nearly equal length, none longer than `most`.
@@ -67,26 +66,24 @@ void linear(const float* x, const float* panels, const float* bias, float* out, 
   if (rows == 0) return;
   const Tasks tasks(rows, columns);
   const Parts depths(depth, kBlockDepth);
-  at::parallel_for(0, tasks.count(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; task++) {
-      const int64_t block = tasks.block(task), group = tasks.group(task);
-      const int64_t row = tasks.blocks.begin(block), height = tasks.blocks.begin(block + 1) - row;
-      for (int64_t part = 0; part < depths.count; part++) {
-        const int64_t k = depths.begin(part), some = depths.begin(part + 1) - k;
-        for (int64_t i = tasks.groups.begin(group); i < tasks.groups.begin(group + 1); i++) {
-          const int64_t column = i * kPanelColumns;
-          const Panel panel(i * kPanelVectors, columns / kLanes, depth);
-          const Rows<float> to{out + row * columns + column, columns};
-          // Every row starts with the bias, and goes on from where the part before has come to.
-          Rows<const float> start{to.data, columns};
-          if (k == 0) start = {bias == nullptr ? nullptr : bias + column, 0};
-          const float* factors = panels + panel.begin + k * panel.vectors * kLanes;
-          const Left<false> left{x + row * depth + k, depth};
-          if (part + 1 < depths.count)
-            multiply_panel(panel.vectors, left, factors, height, some, start, to, Store{});
-          else
-            multiply_panel(panel.vectors, left, factors, height, some, start, to, finish_at(row, column));
-        }
+  in_turns(tasks.count(), 1, [&](int64_t task, int64_t) {
+    const int64_t block = tasks.block(task), group = tasks.group(task);
+    const int64_t row = tasks.blocks.begin(block), height = tasks.blocks.begin(block + 1) - row;
+    for (int64_t part = 0; part < depths.count; part++) {
+      const int64_t k = depths.begin(part), some = depths.begin(part + 1) - k;
+      for (int64_t i = tasks.groups.begin(group); i < tasks.groups.begin(group + 1); i++) {
+        const int64_t column = i * kPanelColumns;
+        const Panel panel(i * kPanelVectors, columns / kLanes, depth);
+        const Rows<float> to{out + row * columns + column, columns};
+        // Every row starts with the bias, and goes on from where the part before has come to.
+        Rows<const float> start{to.data, columns};
+        if (k == 0) start = {bias == nullptr ? nullptr : bias + column, 0};
+        const float* factors = panels + panel.begin + k * panel.vectors * kLanes;
+        const Left<false> left{x + row * depth + k, depth};
+        if (part + 1 < depths.count)
+          multiply_panel(panel.vectors, left, factors, height, some, start, to, Store{});
+        else
+          multiply_panel(panel.vectors, left, factors, height, some, start, to, finish_at(row, column));
       }
     }
   });
@@ -95,22 +92,20 @@ void linear(const float* x, const float* panels, const float* bias, float* out, 
 // Panels of a weight (rows, columns): of its transpose, for x * weight^T, or of itself, for grad * weight.
 void pack(const float* weight, int64_t rows, int64_t columns, bool transposed, float* panels) {
   const int64_t across = transposed ? rows : columns, depth = transposed ? columns : rows;
-  at::parallel_for(0, (across + kPanelColumns - 1) / kPanelColumns, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      const Panel panel(i * kPanelVectors, across / kLanes, depth);
-      const int64_t first = i * kPanelColumns;
-      if (transposed)
-        to_transposed_panels(weight + first * columns, panel.vectors * kLanes, columns, depth, panels + panel.begin);
-      else
-        to_panel(weight + first, columns, rows, panel.vectors, panels + panel.begin);
-    }
+  in_turns((across + kPanelColumns - 1) / kPanelColumns, 1, [&](int64_t i, int64_t) {
+    const Panel panel(i * kPanelVectors, across / kLanes, depth);
+    const int64_t first = i * kPanelColumns;
+    if (transposed)
+      to_transposed_panels(weight + first * columns, panel.vectors * kLanes, columns, depth, panels + panel.begin);
+    else
+      to_panel(weight + first, columns, rows, panel.vectors, panels + panel.begin);
   });
 }
 
 // to[i] = function(vectors of the arrays from i on), for any count.
 template <typename Function, typename... Arrays>
 void each(int64_t count, float* to, Function function, Arrays... from) {
-  at::parallel_for(0, count, kElements, [&](int64_t begin, int64_t end) {
+  in_turns(count, kElements, [&](int64_t begin, int64_t end) {
     int64_t i = begin;
     for (; i + kLanes <= end; i += kLanes) store(to + i, function(load(from + i)...));
     if (i == end) return;

@@ -6,10 +6,9 @@
 // bfloat16. The threads are torch's own. Every sum has one order, whatever the number of threads, so that results are
 // the same to the bit.
 
-#include <ATen/Parallel.h>
-
 #include "geometry.h"
 #include "products.h"
+#include "turns.h"
 #include "vectors.h"
 
 namespace {
@@ -150,7 +149,7 @@ void forward(const T* qkv, const float* bias, const T* padding, const float* log
              const Geometry& g) {
   const PaddedBias padded_bias(bias, g);
   const float factor = 1.0f / std::sqrt(static_cast<float>(g.head_dim));
-  at::parallel_for(0, g.windows() * g.heads, 1, [&](int64_t begin, int64_t end) {
+  in_turns(g.windows() * g.heads, [&](int64_t begin, int64_t end) {
     Windows windows(g);
     Workspace w(g);
     for (int64_t task = begin; task < end; task++) {
@@ -298,7 +297,7 @@ void backward(const T* grad_out, const T* qkv, const float* bias, const T* paddi
   const int64_t per_part = (g.windows() + parts - 1) / parts;
   Floats partial(parts * g.heads * size);
 
-  at::parallel_for(0, parts * g.heads, 1, [&](int64_t begin, int64_t end) {
+  in_turns(parts * g.heads, [&](int64_t begin, int64_t end) {
     Windows windows(g);
     GradientWorkspace w(g);
     // The heads of a part that are this thread's take turns at each window, whose tokens hold them side by side.
