@@ -6,7 +6,7 @@ of its hidden map only GELU's input is ever whole, and that in training alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from typing import Any
 
 import torch
@@ -19,8 +19,8 @@ from .attention import choose_implementation
 from .cpu.linear import MULTIPLE, gelu_into, linear_into, multiply_by_gelu_derivative, pack_weight
 from .recompute import recomputed
 
-# Rows that go through an MLP together: their hidden maps then fit into a processor's last-level cache.
-PIECE_ROWS = 3136
+# Of the hidden map of rows that go through an MLP together, which then fits into a processor's last-level cache.
+PIECE_FLOATS = 1 << 20
 # With fewer, packing a weight takes longer than the faster product saves.
 FEWEST_ROWS = 256
 
@@ -130,8 +130,9 @@ def _mlp(
     rows, out = x.flatten(0, -2), torch.empty_like(x)
     panels1, panels2 = pack_weight(weight1, transposed=True), pack_weight(weight2, transposed=True)
     bias1, bias2 = _contiguous(bias1), _contiguous(bias2)
-    space = x.new_empty(min(PIECE_ROWS, len(rows)), len(weight1))
-    for piece in _pieces(len(rows)):
+    pieces = _pieces(len(rows), len(weight1))
+    space = x.new_empty(pieces[-1].stop - pieces[-1].start, len(weight1))
+    for piece in pieces:
         some, result = rows[piece], out.flatten(0, -2)[piece]
         activated = space[: len(some)]
         if hidden is None:
@@ -161,8 +162,9 @@ class _Mlp(torch.autograd.Function):
         panels1, panels2 = (pack_weight(weight, transposed=False) for weight in (weight1, weight2))
         grad_x = torch.empty_like(x) if wants_x else None
         sums = _Sums()
-        space = x.new_empty(2, min(PIECE_ROWS, len(grad)), len(weight1))
-        for piece in _pieces(len(grad)):
+        pieces = _pieces(len(grad), len(weight1))
+        space = x.new_empty(2, pieces[-1].stop - pieces[-1].start, len(weight1))
+        for piece in pieces:
             out_grad, before = grad[piece], hidden[piece]
             hidden_grad, activated = space[:, : len(out_grad)]
             if wants_weight2:
@@ -188,8 +190,11 @@ class _Sums(dict[str, Tensor]):
         self[name] = self[name].addmm_(grad.t(), x) if name in self else grad.t() @ x
 
 
-def _pieces(rows: int) -> Iterator[slice]:
-    return (slice(first, first + PIECE_ROWS) for first in range(0, rows, PIECE_ROWS))
+def _pieces(rows: int, width: int) -> list[slice]:
+    """Pieces of nearly equal length of some rows."""
+    count = -(-rows * width // PIECE_FLOATS)
+    bounds = [rows * i // count for i in range(count + 1)]
+    return [slice(first, stop) for first, stop in itertools.pairwise(bounds)]
 
 
 def _contiguous(bias: Tensor | None) -> Tensor | None:
