@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .cpu import kernel as cpu_kernel
 from .cpu import library as cpu_library
+from .cpu import linear as cpu_linear
 from .matmul import matmul
 from .reference import reference
 from .sdpa import sdpa
@@ -76,7 +77,9 @@ def describe_kernels(*, build: bool = False) -> dict[str, str]:
         build: build the CPU's anew, whatever an earlier try came to. A process that has already asked keeps its
             answer. The GPU's is compiled by Triton, for each shape on its first use.
     """
-    return {"cpu": cpu_library.describe(again=build), "triton": triton_kernel.describe()}
+    cpu = cpu_library.describe(again=build)
+    products = cpu if cpu.startswith("none") else cpu_linear.why_not() or "ready, for float32"
+    return {"cpu": cpu, "cpu products": products, "triton": triton_kernel.describe()}
 
 
 @torch.compiler.assume_constant_result  # what is traced may depend on it, but not on how it is found out

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .attention import choose_implementation
-from .cpu.linear import MULTIPLE, gelu_into, linear_into, multiply_by_gelu_derivative, pack_weight
+from .cpu.linear import MULTIPLE, gelu_into, linear_into, multiply_by_gelu_derivative, pack_weight, why_not
 from .recompute import recomputed
 
 # Of the hidden map of rows that go through an MLP together, which then fits into a processor's last-level cache.
@@ -26,17 +26,14 @@ FEWEST_ROWS = 256
 
 
 def has_packed_linear(weight: Tensor) -> bool:
-    """Whether the CPU's own product takes that weight and is the fastest here.
-
-    That is measured on processors with AVX2 (see `benchmarks/`); on others it is not known, so PyTorch's are kept.
-    """
+    """Whether the CPU's own product takes that weight, and is known to be the fastest here."""
     return (
         type(weight) in (Tensor, nn.Parameter)
         and weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and weight.ndim == 2
         and all(size % MULTIPLE == 0 for size in weight.shape)
-        and torch.backends.cpu.get_cpu_capability() == "AVX2"
+        and why_not() is None
         and choose_implementation("cpu", training=False) == "cpu"
     )
 

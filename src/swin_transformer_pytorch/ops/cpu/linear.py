@@ -18,6 +18,14 @@ _NAMESPACE = "swin_transformer_pytorch"
 _library = torch.library.Library(_NAMESPACE, "FRAGMENT")
 
 
+def why_not() -> str | None:
+    """None on processors where these products were measured as the fastest (see `benchmarks/`); else what they are."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability == "AVX2":
+        return None
+    return f"PyTorch's products are taken: these are known to be faster with AVX2 only, and this is {capability}"
+
+
 def pack_weight(weight: Tensor, *, transposed: bool) -> Tensor:
     """A weight (D, C) in panels, for `linear_into`: with `transposed` for x @ weight.T, else for x @ weight.
 
