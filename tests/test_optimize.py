@@ -1,5 +1,6 @@
 """Optimised models: the same answers for every task and size, and clear words for what they cannot do."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
+from swin_transformer_pytorch import optimize
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.detection import Detector, build_detector
 from swin_transformer_pytorch.models.segmentation import build_segmenter
+from swin_transformer_pytorch.ops.cpu.library import why_not
 from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, optimize_for_inference
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
@@ -72,11 +75,23 @@ VERSIONS = [
 ]
 
 
+@pytest.fixture(params=["AVX2", "AVX512"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The form of linear layers on a processor of that kind, where this one can have it."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
+    if request.param == "AVX2":
+        if why_not() is not None:
+            pytest.skip(f"no CPU kernel here: {why_not()}")
+        return "panels"
+    return "onednn" if torch.backends.mkldnn.is_available() else "plain"
+
+
 @pytest.mark.parametrize("changes", VERSIONS)
 @pytest.mark.parametrize("size", [(3, 64, 64), (1, 37, 90), (2, 9, 5)])
-def test_same_logits_at_any_size(changes: dict[str, Any], size: tuple[int, int, int]) -> None:
+def test_same_logits_at_any_size(changes: dict[str, Any], size: tuple[int, int, int], form: str) -> None:
     model = classifier(**changes)
     fast = swin.optimize_for_inference(model)
+    assert form in {module.form for module in fast.modules() if isinstance(module, FusedLinear)}
     images = torch.randn(size[0], 3, *size[1:])
     with torch.inference_mode():
         assert_near(fast(images), model(images))
@@ -149,6 +164,42 @@ def test_a_detector_that_finds_nothing() -> None:
     fast = optimize_for_inference(model)
     layer = next(module for module in fast.roi_head.modules() if isinstance(module, FusedLinear))
     assert layer(torch.empty(0, layer.in_features)).shape == (0, layer.out_features)
+
+
+def test_a_layer_that_gets_nothing(form: str) -> None:
+    layer = FusedLinear(torch.randn(16, 32), torch.randn(16))
+    assert layer.form == form
+    assert layer(torch.empty(2, 0, 32)).shape == (2, 0, 16)
+
+
+def test_images_of_another_dtype_are_an_error(form: str) -> None:
+    fast = optimize_for_inference(classifier())
+    for dtype in (torch.float64, torch.float16):
+        with pytest.raises(OptimizeError, match=f"got {dtype} and takes torch.float32"):
+            fast(torch.randn(2, 3, 64, 64, dtype=dtype))
+
+
+@pytest.mark.usefixtures("form")
+def test_autocast_may_round_before_it() -> None:
+    layer, x = FusedLinear(torch.randn(16, 32), torch.randn(16)), torch.randn(5, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_near(layer(x.bfloat16()), layer(x), 5e-2)
+    images = torch.rand(2, 3, 64, 64)
+    model = classifier()
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        assert_near(optimize_for_inference(model)(images).float(), model(images).float(), 5e-2)
+
+
+def test_panels_mean_nothing_on_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    layer = FusedLinear(torch.randn(16, 32), None)
+    if layer.form != "panels":
+        pytest.skip("no CPU kernel here")
+    x = torch.randn(3, 32)
+    assert torch.equal(copy.deepcopy(layer)(x), layer(x))  # which goes the way of pickle
+    monkeypatch.setattr(optimize, "panel_layout", lambda: "another")
+    with pytest.raises(OptimizeError, match="another kind of processor"):
+        copy.deepcopy(layer)
 
 
 def test_predictor_takes_it() -> None:

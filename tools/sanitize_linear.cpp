@@ -1,5 +1,5 @@
-// Random cases of the CPU's products and GELU for `sanitize_cpu_kernel.py`: each is compared with plain loops in double
-// precision. Arrays are pieces of memory of exactly their size. The exit code is the number of wrong cases, at most 100.
+// Random cases of the CPU's products and GELU for `sanitize_cpu_kernel.py`: each is compared with plain loops in
+// double precision. Arrays have exactly their size. The exit code is the number of wrong cases, at most 100.
 
 #include <cmath>
 #include <cstdio>
@@ -25,14 +25,20 @@ double exact_derivative(double x) {
   return 0.5 * std::erfc(-x / std::sqrt(2.0)) + x * std::exp(-0.5 * x * x) / std::sqrt(2.0 * 3.14159265358979323846);
 }
 
+double larger_or_nan(double a, double b) { return a <= b || b != b ? b : a; }
+
 // The largest error of one random case, in parts of what rounding allows.
 double product_error(std::mt19937& chance) {
-  const auto between = [&](int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(chance); };
-  const int64_t rows = between(0, 230), depth = 16 * between(1, between(0, 7) == 0 ? 110 : 12), columns = 16 * between(1, 12);
+  const auto between = [&](int64_t low, int64_t high) {
+    return std::uniform_int_distribution<int64_t>(low, high)(chance);
+  };
+  const int64_t rows = between(0, 230), depth = 16 * between(1, between(0, 7) == 0 ? 110 : 12);
+  const int64_t columns = 16 * between(1, 12);
   const int64_t ending = between(0, 2);
   const bool transposed = between(0, 1) == 1, with_bias = between(0, 1) == 1;
   const Array x = normal(rows * depth, chance), weight = normal(columns * depth, chance);
-  const Array bias = normal(with_bias ? columns : 0, chance), residual = normal(ending == 1 ? rows * columns : 0, chance);
+  const Array bias = normal(with_bias ? columns : 0, chance);
+  const Array residual = normal(ending == 1 ? rows * columns : 0, chance);
   Array panels(weight.size()), out(rows * columns);
   // The weight is (columns, depth) if it is transposed in the product, else (depth, columns).
   swin_pack(weight.data(), transposed ? columns : depth, transposed ? depth : columns, transposed, panels.data());
@@ -47,7 +53,7 @@ double product_error(std::mt19937& chance) {
       if (ending == 1) sum += residual[row * columns + column];
       if (ending == 2) sum = exact_gelu(sum);
       const double error = std::abs(out[row * columns + column] - sum) / (1e-6 * static_cast<double>(depth) + 1e-5);
-      most = error <= most ? most : error;  // so that a NaN stays
+      most = larger_or_nan(error, most);
     }
   return most;
 }
@@ -63,8 +69,8 @@ double gelu_error(std::mt19937& chance) {
   for (size_t i = 0; i < x.size(); i++) {
     const double error = std::abs(out[i] - exact_gelu(x[i])) / 2e-6;
     const double grad_error = std::abs(grad[i] - upstream[i] * exact_derivative(x[i])) / 4e-6;
-    most = error <= most ? most : error;
-    most = grad_error <= most ? most : grad_error;
+    most = larger_or_nan(error, most);
+    most = larger_or_nan(grad_error, most);
   }
   return most;
 }

@@ -72,7 +72,7 @@ class Diagnosis:
         packages: the core's packages and their versions; None where one is missing.
         extras: optional packages and their versions; None where one is missing.
         attention: implementations of window attention, each with what it is used for here.
-        kernels: fused attention kernels, each with where it is or why there is none.
+        kernels: those of this package, each with where it is or why there is none.
         caches: folders where downloads go, each with its size in bytes.
     """
 
@@ -103,7 +103,7 @@ class Diagnosis:
 
 
 def examine() -> Diagnosis:
-    """Looks at this machine and installation. Imports torch, and nothing of the extras; builds the CPU kernel if no
+    """Looks at this machine and installation. Imports torch, and nothing of the extras; builds the CPU kernels if no
     earlier process did."""
     return Diagnosis(
         system=_system(),

@@ -22,7 +22,7 @@ from .backbone.attention import WindowAttentionV2
 from .backbone.layers import PatchEmbed, whole_patches
 from .backbone.swin import Swin, SwinBlock, SwinStage
 from .heads.conv import ConvModule
-from .ops import choose_window, has_packed_linear, linear_into, pack_weight, window_attention
+from .ops import choose_window, has_packed_linear, linear_into, pack_weight, panel_layout, window_attention
 from .ops.windows import Pair
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -125,6 +125,7 @@ class FusedLinear(_Fixed):
         self.form: Literal["panels", "onednn", "plain"] = "plain"
         if pack and has_packed_linear(weight):
             self.form, weight = "panels", pack_weight(weight, transposed=True)
+            self.layout = panel_layout()
             bias = None if bias is None else bias.contiguous()
         elif pack and _can_pack(weight):
             # Plain attributes: packed weights are opaque to state dicts and casts.
@@ -141,17 +142,36 @@ class FusedLinear(_Fixed):
         self, x: Float[Tensor, "*shape C"], residual: Float[Tensor, "*shape D"] | None = None
     ) -> Float[Tensor, "*shape D"]:
         """The residual is for layers without an activation."""
-        if self.form == "panels":
-            out = x.new_empty(*x.shape[:-1], self.out_features)
-            residual = None if residual is None else residual.contiguous()
-            gelu = self.activation == "gelu"
-            return linear_into(out, x.contiguous(), self.weight, self.bias, residual, gelu=gelu)
-        if self.form == "onednn":
-            return self._by_onednn(x, residual)
+        if self.form != "plain":
+            x, residual = self._in_its_dtype(x), None if residual is None else self._in_its_dtype(residual)
+            return self._by_panels(x, residual) if self.form == "panels" else self._by_onednn(x, residual)
         out = F.linear(x, self.weight, self.bias)
         if self.activation == "gelu":
             out = F.gelu(out)
         return out if residual is None else residual + out
+
+    def _in_its_dtype(self, x: Tensor) -> Tensor:
+        """Autocast may have rounded in layers before this one, and then this one's weights are what they are."""
+        dtype = self.example.dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled("cpu"):
+            raise OptimizeError(
+                f"the optimised model got {x.dtype} and takes {dtype}: cast it, or make another by "
+                f"optimize_for_inference(model, {x.dtype})"
+            )
+        return x.to(dtype)
+
+    def _by_panels(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        out = x.new_empty(*x.shape[:-1], self.out_features)
+        residual = None if residual is None else residual.contiguous()
+        return linear_into(out, x.contiguous(), self.weight, self.bias, residual, gelu=self.activation == "gelu")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.form == "panels" and self.layout != panel_layout():
+            raise OptimizeError(
+                "this optimised model was saved on another kind of processor, or by another version: save the model "
+                "that it was made from, and optimise it here"
+            )
 
     def _by_onednn(self, x: Tensor, residual: Tensor | None) -> Tensor:
         if not x.numel():  # of nothing it has no products

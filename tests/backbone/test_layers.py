@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from swin_transformer_pytorch.backbone.attention import WindowAttention
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.backbone.layers import DropPath, Mlp, PatchEmbed, PatchMerging
 from swin_transformer_pytorch.backbone.swin import Swin, SwinBlock
@@ -142,3 +143,37 @@ def test_an_mlp_calls_what_is_put_in_a_layers_place_and_hooks(rows: int, name: s
             parameter.mul_(2)
         setattr(mlp, name, layer)
         torch.testing.assert_close(doubled, mlp(x), rtol=1e-4, atol=1e-5)
+
+
+class Projections(nn.Module):
+    """Each linear layer of the backbone that is not an MLP's, and what calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.merging = PatchMerging(16, norm_first=True)
+        self.attention = WindowAttention(32, 2, (4, 4), qkv_bias=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(self.merging(x), (4, 4), (0, 0))
+
+
+@pytest.mark.parametrize("name", ["merging.reduction", "attention.qkv", "attention.proj"])
+def test_projections_call_what_is_put_in_a_layers_place_and_hooks(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = Projections(), torch.randn(2, 32, 32, 16)
+    layer = model.get_submodule(name)
+    plain = model(x)
+    seen: list[str] = []
+    for register in (
+        layer.register_forward_hook,
+        layer.register_forward_pre_hook,
+        nn.modules.module.register_module_forward_hook,
+    ):
+        handle = register(lambda module, *_: seen.append(name) if module is layer else None)  # type: ignore[operator]
+        torch.testing.assert_close(model(x), plain, rtol=1e-4, atol=1e-5)
+        handle.remove()
+    original = layer.forward
+    layer.forward = lambda x: (seen.append(name), original(x))[1]  # as offloading does
+    torch.testing.assert_close(model(x), plain, rtol=1e-4, atol=1e-5)
+    del layer.forward
+    assert seen == [name] * 4

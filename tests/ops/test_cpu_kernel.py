@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from swin_transformer_pytorch.ops import choose_implementation, force_implementation, window_attention
+from swin_transformer_pytorch.ops import choose_implementation, describe_kernels, force_implementation, window_attention
 from swin_transformer_pytorch.ops.cpu import build as building
 from swin_transformer_pytorch.ops.cpu import library
 
@@ -214,7 +214,9 @@ def test_a_slower_path_does_not_break_a_traced_graph(caplog: pytest.LogCaptureFi
 
 @needs_kernel
 def test_doctor_says_what_it_is_for() -> None:
-    assert library.describe().startswith("ready, for float32 and bfloat16 and heads of a multiple of 8 channels: ")
+    assert describe_kernels()["cpu"].startswith(
+        "ready, for float32 and bfloat16 and heads of a multiple of 8 channels: "
+    )
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

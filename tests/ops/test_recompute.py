@@ -8,7 +8,7 @@ from torch.profiler import profile
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.models.classification import SwinClassifier
-from swin_transformer_pytorch.ops import recompute, recomputed
+from swin_transformer_pytorch.ops import products, recompute, recomputed
 
 DIM = 32
 TOKENS = 2 * 16 * 16
@@ -41,15 +41,32 @@ def stored_maps(**fields: object) -> float:
     return (stored_bytes(classifier(6, **fields)) - stored_bytes(classifier(2, **fields))) / (4 * TOKENS * DIM * 4)
 
 
+@pytest.fixture(params=[False, True], ids=["own products", "PyTorch's products"])
+def products_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param:
+        monkeypatch.setattr(products, "_takes", lambda x, *layers: False)
+
+
+@pytest.mark.usefixtures("products_of")
 def test_a_block_stores_ten_maps() -> None:
     # Its input, queries, keys and values, what attention gives, the MLP's input, and the GELU's, which counts four.
     assert 10 <= stored_maps() < 10.5
 
 
+def test_a_layer_that_is_hooked_stores_no_more() -> None:
+    handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, out: None)
+    try:
+        assert 10 <= stored_maps() < 10.5
+    finally:
+        handle.remove()
+
+
+@pytest.mark.usefixtures("products_of")
 def test_checkpointing_still_stores_one() -> None:
     assert 1 <= stored_maps(gradient_checkpointing=True) < 1.5
 
 
+@pytest.mark.usefixtures("products_of")
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_same_gradients(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = []

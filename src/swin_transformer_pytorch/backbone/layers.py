@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
-from ..ops import linear, mlp, pad_map, padding, recomputed
+from ..ops import gelu_then, linear, mlp, pad_map, padding, recomputed
 from .config import Pair
 
 
@@ -85,8 +86,7 @@ class Mlp(nn.Module):
     def forward(self, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape C"]:
         if _is_plain(self.fc1) and _is_plain(self.fc2):
             return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return out
+        return gelu_then(self.fc1(x), self.fc2)
 
 
 def project(layer: nn.Module, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape D"]:
@@ -100,10 +100,16 @@ def project(layer: nn.Module, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*s
 def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether nothing would be left out where only a linear layer's parameters are taken.
 
-    Fine-tuning and quantisation put modules of their own in a layer's place, or hooks on it.
+    Fine-tuning, offloading and quantisation put modules of their own in a layer's place, or functions in its `forward`,
+    or hooks on it; compilers and exporters note which module an operator is of.
     """
-    return type(layer) is nn.Linear and not (
-        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return (
+        type(layer) is nn.Linear
+        and not torch.compiler.is_compiling()
+        and "forward" not in vars(layer)
+        and layer._compiled_call_impl is None
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+        and not _has_any_global_hook()
     )
 
 

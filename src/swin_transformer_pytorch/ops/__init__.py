@@ -1,4 +1,4 @@
-"""Pure functions of tensors: the shifted-window attention op and the geometry of windows."""
+"""Functions of tensors: the shifted-window attention op, the geometry of windows, and linear layers."""
 
 from .attention import (
     available_implementations,
@@ -8,8 +8,8 @@ from .attention import (
     window_attention,
     without_autocast,
 )
-from .cpu.linear import linear_into, pack_weight
-from .linear import has_packed_linear, linear, mlp
+from .cpu.linear import linear_into, pack_weight, panel_layout
+from .products import gelu_then, has_packed_linear, linear, mlp
 from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,
@@ -29,6 +29,7 @@ __all__ = [
     "choose_window",
     "describe_kernels",
     "force_implementation",
+    "gelu_then",
     "has_packed_linear",
     "linear",
     "linear_into",
@@ -37,6 +38,7 @@ __all__ = [
     "pack_weight",
     "pad_map",
     "padding",
+    "panel_layout",
     "partition",
     "recomputed",
     "relative_position_index",

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .cpu import build as cpu_build
 from .cpu import kernel as cpu_kernel
 from .cpu import library as cpu_library
 from .cpu import linear as cpu_linear
@@ -77,8 +78,13 @@ def describe_kernels(*, build: bool = False) -> dict[str, str]:
         build: build the CPU's anew, whatever an earlier try came to. A process that has already asked keeps its
             answer. The GPU's is compiled by Triton, for each shape on its first use.
     """
-    cpu = cpu_library.describe(again=build)
-    products = cpu if cpu.startswith("none") else cpu_linear.why_not() or "ready, for float32"
+    try:
+        library = cpu_build.build(again=build)
+    except cpu_build.KernelBuildError as error:
+        cpu = products = f"none: {error}"
+    else:
+        cpu = f"ready, for {cpu_kernel.TAKES}: {library}"
+        products = cpu_linear.why_not() or "ready, for float32"
     return {"cpu": cpu, "cpu products": products, "triton": triton_kernel.describe()}
 
 

@@ -1,5 +1,5 @@
 // GELU(x) = x Phi(x), with the normal distribution function Phi (arXiv 1606.08415), and its derivative. Polynomials are
-// minimax fits for t = |x| up to 10, beyond which everything is zero or one in float32.
+// minimax fits for t = |x| up to 10, and beyond that what is left of Phi(-t), 1e-23, is the same.
 #pragma once
 
 #include "vectors.h"

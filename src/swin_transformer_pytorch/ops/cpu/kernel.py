@@ -11,7 +11,12 @@ from torch import Tensor
 
 from .. import operators
 from ..windows import Pair
-from .library import DTYPES, HEAD_DIM_MULTIPLE, TYPE_NAMES, functions, say_once
+from .library import functions, say_once
+
+DTYPES = (torch.float32, torch.bfloat16)
+HEAD_DIM_MULTIPLE = 8
+_TYPES = " and ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+TAKES = f"{_TYPES} and heads of a multiple of {HEAD_DIM_MULTIPLE} channels"
 
 
 @torch.compiler.assume_constant_result  # the log is no part of what is traced
@@ -22,13 +27,13 @@ def supports(qkv_dtype: torch.dtype, head_dim: int) -> bool:
     """
     reason = _unsupported(qkv_dtype, head_dim)
     if reason is not None:
-        say_once(reason)
+        say_once(f"window attention on the CPU takes PyTorch's own operators, which are slower: {reason}")
     return reason is None
 
 
 def _unsupported(dtype: torch.dtype, head_dim: int) -> str | None:
     if dtype not in DTYPES:
-        return f"its kernel takes {TYPE_NAMES}, not {str(dtype).removeprefix('torch.')}"
+        return f"its kernel takes {_TYPES}, not {str(dtype).removeprefix('torch.')}"
     if head_dim % HEAD_DIM_MULTIPLE:
         return f"its kernel takes heads of a multiple of {HEAD_DIM_MULTIPLE} channels, not of {head_dim}"
     return None

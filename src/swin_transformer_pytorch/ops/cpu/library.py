@@ -7,15 +7,9 @@ import functools
 import logging
 from typing import Any
 
-import torch
-
 from .build import KernelBuildError, build
 
 _log = logging.getLogger(__name__)
-
-HEAD_DIM_MULTIPLE = 8
-DTYPES = (torch.float32, torch.bfloat16)
-TYPE_NAMES = " and ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
 
 _pointer, _size, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 _ARGUMENTS = {
@@ -56,21 +50,13 @@ def why_not() -> str | None:
     try:
         functions()
     except KernelBuildError as error:
-        say_once(f"{error}; `swin doctor --build` tries again")
+        reason = f"{error}; `swin doctor --build` tries again"
+        say_once(f"Swin on the CPU takes PyTorch's own operators, which are slower: {reason}")
         return str(error)
     return None
 
 
 @functools.cache
-def say_once(reason: str) -> None:
-    """Warns that what is slower is taken, and why."""
-    _log.warning("Swin on the CPU takes PyTorch's own operators, which are slower: %s", reason)
-
-
-def describe(*, again: bool = False) -> str:
-    """Where the built library is, or why there is none. With `again` it is built anew."""
-    try:
-        library = build(again=again)
-    except KernelBuildError as error:
-        return f"none: {error}"
-    return f"ready, for {TYPE_NAMES} and heads of a multiple of {HEAD_DIM_MULTIPLE} channels: {library}"
+def say_once(warning: str) -> None:
+    """Logs a warning, but only once a process."""
+    _log.warning(warning)

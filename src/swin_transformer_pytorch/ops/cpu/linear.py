@@ -1,6 +1,7 @@
 """The CPU's own products as operators, for float32: with weights in panels, and with GELU or a residual sum in them.
 
-They have no gradients: `ops.linear` does. Numbers of rows and columns of a weight are multiples of `MULTIPLE`.
+They have no gradients: `ops.products` has. All tensors are float32 and contiguous; numbers of rows and columns of a
+weight are multiples of `MULTIPLE`. Anything else is a ValueError.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .build import build
 from .library import functions
 
 MULTIPLE = 16
@@ -18,8 +20,13 @@ _NAMESPACE = "swin_transformer_pytorch"
 _library = torch.library.Library(_NAMESPACE, "FRAGMENT")
 
 
+def panel_layout() -> str:
+    """What the order of numbers in panels depends on: they mean nothing where this is another."""
+    return build().stem
+
+
 def why_not() -> str | None:
-    """None on processors where these products were measured as the fastest (see `benchmarks/`); else what they are."""
+    """None on processors where these products are known to be the fastest (see `benchmarks/`); else what is taken."""
     capability = torch.backends.cpu.get_cpu_capability()
     if capability == "AVX2":
         return None
@@ -71,17 +78,22 @@ def multiply_by_gelu_derivative(grad: Tensor, x: Tensor) -> Tensor:
 
 def _pack(weight: Tensor, transposed: bool) -> Tensor:
     panels = _empty_panels(weight, transposed)
+    _check_memory(weight)
     functions()["swin_pack"](weight.data_ptr(), *weight.shape, transposed, panels.data_ptr())
     return panels
 
 
 def _empty_panels(weight: Tensor, transposed: bool) -> Tensor:
+    if weight.ndim != 2 or not weight.numel() or any(size % MULTIPLE for size in weight.shape):
+        raise ValueError(f"a weight to pack is {tuple(weight.shape)}; it must be two multiples of {MULTIPLE}")
     return weight.new_empty(weight.shape if transposed else weight.shape[::-1])
 
 
 def _linear_into(
     out: Tensor, x: Tensor, panels: Tensor, bias: Tensor | None, residual: Tensor | None, gelu: bool
 ) -> None:
+    _check_linear(out, x, panels, bias, residual, gelu)
+    _check_memory(out, x, panels, bias, residual)
     columns, depth = panels.shape
     functions()["swin_linear"](
         x.data_ptr(),
@@ -96,16 +108,41 @@ def _linear_into(
     )
 
 
+def _check_linear(
+    out: Tensor, x: Tensor, panels: Tensor, bias: Tensor | None, residual: Tensor | None, gelu: bool
+) -> None:
+    columns, depth = panels.shape
+    if x.shape[-1] != depth:
+        raise ValueError(f"x is {tuple(x.shape)}; the layer takes {depth} channels")
+    if out.shape != (*x.shape[:-1], columns):
+        raise ValueError(f"out is {tuple(out.shape)}; the layer makes {(*x.shape[:-1], columns)} of {tuple(x.shape)}")
+    if bias is not None and bias.shape != (columns,):
+        raise ValueError(f"bias is {tuple(bias.shape)}; it must be ({columns},)")
+    if residual is not None and (gelu or residual.shape != out.shape):
+        raise ValueError(f"a residual must be {tuple(out.shape)}, without gelu; it is {tuple(residual.shape)}")
+
+
+def _check_same_shape(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"two tensors of one shape are wanted, not {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def _check_memory(*tensors: Tensor | None) -> None:
+    for tensor in tensors:
+        if tensor is not None and not (tensor.dtype == torch.float32 and tensor.is_contiguous()):
+            raise ValueError(f"the CPU's own products take contiguous float32 tensors, not {tensor.dtype}")
+
+
 def _gelu_into(out: Tensor, x: Tensor) -> None:
+    _check_same_shape(out, x)
+    _check_memory(out, x)
     functions()["swin_gelu"](x.data_ptr(), out.data_ptr(), x.numel())
 
 
 def _multiply_by_gelu_derivative(grad: Tensor, x: Tensor) -> None:
+    _check_same_shape(grad, x)
+    _check_memory(grad, x)
     functions()["swin_gelu_backward"](grad.data_ptr(), x.data_ptr(), grad.data_ptr(), x.numel())
-
-
-def _nothing(*arguments: Tensor | bool | None) -> None:
-    """What operators return that write into an argument."""
 
 
 def _register(schema: str, kernel: Callable[..., Tensor | None], fake: Callable[..., Tensor | None]) -> None:
@@ -119,7 +156,9 @@ _register("pack_weight(Tensor weight, bool transposed) -> Tensor", _pack, _empty
 _register(
     "linear_into(Tensor(a!) out, Tensor x, Tensor panels, Tensor? bias, Tensor? residual, bool gelu) -> ()",
     _linear_into,
-    _nothing,
+    _check_linear,
 )
-_register("gelu_into(Tensor(a!) out, Tensor x) -> ()", _gelu_into, _nothing)
-_register("multiply_by_gelu_derivative(Tensor(a!) grad, Tensor x) -> ()", _multiply_by_gelu_derivative, _nothing)
+_register("gelu_into(Tensor(a!) out, Tensor x) -> ()", _gelu_into, _check_same_shape)
+_register(
+    "multiply_by_gelu_derivative(Tensor(a!) grad, Tensor x) -> ()", _multiply_by_gelu_derivative, _check_same_shape
+)

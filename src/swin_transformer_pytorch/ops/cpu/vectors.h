@@ -106,7 +106,7 @@ inline Vec times_power_of_two(Vec p, Vec shifted) { return from_bits(bits(p) + (
 
 // exp for x <= 0, to about two units in the last place: 2^n times a polynomial on [-0.5 ln 2, 0.5 ln 2].
 inline Vec exp_of_negative(Vec x) {
-  x = larger(splat(-87.0f), x);  // in this order a NaN stays one
+  x = larger(splat(-87.0f), x);  // in this order what is no number stays so
   // Adding 1.5 * 2^23 rounds to a whole number.
   const Vec shifted = x * 1.44269504f + 12582912.0f;
   const Vec n = shifted - 12582912.0f;

@@ -1,7 +1,7 @@
 """The CPU's own products and GELU against PyTorch's in float64: answers, every gradient, where they are taken."""
 
+import itertools
 import math
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,13 +10,19 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils.flop_counter import FlopCounterMode
 
-from swin_transformer_pytorch.ops import force_implementation, has_packed_linear, linear, mlp
-from swin_transformer_pytorch.ops.cpu import library
+from swin_transformer_pytorch.ops import (
+    describe_kernels,
+    force_implementation,
+    has_packed_linear,
+    linear,
+    mlp,
+    products,
+)
+from swin_transformer_pytorch.ops.cpu import build, library
 from swin_transformer_pytorch.ops.cpu import linear as kernels
-
-# `ops.linear` is the function; this is its module.
-module = sys.modules["swin_transformer_pytorch.ops.linear"]
 
 pytestmark = pytest.mark.skipif(library.why_not() is not None, reason=f"no CPU kernel here: {library.why_not()}")
 
@@ -38,7 +44,7 @@ def own_products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         packed.append(tuple(weight.shape))
         return real(weight, transposed=transposed)
 
-    monkeypatch.setattr(module, "pack_weight", pack_weight)
+    monkeypatch.setattr(products, "pack_weight", pack_weight)
     return packed
 
 
@@ -68,7 +74,7 @@ def assert_same(got: list[Tensor], expected: list[Tensor]) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rows=st.integers(module.FEWEST_ROWS, 700),
+    rows=st.integers(products.FEWEST_ROWS, 700),
     depth=st.one_of(WIDTHS, st.sampled_from([784, 1600])),
     columns=WIDTHS,
     with_bias=st.booleans(),
@@ -83,13 +89,13 @@ def test_linear_and_its_gradients(
     tensors = [x, torch.randn(columns, depth, generator=generator) / math.sqrt(depth)]
     if with_bias:
         tensors.append(torch.randn(columns, generator=generator))
-    assert module._takes(x, (tensors[1], tensors[2] if with_bias else None))
+    assert products._takes(x, (tensors[1], tensors[2] if with_bias else None))
     assert_same(answers(linear, tensors, torch.float32), answers(F.linear, tensors, torch.float64))
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    rows=st.integers(module.FEWEST_ROWS, 700),
+    rows=st.integers(products.FEWEST_ROWS, 700),
     width=WIDTHS,
     hidden=WIDTHS,
     piece=st.sampled_from([3000, 20_000, 1 << 20]),
@@ -104,7 +110,7 @@ def test_mlp_and_its_gradients_in_pieces(rows: int, width: int, hidden: int, pie
     tensors = [2 * normal(1, rows, width), normal(hidden, width) / math.sqrt(width), normal(hidden)]
     tensors += [normal(width, hidden) / math.sqrt(hidden), normal(width)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "PIECE_FLOATS", piece)
+        patch.setattr(products, "PIECE_FLOATS", piece)
         got = answers(mlp, tensors, torch.float32)
         with torch.no_grad():
             without_gradients = mlp(*tensors)
@@ -151,10 +157,6 @@ def test_bits_do_not_depend_on_the_number_of_threads() -> None:
 def test_products_of_nothing(shape: tuple[int, ...]) -> None:
     panels = kernels.pack_weight(torch.randn(16, 32), transposed=True)
     assert kernels.linear_into(torch.empty(*shape[:-1], 16), torch.empty(shape), panels).numel() == 0
-    x = torch.empty(shape, requires_grad=True)
-    linear(x, torch.randn(16, 32)).sum().backward()
-    assert x.grad is not None
-    assert x.grad.shape == shape
 
 
 def test_residual_sum() -> None:
@@ -163,22 +165,66 @@ def test_residual_sum() -> None:
     torch.testing.assert_close(out, F.linear(x, weight, bias) + residual, rtol=1e-5, atol=1e-4)
 
 
-def test_frozen_parameters_have_no_gradients(own_products: list[tuple[int, ...]]) -> None:
-    x = torch.randn(300, 32, requires_grad=True)
-    weights = [torch.randn(64, 32), torch.randn(64), torch.randn(32, 64), torch.randn(32)]
-    exact = x.detach().double().requires_grad_()
-    (expected,) = torch.autograd.grad(plain_mlp(exact, *[w.double() for w in weights]).sum(), exact)
-    (got,) = torch.autograd.grad(mlp(x, *weights).sum(), x)
-    assert not mlp(x.detach(), weights[0], None, weights[2], None).requires_grad
-    torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-3)
-    assert own_products
+@pytest.mark.parametrize("wanted", [*itertools.product([False, True], repeat=5)])
+def test_an_mlp_whose_parts_are_frozen(wanted: tuple[bool, ...]) -> None:
+    """And that gives out another number of channels than it takes."""
+    torch.manual_seed(0)
+    shapes = [(3, 100, 32), (64, 32), (64,), (48, 64), (48,)]
+    tensors = [torch.randn(shape).requires_grad_(wants) for shape, wants in zip(shapes, wanted, strict=True)]
+    exact = [tensor.detach().double().requires_grad_(tensor.requires_grad) for tensor in tensors]
+    out, expected = mlp(*tensors), plain_mlp(*exact)
+    assert out.requires_grad == any(wanted)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-4)
+    if any(wanted):
+        out.square().mean().backward()
+        expected.square().mean().backward()
+    for tensor, right in zip(tensors, exact, strict=True):
+        assert (tensor.grad is None) == (right.grad is None)
+        if tensor.grad is not None and right.grad is not None:
+            torch.testing.assert_close(tensor.grad.double(), right.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wanted", [*itertools.product([False, True], repeat=3)])
+def test_a_linear_layer_whose_parts_are_frozen(wanted: tuple[bool, ...]) -> None:
+    torch.manual_seed(0)
+    shapes = [(300, 32), (48, 32), (48,)]
+    tensors = [torch.randn(shape).requires_grad_(wants) for shape, wants in zip(shapes, wanted, strict=True)]
+    exact = [tensor.detach().double().requires_grad_(tensor.requires_grad) for tensor in tensors]
+    if any(wanted):
+        linear(*tensors).square().mean().backward()
+        F.linear(*exact).square().mean().backward()
+    for tensor, right in zip(tensors, exact, strict=True):
+        assert (tensor.grad is None) == (right.grad is None)
+        if tensor.grad is not None and right.grad is not None:
+            torch.testing.assert_close(tensor.grad.double(), right.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_backward_inside_autocast_keeps_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "PIECE_FLOATS", 5000)
+    x, weight1, weight2 = torch.randn(300, 32), torch.randn(64, 32), torch.randn(32, 64)
+    weight1.requires_grad_()
+    grads = []
+    for enabled in (False, True):
+        out = mlp(x, weight1, None, weight2, None).sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            grads += torch.autograd.grad(out, weight1)
+    assert torch.equal(*grads)
+
+
+def test_what_was_saved_must_not_be_changed() -> None:
+    x, weight = torch.randn(300, 32, requires_grad=True), torch.randn(48, 32, requires_grad=True)
+    out = linear(x, weight).sum()
+    with torch.no_grad():
+        weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.backward()
 
 
 def test_only_what_it_takes(own_products: list[tuple[int, ...]]) -> None:
     x, weight = torch.randn(300, 32), torch.randn(48, 32)
     linear(x, weight)
     assert own_products.pop() == (48, 32)
-    few = x[: module.FEWEST_ROWS - 1]
+    few = x[: products.FEWEST_ROWS - 1]
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(x, weight).dtype == torch.bfloat16
     with force_implementation("reference"):
@@ -191,6 +237,9 @@ def test_only_what_it_takes(own_products: list[tuple[int, ...]]) -> None:
         (x.to("meta"), weight.to("meta")),
         (x, weight.as_subclass(OfAnotherClass)),
         (x.as_subclass(OfAnotherClass), weight),
+        (x, torch.randn(48, 32).to_sparse_coo()),
+        (torch.randn(300, 0), torch.randn(48, 0)),
+        (x, torch.randn(0, 32)),
     ):
         out = linear(given_x, given_weight)
         assert out.shape == (len(given_x), len(given_weight))
@@ -209,11 +258,13 @@ def test_other_processors_keep_pytorchs_products(
 
 def test_sizes_that_do_not_fit_are_left_to_pytorchs_error() -> None:
     x, weight, bias = torch.randn(300, 32), torch.randn(48, 32), torch.randn(48)
-    assert module._takes(x, (weight, bias), (torch.randn(32, 48), None))
-    assert not module._takes(x, (torch.randn(48, 64), bias))
-    assert not module._takes(x, (weight, torch.randn(32)))
-    assert not module._takes(x, (weight, bias.double()))
-    assert not module._takes(x, (weight, bias), (torch.randn(32, 64), None))
+    assert products._takes(x, (weight, bias), (torch.randn(32, 48), None))
+    assert not products._takes(x, (torch.randn(48, 64), bias))
+    assert not products._takes(x, (weight, torch.randn(32)))
+    assert not products._takes(x, (weight, bias.double()))
+    assert not products._takes(x, (weight, bias), (torch.randn(32, 64), None))
+    assert not products._takes(x, (weight, bias.to("meta")))
+    assert not products._takes(torch.tensor(1.0), (weight, bias))
 
 
 def test_function_transforms_see_pytorchs_operators(own_products: list[tuple[int, ...]]) -> None:
@@ -228,11 +279,60 @@ def test_function_transforms_see_pytorchs_operators(own_products: list[tuple[int
     assert own_products == []
 
 
-def test_second_gradients_are_refused() -> None:
-    x = torch.randn(300, 32, requires_grad=True)
-    (grad,) = torch.autograd.grad(linear(x, torch.randn(48, 32)).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch's own, where it decomposes
+def test_modes_and_forward_derivatives_see_pytorchs_operators(own_products: list[tuple[int, ...]]) -> None:
+    x, weight = torch.randn(300, 32), torch.randn(48, 32)
+    with FlopCounterMode(display=False) as counter:
+        linear(x, weight)
+    assert counter.get_total_flops() == 2 * 300 * 32 * 48
+    with torch.no_grad(), forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(linear(forward_ad.make_dual(x, torch.ones_like(x)), weight)).tangent
+    torch.testing.assert_close(tangent, torch.ones_like(x) @ weight.t())
+    assert own_products == []
+
+
+@pytest.mark.parametrize("function", [linear, lambda x, w: mlp(x, w, None, w.t(), None)])
+def test_second_gradients_are_refused(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    x, weight = torch.randn(300, 32, requires_grad=True), torch.randn(48, 32, requires_grad=True)
+    with pytest.raises(RuntimeError, match="no second gradients"):
+        torch.autograd.grad(function(x, weight).sum(), x, create_graph=True)
+    with force_implementation("reference"):
+        (grad,) = torch.autograd.grad(function(x, weight).sum(), x, create_graph=True)
+    assert grad.requires_grad
+
+
+def test_what_does_not_fit_is_an_error_not_memory_overrun() -> None:
+    panels, x, out = kernels.pack_weight(torch.randn(48, 32), transposed=True), torch.randn(9, 32), torch.empty(9, 48)
+    for arguments, said in (
+        ((out, torch.randn(9, 64), panels), "takes 32 channels"),
+        ((torch.empty(8, 48), x, panels), r"out is \(8, 48\)"),
+        ((out, x, panels, torch.randn(32)), r"bias is \(32,\)"),
+        ((out, x, panels, None, torch.randn(8, 48)), "residual must be"),
+        ((out, x.double(), panels), "float64"),
+        ((out.half(), x, panels), "float16"),
+        ((out, torch.randn(32, 9).t(), panels), "contiguous"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            kernels.linear_into(*arguments)
+    with pytest.raises(ValueError, match="without gelu"):
+        kernels.linear_into(out, x, panels, None, out, gelu=True)
+    for shape in ((40, 20), (16,), (0, 16)):
+        with pytest.raises(ValueError, match="multiples of 16"):
+            kernels.pack_weight(torch.randn(shape), transposed=False)
+    with pytest.raises(ValueError, match="one shape"):
+        kernels.gelu_into(torch.empty(3), torch.empty(4))
+
+
+def test_doctor_says_which_products_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert describe_kernels()["cpu products"] == "ready, for float32"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert describe_kernels()["cpu products"].endswith("this is AVX512")
+
+    def fails(**_: bool) -> None:
+        raise build.KernelBuildError("no compiler")
+
+    monkeypatch.setattr(build, "build", fails)
+    assert describe_kernels()["cpu products"] == describe_kernels()["cpu"] == "none: no compiler"
 
 
 @pytest.mark.parametrize("gelu", [False, True])

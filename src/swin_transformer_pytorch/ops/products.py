@@ -1,0 +1,257 @@
+"""Linear layers of the backbone, and two of them with a GELU between: on a CPU by its own products, in float32.
+
+There, an MLP goes through its layers in pieces of rows that stay in the processor's cache, in both directions, so that
+of its hidden map only GELU's input is ever whole, and that in training alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from .attention import choose_implementation, without_autocast
+from .cpu.linear import MULTIPLE, gelu_into, linear_into, multiply_by_gelu_derivative, pack_weight, why_not
+from .recompute import recomputed
+
+# Floats of the hidden map that an MLP works on together: they fit into a processor's last-level cache.
+PIECE_FLOATS = 1 << 20
+# With fewer, packing a weight takes longer than the faster product saves.
+FEWEST_ROWS = 256
+
+
+def has_packed_linear(weight: Tensor) -> bool:
+    """Whether the CPU's own product takes that weight, and is known to be the fastest here."""
+    return (
+        _is_ordinary(weight)
+        and weight.ndim == 2
+        and all(size % MULTIPLE == 0 for size in weight.shape)
+        and why_not() is None
+        and choose_implementation("cpu", training=False) == "cpu"
+    )
+
+
+def linear(
+    x: Float[Tensor, "*shape C"], weight: Float[Tensor, "D C"], bias: Float[Tensor, " D"] | None = None
+) -> Float[Tensor, "*shape D"]:
+    """`torch.nn.functional.linear`, with gradients.
+
+    Raises:
+        RuntimeError: in a backward pass with `create_graph=True`, where the CPU's own product was taken: it has no
+            second gradients.
+    """
+    if not _takes(x, (weight, bias)):
+        return F.linear(x, weight, bias)
+    out: Tensor = _Linear.apply(x, weight, bias) if _trains(x, weight, bias) else _linear(x, weight, bias)
+    return out
+
+
+def mlp(
+    x: Float[Tensor, "*shape C"],
+    weight1: Float[Tensor, "hidden C"],
+    bias1: Float[Tensor, " hidden"] | None,
+    weight2: Float[Tensor, "D hidden"],
+    bias2: Float[Tensor, " D"] | None,
+) -> Float[Tensor, "*shape D"]:
+    """linear(gelu(linear(x))), with gradients. Of what lies between, training stores GELU's input only.
+
+    Raises:
+        RuntimeError: as in `linear`.
+    """
+    if _takes(x, (weight1, bias1), (weight2, bias2)):
+        arguments = (x, weight1, bias1, weight2, bias2)
+        out: Tensor = _Mlp.apply(*arguments) if _trains(*arguments) else _mlp(*arguments)
+        return out
+    return gelu_then(F.linear(x, weight1, bias1), lambda activated: F.linear(activated, weight2, bias2))
+
+
+def gelu_then(hidden: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
+    """`layer` of GELU of a map, which training does not store: the backward pass computes it once more."""
+    activated, before = F.gelu(hidden), hidden.detach()
+    with recomputed(activated, lambda: F.gelu(before)):
+        return layer(activated)
+
+
+def _takes(x: Tensor, *layers: tuple[Tensor, Tensor | None]) -> bool:
+    """Whether x goes through layers of those weights and biases by the CPU's own products.
+
+    Compilers, exporters, `torch.func`, forward-mode differentiation, dispatch modes and tensors of other classes
+    (quantised, distributed, fake ones) see PyTorch's operators; autocast rounds their arguments. PyTorch also says what
+    is wrong with sizes that do not fit.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _is_ordinary(x) or x.ndim == 0:
+        return False
+    width = x.shape[-1]
+    if x.numel() < FEWEST_ROWS * width or torch.is_autocast_enabled("cpu") or _is_watched():
+        return False
+    for weight, bias in layers:
+        if not has_packed_linear(weight) or weight.shape[1] != width:
+            return False
+        width = weight.shape[0]
+        if bias is not None and not (_is_ordinary(bias) and bias.shape == (width,)):
+            return False
+    return True
+
+
+def _is_ordinary(tensor: Tensor) -> bool:
+    """Whether a tensor is its memory and nothing else: floats of a CPU."""
+    return (
+        type(tensor) in (Tensor, nn.Parameter)
+        and tensor.device.type == "cpu"
+        and tensor.dtype == torch.float32
+        and tensor.layout == torch.strided
+        and tensor.numel() > 0
+    )
+
+
+def _is_watched() -> bool:
+    """Whether something wants to see, or to differentiate forward, every operator that runs."""
+    return (
+        torch._C._are_functorch_transforms_active()  # type: ignore[attr-defined]  # the stub lacks it
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+    )
+
+
+def _trains(*arguments: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in arguments)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What `linear` gives, without gradients."""
+    out = x.new_empty(*x.shape[:-1], len(weight))
+    return linear_into(out, x.contiguous(), pack_weight(weight, transposed=True), _contiguous(bias))
+
+
+def _mlp(
+    x: Tensor,
+    weight1: Tensor,
+    bias1: Tensor | None,
+    weight2: Tensor,
+    bias2: Tensor | None,
+    hidden: Tensor | None = None,
+) -> Tensor:
+    """What `mlp` gives, without gradients. GELU's input is written into `hidden`, if given."""
+    out = x.new_empty(*x.shape[:-1], len(weight2))
+    rows, results = x.contiguous().flatten(0, -2), out.flatten(0, -2)
+    panels1, panels2 = pack_weight(weight1, transposed=True), pack_weight(weight2, transposed=True)
+    bias1, bias2 = _contiguous(bias1), _contiguous(bias2)
+    pieces = _pieces(len(rows), len(weight1))
+    space = x.new_empty(pieces[-1].stop - pieces[-1].start, len(weight1))
+    for piece in pieces:
+        activated = space[: piece.stop - piece.start]
+        if hidden is None:
+            linear_into(activated, rows[piece], panels1, bias1, gelu=True)
+        else:
+            gelu_into(activated, linear_into(hidden[piece], rows[piece], panels1, bias1))
+        linear_into(results[piece], activated, panels2, bias2)
+    return out
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        wants_x, wants_weight, _ = ctx.needs_input_grad
+        x = x.contiguous()
+        ctx.save_for_backward(x if wants_weight else None, weight if wants_x else None)
+        return _linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_gradients()
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        grad = grad.contiguous()
+        grad_x = grad_weight = None
+        with without_autocast("cpu"):
+            if wants_x:
+                grad_x = grad.new_empty(*grad.shape[:-1], weight.shape[1])
+                linear_into(grad_x, grad, pack_weight(weight, transposed=False))
+            rows = grad.flatten(0, -2)
+            if wants_weight:
+                grad_weight = rows.t() @ x.flatten(0, -2)
+            return grad_x, grad_weight, rows.sum(0) if wants_bias else None
+
+
+class _Mlp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor | None, weight2: Tensor, bias2: Tensor | None
+    ) -> Tensor:
+        wants_x, wants_weight1, wants_bias1, *_ = ctx.needs_input_grad
+        x = x.contiguous()
+        hidden = x.new_empty(x.numel() // x.shape[-1], len(weight1))
+        ctx.save_for_backward(
+            x if wants_weight1 else None,
+            hidden,
+            weight1 if wants_x else None,
+            weight2 if wants_x or wants_weight1 or wants_bias1 else None,
+        )
+        return _mlp(x, weight1, bias1, weight2, bias2, hidden)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_gradients()
+        x, hidden, weight1, weight2 = ctx.saved_tensors
+        wants_x, wants_weight1, wants_bias1, wants_weight2, wants_bias2 = ctx.needs_input_grad
+        shape, width = grad.shape[:-1], hidden.shape[-1]
+        grad = grad.contiguous().flatten(0, -2)
+        panels1 = pack_weight(weight1, transposed=False) if wants_x else None
+        panels2 = None if weight2 is None else pack_weight(weight2, transposed=False)
+        grad_x = grad.new_empty(len(grad), len(panels1)) if panels1 is not None else None
+        pieces = _pieces(len(grad), width)
+        space = grad.new_empty(2, pieces[-1].stop - pieces[-1].start, width)
+        sums = _Sums()
+        with without_autocast("cpu"):
+            for piece in pieces:
+                out_grad, before = grad[piece], hidden[piece]
+                hidden_grad, activated = space[:, : len(out_grad)]
+                if wants_weight2:
+                    sums.add_product("weight2", out_grad, gelu_into(activated, before))
+                if panels2 is None:
+                    continue
+                multiply_by_gelu_derivative(linear_into(hidden_grad, out_grad, panels2), before)
+                if wants_weight1:
+                    sums.add_product("weight1", hidden_grad, x.flatten(0, -2)[piece])
+                if wants_bias1:
+                    sums.add("bias1", hidden_grad.sum(0))
+                if grad_x is not None and panels1 is not None:
+                    linear_into(grad_x[piece], hidden_grad, panels1)
+            bias2 = grad.sum(0) if wants_bias2 else None
+        grad_x = None if grad_x is None else grad_x.unflatten(0, shape)
+        return grad_x, sums.get("weight1"), sums.get("bias1"), sums.get("weight2"), bias2
+
+
+class _Sums(dict[str, Tensor]):
+    """Gradients of parameters, summed up piece by piece."""
+
+    def add(self, name: str, value: Tensor) -> None:
+        self[name] = self[name].add_(value) if name in self else value
+
+    def add_product(self, name: str, grad: Tensor, x: Tensor) -> None:
+        self[name] = self[name].addmm_(grad.t(), x) if name in self else grad.t() @ x
+
+
+def _refuse_second_gradients() -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the CPU's own products have no second gradients (create_graph=True): run the model inside "
+            'force_implementation("reference")'
+        )
+
+
+def _pieces(rows: int, width: int) -> list[slice]:
+    """Pieces of nearly equal length of some rows, none longer than the last."""
+    count = -(-rows * width // PIECE_FLOATS)
+    bounds = [rows * i // count for i in range(count + 1)]
+    return [slice(first, stop) for first, stop in itertools.pairwise(bounds)]
+
+
+def _contiguous(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.contiguous()
