@@ -6,6 +6,7 @@ weight are multiples of `MULTIPLE`. Anything else is a ValueError.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,7 @@ _NAMESPACE = "swin_transformer_pytorch"
 _library = torch.library.Library(_NAMESPACE, "FRAGMENT")
 
 
+@functools.cache  # as the library is loaded once, while each layer asks
 def panel_layout() -> str:
     """What the order of numbers in panels depends on: they mean nothing where this is another."""
     return build().stem
@@ -130,7 +132,8 @@ def _check_same_shape(a: Tensor, b: Tensor) -> None:
 def _check_memory(*tensors: Tensor | None) -> None:
     for tensor in tensors:
         if tensor is not None and not (tensor.dtype == torch.float32 and tensor.is_contiguous()):
-            raise ValueError(f"the CPU's own products take contiguous float32 tensors, not {tensor.dtype}")
+            form = f"{tensor.dtype} of shape {tuple(tensor.shape)} with strides {tensor.stride()}"
+            raise ValueError(f"the CPU's own products take contiguous float32 tensors, not {form}")
 
 
 def _gelu_into(out: Tensor, x: Tensor) -> None:
