@@ -19,8 +19,8 @@ LIGHT_MODULES = (
     "swin_transformer_pytorch.backbone.complexity",
     "swin_transformer_pytorch.weights.catalog",
     "swin_transformer_pytorch.weights.preprocessing",
-    "swin_transformer_pytorch.data.augmentation",
-    "swin_transformer_pytorch.training.recipe",
+    "swin_transformer_pytorch.data.classification.augmentation",
+    "swin_transformer_pytorch.training.recipes.classification",
     "swin_transformer_pytorch.results",
     "swin_transformer_pytorch.extras",
     "swin_transformer_pytorch.cli",
@@ -78,7 +78,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel_files: set[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "suffix", ["recipes/*.yaml", "weights/*.txt", "weights/pretrained/*.safetensors", "data/*.npz"]
+    "suffix", ["recipes/*.yaml", "weights/*.txt", "weights/pretrained/*.safetensors", "data/classification/*.npz"]
 )
 def test_the_wheel_holds_data_of_each_kind(wheel_files: set[str], suffix: str) -> None:
     assert any(Path(file).match(f"{PACKAGE.name}/{suffix}") for file in wheel_files)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from swin_transformer_pytorch.data.fashion import CLASSES, FashionMNIST, Split
+from swin_transformer_pytorch.data.classification.fashion import CLASSES, FashionMNIST, Split
 
 TARGET = Path(__file__).parents[1] / "src" / "swin_transformer_pytorch" / "data" / "fashion_mnist_sample.npz"
 PER_CLASS: dict[Split, int] = {"train": 200, "test": 100}

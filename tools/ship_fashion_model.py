@@ -12,8 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-from swin_transformer_pytorch.data.fashion import FashionMNIST, FashionSample
-from swin_transformer_pytorch.data.training_dataset import EvaluationDataset
+from swin_transformer_pytorch.data.classification.dataset import EvaluationDataset
+from swin_transformer_pytorch.data.classification.fashion import FashionMNIST, FashionSample
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.evaluation.classification import evaluate
 from swin_transformer_pytorch.models.classification import SwinClassifier

@@ -13,7 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
-from swin_transformer_pytorch.data.scenes import open_scenes
+from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.demo.scenes import NUM_SCENES, measure_detector, measure_segmenter
 from swin_transformer_pytorch.models.detection import Detector
 from swin_transformer_pytorch.models.registry import SHIPPED, load_model

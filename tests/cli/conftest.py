@@ -11,9 +11,9 @@ import torch
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.cli import main
-from swin_transformer_pytorch.data.fashion import CLASSES, FashionSample
-from swin_transformer_pytorch.data.scene_files import write_scenes
-from swin_transformer_pytorch.data.scenes import SceneDataset, open_scenes
+from swin_transformer_pytorch.data.classification.fashion import CLASSES, FashionSample
+from swin_transformer_pytorch.data.scenes.dataset import SceneDataset, open_scenes
+from swin_transformer_pytorch.data.scenes.files import write_scenes
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.detection import build_detector

@@ -141,9 +141,9 @@ def test_an_interrupt_has_its_own_code(swin, monkeypatch) -> None:
 
 
 def test_choices_written_out_for_speed_are_the_real_ones() -> None:
-    from swin_transformer_pytorch.data.scenes import SceneKind
+    from swin_transformer_pytorch.data.scenes.dataset import SceneKind
     from swin_transformer_pytorch.models.registry import TASKS
-    from swin_transformer_pytorch.training.recipe import DataKind
+    from swin_transformer_pytorch.training.recipes.classification import DataKind
     from swin_transformer_pytorch.weights.formats import FORMATS
 
     assert convert.FORMATS == FORMATS

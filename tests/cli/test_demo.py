@@ -11,10 +11,10 @@ from PIL import Image
 from rich.console import Console
 
 from swin_transformer_pytorch import demo, extras
-from swin_transformer_pytorch.data.fashion import CLASSES
+from swin_transformer_pytorch.data.classification.fashion import CLASSES
 from swin_transformer_pytorch.demo import classification, scenes
 from swin_transformer_pytorch.models import registry
-from swin_transformer_pytorch.training.recipe import load_recipe
+from swin_transformer_pytorch.training.recipes.classification import load_recipe
 
 
 @pytest.fixture

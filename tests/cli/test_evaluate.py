@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from swin_transformer_pytorch import Predictor
-from swin_transformer_pytorch.data.fashion import CLASSES, FashionSample
+from swin_transformer_pytorch.data.classification.fashion import CLASSES, FashionSample
 
 
 @pytest.fixture

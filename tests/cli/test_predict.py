@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from swin_transformer_pytorch import Predictor
-from swin_transformer_pytorch.data.fashion import CLASSES
+from swin_transformer_pytorch.data.classification.fashion import CLASSES
 
 
 def _lines(path):

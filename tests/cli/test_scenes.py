@@ -7,10 +7,10 @@ import struct
 
 import numpy as np
 
-from swin_transformer_pytorch.data.coco import CocoDataset
-from swin_transformer_pytorch.data.coco_folders import find_coco
-from swin_transformer_pytorch.data.fashion import FashionSample
-from swin_transformer_pytorch.data.segmentation import open_segmentation
+from swin_transformer_pytorch.data.classification.fashion import FashionSample
+from swin_transformer_pytorch.data.detection.coco import CocoDataset
+from swin_transformer_pytorch.data.detection.folders import find_coco
+from swin_transformer_pytorch.data.segmentation.dataset import open_segmentation
 
 
 def test_writes_both_kinds_of_data_set_and_says_where(swin, tmp_path) -> None:

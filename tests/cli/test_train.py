@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from swin_transformer_pytorch.commands.train import split_flags
-from swin_transformer_pytorch.training.recipe import list_recipes
+from swin_transformer_pytorch.training.recipes.classification import list_recipes
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_what_does_not_fit_together_is_an_error() -> None:
 
 
 def test_images_that_are_not_prepared_are_an_error() -> None:
-    from swin_transformer_pytorch.data.fashion import FashionSample
+    from swin_transformer_pytorch.data.classification.fashion import FashionSample
 
     with pytest.raises(EvaluationError, match="EvaluationDataset"):
         evaluate(Answers(None), FashionSample("test"), device="cpu")  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ from swin_transformer_pytorch.heads.roi import BoxHead, MaskHead, stack_regions
 from swin_transformer_pytorch.heads.roi_head import DetectionRules
 from swin_transformer_pytorch.heads.roi_losses import box_losses, mask_loss, refine_samples, sample_regions
 from swin_transformer_pytorch.models.config import DetectorConfig
-from swin_transformer_pytorch.ops.boxes import decode_boxes
-from swin_transformer_pytorch.ops.instances import InstanceTargets
+from swin_transformer_pytorch.ops.regions.boxes import decode_boxes
+from swin_transformer_pytorch.ops.regions.instances import InstanceTargets
 
 CLASSES = 3
 STRIDES = (4, 8)

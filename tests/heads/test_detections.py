@@ -6,8 +6,8 @@ import torch
 
 from swin_transformer_pytorch.heads import detections
 from swin_transformer_pytorch.heads.detections import instances_to_detections
-from swin_transformer_pytorch.ops.instances import InstancePredictions
-from swin_transformer_pytorch.ops.masks import paste_masks
+from swin_transformer_pytorch.ops.regions.instances import InstancePredictions
+from swin_transformer_pytorch.ops.regions.masks import paste_masks
 
 SIZE = (30, 40)
 

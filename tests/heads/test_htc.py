@@ -12,8 +12,8 @@ from swin_transformer_pytorch.heads.htc import HTC_STAGES, HTCRoIHead, build_htc
 from swin_transformer_pytorch.heads.roi import region_levels, stack_regions
 from swin_transformer_pytorch.heads.roi_losses import box_losses, mask_loss, refine_samples, sample_regions
 from swin_transformer_pytorch.models.config import DetectorConfig
-from swin_transformer_pytorch.ops.boxes import decode_boxes
-from swin_transformer_pytorch.ops.instances import InstanceTargets
+from swin_transformer_pytorch.ops.regions.boxes import decode_boxes
+from swin_transformer_pytorch.ops.regions.instances import InstanceTargets
 
 STRIDES = (4, 8, 16, 32)
 SIZE = (64, 96)

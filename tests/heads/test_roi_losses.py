@@ -15,9 +15,9 @@ from swin_transformer_pytorch.heads.roi_losses import (
     refine_samples,
     sample_regions,
 )
-from swin_transformer_pytorch.ops.boxes import decode_boxes
-from swin_transformer_pytorch.ops.instances import InstanceTargets
-from swin_transformer_pytorch.ops.masks import crop_masks
+from swin_transformer_pytorch.ops.regions.boxes import decode_boxes
+from swin_transformer_pytorch.ops.regions.instances import InstanceTargets
+from swin_transformer_pytorch.ops.regions.masks import crop_masks
 
 CLASSES = 4
 SIZE = (60, 80)

@@ -8,8 +8,8 @@ from torchvision.models.detection.rpn import RPNHead as PeerHead
 
 from swin_transformer_pytorch.heads import rpn
 from swin_transformer_pytorch.heads.rpn import ProposalLimits, RPNHead, RPNOutputs, RPNRules, propose, rpn_losses
-from swin_transformer_pytorch.ops.anchors import grid_anchors
-from swin_transformer_pytorch.ops.instances import InstanceTargets
+from swin_transformer_pytorch.ops.regions.anchors import grid_anchors
+from swin_transformer_pytorch.ops.regions.instances import InstanceTargets
 
 STRIDES = (4, 8, 16)
 MAPS = ((12, 16), (6, 8), (3, 4))

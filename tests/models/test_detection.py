@@ -13,7 +13,7 @@ from torch import Tensor
 from swin_transformer_pytorch.backbone.config import ConfigError, SwinConfig
 from swin_transformer_pytorch.models.config import DENSE_VARIANTS, DetectorConfig
 from swin_transformer_pytorch.models.detection import Detector, InstancePredictions, InstanceTargets, build_detector
-from swin_transformer_pytorch.ops.masks import paste_masks
+from swin_transformer_pytorch.ops.regions.masks import paste_masks
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 METHODS = ("mask_rcnn", "cascade_mask_rcnn", "htc")

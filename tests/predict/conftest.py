@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from swin_transformer_pytorch.data.scenes import SceneDataset, open_scenes
+from swin_transformer_pytorch.data.scenes.dataset import SceneDataset, open_scenes
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.detection import Detector, build_detector
 from swin_transformer_pytorch.models.segmentation import Segmenter, build_segmenter

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from swin_transformer_pytorch.data.dense_transforms import DenseTransform, pad_batch
 from swin_transformer_pytorch.data.errors import ImageError
+from swin_transformer_pytorch.data.images.dense_transforms import DenseTransform, pad_batch
 from swin_transformer_pytorch.models.detection_inference import detect_multi_scale
-from swin_transformer_pytorch.ops.masks import paste_masks
+from swin_transformer_pytorch.ops.regions.masks import paste_masks
 from swin_transformer_pytorch.predict import Predictor, predict_files
 from swin_transformer_pytorch.predict.detection import SCALES
 from swin_transformer_pytorch.results import Detections

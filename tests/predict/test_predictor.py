@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
-from swin_transformer_pytorch.data.decode import ImageError
+from swin_transformer_pytorch.data.images.decode import ImageError
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.predict import Predictor, predict_files
 from swin_transformer_pytorch.results import Classification

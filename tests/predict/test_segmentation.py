@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from swin_transformer_pytorch.data.dense_transforms import DenseTransform
+from swin_transformer_pytorch.data.images.dense_transforms import DenseTransform
 from swin_transformer_pytorch.models.segmentation_inference import segment_multi_scale, segment_sliding
 from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.results import SegmentationMap

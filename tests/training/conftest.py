@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import swin_transformer_pytorch
-from swin_transformer_pytorch.training.recipe import Recipe, load_recipe
+from swin_transformer_pytorch.training.recipes.classification import Recipe, load_recipe
 
 TINY: dict[str, Any] = {
     "model.config": {

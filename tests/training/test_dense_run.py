@@ -15,14 +15,14 @@ import torch
 import yaml
 
 from swin_transformer_pytorch.data.errors import DataError
-from swin_transformer_pytorch.data.scene_files import write_scenes
-from swin_transformer_pytorch.data.scenes import open_scenes
+from swin_transformer_pytorch.data.scenes.dataset import open_scenes
+from swin_transformer_pytorch.data.scenes.files import write_scenes
 from swin_transformer_pytorch.models.registry import load_model
-from swin_transformer_pytorch.training.base import Training
-from swin_transformer_pytorch.training.callbacks import read_history
-from swin_transformer_pytorch.training.recipe import load_recipe
-from swin_transformer_pytorch.training.recipe_files import AnyRecipe
-from swin_transformer_pytorch.training.recipe_parts import RecipeError
+from swin_transformer_pytorch.training.engine.callbacks import read_history
+from swin_transformer_pytorch.training.engine.module import Training
+from swin_transformer_pytorch.training.recipes.classification import load_recipe
+from swin_transformer_pytorch.training.recipes.files import AnyRecipe
+from swin_transformer_pytorch.training.recipes.parts import RecipeError
 from swin_transformer_pytorch.training.run import TrainResult, train
 
 Make = Callable[..., AnyRecipe]
@@ -249,7 +249,7 @@ def test_a_damaged_image_is_reported_and_the_run_goes_on(tmp_path: Path, caplog:
 
 TWO_PROCESSES = """
 import sys
-from swin_transformer_pytorch.training.recipe import load_recipe
+from swin_transformer_pytorch.training.recipes.classification import load_recipe
 from swin_transformer_pytorch.training.run import train
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
-from swin_transformer_pytorch.training.module import ClassificationTraining
-from swin_transformer_pytorch.training.recipe import Recipe, RecipeError
+from swin_transformer_pytorch.training.recipes.classification import Recipe, RecipeError
 from swin_transformer_pytorch.training.run import TrainResult, train
+from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
 from swin_transformer_pytorch.weights.files import CheckpointError
 
 Make = Callable[..., Recipe]
@@ -21,8 +21,8 @@ Make = Callable[..., Recipe]
 # A real SIGKILL, in the middle of an epoch: the process has no say in what is on disk then.
 KILLED_PROGRAM = """
 import os, signal, sys
-from swin_transformer_pytorch.training.module import ClassificationTraining
-from swin_transformer_pytorch.training.recipe import load_recipe
+from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
+from swin_transformer_pytorch.training.recipes.classification import load_recipe
 from swin_transformer_pytorch.training.run import train
 
 steps, step = 0, ClassificationTraining.training_step

@@ -18,10 +18,10 @@ from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.extras import MissingExtraError
 from swin_transformer_pytorch.models.registry import load_model
 from swin_transformer_pytorch.predict import Predictor
-from swin_transformer_pytorch.training.callbacks import read_history
-from swin_transformer_pytorch.training.module import DivergedError
-from swin_transformer_pytorch.training.recipe import Recipe, RecipeError, load_recipe
+from swin_transformer_pytorch.training.engine.callbacks import read_history
+from swin_transformer_pytorch.training.recipes.classification import Recipe, RecipeError, load_recipe
 from swin_transformer_pytorch.training.run import choose_device, train
+from swin_transformer_pytorch.training.tasks.classification.module import DivergedError
 
 Make = Callable[..., Recipe]
 COLOURS = {"blue": (30, 40, 200), "green": (30, 190, 50), "red": (210, 40, 30)}
@@ -186,7 +186,7 @@ def test_folders_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "swin_transformer_pytorch.training.module.soft_cross_entropy",
+        "swin_transformer_pytorch.training.tasks.classification.module.soft_cross_entropy",
         lambda logits, targets: logits.sum() * math.nan,
     )
     with pytest.raises(DivergedError, match=r"epoch 1.*optimizer\.lr"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from swin_transformer_pytorch.data.scenes import open_scenes
+from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.demo.scenes import NUM_SCENES, measure_detector, measure_segmenter
 from swin_transformer_pytorch.models.registry import SHIPPED, load_model
 

@@ -12,14 +12,14 @@ from .errors import EXIT_SOME_BAD, UsageError
 from .predict import view_options
 
 if TYPE_CHECKING:
-    from ..data.training_dataset import LabelledImages
+    from ..data.classification.dataset import LabelledImages
     from ..evaluation.classification import ClassificationReport
     from ..models.classification import SwinClassifier
 
 
 def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) -> int:
     """Measures, shows and saves; the exit code."""
-    from ..data.training_dataset import EvaluationDataset
+    from ..data.classification.dataset import EvaluationDataset
     from ..data.transforms import create_transform
     from ..evaluation.classification import evaluate
 
@@ -48,8 +48,8 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
 
 def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImages:
     """The labelled images that the `--data` options name, with the model's class indices."""
-    from ..data.fashion import FashionMNIST, FashionSample
-    from ..data.folder import ImageFolder
+    from ..data.classification.fashion import FashionMNIST, FashionSample
+    from ..data.classification.folder import ImageFolder
 
     if data.kind == "folder":
         held_out = {"val_fraction": data.val_fraction, "seed": data.seed}

@@ -61,8 +61,8 @@ def run(model: Detector, options: argparse.Namespace, device: str | None) -> int
 
 def open_samples(data: argparse.Namespace, model: Detector) -> tuple[Samples, Mapping[str, Any]]:
     """The images that the `--data` options name, and their annotations as COCO's dictionary."""
-    from ..data.coco import CocoDataset, find_coco
-    from ..data.scenes import open_scenes
+    from ..data.detection.coco import CocoDataset, find_coco
+    from ..data.scenes.dataset import open_scenes
 
     if data.kind != "folder":
         scenes = open_scenes(data.kind, data.split or "val", num_scenes=data.num_scenes, root=data.root, seed=data.seed)

@@ -13,7 +13,7 @@ from .errors import EXIT_SOME_BAD, UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..data.segmentation import SceneLabelMaps, SegmentationFolder
+    from ..data.segmentation.dataset import SceneLabelMaps, SegmentationFolder
     from ..evaluation.segmentation import SegmentationReport
     from ..models.segmentation import Segmenter
 
@@ -43,9 +43,9 @@ def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> in
 
 def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFolder | SceneLabelMaps:
     """The images and label maps that the `--data` options name."""
-    from ..data.scenes import open_scenes
-    from ..data.segmentation import SceneLabelMaps, SegmentationFolder, open_segmentation
-    from ..data.segmentation_folders import CLASS_FILES, find_segmentation
+    from ..data.scenes.dataset import open_scenes
+    from ..data.segmentation.dataset import SceneLabelMaps, SegmentationFolder, open_segmentation
+    from ..data.segmentation.folders import CLASS_FILES, find_segmentation
 
     split: Literal["train", "val"] = data.split or "val"
     if data.kind != "folder":

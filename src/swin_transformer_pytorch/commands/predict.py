@@ -168,7 +168,7 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
 
 def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float) -> None:
     """Writes the image with its result; never over the image itself, nor over a namesake's of another folder."""
-    from ..data.decode import read_image
+    from ..data.images.decode import read_image
     from ..results import Detections
     from ..visualize import annotate
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from . import terminal
 
 if TYPE_CHECKING:
-    from ..data.scene_files import SceneFiles
-    from ..data.scenes import SceneDataset
+    from ..data.scenes.dataset import SceneDataset
+    from ..data.scenes.files import SceneFiles
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..data.scene_files import check_free, write_scenes
-    from ..data.scenes import open_scenes
+    from ..data.scenes.dataset import open_scenes
+    from ..data.scenes.files import check_free, write_scenes
     from .errors import UsageError
 
     counts = {"train": options.train, "val": options.val}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from . import terminal
 
 if TYPE_CHECKING:
-    from ..training.recipe_parts import Task
+    from ..training.recipes.parts import Task
 
 FLAGS = ("--resume", "--print-config")
 # Each task's main one comes first.
@@ -54,7 +54,7 @@ def epilog(words: Sequence[str]) -> str:
     Args:
         words: what else is on the command line; where that begins with a recipe, the keys are its task's.
     """
-    from ..training.recipe_files import recipe_task
+    from ..training.recipes.files import recipe_task
 
     recipe = next((word for word in words if not word.startswith("-")), None)
     task = recipe_task(recipe) if recipe is not None else "classification"
@@ -66,7 +66,7 @@ def epilog(words: Sequence[str]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..training.recipe import load_recipe
+    from ..training.recipes.classification import load_recipe
 
     words, flags = split_flags(options.overrides)
     if "--resume" in flags:
@@ -124,8 +124,8 @@ def join_switches(words: Sequence[str]) -> list[str]:
 
 def _recipes_help() -> str:
     """Each recipe in the package with the first line of its comment, task by task."""
-    from ..training.recipe import list_recipes
-    from ..training.recipe_files import RECIPES
+    from ..training.recipes.classification import list_recipes
+    from ..training.recipes.files import RECIPES
 
     folder = resources.files("swin_transformer_pytorch").joinpath("recipes")
     lines = []
@@ -141,7 +141,7 @@ def _keys_help(task: Task) -> str:
     """The keys of a task's recipes, their types, defaults and descriptions, as the dataclasses state them."""
     import jsonargparse
 
-    from ..training.recipe_files import RECIPES
+    from ..training.recipes.files import RECIPES
 
     parser = jsonargparse.ArgumentParser(add_help=False, usage="")
     parser.add_class_arguments(RECIPES[task], None)

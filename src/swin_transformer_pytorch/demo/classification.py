@@ -10,14 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..data.fashion import ArrayDataset, FashionSample
-from ..data.training_dataset import EvaluationDataset
+from ..data.classification.dataset import EvaluationDataset
+from ..data.classification.fashion import ArrayDataset, FashionSample
 from ..data.transforms import create_transform
 from ..evaluation.classification import ClassificationReport, evaluate
 from ..models.registry import load_model
 from ..predict import Predictor
 from ..results import Classification
-from ..training.recipe import Recipe, load_recipe
+from ..training.recipes.classification import Recipe, load_recipe
 from ..training.run import TrainResult, train
 from ..visualize import confusion_matrix_picture, prediction_grid, training_curve
 

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from ..data.scenes import SceneDataset, open_scenes
-from ..data.segmentation import SceneLabelMaps
+from ..data.scenes.dataset import SceneDataset, open_scenes
+from ..data.segmentation.dataset import SceneLabelMaps
 from ..evaluation.coco import CocoEvaluator, DetectionReport
 from ..evaluation.segmentation import SegmentationEvaluator, SegmentationReport
 from ..models.registry import load_model

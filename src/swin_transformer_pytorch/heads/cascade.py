@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops.instances import InstanceTargets
+from ..ops.regions.instances import InstanceTargets
 from .roi import BoxHead, MaskHead, stack_regions
 from .roi_head import (
     DetectionRules,

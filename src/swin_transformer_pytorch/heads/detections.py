@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..ops.instances import InstancePredictions
-from ..ops.masks import paste_masks
+from ..ops.regions.instances import InstancePredictions
+from ..ops.regions.masks import paste_masks
 from ..results import Detections
 from ..rle import encode_mask
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..ops.instances import InstanceTargets
+from ..ops.regions.instances import InstanceTargets
 from .cascade import CascadeRoIHead
 from .conv import ConvModule
 from .roi import BoxHead, MaskHead, RegionExtractor

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..ops.boxes import decode_boxes, flip_boxes, scale_boxes, unscale_boxes
-from ..ops.nms import batched_nms
+from ..ops.regions.boxes import decode_boxes, flip_boxes, scale_boxes, unscale_boxes
+from ..ops.regions.nms import batched_nms
 from .roi_head import DetectionRules, RegionPredictions, suppress
 from .rpn import ProposalLimits
 

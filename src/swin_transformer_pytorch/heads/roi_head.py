@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..ops.boxes import decode_boxes, scale_boxes, unscale_boxes
-from ..ops.instances import InstancePredictions, InstanceTargets
-from ..ops.nms import batched_nms
-from ..ops.soft_nms import soft_nms
+from ..ops.regions.boxes import decode_boxes, scale_boxes, unscale_boxes
+from ..ops.regions.instances import InstancePredictions, InstanceTargets
+from ..ops.regions.nms import batched_nms
+from ..ops.regions.soft_nms import soft_nms
 from .roi import RegionExtractor, stack_regions
 
 Size = tuple[int, int]

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..ops.assign import assign, sample
-from ..ops.boxes import decode_boxes, encode_boxes, generalized_iou
-from ..ops.instances import InstanceTargets
-from ..ops.masks import crop_masks
+from ..ops.regions.assign import assign, sample
+from ..ops.regions.boxes import decode_boxes, encode_boxes, generalized_iou
+from ..ops.regions.instances import InstanceTargets
+from ..ops.regions.masks import crop_masks
 
 Regression = Literal["l1", "smooth_l1", "giou"]
 

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops.anchors import grid_anchors, usable_cells
-from ..ops.assign import assign, sample
-from ..ops.boxes import decode_boxes, encode_boxes
-from ..ops.instances import InstanceTargets
-from ..ops.nms import batched_nms
+from ..ops.regions.anchors import grid_anchors, usable_cells
+from ..ops.regions.assign import assign, sample
+from ..ops.regions.boxes import decode_boxes, encode_boxes
+from ..ops.regions.instances import InstanceTargets
+from ..ops.regions.nms import batched_nms
 from .conv import init_normal
 
 Size = tuple[int, int]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from ..ops.instances import InstanceTargets
+from ..ops.regions.instances import InstanceTargets
 from .roi import BoxHead, MaskHead, stack_regions
 from .roi_head import (
     DetectionRules,

@@ -9,7 +9,7 @@ from .attention import (
     without_autocast,
 )
 from .cpu.linear import linear_into, pack_weight, panel_layout
-from .products import gelu_then, has_packed_linear, linear, mlp
+from .linear import gelu_then, has_packed_linear, linear, mlp
 from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..data.decode import read_image
+from ..data.images.decode import read_image
 from ..data.transforms import create_transform
 from ..results import Classification
 from .task import AnyImage, class_names, model_input, name_of

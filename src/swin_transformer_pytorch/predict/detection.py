@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..data.dense_transforms import DenseTransform, PreparedImage, pad_batch, padded_size
+from ..data.images.dense_transforms import DenseTransform, PreparedImage, pad_batch, padded_size
 from ..data.transforms import create_transform
 from ..models.detection import InstancePredictions
 from ..models.detection_inference import detect_multi_scale

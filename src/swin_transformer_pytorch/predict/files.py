@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.errors import ImageError
-from ..data.folder import find_images
+from ..data.images.files import find_images
 from .predictor import Predictor
 from .task import Prediction
 

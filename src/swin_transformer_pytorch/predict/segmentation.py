@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ..data.dense_transforms import DenseTransform, PreparedImage, as_byte_array
+from ..data.images.dense_transforms import DenseTransform, PreparedImage, as_byte_array
 from ..data.transforms import create_transform
 from ..models.segmentation_inference import RATIOS, segment, segment_multi_scale, segment_sliding
 from ..results import SegmentationMap

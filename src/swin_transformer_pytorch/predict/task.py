@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.dense_transforms import DenseTransform, PreparedImage, as_byte_array
+from ..data.images.dense_transforms import DenseTransform, PreparedImage, as_byte_array
 from ..models.segmentation_inference import preprocessing_at_ratio
 from ..results import Classification, Detections, SegmentationMap
 

@@ -16,11 +16,11 @@ import torch
 
 from .. import extras
 from ..weights.files import read_checkpoint, save_checkpoint
-from .building import build_dense_model, build_model
-from .dense_recipe import leg_steps
-from .recipe import Recipe
-from .recipe_files import AnyRecipe
-from .recipe_parts import RecipeError, Task
+from .recipes.classification import Recipe
+from .recipes.dense import leg_steps
+from .recipes.files import AnyRecipe
+from .recipes.parts import RecipeError, Task
+from .tasks.models import build_dense_model, build_model
 
 __all__ = ["TrainResult", "build_dense_model", "build_model", "choose_device", "make_trainer", "train"]
 
@@ -85,9 +85,9 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
         MissingExtraError: Lightning is not installed.
     """
     extras.require("lightning.pytorch", extra="train")
-    from .callbacks import BEST, HISTORY, LAST, read_history
-    from .checkpoint import check_resumable
-    from .tasks import prepare
+    from .engine.callbacks import BEST, HISTORY, LAST, read_history
+    from .engine.resume import check_resumable
+    from .tasks.table import prepare
 
     device, precision = choose_device(recipe)
     output = Path(recipe.output)
@@ -149,8 +149,8 @@ def make_trainer(recipe: AnyRecipe, device: str, precision: Any, output: Path, *
     from lightning.pytorch import Trainer
     from rich.console import Console
 
-    from .callbacks import Checkpoints, History, ProgressLines, ValidationEpochs
-    from .strategy import choose_strategy
+    from .engine.callbacks import Checkpoints, History, ProgressLines, ValidationEpochs
+    from .engine.strategy import choose_strategy
 
     chosen = recipe.trainer
     callbacks: list[Any] = [ValidationEpochs(every_epochs=chosen.validate_every_epochs), History(output)]

@@ -1,6 +1,6 @@
 """The CPU's own products as operators, for float32: with weights in panels, and with GELU or a residual sum in them.
 
-They have no gradients: `ops.products` has. All tensors are float32 and contiguous; numbers of rows and columns of a
+They have no gradients: `ops.linear` has. All tensors are float32 and contiguous; numbers of rows and columns of a
 weight are multiples of `MULTIPLE`. Anything else is a ValueError.
 """
 

@@ -1,0 +1,1 @@
+"""Images with boxes and masks: COCO's format, its transforms."""

@@ -1,0 +1,206 @@
+"""COCO's annotation files: read, and checked so that a broken one says where."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+_SHOWN = 5
+_FAR = 10  # times the longer side of the image
+
+
+def read_annotations(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads an annotation file and checks everything in it.
+
+    Returns:
+        COCO's dictionary: "images", "annotations", "categories" and what else the file has. Where an annotation lacks
+        them, `iscrowd` is 0 and `area` that of its box.
+
+    Raises:
+        DataError: the file cannot be read, is no annotation file, or some of its entries are broken; the message
+            names up to five of them.
+    """
+    path = Path(path)
+    document = _read_json(path)
+    if isinstance(document, list):
+        raise DataError(
+            f"{path} holds a list, as a file of results does; an annotation file is an object with the keys "
+            "'images', 'annotations' and 'categories'"
+        )
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(document, dict) or not isinstance(document.get(key), list):
+            raise DataError(
+                f"{path} has no list {key!r}; a COCO annotation file has 'images', 'annotations' and 'categories'"
+            )
+    categories, images = document["categories"], document["images"]
+    if not categories:
+        raise DataError(f"{path} has no categories; list each class there with an id and a name")
+    report(path, "categories", _collect(categories, "category", _category_checker()))
+    report(path, "images", _collect(images, "image", _image_checker()))
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+    known = {category["id"] for category in categories}
+    report(path, "annotations", _collect(document["annotations"], "annotation", _annotation_checker(sizes, known)))
+    for annotation in document["annotations"]:
+        annotation.setdefault("iscrowd", 0)
+        annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
+    return document
+
+
+def report(path: Path, kind: str, problems: Iterable[str]) -> None:
+    """Raises a `DataError` that lists the first five problems, if there are any."""
+    found = list(problems)
+    if not found:
+        return
+    more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    lines = "".join(f"\n  {problem}" for problem in found[:_SHOWN])
+    raise DataError(f"{path} has broken {kind}; correct or remove them:{lines}{more}")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; give COCO's annotation file, a .json") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder; give COCO's annotation file, a .json") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not JSON ({error}); copy or export it again") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+# A checker says what is wrong with one entry, or None.
+_Checker = Callable[[dict[str, Any]], str | None]
+
+
+def _collect(entries: list[Any], kind: str, check: _Checker) -> Iterator[str]:
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            yield f"{kind} number {index} is {entry!r:.60}, not an object"
+            continue
+        problem = check(entry)
+        if problem is not None:
+            name = f"{kind} {entry['id']}" if "id" in entry else f"{kind} number {index}"
+            yield f"{name}: {problem}"
+
+
+def _category_checker() -> _Checker:
+    ids: set[int] = set()
+    names: dict[str, int] = {}
+
+    def check(category: dict[str, Any]) -> str | None:
+        problem = _check_id(category, ids)
+        if problem is not None:
+            return problem
+        name = category.get("name")
+        if not isinstance(name, str) or not name:
+            return f"its name is {name!r}, not a text"
+        if name in names:
+            return f"category {names[name]} has the name {name!r} as well; names must differ"
+        names[name] = category["id"]
+        return None
+
+    return check
+
+
+def _image_checker() -> _Checker:
+    ids: set[int] = set()
+
+    def check(image: dict[str, Any]) -> str | None:
+        problem = _check_id(image, ids)
+        if problem is not None:
+            return problem
+        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+            return f"its file_name is {image.get('file_name')!r}, not a text"
+        for side in ("width", "height"):
+            if not _is_whole(image.get(side)) or image[side] < 1:
+                return f"its {side} is {image.get(side)!r}, not a positive whole number of pixels"
+        return None
+
+    return check
+
+
+def _annotation_checker(sizes: dict[int, tuple[int, int]], categories: set[int]) -> _Checker:
+    ids: set[int] = set()
+
+    def check(annotation: dict[str, Any]) -> str | None:
+        problem = _check_id(annotation, ids)
+        if problem is not None:
+            return problem
+        for key in ("image_id", "category_id", "bbox"):
+            if key not in annotation:
+                return f"it has no {key!r}"
+        if not _is_whole(annotation["image_id"]) or annotation["image_id"] not in sizes:
+            return f"its image_id {annotation['image_id']!r} is none of the file's images"
+        if not _is_whole(annotation["category_id"]) or annotation["category_id"] not in categories:
+            return f"its category_id {annotation['category_id']!r} is none of the file's categories"
+        box = annotation["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not _are_finite(box):
+            return f"its bbox is {box!r:.80}, not four finite numbers (x, y, width, height)"
+        if annotation.get("iscrowd", 0) not in (0, 1):
+            return f"its iscrowd is {annotation['iscrowd']!r}, not 0 or 1"
+        if not _are_finite([annotation.get("area", 0)]):
+            return f"its area is {annotation['area']!r}, not a finite number"
+        # An absent one is no mistake: whether masks are needed is for the data set to say.
+        shape = annotation.get("segmentation") or None
+        return None if shape is None else _check_shape(shape, sizes[annotation["image_id"]])
+
+    return check
+
+
+def _check_shape(shape: Any, size: tuple[int, int]) -> str | None:
+    if isinstance(shape, dict):
+        return _check_run_lengths(shape, size)
+    if not isinstance(shape, list):
+        return f"its segmentation is {shape!r:.60}, neither a list of polygons nor run lengths"
+    if not isinstance(shape[0], list):
+        return "its segmentation is a list of numbers; a polygon stands in a list of polygons: [[x, y, x, y, ...]]"
+    for polygon in shape:
+        if not isinstance(polygon, list) or not _are_finite(polygon):
+            return f"its polygon {polygon!r:.60} is not a list of finite numbers"
+        if len(polygon) % 2:
+            return f"its polygon has {len(polygon)} numbers, an odd count; x and y come in pairs"
+        # COCO's code walks along every pixel of an edge, however far it leads.
+        if polygon and max(max(polygon), -min(polygon)) > _FAR * max(size):
+            return f"its polygon reaches {max(max(polygon), -min(polygon)):.0f} pixels, far beyond its image of {size}"
+    if all(len(polygon) < 6 for polygon in shape):
+        return f"its polygon has {len(shape[0])} numbers; three points, 6 numbers, are the least that has an area"
+    return None
+
+
+def _check_run_lengths(shape: dict[str, Any], size: tuple[int, int]) -> str | None:
+    counts = shape.get("counts")
+    if not isinstance(counts, str) and not (isinstance(counts, list) and all(_is_whole(run) for run in counts)):
+        return f"its run lengths have the counts {counts!r:.60}, neither a text nor a list of whole numbers"
+    if shape.get("size") != list(size):
+        return f"its run lengths have the size {shape.get('size')!r}, and its image is {list(size)} (height, width)"
+    return None
+
+
+def _check_id(entry: dict[str, Any], seen: set[int]) -> str | None:
+    """Also adds it to those seen."""
+    if not _is_whole(entry.get("id")):
+        return f"its id is {entry.get('id')!r}, not a whole number"
+    if entry["id"] in seen:
+        return "another one has the same id; number them anew"
+    seen.add(entry["id"])
+    return None
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_finite(numbers: list[Any]) -> bool:
+    """Whether all are numbers, none of them infinite or not a number."""
+    try:
+        # One sum is many times faster than a look at each of a file's millions of coordinates.
+        return math.isfinite(sum(numbers))
+    except (TypeError, OverflowError):
+        return False

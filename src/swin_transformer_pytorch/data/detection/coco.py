@@ -1,0 +1,238 @@
+"""Data sets of detection and instance segmentation in COCO's format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ... import extras, rle
+from ..errors import DataError
+from ..images.decode import read_image
+from ..samples import DetectionSample
+from .annotations import read_annotations, report
+from .folders import CocoFolder, find_coco
+
+__all__ = ["CocoDataset", "CocoFolder", "DetectionSample", "find_coco", "read_annotations"]
+
+# The official training passes over images with a shorter side than this.
+_MIN_SIDE = 32
+
+
+class CocoDataset(Dataset[DetectionSample]):
+    """Images with boxes and masks from a COCO annotation file. Items are `DetectionSample`s.
+
+    The whole file is checked at once, and that its images are there; see `read_annotations`. Objects are left out as
+    in the official code: those marked "ignore", those outside their image, with a box of width or height below 1, or
+    with an area of 0 or less. For training, so are images without any annotation and those with a side below 32
+    pixels; an image with only crowds stays.
+
+    Masks are what COCO's own code makes of polygons and run lengths. Of an annotation with several polygons, those of
+    fewer than three points have no area and are passed over.
+
+    Args:
+        images_folder: file names in the annotations are relative to it; where one has folders that are not there,
+            its last part is looked for.
+        annotations_file: COCO's JSON; category and image ids may be any whole numbers.
+        classes: class names in a model's order, to train or evaluate it; categories of other names are left out.
+            None: all categories, in the order of their ids.
+        stuff_folder: label maps, a PNG of each image's name: the semantic branch of HTC learns from them.
+        keep_empty: whether to keep images without objects, and small ones: True for evaluation.
+        box_masks: whether an annotation without a segmentation gets its box as mask; False: it is an error.
+
+    Attributes:
+        classes: class names by index.
+        image_ids: COCO's id of each item.
+        image_sizes: pixels (height, width) of each item, as the annotations say.
+        annotations: COCO's dictionary, with all that the file has, for the evaluation.
+
+    Raises:
+        DataError: something is missing or broken; the message names the file and the annotation.
+    """
+
+    def __init__(
+        self,
+        images_folder: str | os.PathLike[str],
+        annotations_file: str | os.PathLike[str],
+        *,
+        classes: Sequence[str] | None = None,
+        stuff_folder: str | os.PathLike[str] | None = None,
+        keep_empty: bool = False,
+        box_masks: bool = False,
+    ) -> None:
+        self.images_folder = Path(images_folder)
+        self.annotations_file = Path(annotations_file)
+        self.stuff_folder = None if stuff_folder is None else Path(stuff_folder)
+        self.box_masks = box_masks
+        for folder in (self.images_folder, self.stuff_folder):
+            if folder is not None and not folder.is_dir():
+                raise DataError(f"{folder} is not a folder; give the one that {self.annotations_file} speaks of")
+        self.annotations = read_annotations(self.annotations_file)
+        self.classes, self._labels = self._match_classes(classes)
+        self._objects = self._objects_by_image()
+        self._images = [image for image in self.annotations["images"] if keep_empty or self._is_for_training(image)]
+        if not self._images:
+            total = len(self.annotations["images"])
+            raise DataError(
+                f"{self.annotations_file} leaves no image to use: none of its {total} has an annotation of "
+                f"{', '.join(self.classes[:5])}{', ...' * (len(self.classes) > 5)}"
+                f"{'' if keep_empty else f' and sides of at least {_MIN_SIDE} pixels'}"
+            )
+        self._paths = self._find_files()
+        self.image_ids: list[int] = [image["id"] for image in self._images]
+        self.image_sizes: list[tuple[int, int]] = [(image["height"], image["width"]) for image in self._images]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> DetectionSample:
+        """Reads one image and makes its masks.
+
+        Raises:
+            ImageError: the image cannot be read.
+            DataError: it has another size than the annotations say, or run lengths are damaged.
+        """
+        image = read_image(self._paths[index])
+        height, width = size = self.image_sizes[index]
+        if image.size != (width, height):
+            turned = ", turned: the annotations were made without its EXIF rotation" * (image.size == (height, width))
+            raise DataError(
+                f"{self._paths[index]} has {image.width} x {image.height} pixels{turned}; image "
+                f"{self.image_ids[index]} of {self.annotations_file} has {width} x {height}; correct one of them"
+            )
+        objects = self._objects.get(self.image_ids[index], [])
+        boxes = np.array([annotation["bbox"] for annotation in objects], dtype=np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        masks = np.zeros((len(objects), *size), dtype=np.uint8)
+        for mask, annotation in zip(masks, objects, strict=True):
+            mask[:] = self._mask(annotation, size)
+        return DetectionSample(
+            image=image,
+            image_id=self.image_ids[index],
+            boxes_xyxy=boxes.astype(np.float32),
+            labels=np.array([self._labels[annotation["category_id"]] for annotation in objects], dtype=np.int64),
+            masks=masks,
+            crowd=np.array([annotation["iscrowd"] == 1 for annotation in objects], dtype=np.bool_),
+            semantic=None if self.stuff_folder is None else self._label_map(index, self.stuff_folder),
+        )
+
+    def _match_classes(self, classes: Sequence[str] | None) -> tuple[tuple[str, ...], dict[int, int]]:
+        """Class names by index, and the index of each category id that has one."""
+        names = {category["id"]: category["name"] for category in self.annotations["categories"]}
+        if classes is None:
+            ids = sorted(names)
+            return tuple(names[number] for number in ids), {number: index for index, number in enumerate(ids)}
+        indices = {name: index for index, name in enumerate(classes)}
+        labels = {number: indices[name] for number, name in names.items() if name in indices}
+        if not labels:
+            raise DataError(
+                f"{self.annotations_file} has none of the classes asked for ({_some(classes)}); its categories are "
+                f"{_some(list(names.values()))}"
+            )
+        return tuple(classes), labels
+
+    def _objects_by_image(self) -> dict[int, list[dict[str, Any]]]:
+        """The annotations of each image that are of a wanted class. An image of none is not in the dictionary."""
+        sizes = {image["id"]: (image["height"], image["width"]) for image in self.annotations["images"]}
+        found: dict[int, list[dict[str, Any]]] = {}
+        without_mask: list[str] = []
+        for annotation in self.annotations["annotations"]:
+            if annotation["category_id"] not in self._labels:
+                continue
+            objects = found.setdefault(annotation["image_id"], [])
+            if annotation.get("ignore", False) or not _is_usable(annotation, sizes[annotation["image_id"]]):
+                continue
+            objects.append(annotation)
+            if not annotation.get("segmentation") and not self.box_masks:
+                without_mask.append(f"annotation {annotation['id']}: it has no segmentation, and masks are learned too")
+        fix = "annotations (box_masks=True takes their boxes as masks)"
+        report(self.annotations_file, fix, without_mask)
+        return found
+
+    def _is_for_training(self, image: dict[str, Any]) -> bool:
+        return image["id"] in self._objects and min(image["width"], image["height"]) >= _MIN_SIDE
+
+    def _find_files(self) -> list[Path]:
+        """The path of each image; one look into each folder rather than one at each file."""
+        listings: dict[Path, set[str]] = {}
+        paths: list[Path] = []
+        missing: list[str] = []
+        for image in self._images:
+            name = image["file_name"].replace("\\", "/")
+            for path in (self.images_folder / name, self.images_folder / Path(name).name):
+                if path.parent not in listings:
+                    listings[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
+                if path.name in listings[path.parent]:
+                    paths.append(path)
+                    break
+            else:
+                missing.append(f"image {image['id']}: there is no {image['file_name']} in {self.images_folder}")
+        report(self.annotations_file, "images", missing)
+        return paths
+
+    def _mask(self, annotation: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+        shape = annotation.get("segmentation")
+        if not shape:
+            return _box_mask(annotation["bbox"], size)
+        try:
+            return segmentation_mask(shape, size)
+        except ValueError as error:
+            raise DataError(f"{self.annotations_file}: annotation {annotation['id']}: {error}") from error
+
+    def _label_map(self, index: int, folder: Path) -> UInt8[np.ndarray, "H W"]:
+        path = folder / f"{self._paths[index].stem}.png"
+        try:
+            with Image.open(path) as image:
+                labels, mode = np.array(image), image.mode
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{path} does not exist: image {self.image_ids[index]} has no label map of stuff"
+            ) from error
+        except OSError as error:
+            raise DataError(f"{path} is damaged ({error}); copy it again") from error
+        if mode not in ("L", "P"):
+            raise DataError(f"{path} is an image of mode {mode}; a label map is a grey or palette PNG of 8 bits")
+        if labels.shape != self.image_sizes[index]:
+            raise DataError(f"{path} is {labels.shape} (height, width) and its image {self.image_sizes[index]}")
+        return labels
+
+
+def segmentation_mask(shape: list[list[float]] | dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask (H, W) of a checked "segmentation": polygons, or run lengths in either form.
+
+    Raises:
+        ValueError: run lengths are damaged.
+        MissingExtraError: polygons need faster-coco-eval.
+    """
+    if isinstance(shape, dict):
+        counts = shape["counts"]
+        return rle.decode_mask(counts, size) if isinstance(counts, str) else rle.from_uncompressed(counts, size)
+    masks = extras.require("faster_coco_eval.core.mask", extra="train")
+    # Four numbers would be read as a box.
+    polygons = [polygon for polygon in shape if len(polygon) >= 6]
+    merged = masks.merge(masks.frPyObjects(polygons, *size))
+    return rle.decode_mask(merged["counts"], size)
+
+
+def _is_usable(annotation: dict[str, Any], size: tuple[int, int]) -> bool:
+    x, y, width, height = annotation["bbox"]
+    inside = min(x + width, size[1]) > max(x, 0) and min(y + height, size[0]) > max(y, 0)
+    return inside and annotation["area"] > 0 and width >= 1 and height >= 1
+
+
+def _box_mask(box: list[float], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels whose middles lie in a box (x, y, width, height)."""
+    x, y, width, height = box
+    rows, columns = (np.arange(side) + 0.5 for side in size)
+    return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))[None]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -1,0 +1,171 @@
+"""From a file, bytes or an opened picture to an 8-bit grey or RGB image, or one error that says what to do."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import ImageError
+
+__all__ = ["IMAGE_SUFFIXES", "ImageError", "ImageSource", "read_image"]
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".ico", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif"}
+    | {".tiff", ".webp"}
+)
+"""Endings that make a file in a folder count as an image. A file named outright is read whatever its name."""
+
+_MODES = {1: "L", 3: "RGB"}
+_WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def read_image(source: ImageSource, channels: int = 3) -> Image.Image:
+    """Reads one image as a person sees it in a viewer.
+
+    The camera's rotation (EXIF) is applied, transparency is laid over white, 16 bits are scaled to 8, CMYK and
+    palettes become colours, and of an animation the first frame is taken. What the file holds counts, not its name.
+
+    Args:
+        source: a path, a file's bytes, or an opened PIL image (which is left as it is).
+        channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
+
+    Returns:
+        A loaded image of mode "RGB" or "L".
+
+    Raises:
+        ImageError: the file is missing, empty, damaged, of no known format, or larger than PIL's limit
+            (`PIL.Image.MAX_IMAGE_PIXELS`) against decompression bombs.
+    """
+    if channels not in _MODES:
+        raise ImageError(
+            f"an image file cannot give {channels} channels, only 1 (grey) or 3 (RGB); "
+            "give the model a float tensor (channels, height, width) instead"
+        )
+    name = _name(source)
+    with warnings.catch_warnings():
+        # Damaged metadata is no reason to bother anyone; a possible bomb is one to stop.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            if isinstance(source, Image.Image):
+                return _to_8_bit(_upright(source), _MODES[channels], name)
+            with _open(source, name) as image:
+                return _to_8_bit(_upright(image), _MODES[channels], name)
+        except ImageError:
+            raise
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise ImageError(
+                f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels, PIL's limit against decompression bombs; "
+                "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+            ) from error
+        except Image.UnidentifiedImageError as error:
+            raise ImageError(f"{name} {_what_it_is(source)}") from error
+        except MemoryError as error:
+            raise ImageError(f"{name} does not fit in memory; make it smaller") from error
+        # Decoders raise nearly every kind of exception on a damaged file.
+        except Exception as error:
+            raise ImageError(
+                f"{name} is damaged or cut short ({error or type(error).__name__}); copy or export it again"
+            ) from error
+
+
+def _name(source: ImageSource) -> str:
+    if isinstance(source, Image.Image):
+        filename = getattr(source, "filename", "")
+        return str(filename) if filename else f"the PIL image (mode {source.mode}, {source.width} x {source.height})"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return f"the image of {len(source)} bytes"
+    if isinstance(source, str | os.PathLike) and os.fspath(source):
+        return os.fspath(source)
+    if source == "":
+        raise ImageError("the image's path is empty; give a file's path")
+    raise ImageError(f"an image cannot be read from a {type(source).__name__}; give a path, bytes or a PIL image")
+
+
+def _open(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name: str) -> Image.Image:
+    if isinstance(source, bytes | bytearray | memoryview):
+        if len(source) == 0:
+            raise ImageError(f"{name} is empty; give the whole content of an image file")
+        return Image.open(io.BytesIO(source))
+    path = Path(source)
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise ImageError(f"{name} is a folder; give the files in it, or the pattern {path / '*'}")
+        if size == 0 and path.is_file():
+            raise ImageError(f"{name} is empty (0 bytes); copy or download it again")
+        return Image.open(path)
+    except Image.UnidentifiedImageError:
+        raise
+    except FileNotFoundError as error:
+        hint = "download it first" if "://" in name else f"check the path (looked from {Path.cwd()})"
+        raise ImageError(f"{name} does not exist; {hint}") from error
+    except PermissionError as error:
+        raise ImageError(f"{name} may not be read; change its permissions") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    # The picture is fine; only its metadata is not.
+    except Exception:
+        return image
+
+
+def _to_8_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
+    if image.mode in _WIDE_GREY:
+        image = _narrow(image, name)
+    elif image.mode == "F":
+        values = np.asarray(image)
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            raise ImageError(f"{name} has float pixels beyond [0, 1], whose white is unknown; save it with 8 bits")
+        image = Image.fromarray(np.round(values * 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        colours = image.convert("RGBA")
+        white = Image.new("RGBA", colours.size, "white")
+        image = Image.alpha_composite(white, colours)
+    # A copy: the caller's picture and ours never share pixels. What the file said about itself has been dealt with.
+    result = image.convert(mode) if image.mode != mode else image.copy()
+    result.info.clear()
+    return result
+
+
+def _narrow(image: Image.Image, name: str) -> Image.Image:
+    """16 bits of grey to 8 by their high byte, as PIL itself does with 16 bits of colour."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(f"{name} has 32-bit pixels beyond 0 to 65535, whose white is unknown; save it with 8 bits")
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _what_it_is(source: ImageSource) -> str:
+    """For a file that no decoder knows: what it seems to hold, and what to do."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as stream:
+            head = stream.read(512)
+    else:
+        head = b"" if isinstance(source, Image.Image) else bytes(source[:512])
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return "is a HEIC picture, which PIL cannot read; save it as JPEG or PNG (or install and register pillow-heif)"
+    if b"<svg" in head:
+        return "is an SVG drawing, not an image of pixels; export it as PNG"
+    if head[:5] == b"%PDF-":
+        return "is a PDF document; export the page as PNG"
+    if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        return "holds a web page, not an image: the download went wrong; download it again"
+    if not head.translate(None, delete=bytes(range(32, 127)) + b"\t\n\r"):
+        return "holds text, not an image; check what was saved under this name"
+    return "is no image of a known format, or its beginning is damaged; save it as JPEG or PNG"

@@ -1,0 +1,1 @@
+"""Scenes composed of Fashion-MNIST's items, for detection and segmentation."""

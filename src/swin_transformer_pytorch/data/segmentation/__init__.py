@@ -1,0 +1,1 @@
+"""Images with a label map each: folders, ADE20K, their transforms."""

@@ -1,0 +1,285 @@
+"""Data sets of semantic segmentation: a folder of images and one of label maps, ADE20K's among them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ...weights.dense_classes import ade20k_palette, dense_class_names
+from ..errors import DataError
+from ..images.decode import read_image
+from ..images.files import find_images
+from ..scenes.dataset import SceneDataset
+from .classes import MAX_CLASSES, Colour, SegmentationClasses, read_classes
+from .folders import CLASS_FILES, Split, find_segmentation
+from .label_maps import IGNORED, check_label_file, read_label_map
+
+# Looked at before training starts; the others when they are read.
+_CHECKED_FIRST = 200
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSample:
+    """An image and the class of each of its pixels.
+
+    Attributes:
+        image: RGB, upright, of H x W pixels.
+        labels: class indices from 0; 255 counts neither in training nor in evaluation.
+        name: the image's path below its folder, without its ending.
+    """
+
+    image: Image.Image
+    labels: UInt8[np.ndarray, "H W"]
+    name: str
+
+
+class SegmentationFolder(Dataset[SegmentationSample]):
+    """Images in one folder and their label maps in another, PNGs of the same names, in folders inside as well.
+
+    See `label_maps.read_label_map` for what label maps may be.
+
+    Args:
+        images: the folder of images.
+        labels: the folder of label maps. Those without an image are passed over.
+        classes: the class names by label, at most 255, or a file of them (see `read_classes`). None: the file
+            classes.txt or classes.json in the labels' or the images' folder, or in the folder around either.
+        palette: an RGB colour of each class, for label maps in colours and for pictures; None: the classes file's.
+        ignore_label: pixels of this value in the files are ignored, as those of 255 always are.
+        reduce_zero_label: ADE20K's rule: 0 in the files is ignored, and the labels are their values minus one.
+
+    Attributes:
+        classes: class names by label.
+        palette: an RGB colour of each, or None.
+        pairs: (image path, label path) of each sample, sorted by image.
+        names: of each sample: the image's path below its folder, without its ending.
+
+    Raises:
+        DataError: there are no images, one has no label map, two have one name, a label map is no PNG of 8 bits (of
+            the first 200; others when they are read), or the classes are not known. The message names both files.
+    """
+
+    def __init__(
+        self,
+        images: str | os.PathLike[str],
+        labels: str | os.PathLike[str],
+        *,
+        classes: Sequence[str] | str | os.PathLike[str] | None = None,
+        palette: Sequence[Colour] | None = None,
+        ignore_label: int = IGNORED,
+        reduce_zero_label: bool = False,
+    ) -> None:
+        if not 0 <= ignore_label <= 255:
+            raise ValueError(f"ignore_label={ignore_label} is not possible: use a number from 0 to 255")
+        known = _classes(classes, Path(images), Path(labels))
+        self.classes = known.names
+        self.palette = known.palette if palette is None else tuple(palette)
+        if self.palette is not None and len(self.palette) != len(self.classes):
+            raise ValueError(f"palette has {len(self.palette)} colours for {len(self.classes)} classes; give one each")
+        self.ignore_label = ignore_label
+        self.reduce_zero_label = reduce_zero_label
+        self.pairs = _match(Path(images), Path(labels))
+        self.names = tuple(_stem(image, Path(images)) for image, _ in self.pairs)
+        for image, label in self.pairs[:_CHECKED_FIRST]:
+            with _naming(image):
+                check_label_file(label)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> SegmentationSample:
+        """Reads one pair.
+
+        Raises:
+            ImageError: the image cannot be read.
+            DataError: its label map cannot, or has another size or labels beyond the classes.
+        """
+        image_path, label_path = self.pairs[index]
+        image = read_image(image_path)
+        with _naming(image_path):
+            labels = read_label_map(label_path, self.palette)
+        height, width = labels.shape
+        if (width, height) != image.size:
+            raise DataError(
+                f"{image_path} has {image.width} x {image.height} pixels and its label map {label_path} "
+                f"{width} x {height}; make them the same (cameras' rotation is applied to the image)"
+            )
+        labels = self._mapped(labels)
+        beyond = (labels >= len(self.classes)) & (labels != IGNORED)
+        if beyond.any():
+            y, x = (int(place) for place in np.argwhere(beyond)[0])
+            value = int(labels[y, x]) + self.reduce_zero_label
+            first = int(self.reduce_zero_label)
+            raise DataError(
+                f"the label map {label_path} of {image_path} has the label {value} at x={x}, y={y}, and there are "
+                f"{len(self.classes)} classes, {first} to {len(self.classes) - 1 + first} "
+                f"(and {self.ignore_label} to ignore); correct it, or name all classes"
+            )
+        return SegmentationSample(image=image, labels=labels, name=self.names[index])
+
+    def select(self, indices: Sequence[int]) -> SegmentationFolder:
+        """The same data set with these samples alone."""
+        chosen = object.__new__(type(self))
+        chosen.__dict__.update(self.__dict__)
+        chosen.pairs = [self.pairs[index] for index in indices]
+        chosen.names = tuple(self.names[index] for index in indices)
+        return chosen
+
+    def _mapped(self, labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+        if self.ignore_label != IGNORED:
+            labels = np.where(labels == self.ignore_label, np.uint8(IGNORED), labels)
+        if self.reduce_zero_label:
+            labels = np.where((labels == 0) | (labels == IGNORED), np.uint8(IGNORED), labels - np.uint8(1))
+        return labels
+
+
+class SceneLabelMaps(Dataset[SegmentationSample]):
+    """Scenes as a data set of segmentation, whose last class is the ground.
+
+    Attributes:
+        classes: class names by label.
+        palette: an RGB colour of each.
+        names: of each sample: its number.
+    """
+
+    def __init__(self, scenes: SceneDataset) -> None:
+        self.scenes = scenes
+        self.classes = scenes.semantic_classes
+        self.palette: tuple[Colour, ...] | None = scenes.semantic_palette
+        self.names = tuple(f"{index:06d}" for index in range(len(scenes)))
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> SegmentationSample:
+        sample = self.scenes[index]
+        assert sample.semantic is not None
+        return SegmentationSample(image=sample.image, labels=sample.semantic, name=self.names[index])
+
+
+def open_segmentation(
+    root: str | os.PathLike[str],
+    split: Split,
+    *,
+    classes: Sequence[str] | str | os.PathLike[str] | None = None,
+    ignore_label: int = IGNORED,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+) -> SegmentationFolder:
+    """One part of a data set of segmentation in any layout that `find_segmentation` knows.
+
+    Args:
+        root: the folder.
+        split: "train" or "val".
+        classes: names or a file of them; None for the classes file in `root`, or ADE20K's own.
+        ignore_label: see `SegmentationFolder`.
+        val_fraction: the share that is set apart where there is no validation folder; at least one image.
+        seed: of that choice, which depends on the number of images alone.
+
+    Raises:
+        DataError: see `find_segmentation` and `SegmentationFolder`.
+    """
+    if not 0 <= val_fraction < 1:
+        raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
+    layout = find_segmentation(root, split)
+    if layout.ade20k and classes is None:
+        data = ade20k_folder(layout.images, layout.labels, ignore_label=ignore_label)
+    else:
+        data = SegmentationFolder(
+            layout.images, layout.labels, classes=classes or layout.classes_file, ignore_label=ignore_label
+        )
+    if not layout.hold_out:
+        return data
+    held_out = max(1, round(len(data) * val_fraction)) if val_fraction > 0 else 0
+    if len(data) < 2 or (held_out == 0 and split == "val"):
+        raise DataError(
+            f"{layout.images} has {len(data)} images and val_fraction={val_fraction}, which leaves none for {split!r}; "
+            "give the data set a folder of validation images"
+        )
+    order = np.random.default_rng(seed).permutation(len(data))
+    return data.select(sorted((order[:held_out] if split == "val" else order[held_out:]).tolist()))
+
+
+def ade20k_folder(
+    images: str | os.PathLike[str], labels: str | os.PathLike[str], *, ignore_label: int = IGNORED
+) -> SegmentationFolder:
+    """A part of ADE20K (SceneParse150): its 150 classes and colours; 0 in its label maps is "other" and ignored."""
+    return SegmentationFolder(
+        images,
+        labels,
+        classes=dense_class_names("ade20k"),
+        palette=ade20k_palette(),
+        ignore_label=ignore_label,
+        reduce_zero_label=True,
+    )
+
+
+def _classes(given: Sequence[str] | str | os.PathLike[str] | None, images: Path, labels: Path) -> SegmentationClasses:
+    if isinstance(given, str | os.PathLike):
+        return read_classes(given)
+    if given is not None:
+        names = tuple(given)
+        if not 1 <= len(names) <= MAX_CLASSES:
+            raise DataError(f"{len(names)} classes are not possible for label maps of bytes: use 1 to {MAX_CLASSES}")
+        return SegmentationClasses(names=names)
+    folders = dict.fromkeys((labels, images, labels.parent, images.parent))
+    for path in (folder / name for folder in folders for name in CLASS_FILES):
+        if path.is_file():
+            return read_classes(path)
+    raise DataError(
+        f"the classes of the label maps in {labels} are not known; write their names, one a line, into "
+        f"{labels.parent / CLASS_FILES[0]}, or give classes"
+    )
+
+
+def _match(images: Path, labels: Path) -> list[tuple[str, str]]:
+    """Pairs each image with the PNG of its name."""
+    for folder, what in ((images, "images"), (labels, "label maps")):
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder; give the one that holds the {what}")
+    maps = {_stem(path, labels): path for path in find_images(labels) if path.lower().endswith(".png")}
+    found = find_images(images)
+    if not found:
+        raise DataError(f"{images} holds no images")
+    pairs: dict[str, tuple[str, str]] = {}
+    lonely: list[str] = []
+    for path in found:
+        name = _stem(path, images)
+        if name in pairs:
+            raise DataError(f"{pairs[name][0]} and {path} would share one label map; rename or remove one")
+        if name in maps:
+            pairs[name] = (path, maps[name])
+        else:
+            lonely.append(f"{path} needs {labels / f'{name}.png'}{_instead(labels, name)}")
+    if lonely:
+        more = f"\n  and {len(lonely) - _SHOWN} more" if len(lonely) > _SHOWN else ""
+        listed = "\n  ".join(lonely[:_SHOWN])
+        raise DataError(f"{len(lonely)} of {len(found)} images have no label map:\n  {listed}{more}")
+    return list(pairs.values())
+
+
+@contextmanager
+def _naming(image: str) -> Iterator[None]:
+    """Puts the image before what is wrong with its label map, as the two are looked at, and corrected, together."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{image}: {error}") from error
+
+
+def _instead(labels: Path, name: str) -> str:
+    """Says so where a label map lies there as another kind of file."""
+    others = sorted(path.name for path in (labels / name).parent.glob(f"{Path(name).name}.*"))
+    return f" (there is {others[0]}, which is no PNG)" if others else ""
+
+
+def _stem(path: str, folder: Path) -> str:
+    return Path(path).relative_to(folder).with_suffix("").as_posix()

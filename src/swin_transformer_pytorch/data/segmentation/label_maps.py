@@ -1,0 +1,113 @@
+"""Label maps in PNG files: class indices as grey or palette pixels, or classes as colours."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from ..errors import DataError
+from .classes import Colour
+
+IGNORED = 255
+"""The label of pixels that count neither in training nor in evaluation."""
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _PALETTE = 0, 3  # colour types of a PNG's header
+
+
+def check_label_file(path: str | os.PathLike[str]) -> None:
+    """Raises a `DataError` unless a file begins as a PNG of at most 8 bits a channel does; it is not read further."""
+    with _open(Path(path)) as file:
+        _read_header(file, Path(path))
+
+
+def read_label_map(path: str | os.PathLike[str], palette: tuple[Colour, ...] | None = None) -> UInt8[np.ndarray, "H W"]:
+    """Reads the label of each pixel as the file has it.
+
+    Of palette PNGs the indices count, whatever the colours; of grey ones the stored values, with 1, 2 or 4 bits too.
+    Colour PNGs need `palette`: each pixel's label is the place of its colour there; transparency is passed over.
+
+    Raises:
+        DataError: the file is missing, is no PNG, has 16 bits, is damaged, or has colours and there is no palette, or
+            colours that it lacks or has twice.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        bits, kind = _read_header(file, path)
+        file.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                with Image.open(file) as image:
+                    image.load()
+            # Decoders raise nearly every kind of exception on a damaged file.
+            except Exception as error:
+                raise DataError(f"the label map {path} is damaged or cut short ({error}); export it again") from error
+    if kind == _PALETTE:
+        return np.array(image, dtype=np.uint8)
+    if kind == _GREY:
+        values = np.array(image.convert("L") if image.mode != "1" else image, dtype=np.uint8)
+        # PIL spreads 2 and 4 bits of grey over 0 to 255.
+        return values // np.uint8(255 // (2**bits - 1)) if bits in (2, 4) else values
+    if palette is None:
+        raise DataError(
+            f"the label map {path} has colours (mode {image.mode}), and none are known for the classes; "
+            'write "red green blue name" lines into the classes file, or save class indices as a grey or palette PNG'
+        )
+    return _from_colours(np.asarray(image.convert("RGB")), palette, path)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"the label map {path} cannot be read ({error.strerror or error})") from error
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[int, int]:
+    """Bits a channel and colour type."""
+    head = file.read(26)
+    if head[:8] != _SIGNATURE or len(head) < 26:
+        what = "a JPEG, whose compression changes labels" if head[:2] == b"\xff\xd8" else "no PNG"
+        raise DataError(f"the label map {path} is {what}; save class indices as a grey or palette PNG of 8 bits")
+    bits, kind = head[24], head[25]
+    if bits == 16:
+        raise DataError(
+            f"the label map {path} is a PNG of 16 bits; save class indices with 8 bits "
+            "(numbers of instances are no classes)"
+        )
+    return bits, kind
+
+
+def _from_colours(
+    pixels: UInt8[np.ndarray, "H W 3"], palette: tuple[Colour, ...], path: Path
+) -> UInt8[np.ndarray, "H W"]:
+    weights = np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+    known = np.array(palette, dtype=np.int32) @ weights
+    order = np.argsort(known, kind="stable")
+    ordered = known[order]
+    if (ordered[1:] == ordered[:-1]).any():
+        twice = int(ordered[1:][ordered[1:] == ordered[:-1]][0])
+        raise DataError(
+            f"the label map {path} has colours, of which {_colour(twice)} stands for several classes; give each its own"
+        )
+    keys = pixels.astype(np.int32) @ weights
+    places = np.searchsorted(ordered, keys).clip(0, len(ordered) - 1)
+    strange = ordered[places] != keys
+    if strange.any():
+        y, x = (int(place) for place in np.argwhere(strange)[0])
+        raise DataError(
+            f"the label map {path} has the colour {_colour(int(keys[y, x]))} at x={x}, y={y} "
+            f"({int(strange.sum())} such pixels), which is that of no class; add it to the classes file"
+        )
+    return order.astype(np.uint8)[places]
+
+
+def _colour(key: int) -> Colour:
+    return key >> 16, key >> 8 & 255, key & 255

@@ -1,0 +1,221 @@
+"""From an image with its label map to what a segmenter trains on, with the random changes of the official recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+from ...ops.resize import resize_bilinear_uint8, resize_nearest
+from ...weights.preprocessing import DensePreprocessing
+from ..images.dense_transforms import as_byte_array, normalize_bytes, pad_batch
+from ..images.hsv import NUM_HUES, hsv_to_rgb, rgb_to_hsv
+from .augmentation import SegmentationAugmentation
+from .label_maps import IGNORED
+
+_CROP_RETRIES = 10
+_MAX_BRIGHTNESS = 32.0
+_CONTRAST = _SATURATION = (0.5, 1.5)
+_MAX_HUE = 18
+
+
+class HasLabelMap(Protocol):
+    """A sample of segmentation: an RGB image and the label of each of its pixels."""
+
+    @property
+    def image(self) -> Image.Image: ...
+    @property
+    def labels(self) -> UInt8[np.ndarray, "H W"]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationBatch:
+    """Training images and their label maps.
+
+    Attributes:
+        images: normalised.
+        labels: class indices; 255 is ignored.
+    """
+
+    images: Float[Tensor, "B C H W"]
+    labels: Int64[Tensor, "B H W"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> SegmentationBatch:
+        """The same on another device."""
+        return SegmentationBatch(images=self.images.to(device), labels=self.labels.to(device))
+
+
+def collate_segmentation(
+    items: Sequence[tuple[Float[Tensor, "C _h _w"], UInt8[Tensor, "_h _w"]]], size_divisor: int = 1
+) -> SegmentationBatch:
+    """Prepared images and label maps as one batch; smaller ones are padded at the right and bottom, with label 255.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    images = pad_batch([pixels for pixels, _ in items], size_divisor)
+    labels = torch.full((len(items), *images.shape[2:]), IGNORED, dtype=torch.int64)
+    for place, (_, item) in zip(labels, items, strict=True):
+        place[: item.shape[0], : item.shape[1]] = item
+    return SegmentationBatch(images=images, labels=labels)
+
+
+class SegmentationTrainingTransform:
+    """Random changes of an image and its label map, then normalisation: the official recipe's, for UPerNet on Swin.
+
+    Resize by a random factor, crop without one class taking nearly all of it, flip, photometric distortion, normalise,
+    pad. Images are resized as OpenCV does it, label maps to the nearest pixel, and colours are changed on 8 bits.
+
+    Attributes:
+        preprocessing: normalisation. Its `scale` is evaluation's; the augmentation has its own.
+        augmentation: which random changes.
+    """
+
+    def __init__(self, preprocessing: DensePreprocessing, augmentation: SegmentationAugmentation | None = None) -> None:
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation or SegmentationAugmentation()
+        if self.augmentation.photometric and preprocessing.channels != 3:
+            raise ValueError(
+                f"photometric distortion is for RGB images, and this model takes {preprocessing.channels} channels; "
+                "set the augmentation's photometric to false"
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.preprocessing!r}, {self.augmentation!r})"
+
+    def __call__(
+        self, sample: HasLabelMap, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "C h w"], UInt8[Tensor, "h w"]]:
+        """One training image and its label map.
+
+        Args:
+            sample: an image and its label map.
+            generator: where all chance comes from.
+
+        Returns:
+            The normalised image and its labels, 255 where there are none; both of the augmentation's `crop_size`
+            where it has one.
+        """
+        augmentation = self.augmentation
+        image, labels = as_byte_array(sample.image, self.preprocessing.channels), sample.labels
+        size = self._random_size((image.shape[0], image.shape[1]), generator)
+        image, labels = resize_bilinear_uint8(image, size), np.asarray(resize_nearest(labels, size), dtype=np.uint8)
+        if augmentation.crop_size is not None:
+            top, left = random_crop(labels, augmentation.crop_size, augmentation.cat_max_ratio, generator)
+            rows, columns = (
+                slice(start, start + side) for start, side in zip((top, left), augmentation.crop_size, strict=True)
+            )
+            image, labels = image[rows, columns], labels[rows, columns]
+        if _uniform(0, 1, generator) < augmentation.flip_prob:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        if augmentation.photometric:
+            image = distort(image, generator)
+        pixels = normalize_bytes(image, self.preprocessing)
+        return _padded(pixels, torch.from_numpy(np.ascontiguousarray(labels)), augmentation.crop_size)
+
+    def _random_size(self, size: tuple[int, int], generator: torch.Generator) -> tuple[int, int]:
+        ratio = _uniform(*self.augmentation.ratio_range, generator)
+        if self.augmentation.scale is None:
+            height, width = (max(int(side * ratio + 0.5), 1) for side in size)
+            return height, width
+        long, short = (max(int(side * ratio), 1) for side in self.augmentation.scale)
+        return replace(self.preprocessing, scale=(long, short)).resized(size)
+
+
+def random_crop(
+    labels: UInt8[np.ndarray, "H W"], size: tuple[int, int], cat_max_ratio: float, generator: torch.Generator
+) -> tuple[int, int]:
+    """(top, left) of a random part of `size` (height, width), or as much of it as there is.
+
+    As long as one class has `cat_max_ratio` or more of the part's labelled pixels, or there is one class or none, it is
+    drawn again, ten times at most; the last draw is taken as it is, as in the official code.
+    """
+    place = _random_place(labels, size, generator)
+    if cat_max_ratio < 1:
+        for _ in range(_CROP_RETRIES):
+            top, left = place
+            part = labels[top : top + size[0], left : left + size[1]]
+            counts = np.bincount(part.ravel(), minlength=256)[:IGNORED]
+            if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < cat_max_ratio:
+                break
+            place = _random_place(labels, size, generator)
+    return place
+
+
+def distort(image: UInt8[np.ndarray, "H W 3"], generator: torch.Generator) -> UInt8[np.ndarray, "H W 3"]:
+    """Changes brightness, contrast, saturation and hue of an RGB image, each with probability 0.5.
+
+    Contrast comes second or last, as chance has it. After each change values are cut off at 0 and 255 and their
+    fractions are dropped; a hue is shifted by one of -18 to 17 steps of two degrees. See `hsv` for how near the
+    conversions are to OpenCV's.
+    """
+    if _coin(generator):
+        image = _linear(image, 1.0, _uniform(-_MAX_BRIGHTNESS, _MAX_BRIGHTNESS, generator))
+    contrast_first = _coin(generator)
+    if contrast_first and _coin(generator):
+        image = _linear(image, _uniform(*_CONTRAST, generator), 0.0)
+    if _coin(generator):
+        image = change_saturation(image, _uniform(*_SATURATION, generator))
+    if _coin(generator):
+        image = shift_hue(image, int(torch.randint(-_MAX_HUE, _MAX_HUE, (), generator=generator)))
+    if not contrast_first and _coin(generator):
+        image = _linear(image, _uniform(*_CONTRAST, generator), 0.0)
+    return image
+
+
+def change_saturation(image: UInt8[np.ndarray, "H W 3"], factor: float) -> UInt8[np.ndarray, "H W 3"]:
+    """Multiplies each pixel's saturation, in HSV of 8 bits."""
+    hsv = rgb_to_hsv(image)
+    hsv[..., 1] = _linear(hsv[..., 1], factor, 0.0)
+    return hsv_to_rgb(hsv)
+
+
+def shift_hue(image: UInt8[np.ndarray, "H W 3"], steps: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Turns each pixel's hue by so many steps of two degrees, in HSV of 8 bits."""
+    hsv = rgb_to_hsv(image)
+    hsv[..., 0] = (hsv[..., 0].astype(np.int16) + steps) % NUM_HUES
+    return hsv_to_rgb(hsv)
+
+
+def _linear(values: UInt8[np.ndarray, "*shape"], factor: float, offset: float) -> UInt8[np.ndarray, "*shape"]:
+    """Each value times a factor plus an offset, in 32 bits; cut off at 0 and 255, fractions dropped."""
+    levels = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(offset)
+    return np.clip(levels, 0, 255).astype(np.uint8)[values]
+
+
+def _padded(
+    pixels: Float[Tensor, "C h w"], labels: UInt8[Tensor, "h w"], size: tuple[int, int] | None
+) -> tuple[Tensor, Tensor]:
+    """Both filled up at the right and the bottom, with 0 and 255, to `size` (height, width)."""
+    if size is None or labels.shape == size:
+        return pixels, labels
+    height, width = labels.shape
+    padding = (0, size[1] - width, 0, size[0] - height)
+    return torch.nn.functional.pad(pixels, padding), torch.nn.functional.pad(labels, padding, value=IGNORED)
+
+
+def _random_place(
+    labels: UInt8[np.ndarray, "H W"], size: tuple[int, int], generator: torch.Generator
+) -> tuple[int, int]:
+    top, left = (
+        int(torch.randint(max(side - part, 0) + 1, (), generator=generator))
+        for side, part in zip(labels.shape, size, strict=True)
+    )
+    return top, left
+
+
+def _coin(generator: torch.Generator) -> bool:
+    return bool(torch.randint(2, (), generator=generator))
+
+
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
+    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()

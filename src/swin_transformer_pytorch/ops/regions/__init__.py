@@ -1,0 +1,1 @@
+"""Regions of an image: boxes, masks, anchors, their assignment, suppression."""

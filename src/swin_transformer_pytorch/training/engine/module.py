@@ -1,0 +1,217 @@
+"""Training as a Lightning module, whatever the task: a step, the optimizer, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import reduce
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from ...models.classification import SwinClassifier
+from .ema import WeightAverage
+from .schedule import Schedule
+from .seeding import Stream, torch_seed
+from .strategy import shard
+
+if TYPE_CHECKING:
+    from ...models.detection import Detector
+    from ...models.segmentation import Segmenter
+    from ..recipes.files import AnyRecipe
+
+Item = TypeVar("Item")
+
+
+class DivergedError(ValueError):
+    """The training loss is no longer a number."""
+
+
+class Training(LightningModule):
+    """Trains `model` as `recipe` says. A task's own class says what the losses, the schedule and a validation are.
+
+    All randomness of a step is a function of (seed, epoch, batch, rank). These whole numbers are thus the whole random
+    state of a run, on any number of devices, and a checkpoint at any step continues it exactly.
+
+    Attributes:
+        model: what is trained; the module's parameters are its own under "model.".
+        ema: the running mean of the weights, or None. It is what is validated.
+        metrics: of the last validation; empty before.
+        main_metric: the one that says which checkpoint is the best; more is better.
+    """
+
+    main_metric: ClassVar[str]
+    warmup_key: ClassVar[str] = "schedule.warmup_steps"
+
+    def __init__(self, model: SwinClassifier | Detector | Segmenter, recipe: AnyRecipe, *, batch_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.batch_size = batch_size
+        self.ema: WeightAverage | None = None
+        self.metrics: dict[str, float] = {}
+        self._loss_sums: dict[str, float] = {}
+        self._loss_count = 0
+        self._ema_to_load: tuple[dict[str, Tensor], int] | None = None
+        self._validation = ExitStack()
+        self._sharded = False
+
+    @abstractmethod
+    def losses(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
+        """The losses of a batch by name. Their sum is what is minimised."""
+
+    @abstractmethod
+    def schedule(self, total_steps: int) -> Schedule:
+        """The learning rate of a run of that many optimizer steps."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """AdamW's groups, each with its peak learning rate and weight decay."""
+
+    @abstractmethod
+    def begin_validation(self) -> None:
+        """Forgets what was counted before."""
+
+    @abstractmethod
+    def end_validation(self) -> dict[str, float]:
+        """The metrics of all ranks' images together, the same on every rank."""
+
+    @property
+    def lr_factor(self) -> float:
+        """What the recipe's learning rates are multiplied by: the linear scaling rule."""
+        if self.recipe.optimizer.scale_lr is None:
+            return 1.0
+        global_batch = self.batch_size * self.trainer.world_size * self.recipe.trainer.accumulate
+        return global_batch / self.recipe.optimizer.scale_lr
+
+    def configure_model(self) -> None:
+        if self._device_mesh is not None and not self._sharded:
+            shard(self.model, self._device_mesh["data_parallel"])
+            self._sharded = True
+
+    def configure_optimizers(self) -> Any:
+        chosen = self.recipe.optimizer
+        # Fused AdamW would unscale fp16 gradients itself, after they are clipped.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer = AdamW(self.parameter_groups(), betas=chosen.betas, eps=chosen.eps, fused=fused)
+        schedule = self.schedule(int(self.trainer.estimated_stepping_batches))
+        factors = [_factor(schedule, group["lr"]) for group in optimizer.param_groups]
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"},
+        }
+
+    def on_train_start(self) -> None:
+        # Not earlier: sharded weights are restored only just before.
+        if self.recipe.trainer.ema_decay is not None:
+            self.ema = WeightAverage(self.model, self.recipe.trainer.ema_decay)
+            if self._ema_to_load is not None:
+                self.ema.load(*self._ema_to_load)
+                self._ema_to_load = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        place = (self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(torch_seed(Stream.STEP, self.recipe.trainer.seed, *place))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        losses = self.losses(batch, batch_idx)
+        loss = reduce(torch.add, losses.values())
+        value = loss.item()
+        # fp16 overflows now and then while its scale is found; those steps are skipped and do not count.
+        if math.isfinite(value):
+            parts = dict(
+                zip(losses, torch.stack([part.detach().float() for part in losses.values()]).tolist(), strict=True)
+            )
+            for name, part in {"loss": value, **parts}.items():
+                self._loss_sums[name] = self._loss_sums.get(name, 0.0) + part
+            self._loss_count += 1
+        elif self.recipe.trainer.precision != "16-mixed":
+            raise DivergedError(self._diverged(value))
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.ema is not None:
+            self.ema.update()
+
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        # Lightning's own refuses fused optimizers under mixed precision, though only fp16's are a problem.
+        if self.recipe.optimizer.clip_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_grad_norm)
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether the epoch had a step with a finite loss yet."""
+        return self._loss_count > 0
+
+    def train_loss(self) -> float:
+        """Mean training loss of the epoch so far, on this device.
+
+        Raises:
+            DivergedError: no step had a finite loss.
+        """
+        if not self._loss_count:
+            raise DivergedError(self._diverged(float("nan")))
+        return self._loss_sums["loss"] / self._loss_count
+
+    def train_losses(self) -> dict[str, float]:
+        """Its parts, likewise; empty where there is one alone."""
+        parts = {name: total / self._loss_count for name, total in self._loss_sums.items() if name != "loss"}
+        return parts if len(parts) > 1 else {}
+
+    def start_epoch(self) -> None:
+        """Begins a new mean of the training loss. Lightning's own hook also comes between two halves of an epoch."""
+        self._loss_sums, self._loss_count = {}, 0
+
+    def on_validation_start(self) -> None:
+        self.begin_validation()
+        if self.ema is not None:
+            self._validation.enter_context(self.ema.applied())
+
+    def on_validation_epoch_end(self) -> None:
+        self.metrics = self.end_validation()
+
+    def on_validation_end(self) -> None:
+        self._validation.close()
+
+    def gathered(self, items: list[Item]) -> list[Item]:
+        """All ranks' items, rank by rank."""
+        if self.trainer.world_size == 1:
+            return items
+        parts: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["swin"] = self.model.metadata()
+        checkpoint["recipe"] = self.recipe.to_dict()
+        checkpoint["train_loss"] = {"sums": dict(self._loss_sums), "count": self._loss_count}
+        checkpoint["metrics"] = dict(self.metrics)
+        if self.ema is not None:
+            checkpoint["ema_state_dict"] = self.ema.state_dict()
+            checkpoint["ema_steps"] = self.ema.steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["train_loss"]
+        # Checkpoints of before there were other tasks have one sum.
+        self._loss_sums = dict(saved["sums"]) if "sums" in saved else {"loss": saved["sum"]}
+        self._loss_count = saved["count"]
+        self.metrics = dict(checkpoint["metrics"])
+        if "ema_state_dict" in checkpoint:
+            self._ema_to_load = (checkpoint["ema_state_dict"], checkpoint["ema_steps"])
+
+    def _diverged(self, loss: float) -> str:
+        return (
+            f"the training loss became {loss} in epoch {self.current_epoch + 1}; use a smaller --optimizer.lr, a "
+            f"longer --{self.warmup_key}, or --trainer.precision 32-true"
+        )
+
+
+def _factor(schedule: Schedule, peak_lr: float) -> Any:
+    return lambda step: schedule.at(step, peak_lr) / peak_lr

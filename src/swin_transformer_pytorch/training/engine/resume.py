@@ -1,0 +1,87 @@
+"""Whether a checkpoint can be taken up by a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...weights.files import CheckpointError
+from ..recipes.files import AnyRecipe
+from ..recipes.parts import RecipeError
+
+if TYPE_CHECKING:
+    from ...models.classification import SwinClassifier
+    from ...models.detection import Detector
+    from ...models.segmentation import Segmenter
+
+# What may differ without changing what the run computes.
+_PLACES = tuple(f"data.{split}_{part}" for split in ("train", "val") for part in ("images", "annotations", "labels"))
+_FREE = (
+    "output",
+    "resume",
+    "data.root",
+    *_PLACES,
+    "data.num_workers",
+    "trainer.device",
+    "trainer.checkpoint_every_steps",
+)
+
+
+def read_training_checkpoint(path: Path) -> dict[str, Any]:
+    """A last.ckpt, plain types only; a `CheckpointError` where it is damaged or not ours."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise CheckpointError(f"{path} cannot be resumed from: it is damaged or no checkpoint ({error})") from error
+    if not isinstance(checkpoint, dict) or not {"swin", "recipe", "loops"} <= checkpoint.keys():
+        raise CheckpointError(f"{path} cannot be resumed from: it is no last.ckpt of a training run of this package")
+    return checkpoint
+
+
+def check_resumable(path: Path, recipe: AnyRecipe, model: SwinClassifier | Detector | Segmenter) -> None:
+    """Raises an error that names the first difference that would make the rest of the run another one."""
+    checkpoint = read_training_checkpoint(path)
+    before, now = checkpoint["swin"]["classes"], list(model.classes or ())
+    if before != now:
+        changed = sorted(set(before or ()) ^ set(now))
+        raise RecipeError(
+            f"{path} was trained on other classes than the data has now (only one of them has: "
+            f"{', '.join(changed[:10]) or 'the same, in another order'}); give the same data, or start a new run in "
+            f"another --output with --model.weights {path}"
+        )
+    # A key that the package did not have when the run began was what it is by default now.
+    old, new = {**_defaults(recipe), **_flat(checkpoint["recipe"])}, _flat(recipe.to_dict())
+    for key in sorted(old.keys() | new.keys()):
+        if key not in _FREE and old.get(key) != new.get(key):
+            raise RecipeError(
+                f"{key} was {old.get(key)!r} in the run that {path} holds and is {new.get(key)!r} now; give it the "
+                f"same value to resume, or start a new run in another --output with --model.weights {path}"
+            )
+    if checkpoint["swin"]["config"] != model.config.to_dict():
+        raise RecipeError(f"{path} holds a model of another architecture than the recipe's; start a new run elsewhere")
+
+
+def _defaults(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> the value where a recipe is silent, of the keys that have one and are not free-form."""
+    defaults: dict[str, Any] = {}
+    for item in dataclasses.fields(group):
+        value = getattr(group, item.name)
+        if dataclasses.is_dataclass(value):
+            defaults |= _defaults(value, f"{prefix}{item.name}.")
+        elif item.default is not dataclasses.MISSING:
+            default = item.default
+            defaults[f"{prefix}{item.name}"] = list(default) if isinstance(default, tuple) else default
+    return defaults
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

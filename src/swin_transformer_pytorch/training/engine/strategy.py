@@ -1,0 +1,47 @@
+"""How several devices share the work."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+from ..recipes.parts import TrainerRecipe
+
+
+def choose_strategy(recipe: TrainerRecipe) -> Any:
+    """Lightning's strategy for a recipe."""
+    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+
+    if recipe.strategy == "fsdp":
+        # Checkpoints are one file with whole tensors, which any number of devices, or `swin predict`, can read.
+        return ModelParallelStrategy(
+            data_parallel_size=recipe.devices, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    if recipe.strategy == "auto" and recipe.devices == 1:
+        return "auto"
+    return DDPStrategy()
+
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Spreads the parameters over the devices of `mesh`, in place; each block is gathered only while it computes.
+
+    Args:
+        model: a classifier, or a dense model with a `backbone` and a method `losses`.
+        mesh: the devices.
+    """
+    backbone = cast(Any, getattr(model, "backbone", model))
+    for stage in backbone.layers:
+        for block in stage.blocks:
+            fully_shard(block, mesh=mesh)
+    # The outermost module would stay gathered after a validation, and miss what is then written to its parameters.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
+    if hasattr(model, "losses"):
+        register_fsdp_forward_method(model, "losses")
+
+
+def with_shared_batch_norms(model: nn.Module, device: str, devices: int) -> nn.Module:
+    """On several GPUs, batch norms take their statistics from all of them, as the official code does."""
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model) if device == "cuda" and devices > 1 else model

@@ -1,0 +1,1 @@
+"""Recipes: trees of frozen dataclasses, read from YAML. Nothing here imports torch."""

@@ -1,0 +1,198 @@
+"""What a training run is made of: `Recipe`, a tree of frozen dataclasses. Its defaults are the official ones.
+
+This one is for classification; `detection_recipe` and `segmentation_recipe` have those of the other tasks, and
+`recipe_parts` what all share. Imports no torch, so that the command line can list, check and explain recipes at once.
+`recipe_files` reads them from YAML; `load_recipe` and `list_recipes` are offered here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from ...backbone.config import ConfigError, SwinConfig, find_variant
+from ...data.classification.augmentation import Augmentation
+from .parts import BaseRecipe, Init, OptimizerRecipe, RecipeError, Task, TrainerRecipe, require
+
+if TYPE_CHECKING:
+    from .detection import DetectionRecipe
+    from .segmentation import SegmentationRecipe
+
+__all__ = [
+    "DataRecipe",
+    "LossRecipe",
+    "ModelRecipe",
+    "OptimizerRecipe",
+    "Recipe",
+    "RecipeError",
+    "ScheduleRecipe",
+    "TrainerRecipe",
+    "list_recipes",
+    "load_recipe",
+]
+
+DataKind = Literal["folder", "fashion_sample", "fashion_mnist"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecipe:
+    """Which model is trained, and what it starts from.
+
+    Attributes:
+        name: an official name such as "swin_tiny_patch4_window7_224"; "name.tag" also says which weights.
+        config: instead of a name, the fields of `SwinConfig` for an architecture of your own. With neither, `weights`
+            must be a checkpoint of ours, which says its architecture itself.
+        weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; null starts from random.
+        init: how random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of 1 / sqrt(inputs),
+            for narrow models, which learn much faster so: 0.02 is little where a layer has few inputs.
+        num_classes: outputs of the head; null for as many as the data has.
+        in_channels: channels of the images, 1 (grey) or 3 (colour).
+        config_overrides: fields of `SwinConfig` that differ from the named model's, such as `drop_path_rate: 0.1`.
+    """
+
+    name: str | None = None
+    config: dict[str, Any] | None = None
+    weights: str | None = None
+    init: Init = "official"
+    num_classes: int | None = None
+    in_channels: int = 3
+    config_overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name is not None and self.config is not None:
+            raise RecipeError(f"model.name={self.name!r} and model.config are both given; keep one of them")
+        if self.name is None and self.config is None and self.weights is None:
+            raise RecipeError("the recipe has no model: give model.name, model.config or model.weights")
+        try:
+            if self.name is not None:
+                find_variant(self.name.partition(".")[0]).config.replace(**self.config_overrides)
+            else:
+                SwinConfig.from_dict({**(self.config or {}), **self.config_overrides})
+        except ConfigError as error:
+            raise RecipeError(f"the recipe's model cannot be built: {error}") from error
+        require(self.num_classes is None or self.num_classes >= 1, "model.num_classes", self.num_classes, "at least 1")
+        fresh = self.weights is None
+        require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
+        require(self.in_channels in (1, 3), "model.in_channels", self.in_channels, "1 (grey) or 3 (colour)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """Which images, how they are prepared and how they are batched.
+
+    Attributes:
+        kind: "folder" (`root` has train/ and val/, or one folder a class), "fashion_sample" (the 2,000 images in the
+            package) or "fashion_mnist" (all 60,000, from the four files in `root`).
+        root: the folder of images, for the kinds that have one.
+        image_size: side of the model's images in pixels, or (height, width); null for the model's own.
+        resize_size: evaluation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
+            both sides, without a crop; null for the official rule (256 for 224).
+        batch_size: images of a step on one device.
+        num_workers: processes that read and change images; 0 reads in the training process.
+        val_fraction: part of each class that is held out where the folder has no val/.
+        augmentation: the random changes.
+    """
+
+    kind: DataKind = "folder"
+    root: str | None = None
+    image_size: int | tuple[int, int] | None = None
+    resize_size: int | tuple[int, int] | None = None
+    batch_size: int = 128
+    num_workers: int = 4
+    val_fraction: float = 0.2
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "resize_size"):
+            value = getattr(self, name)
+            sides = value if isinstance(value, tuple) else () if value is None else (value,)
+            require(all(side >= 1 for side in sides), f"data.{name}", value, "at least 1 pixel")
+        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleRecipe:
+    """A linear rise of the learning rate, then half a cosine, in optimizer steps.
+
+    Attributes:
+        epochs: passes over the training images.
+        warmup_epochs: length of the rise; may be a fraction.
+        warmup_lr: the rate that it starts from; scaled like `optimizer.lr`.
+        min_lr: the rate that the cosine ends at; scaled like `optimizer.lr`.
+    """
+
+    epochs: int = 300
+    warmup_epochs: float = 20
+    warmup_lr: float = 5e-7
+    min_lr: float = 5e-6
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "schedule.epochs", self.epochs, "at least 1")
+        fix = f"at least 0 and below schedule.epochs={self.epochs}"
+        require(0 <= self.warmup_epochs < self.epochs, "schedule.warmup_epochs", self.warmup_epochs, fix)
+        require(self.warmup_lr >= 0, "schedule.warmup_lr", self.warmup_lr, "at least 0")
+        require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossRecipe:
+    """Cross entropy.
+
+    Attributes:
+        label_smoothing: probability that is spread evenly over all classes.
+    """
+
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(0 <= self.label_smoothing < 1, "loss.label_smoothing", self.label_smoothing, "in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(BaseRecipe):
+    """A whole training run of a classifier.
+
+    Attributes:
+        model: what is trained.
+        data: on what.
+        optimizer: AdamW's numbers.
+        schedule: the learning rate over time.
+        loss: the loss.
+    """
+
+    task: ClassVar[Task] = "classification"
+
+    model: ModelRecipe
+    data: DataRecipe = field(default_factory=DataRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+
+
+def load_recipe(
+    name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> Recipe | DetectionRecipe | SegmentationRecipe:
+    """Reads one of `list_recipes()` or a YAML file of your own.
+
+    Args:
+        name_or_path: a recipe's name, or the path of a file that ends in .yaml or .yml.
+        overrides: values that differ: dotted keys, `{"optimizer.lr": 1e-4}`, or a command line's words,
+            `["--optimizer.lr", "1e-4"]` or `["--optimizer.lr=1e-4"]`.
+
+    Raises:
+        RecipeError: there is no such recipe or key (near ones are named), or a value that is not possible.
+    """
+    from .files import read_recipe
+
+    return read_recipe(name_or_path, overrides)
+
+
+def list_recipes(task: Task | None = None) -> list[str]:
+    """The names of the recipes in the package, or of those for one task."""
+    from .files import recipe_names
+
+    return recipe_names(task)

@@ -1,0 +1,99 @@
+"""The recipe of a detector's training run, a tree of frozen dataclasses. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from ...data.detection.augmentation import DetectionAugmentation
+from ...models.config import DetectorConfig
+from .dense import (
+    DenseModelRecipe,
+    DenseOptimizerRecipe,
+    DenseScheduleRecipe,
+    DenseTrainerRecipe,
+    Scale,
+    check_lengths,
+    check_scale,
+)
+from .parts import BaseRecipe, Task, require
+
+DetectionKind = Literal["coco", "scenes_sample", "scenes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionDataRecipe:
+    """Which images, how they are prepared and how they are batched.
+
+    Attributes:
+        kind: "coco" (a COCO data set, or your own images annotated in that format), "scenes_sample" (scenes of the
+            Fashion-MNIST items in the package, made on the fly) or "scenes" (of all of Fashion-MNIST, from `root`).
+        root: for "coco" the folder with annotations/ and the images, in any of the usual layouts; for "scenes" the
+            folder of Fashion-MNIST's four files.
+        train_images: instead of `root`, the folder of the training images.
+        train_annotations: their COCO annotations.
+        val_images: the folder of the validation images.
+        val_annotations: their COCO annotations.
+        train_stuff: the folder of their label maps, for HTC; null for `root`'s stuffthingmaps/, where it has them.
+        box_masks: whether objects annotated without a mask get their box as mask, rather than being an error.
+        num_scenes: different scenes for training.
+        num_val_scenes: scenes of a validation, made of other items.
+        scene_size: height and width of a scene in pixels.
+        scale: [longest, shortest] side in pixels that images are resized within, for evaluation and use; training's
+            sizes are the augmentation's. null for no resize.
+        batch_size: images of a step on one device; wide and upright ones are not mixed.
+        num_workers: processes that read and change images; 0 reads in the training process.
+        augmentation: the random changes.
+    """
+
+    kind: DetectionKind = "coco"
+    root: str | None = None
+    train_images: str | None = None
+    train_annotations: str | None = None
+    val_images: str | None = None
+    val_annotations: str | None = None
+    train_stuff: str | None = None
+    box_masks: bool = False
+    num_scenes: int = 4000
+    num_val_scenes: int = 200
+    scene_size: tuple[int, int] = (128, 128)
+    scale: Scale | None = (1333, 800)
+    batch_size: int = 2
+    num_workers: int = 4
+    augmentation: DetectionAugmentation = field(default_factory=DetectionAugmentation)
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+        for name in ("num_scenes", "num_val_scenes"):
+            require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "at least 1")
+        require(min(self.scene_size) >= 32, "data.scene_size", self.scene_size, "at least 32 pixels a side")
+        check_scale("data.scale", self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionRecipe(BaseRecipe):
+    """A whole training run of a detector.
+
+    Attributes:
+        model: what is trained.
+        data: on what.
+        optimizer: AdamW's numbers.
+        schedule: the learning rate over time.
+    """
+
+    task: ClassVar[Task] = "detection"
+
+    model: DenseModelRecipe
+    data: DetectionDataRecipe = field(default_factory=DetectionDataRecipe)
+    optimizer: DenseOptimizerRecipe = field(default_factory=DenseOptimizerRecipe)
+    schedule: DenseScheduleRecipe
+    trainer: DenseTrainerRecipe = field(default_factory=DenseTrainerRecipe)
+
+    def __post_init__(self) -> None:
+        check_lengths(self.schedule, self.trainer)
+        config = self.model.described_config("detection")
+        if isinstance(config, DetectorConfig) and config.method == "htc" and self.data.kind == "coco":
+            has_stuff = self.data.root is not None or self.data.train_stuff is not None
+            given = self.data.train_images is None or has_stuff
+            require(given, "data.train_stuff", None, "the folder of label maps that HTC's semantic branch learns from")

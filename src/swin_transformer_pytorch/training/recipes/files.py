@@ -1,0 +1,197 @@
+"""Recipes as YAML files: found by name, read strictly, with single values replaced. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import functools
+import typing
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .classification import Recipe
+from .detection import DetectionRecipe
+from .parts import RecipeError, Task
+from .segmentation import SegmentationRecipe
+
+Tree = dict[str, Any]
+AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
+
+RECIPES: dict[Task, type[AnyRecipe]] = {
+    "classification": Recipe,
+    "detection": DetectionRecipe,
+    "segmentation": SegmentationRecipe,
+}
+"""What a recipe's `task` makes of its other keys."""
+
+
+def recipe_names(task: Task | None = None) -> list[str]:
+    """The names of the recipes in the package, or of those for one task."""
+    names = sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
+    return names if task is None else [name for name in names if recipe_task(name) == task]
+
+
+def recipe_task(name_or_path: str | Path) -> Task:
+    """What a recipe's models do; "classification" where it does not say.
+
+    Raises:
+        RecipeError: there is no such recipe, or its task is not known.
+    """
+    source, text = _find(name_or_path)
+    return _pop_task(_parse_yaml(source, text), source)
+
+
+def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> AnyRecipe:
+    """See `recipe.load_recipe`."""
+    source, text = _find(name_or_path)
+    tree = _parse_yaml(source, text)
+    kind = RECIPES[_pop_task(tree, source)]
+    _check_keys(tree, kind, source)
+    pairs: Mapping[str, Any]
+    if isinstance(overrides, Mapping):
+        pairs, origin = overrides, "overrides"
+    else:
+        pairs, origin = parse_words(overrides), "the command line"
+    for key, value in pairs.items():
+        _check_keys(_nest(key, value), kind, origin)
+        _set(tree, key, value, kind)
+    return _build(tree, kind, source)
+
+
+def parse_words(words: Sequence[str]) -> dict[str, str]:
+    """`["--a.b", "1", "--c=2"]` as `{"a.b": "1", "c": "2"}`."""
+    pairs: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            raise RecipeError(f"{word!r} is no recipe value: write --key value, such as --optimizer.lr 1e-4")
+        if not equals:
+            if not rest:
+                raise RecipeError(f"{word} has no value: write {word} VALUE")
+            value = rest.pop(0)
+        pairs[key] = value
+    return pairs
+
+
+def _find(name_or_path: str | Path) -> tuple[str, str]:
+    """Where the recipe was found, and its text."""
+    name = str(name_or_path)
+    path = Path(name)
+    if isinstance(name_or_path, Path) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        try:
+            return name, path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{name} cannot be read ({error}); give a YAML file or a recipe's name") from error
+    names = recipe_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(names)}"
+        raise RecipeError(f"there is no recipe named {name!r}; {hint} A file of your own must end in .yaml")
+    return name, _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _folder() -> resources.abc.Traversable:
+    return resources.files("swin_transformer_pytorch").joinpath("recipes")
+
+
+def _parse_yaml(source: str, text: str) -> Tree:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" near line {where.line + 1}" if where is not None else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise RecipeError(f"{source} is not valid YAML{line}: {problem}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{source} holds no recipe: it must start with keys such as model: and data:")
+    return tree
+
+
+def _pop_task(tree: Tree, source: str) -> Task:
+    task = tree.pop("task", "classification")
+    if task not in RECIPES:
+        raise RecipeError(f"{source}: task={task!r} is not known; use one of {', '.join(RECIPES)}")
+    return typing.cast(Task, task)
+
+
+@functools.cache
+def _field_types(group: Any) -> dict[str, Any]:
+    types = typing.get_type_hints(group)
+    return {item.name: types[item.name] for item in dataclasses.fields(group)}
+
+
+def _check_keys(tree: Tree, group: type, source: str, prefix: str = "", whole: type | None = None) -> None:
+    """Every key must be a field of its group; free-form groups (`dict` fields) are checked by who uses them."""
+    types = _field_types(group)
+    whole = whole or group
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if key not in types:
+            known = [path for path in _all_keys(whole) if path.startswith(prefix)]
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or _same_last_word(str(key), whole)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(prefix + name for name in types)}"
+            raise RecipeError(f"{source}: unknown key {name}; {hint}")
+        if dataclasses.is_dataclass(types[key]):
+            if not isinstance(value, dict):
+                raise RecipeError(f"{source}: {name} is {value!r}, but it is a group of keys: write {name}.KEY")
+            _check_keys(value, typing.cast(type, types[key]), source, f"{name}.", whole)
+
+
+def _same_last_word(word: str, recipe: type) -> list[str]:
+    """Keys of any group whose last word is like this one: the right key under the wrong group."""
+    last_words = {path.rpartition(".")[2]: path for path in _all_keys(recipe)}
+    return [last_words[near] for near in difflib.get_close_matches(word, last_words, n=1, cutoff=0.6)]
+
+
+@functools.cache
+def _all_keys(recipe: type) -> tuple[str, ...]:
+    def walk(group: type, prefix: str) -> list[str]:
+        keys = []
+        for name, kind in _field_types(group).items():
+            keys.append(f"{prefix}{name}")
+            if dataclasses.is_dataclass(kind):
+                keys += walk(typing.cast(type, kind), f"{prefix}{name}.")
+        return keys
+
+    return tuple(walk(recipe, ""))
+
+
+def _nest(key: str, value: Any) -> Tree:
+    first, dot, rest = key.partition(".")
+    return {first: _nest(rest, value) if dot else value}
+
+
+def _set(tree: Tree, key: str, value: Any, kind: Any) -> None:
+    *groups, last = key.split(".")
+    for name in groups:
+        kind = _field_types(kind).get(name) if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
+        child = tree.get(name)
+        tree[name] = dict(child) if isinstance(child, dict) else {}
+        tree = tree[name]
+    free_form = not dataclasses.is_dataclass(kind)
+    tree[last] = yaml.safe_load(value) if free_form and isinstance(value, str) else value
+
+
+def _build(tree: Tree, kind: type[AnyRecipe], source: str) -> AnyRecipe:
+    # jsonargparse turns strings and lists into the fields' types, and refuses what does not fit.
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "recipe")
+    try:
+        parsed = parser.parse_object({"recipe": tree})
+    except argparse.ArgumentError as error:
+        problem = " ".join(str(error).replace("recipe.", "").replace("Parser key ", "").split())
+        raise RecipeError(f"{source}: {problem}") from error
+    try:
+        recipe = parser.instantiate(parsed)["recipe"]
+    except ValueError as error:
+        raise RecipeError(f"{source}: {error}") from error
+    return typing.cast(AnyRecipe, recipe)

@@ -1,0 +1,123 @@
+"""The recipe of a segmenter's training run, a tree of frozen dataclasses. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from ...data.segmentation.augmentation import SegmentationAugmentation
+from .dense import (
+    DenseModelRecipe,
+    DenseOptimizerRecipe,
+    DenseScheduleRecipe,
+    DenseTrainerRecipe,
+    Scale,
+    ScheduleKind,
+    check_lengths,
+    check_scale,
+)
+from .parts import BaseRecipe, Task, require
+
+SegmentationKind = Literal["ade20k", "folder", "scenes_sample", "scenes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationDataRecipe:
+    """Which images, how they are prepared and how they are batched.
+
+    Attributes:
+        kind: "ade20k" (SceneParse150, 0 in its label maps is ignored), "folder" (your own images with a label PNG
+            each), "scenes_sample" (scenes of the Fashion-MNIST items in the package, made on the fly) or "scenes" (of
+            all of Fashion-MNIST, from `root`).
+        root: the folder of images and label maps, in any of the usual layouts (see the guide); for "scenes" that of
+            Fashion-MNIST's four files.
+        train_images: for "folder", instead of `root`, the folder of the training images.
+        train_labels: their label PNGs, of the images' names.
+        val_images: the folder of the validation images.
+        val_labels: their label PNGs.
+        classes: for "folder", a file of the classes' names by label, one a line; null for the classes.txt beside them.
+        ignore_label: for "folder", pixels of this value are ignored, as those of 255 always are.
+        val_fraction: part of the images that is held out where `root` has no validation images.
+        num_scenes: different scenes for training.
+        num_val_scenes: scenes of a validation, made of other items.
+        scene_size: height and width of a scene in pixels.
+        scale: [longest, shortest] side in pixels that images are resized within, for evaluation and use; training's
+            sizes are the augmentation's. null for no resize.
+        batch_size: images of a step on one device.
+        num_workers: processes that read and change images; 0 reads in the training process.
+        augmentation: the random changes.
+    """
+
+    kind: SegmentationKind = "ade20k"
+    root: str | None = None
+    train_images: str | None = None
+    train_labels: str | None = None
+    val_images: str | None = None
+    val_labels: str | None = None
+    classes: str | None = None
+    ignore_label: int = 255
+    val_fraction: float = 0.2
+    num_scenes: int = 4000
+    num_val_scenes: int = 200
+    scene_size: tuple[int, int] = (128, 128)
+    scale: Scale | None = (2048, 512)
+    batch_size: int = 2
+    num_workers: int = 4
+    augmentation: SegmentationAugmentation = field(default_factory=SegmentationAugmentation)
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+        for name in ("num_scenes", "num_val_scenes"):
+            require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "at least 1")
+        require(0 <= self.ignore_label <= 255, "data.ignore_label", self.ignore_label, "0 to 255")
+        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
+        require(min(self.scene_size) >= 32, "data.scene_size", self.scene_size, "at least 32 pixels a side")
+        check_scale("data.scale", self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptimizerRecipe(DenseOptimizerRecipe):
+    """AdamW. As in the official code for dense tasks, a parameter decays unless its name has "norm" or is a bias table.
+
+    V2's score scales and bias networks never decay either. Biases do, and so do the heads' batch norms ("bn").
+    """
+
+    lr: float = 6e-5
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationScheduleRecipe(DenseScheduleRecipe):
+    """A linear rise of the learning rate, then its fall, in optimizer steps. Give `epochs` or `steps`."""
+
+    kind: ScheduleKind = "poly"
+    warmup_steps: int = 1500
+    warmup_ratio: float = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationRecipe(BaseRecipe):
+    """A whole training run of a segmenter.
+
+    Attributes:
+        model: what is trained.
+        data: on what.
+        optimizer: AdamW's numbers.
+        schedule: the learning rate over time.
+    """
+
+    task: ClassVar[Task] = "segmentation"
+
+    model: DenseModelRecipe
+    data: SegmentationDataRecipe = field(default_factory=SegmentationDataRecipe)
+    optimizer: SegmentationOptimizerRecipe = field(default_factory=SegmentationOptimizerRecipe)
+    schedule: SegmentationScheduleRecipe
+    trainer: DenseTrainerRecipe = field(default_factory=DenseTrainerRecipe)
+
+    def __post_init__(self) -> None:
+        check_lengths(self.schedule, self.trainer)
+        self.model.described_config("segmentation")
+        # Pooling to one cell leaves batch norm a single value a channel.
+        together = self.data.batch_size * self.trainer.devices
+        require(together >= 2, "data.batch_size", self.data.batch_size, "at least 2: batch norm needs them")

@@ -1,0 +1,1 @@
+"""What each task trains: its data, its model and its module."""

@@ -1,0 +1,164 @@
+"""Classification: from a recipe's `data` to batches."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ....data.classification.dataset import EvaluationDataset, LabelledImages, TrainingDataset
+from ....data.classification.fashion import ArrayDataset, FashionMNIST, FashionSample
+from ....data.classification.folder import ImageFolder, imagenet_synsets
+from ....data.errors import DataError, ImageError
+from ....data.transforms import create_transform
+from ....evaluation.classification import ReadableItems, collate_readable
+from ....weights.imagenet_classes import class_names
+from ....weights.preprocessing import Preprocessing
+from ...engine.data import TrainingData
+from ...engine.sampling import EpochBatches, TrainingLoader
+from ...recipes.classification import DataRecipe, Recipe, RecipeError
+
+_log = logging.getLogger(__name__)
+
+FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The images that are learnt from and those that are not, with the classes that both have."""
+
+    train: LabelledImages
+    val: LabelledImages
+    classes: tuple[str, ...]
+
+
+def open_splits(recipe: DataRecipe, *, channels: int = 3, seed: int = 0) -> Splits:
+    """Opens the data set that a recipe names.
+
+    Raises:
+        DataError: there are no images, or the two splits have other classes.
+        RecipeError: `data.root` is missing.
+    """
+    if recipe.kind == "fashion_sample":
+        train: LabelledImages = FashionSample("train")
+        val: LabelledImages = FashionSample("test")
+    elif recipe.root is None:
+        raise RecipeError(f"data.kind={recipe.kind!r} needs data.root: add --data.root FOLDER")
+    elif recipe.kind == "fashion_mnist":
+        train, val = FashionMNIST(recipe.root, "train"), FashionMNIST(recipe.root, "test")
+    else:
+        held_out: dict[str, Any] = {"val_fraction": recipe.val_fraction, "seed": seed}
+        train = ImageFolder(recipe.root, "train", channels=channels, **held_out)
+        val = ImageFolder(recipe.root, "val", channels=channels, **held_out)
+    if tuple(train.classes) != tuple(val.classes):
+        missing = sorted(set(train.classes) ^ set(val.classes))
+        raise DataError(
+            f"{recipe.root}: training and validation images have other classes; "
+            f"only one of them has: {', '.join(missing[:10])}. Make the folders' names the same"
+        )
+    for name, images in (("training", train), ("validation", val)):
+        if len(images) == 0:
+            raise DataError(f"{recipe.root or recipe.kind}: there are no {name} images")
+    classes = tuple(train.classes)
+    # ImageNet's folders are named by synset; people read names.
+    named = class_names("imagenet1k") if classes == imagenet_synsets() else None
+    return Splits(train=train, val=val, classes=named or classes)
+
+
+def choose_preprocessing(recipe: DataRecipe, in_channels: int, known: Preprocessing | None) -> Preprocessing:
+    """How images become tensors: what the recipe says, else what the model's weights expect, else the kind's own.
+
+    Args:
+        recipe: its `image_size` and `resize_size`.
+        in_channels: 1 or 3.
+        known: the model's own.
+    """
+    if recipe.kind != "folder" and in_channels == 1:
+        size = recipe.image_size or (known.image_size if known else 28)
+        return Preprocessing(
+            image_size=_pair(size), resize_size=recipe.resize_size or _pair(size), mean=FASHION_MEAN, std=FASHION_STD
+        )
+    if known is not None and recipe.image_size in (None, known.image_size, known.image_size[0]):
+        size, resize = known.image_size, recipe.resize_size or known.resize_size
+    else:
+        size = _pair(recipe.image_size or 224)
+        resize = recipe.resize_size or Preprocessing.imagenet(size).resize_size
+    if known is not None and known.channels == in_channels:
+        mean, std, filter_ = known.mean, known.std, known.interpolation
+    elif in_channels == 1:
+        mean, std, filter_ = GREY_MEAN, GREY_STD, "bicubic"
+    else:
+        imagenet = Preprocessing.imagenet(size)
+        mean, std, filter_ = imagenet.mean, imagenet.std, imagenet.interpolation
+    return Preprocessing(image_size=size, resize_size=resize, interpolation=filter_, mean=mean, std=std)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+class ReadableImages:
+    """A folder's images for training: one that cannot be read is reported, and the next one stands in for it."""
+
+    def __init__(self, images: LabelledImages) -> None:
+        self.images = images
+        self.classes = images.classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        for step in range(len(self)):
+            try:
+                return self.images[(index + step) % len(self)]
+            except ImageError as error:
+                _log.warning("skipped: %s", error)
+        raise DataError(f"none of the {len(self)} training images can be read")
+
+
+class ClassificationData(TrainingData):
+    """A recipe's images as Lightning wants them.
+
+    Attributes:
+        splits: the data sets.
+        preprocessing: how an image becomes a tensor.
+    """
+
+    def __init__(self, recipe: Recipe, splits: Splits, preprocessing: Preprocessing) -> None:
+        num_images = len(splits.train)
+        super().__init__(num_images, fitting_batch_size(recipe, num_images), recipe.data.num_workers)
+        self.augmentation = recipe.data.augmentation
+        self.seed = recipe.trainer.seed
+        self.splits = splits
+        self.preprocessing = preprocessing
+
+    def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
+        transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
+        images = self.splits.train if isinstance(self.splits.train, ArrayDataset) else ReadableImages(self.splits.train)
+        dataset = TrainingDataset(images, transform, seed=self.seed)
+        batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        return TrainingLoader(dataset, batches, num_workers=self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, int] | str]:
+        dataset = ReadableItems(EvaluationDataset(self.splits.val, create_transform(self.preprocessing)))
+        return self.evaluation_loader(dataset, collate_readable)
+
+
+def fitting_batch_size(recipe: Recipe, num_images: int) -> int:
+    """The recipe's batch size, or a device's share of the images where that is less, which is then logged."""
+    share = num_images // recipe.trainer.devices
+    if share < 1:
+        raise DataError(f"{num_images} training images are too few for trainer.devices={recipe.trainer.devices}")
+    if share < recipe.data.batch_size:
+        _log.warning(
+            "data.batch_size=%d is larger than the %d training images that a device has; training with batches of %d",
+            recipe.data.batch_size,
+            share,
+            share,
+        )
+    return min(share, recipe.data.batch_size)

@@ -1,0 +1,87 @@
+"""Classification training as a Lightning module: the loss, and a validation by accuracy."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ....data.errors import DataError
+from ....models.classification import SwinClassifier, smooth_targets, soft_cross_entropy
+from ...engine.module import DivergedError, Training
+from ...engine.parameter_groups import parameter_groups
+from ...engine.schedule import CosineSchedule
+from ...engine.seeding import Stream, generator
+from ...recipes.classification import Recipe
+from .mixup import mix
+
+__all__ = ["ClassificationTraining", "DivergedError"]
+
+_log = logging.getLogger(__name__)
+
+
+class ClassificationTraining(Training):
+    """Trains a classifier. Metrics: "val_loss" (nats), "val_top1" and "val_top5" (in [0, 1])."""
+
+    main_metric = "val_top1"
+    warmup_key = "schedule.warmup_epochs"
+    model: SwinClassifier
+    recipe: Recipe
+
+    def __init__(self, model: SwinClassifier, recipe: Recipe, *, batch_size: int) -> None:
+        super().__init__(model, recipe, batch_size=batch_size)
+        self._val_sums = torch.zeros(4, dtype=torch.float64)
+
+    def schedule(self, total_steps: int) -> CosineSchedule:
+        planned = self.recipe.schedule
+        return CosineSchedule(
+            total_steps=total_steps,
+            warmup_steps=min(int(planned.warmup_epochs * total_steps / planned.epochs), total_steps - 1),
+            warmup_lr=planned.warmup_lr,
+            min_lr=planned.min_lr,
+        ).scaled(self.lr_factor)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        chosen = self.recipe.optimizer
+        return parameter_groups(
+            self.model,
+            self.model.config.depths,
+            lr=chosen.lr * self.lr_factor,
+            weight_decay=chosen.weight_decay,
+            layer_decay=chosen.layer_decay,
+        )
+
+    def losses(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        images, labels = batch
+        targets = smooth_targets(labels, self.model.num_classes, self.recipe.loss.label_smoothing)
+        random = generator(Stream.MIX, self.recipe.trainer.seed, self.current_epoch, batch_idx, self.global_rank)
+        images, targets = mix(images, targets, self.recipe.data.augmentation, random)
+        return {"loss_ce": soft_cross_entropy(self.model(images), targets)}
+
+    def begin_validation(self) -> None:
+        self._val_sums.zero_()
+
+    def validation_step(self, batch: tuple[Tensor | None, Tensor, list[str]], batch_idx: int) -> None:
+        images, labels, unreadable = batch
+        for message in unreadable:
+            _log.warning("skipped: %s", message)
+        if images is None:
+            return
+        logits = self.model(images).float()
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels.unsqueeze(1)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        self._val_sums += torch.tensor(
+            [len(labels), loss.item(), best[:, 0].sum().item(), best.sum().item()], dtype=torch.float64
+        )
+
+    def end_validation(self) -> dict[str, float]:
+        sums = self._val_sums
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums.float().to(self.device), reduce_op="sum").cpu()
+        count, loss, top1, top5 = sums.tolist()
+        if not count:
+            raise DataError("none of the validation images can be read; check the files")
+        return {"val_loss": loss / count, "val_top1": top1 / count, "val_top5": top5 / count}

@@ -1,0 +1,1 @@
+"""What training a detector and a segmenter have in common."""

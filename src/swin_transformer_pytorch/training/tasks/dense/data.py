@@ -1,0 +1,121 @@
+"""What the data of detection and of segmentation have in common: samples that are functions of seed and place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ....data.errors import DataError, ImageError
+from ...engine.data import TrainingData
+from ...engine.sampling import Draw, GroupedBatches, TrainingLoader
+from ...engine.seeding import Stream, torch_seed
+from ...recipes.dense import leg_steps
+
+if TYPE_CHECKING:
+    from ...recipes.detection import DetectionRecipe
+    from ...recipes.segmentation import SegmentationRecipe
+
+_log = logging.getLogger(__name__)
+
+
+class Samples(Protocol):
+    """A data set of images with what is on them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class ChangedSamples(Dataset[Any]):
+    """Samples with random changes, which are a pure function of seed and `Draw`.
+
+    So neither the order of access nor the number of workers matters. A sample whose image cannot be read is reported,
+    and the next one stands in for it.
+    """
+
+    def __init__(self, samples: Samples, transform: Callable[[Any, torch.Generator], Any], *, seed: int) -> None:
+        self.samples = samples
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> Any:
+        random = torch.Generator().manual_seed(torch_seed(Stream.SAMPLE, self.seed, *draw))
+        for step in range(len(self)):
+            try:
+                sample = self.samples[(draw.image + step) % len(self)]
+            except ImageError as error:
+                _log.warning("skipped: %s", error)
+            else:
+                return self.transform(sample, random)
+        raise DataError(f"none of the {len(self)} training images can be read")
+
+
+class EvaluatedSamples(Dataset[Any]):
+    """Samples prepared for evaluation; of one whose image cannot be read, what is wrong with it, as text."""
+
+    def __init__(self, samples: Samples, prepare: Callable[[Any], Any]) -> None:
+        self.samples = samples
+        self.prepare = prepare
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.prepare(self.samples[index])
+        except ImageError as error:
+            return str(error)
+
+
+class DenseData(TrainingData):
+    """A dense task's images as Lightning wants them.
+
+    Args:
+        recipe: batch size, workers, seed and length of the run.
+        train: the training samples.
+        val: the validation samples.
+        groups: the group of each training sample; batches have one group each.
+        change: a training sample and a generator -> an item of a batch.
+        prepare: a validation sample -> an item of a batch.
+        collate: items -> a training batch. Validation's batches are lists.
+    """
+
+    def __init__(
+        self,
+        recipe: DetectionRecipe | SegmentationRecipe,
+        train: Samples,
+        val: Samples,
+        *,
+        groups: Sequence[int],
+        change: Callable[[Any, torch.Generator], Any],
+        prepare: Callable[[Any], Any],
+        collate: Callable[[list[Any]], Any],
+    ) -> None:
+        super().__init__(len(train), recipe.data.batch_size, recipe.data.num_workers)
+        self.seed = recipe.trainer.seed
+        self.groups = groups
+        steps = leg_steps(recipe.schedule, recipe.trainer)
+        self.steps_per_epoch = None if steps is None else steps * recipe.trainer.accumulate
+        self._train = ChangedSamples(train, change, seed=self.seed)
+        self._val = EvaluatedSamples(val, prepare)
+        self._collate = collate
+
+    def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
+        batches = GroupedBatches(
+            self.groups,
+            self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            steps_per_epoch=self.steps_per_epoch,
+        )
+        return TrainingLoader(self._train, batches, num_workers=self.num_workers, collate=self._collate)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.evaluation_loader(self._val, list)

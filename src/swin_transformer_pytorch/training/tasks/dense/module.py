@@ -1,0 +1,64 @@
+"""What training a detector and a segmenter have in common: schedules and parameter groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...engine.module import Training
+from ...engine.parameter_groups import decays_in_dense_models, parameter_groups
+from ...engine.schedule import CosineSchedule, MultiStepSchedule, PolySchedule, Schedule, Warmup
+from ...recipes.dense import DenseScheduleRecipe
+
+if TYPE_CHECKING:
+    from ....models.detection import Detector
+    from ....models.segmentation import Segmenter
+    from ...recipes.detection import DetectionRecipe
+    from ...recipes.segmentation import SegmentationRecipe
+
+
+class DenseTraining(Training):
+    """Trains a model for a dense task by the official rules for these."""
+
+    model: Detector | Segmenter
+    recipe: DetectionRecipe | SegmentationRecipe
+
+    def schedule(self, total_steps: int) -> Schedule:
+        chosen = self.recipe
+        return dense_schedule(
+            chosen.schedule, total_steps, peak_lr=chosen.optimizer.lr * self.lr_factor, factor=self.lr_factor
+        )
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        chosen = self.recipe.optimizer
+        return parameter_groups(
+            self.model,
+            self.model.config.backbone.depths,
+            lr=chosen.lr * self.lr_factor,
+            weight_decay=chosen.weight_decay,
+            layer_decay=chosen.layer_decay,
+            rule=decays_in_dense_models,
+        )
+
+
+def dense_schedule(recipe: DenseScheduleRecipe, total_steps: int, *, peak_lr: float, factor: float = 1.0) -> Schedule:
+    """The schedule that a recipe describes, of a run of that many optimizer steps.
+
+    Args:
+        recipe: which.
+        total_steps: of the whole run. Milestones in epochs are shares of it.
+        peak_lr: the highest rate, scaled; a cosine's rise starts at a part of it.
+        factor: what `recipe.min_lr` is scaled by.
+    """
+    warmup = Warmup(steps=min(recipe.warmup_steps, total_steps), ratio=recipe.warmup_ratio)
+    if recipe.kind == "multistep":
+        a_unit = 1.0 if recipe.epochs is None else total_steps / recipe.epochs
+        milestones = tuple(round(milestone * a_unit) for milestone in recipe.milestones)
+        return MultiStepSchedule(warmup=warmup, milestones=milestones, gamma=recipe.gamma)
+    if recipe.kind == "poly":
+        return PolySchedule(warmup=warmup, total_steps=total_steps, power=recipe.power, min_lr=recipe.min_lr * factor)
+    return CosineSchedule(
+        total_steps=total_steps,
+        warmup_steps=min(recipe.warmup_steps, total_steps - 1),
+        warmup_lr=peak_lr * recipe.warmup_ratio,
+        min_lr=recipe.min_lr * factor,
+    )

@@ -1,0 +1,69 @@
+"""Training of segmenters as a Lightning module: the sum of both heads' losses, and a validation by mean IoU."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from ....data.images.dense_transforms import PreparedImage
+from ....data.segmentation.transforms import SegmentationBatch
+from ....evaluation.segmentation import SegmentationEvaluator
+from ....models.segmentation import Segmenter
+from ....models.segmentation_inference import segment
+from ...recipes.segmentation import SegmentationRecipe
+from ..dense.module import DenseTraining
+
+_log = logging.getLogger(__name__)
+
+Prepared = tuple[PreparedImage, UInt8[np.ndarray, "H W"]]
+
+
+class SegmentationTraining(DenseTraining):
+    """Trains a segmenter. Metrics, all in [0, 1]: "val_miou", "val_macc" and "val_aacc"."""
+
+    main_metric = "val_miou"
+    model: Segmenter
+    recipe: SegmentationRecipe
+
+    def __init__(self, model: Segmenter, recipe: SegmentationRecipe, *, batch_size: int) -> None:
+        super().__init__(model, recipe, batch_size=batch_size)
+        self._evaluator = SegmentationEvaluator(model.num_classes, model.classes)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # A validation batch is moved part by part.
+        return batch.to(device) if isinstance(batch, SegmentationBatch) else batch
+
+    def losses(self, batch: SegmentationBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self.model.losses(batch.images, batch.labels)
+
+    def begin_validation(self) -> None:
+        self._evaluator = SegmentationEvaluator(self.model.num_classes, self.model.classes)
+
+    def validation_step(self, batch: Sequence[Prepared | str], batch_idx: int) -> None:
+        by_size: dict[tuple[int, int], list[Prepared]] = defaultdict(list)
+        for item in batch:
+            if isinstance(item, str):
+                _log.warning("skipped: %s", item)
+            else:
+                by_size[item[0].image_size].append(item)
+        # In full precision, as the official code tests; images of one size are predicted as each is alone.
+        with torch.autocast(self.device.type, enabled=False):
+            for items in by_size.values():
+                images = torch.stack([image.pixels for image, _ in items]).to(self.device)
+                maps = segment(self.model, images, [image.original_size for image, _ in items])
+                for found, (_, labels) in zip(maps, items, strict=True):
+                    self._evaluator.update(found.cpu().numpy(), labels)
+
+    def end_validation(self) -> dict[str, float]:
+        counts = self.gathered([(self._evaluator.confusion_matrix, self._evaluator.num_images)])
+        self._evaluator.confusion_matrix = np.sum([matrix for matrix, _ in counts], axis=0)
+        self._evaluator.num_images = sum(number for _, number in counts)
+        report = self._evaluator.report()
+        return {"val_miou": report.miou, "val_macc": report.macc, "val_aacc": report.aacc}

@@ -1,0 +1,368 @@
+"""Data sets in COCO's format, with pycocotools as the reference."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from swin_transformer_pytorch.data.detection.coco import CocoDataset, find_coco
+from swin_transformer_pytorch.data.errors import DataError
+
+SQUARE = [[10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]]
+
+
+def annotation(number, **changes):
+    values = {"id": number, "image_id": 7, "category_id": 3, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0}
+    return {**values, "segmentation": SQUARE, **changes}
+
+
+def document(*annotations, images=None):
+    images = images or [{"id": 7, "file_name": "a.png", "width": 64, "height": 48}]
+    categories = [{"id": 90, "name": "dog"}, {"id": 3, "name": "cat"}]
+    return {"images": images, "annotations": list(annotations), "categories": categories}
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Writes a data set and opens it; the size of its picture is that of the annotations."""
+
+    def make(content, files=None, **options):
+        folder = tmp_path / "images"
+        folder.mkdir(exist_ok=True)
+        for name, (height, width) in (files or {"a.png": (48, 64)}).items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+        path = tmp_path / "annotations.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return CocoDataset(folder, path, **options)
+
+    return make
+
+
+def random_polygons(random, height, width):
+    """One to three polygons, corners beyond the border among them."""
+    return [
+        (random.uniform(-0.2, 1.2, (int(random.integers(3, 9)), 2)) * [width, height]).ravel().round(2).tolist()
+        for _ in range(random.integers(1, 4))
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools itself
+def test_masks_of_every_form_are_pycocotools(make, tmp_path):
+    random = np.random.default_rng(0)
+    shapes = [random_polygons(random, 48, 64) for _ in range(20)]
+    for share in (0.0, 0.3, 1.0):
+        pixels = random.random((48, 64)) < share
+        compressed = coco_mask.encode(np.asfortranarray(pixels.astype(np.uint8)))["counts"].decode()
+        shapes.append({"size": [48, 64], "counts": compressed})
+        runs = np.diff(np.flatnonzero(np.diff(pixels.T.ravel().astype(int), prepend=-1)), append=pixels.size)
+        shapes.append({"size": [48, 64], "counts": ([0] if pixels[0, 0] else []) + runs.tolist()})
+    annotations = [annotation(i + 1, segmentation=shape) for i, shape in enumerate(shapes)]
+    sample = make(document(*annotations))[0]
+    reference = COCO(str(tmp_path / "annotations.json"))
+    assert sample.masks.shape == (26, 48, 64) and sample.masks.dtype == np.uint8
+    for mask, number in zip(sample.masks, reference.anns, strict=True):
+        np.testing.assert_array_equal(mask, reference.annToMask(reference.anns[number]), err_msg=str(number))
+
+
+def test_a_sample_has_what_the_annotations_say(make):
+    crowd = {"size": [48, 64], "counts": [100, 48 * 64 - 100]}
+    dataset = make(
+        document(
+            annotation(1, category_id=90, bbox=[1.5, 2.25, 10.5, 20]), annotation(2, iscrowd=1, segmentation=crowd)
+        )
+    )
+    sample = dataset[0]
+    assert dataset.classes == ("cat", "dog")  # by ascending id
+    assert len(dataset) == 1 and len(sample) == 2
+    assert dataset.image_ids == [7] and dataset.image_sizes == [(48, 64)]
+    assert sample.image_id == 7 and sample.image.mode == "RGB" and sample.image.size == (64, 48)
+    np.testing.assert_array_equal(sample.boxes_xyxy, np.array([[1.5, 2.25, 12, 22.25], [10, 10, 30, 30]], np.float32))
+    assert sample.labels.tolist() == [1, 0]
+    assert sample.crowd.tolist() == [False, True]
+    assert sample.masks[1].sum() == 48 * 64 - 100
+    assert sample.semantic is None
+
+
+def test_what_may_be_absent_is_filled_in(make):
+    plain = annotation(1)
+    del plain["iscrowd"], plain["area"]
+    dataset = make(document(plain))
+    assert dataset.annotations["annotations"][0]["area"] == 400
+    assert dataset.annotations["annotations"][0]["iscrowd"] == 0
+    assert dataset[0].crowd.tolist() == [False]
+
+
+def test_objects_that_the_official_training_leaves_out(make):
+    unusable = [
+        annotation(2, bbox=[10, 10, 0.5, 20]),
+        annotation(3, bbox=[10, 10, 20, 0.9]),
+        annotation(4, area=0),
+        annotation(5, bbox=[64, 10, 5, 5]),
+        annotation(6, bbox=[10, -5, 5, 5]),
+        annotation(7, ignore=1),
+    ]
+    sample = make(document(annotation(1), *unusable, annotation(8, bbox=[-5, 10, 10, 1])))[0]
+    assert sample.boxes_xyxy.tolist() == [[10, 10, 30, 30], [-5, 10, 5, 11]]
+
+
+def test_images_that_the_official_training_leaves_out(make):
+    images = [
+        {"id": number, "file_name": f"{number}.png", "width": width, "height": height}
+        for number, height, width in [(1, 48, 64), (2, 31, 64), (3, 48, 31), (4, 48, 64), (5, 32, 32), (6, 48, 64)]
+    ]
+    files = {f"{i['id']}.png": (i["height"], i["width"]) for i in images}
+    annotations = [annotation(n, image_id=n, bbox=[1, 1, 9, 9]) for n in (1, 2, 3)]
+    annotations += [annotation(5, image_id=5, iscrowd=1), annotation(6, image_id=6, area=0)]
+    content = document(*annotations, images=images)
+    assert make(content, files).image_ids == [1, 5, 6]
+    everything = make(content, files, keep_empty=True)
+    assert everything.image_ids == [1, 2, 3, 4, 5, 6]
+    assert everything[3].masks.shape == (0, 48, 64) and everything[3].boxes_xyxy.shape == (0, 4)
+    assert len(everything[5]) == 0
+    with pytest.raises(DataError, match=r"leaves no image to use: none of its 6 has an annotation of dog "):
+        make(content, files, classes=["dog"])
+
+
+def test_classes_of_a_model_set_the_order(make):
+    content = document(annotation(1), annotation(2, category_id=90))
+    sample = make(content, classes=["bird", "dog", "fish", "cat"])[0]
+    assert sample.labels.tolist() == [3, 1]
+    assert make(content, classes=["dog"])[0].labels.tolist() == [0]
+    with pytest.raises(DataError, match=r"none of the classes asked for \(bird\); its categories are dog, cat"):
+        make(content, classes=["bird"])
+
+
+def test_files_are_found_below_and_beside(make):
+    images = [
+        {"id": 7, "file_name": "deep/a.png", "width": 64, "height": 48},
+        {"id": 8, "file_name": "export\\images\\b.png", "width": 64, "height": 48},
+    ]
+    files = {"deep/a.png": (48, 64), "b.png": (48, 64)}
+    assert len(make(document(annotation(1), annotation(2, image_id=8), images=images), files)) == 2
+
+
+def test_boxes_can_stand_for_masks(make):
+    bare = [annotation(1, segmentation=[], bbox=[10.2, 5, 3, 2]), annotation(2)]
+    del bare[1]["segmentation"]
+    with pytest.raises(DataError, match=r"box_masks=True.*\n  annotation 1: it has no segm.*\n  annotation 2: it has"):
+        make(document(*bare))
+    masks = make(document(*bare), box_masks=True)[0].masks
+    assert masks[0].sum() == 6 and masks[0, 5:7, 10:13].all()
+    assert masks[1].sum() == 400
+
+
+def test_stuff_maps(make, tmp_path):
+    stuff = tmp_path / "stuff"
+    stuff.mkdir()
+    labels = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8)
+    Image.fromarray(labels).save(stuff / "a.png")
+    content = document(annotation(1))
+    np.testing.assert_array_equal(make(content, stuff_folder=stuff)[0].semantic, labels)
+    palette = Image.fromarray(labels)
+    palette.putpalette(list(range(256)) * 3)
+    palette.save(stuff / "a.png")
+    np.testing.assert_array_equal(make(content, stuff_folder=stuff)[0].semantic, labels)
+    Image.fromarray(labels.astype(np.uint16)).save(stuff / "a.png")
+    with pytest.raises(DataError, match=r"a\.png is an image of mode I;16; a label map is"):
+        make(content, stuff_folder=stuff)[0]
+    Image.fromarray(labels[:40]).save(stuff / "a.png")
+    with pytest.raises(DataError, match=r"a\.png is \(40, 64\) \(height, width\) and its image \(48, 64\)"):
+        make(content, stuff_folder=stuff)[0]
+    (stuff / "a.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"a\.png is damaged"):
+        make(content, stuff_folder=stuff)[0]
+    (stuff / "a.png").unlink()
+    with pytest.raises(DataError, match=r"a\.png does not exist: image 7 has no label map of stuff"):
+        make(content, stuff_folder=stuff)[0]
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        make(content, stuff_folder=tmp_path / "nowhere")
+
+
+BROKEN = [
+    ({"bbox": [1, 2, 3]}, r"annotation 5: its bbox is \[1, 2, 3\], not four finite numbers"),
+    ({"bbox": [1, 2, 3, float("nan")]}, r"annotation 5: its bbox is \[1, 2, 3, nan\]"),
+    ({"bbox": "1 2 3 4"}, "annotation 5: its bbox is '1 2 3 4'"),
+    ({"bbox": [1, 2, 3, None]}, "annotation 5: its bbox"),
+    ({"category_id": 4}, "annotation 5: its category_id 4 is none of the file's categories"),
+    ({"category_id": None}, "annotation 5: its category_id None"),
+    ({"image_id": 8}, "annotation 5: its image_id 8 is none of the file's images"),
+    ({"image_id": [7]}, r"annotation 5: its image_id \[7\]"),
+    ({"id": "x"}, "annotation x: its id is 'x', not a whole number"),
+    ({"iscrowd": 2}, "annotation 5: its iscrowd is 2"),
+    ({"area": "big"}, "annotation 5: its area is 'big'"),
+    ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "annotation 5: its polygon has 7 numbers, an odd count"),
+    ({"segmentation": [[1, 2, 3, 4]]}, "annotation 5: its polygon has 4 numbers; three points"),
+    ({"segmentation": [[]]}, "annotation 5: its polygon has 0 numbers"),
+    ({"segmentation": [1, 2, 3, 4, 5, 6]}, r"annotation 5: .* a list of numbers; .*\[\[x, y"),
+    ({"segmentation": [[1, 2, 3, 4, 5, float("inf")]]}, "annotation 5: its polygon .* not a list of finite"),
+    ({"segmentation": [[1, 2, 3, 4, 5, 1e12]]}, "annotation 5: its polygon reaches 1000000000000 pixels"),
+    ({"segmentation": ["x"]}, "annotation 5: its segmentation|annotation 5: its polygon"),
+    ({"segmentation": "x"}, "annotation 5: its segmentation is 'x', neither"),
+    ({"segmentation": {"size": [48, 64]}}, "annotation 5: its run lengths have the counts None"),
+    ({"segmentation": {"size": [48, 64], "counts": [1.5]}}, r"annotation 5: .* the counts \[1\.5\]"),
+    (
+        {"segmentation": {"size": [64, 48], "counts": [3072]}},
+        r"annotation 5: its run lengths have the size \[64, 48\], and its image is \[48, 64\] \(height, width\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BROKEN)
+def test_a_broken_annotation_is_named(make, changes, message):
+    with pytest.raises(DataError, match=message) as error:
+        make(document(annotation(1), annotation(5, **changes)))
+    assert "annotations.json has broken annotations" in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id", "bbox", "id"])
+def test_a_missing_key_is_named(make, key):
+    broken = annotation(5)
+    del broken[key]
+    name = "annotation number 1: its id is None" if key == "id" else f"annotation 5: it has no '{key}'"
+    with pytest.raises(DataError, match=name):
+        make(document(annotation(1), broken))
+
+
+def test_five_of_many_broken_annotations_are_named(make):
+    with pytest.raises(DataError) as error:
+        make(document(*(annotation(number, bbox=[]) for number in range(9))))
+    assert re.findall(r"annotation (\d+):", str(error.value)) == list("01234")
+    assert "and 4 more" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([100, 100], "annotation 5: the run lengths make 200 pixels, and 48 x 64 has 3072"),
+        ([-1, 3073], "annotation 5: run lengths must be"),
+        ("~~~", "annotation 5: the run lengths hold characters"),
+        ("0P", "annotation 5: the run lengths are cut short"),
+        ("1", "annotation 5: the run lengths make 1 pixels"),
+    ],
+)
+def test_damaged_run_lengths_are_named_when_they_are_read(make, counts, message):
+    dataset = make(document(annotation(5, segmentation={"size": [48, 64], "counts": counts})))
+    with pytest.raises(DataError, match=rf"annotations\.json: {message}"):
+        dataset[0]
+
+
+IMAGE = {"id": 7, "file_name": "a.png", "width": 64, "height": 48}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"images": [IMAGE, {**IMAGE, "file_name": "b.png"}]},
+            r"images; .*\n  image 7: another one has the same",
+        ),
+        ({"images": [{**IMAGE, "width": 0}]}, "image 7: its width is 0"),
+        ({"images": [{"id": 7, "file_name": "a.png", "width": 64}]}, "image 7: its height is None"),
+        ({"images": [{**IMAGE, "file_name": None}]}, "image 7: its file_name is None"),
+        ({"images": [5]}, "image number 0 is 5, not an object"),
+        ({"categories": []}, "has no categories"),
+        ({"categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}]}, "category 4: category 3 has the name"),
+        ({"categories": [{"id": 3}]}, "category 3: its name is None"),
+        (
+            {"annotations": [annotation(1), annotation(1)]},
+            "annotation 1: another one has the same id; number",
+        ),
+        ({"annotations": None}, "has no list 'annotations'"),
+        ({"images": [{**IMAGE, "file_name": "b.png"}]}, r"image 7: there is no b\.png in .*images"),
+    ],
+)
+def test_a_broken_file_says_where(make, change, message):
+    with pytest.raises(DataError, match=message) as error:
+        make({**document(annotation(1)), **change})
+    assert "annotations.json" in str(error.value)
+
+
+def test_what_is_no_annotation_file(make, tmp_path):
+    with pytest.raises(DataError, match=r"annotations\.json is not JSON \(Expecting"):
+        make("{'images': 1}")
+    with pytest.raises(DataError, match=r"annotations\.json holds a list, as a file of results does"):
+        make([{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}])
+    with pytest.raises(DataError, match=r"annotations\.json has no list 'images'"):
+        make("5")
+    (tmp_path / "annotations.json").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(DataError, match="is not JSON"):
+        CocoDataset(tmp_path, tmp_path / "annotations.json")
+    with pytest.raises(DataError, match=r"none\.json does not exist"):
+        CocoDataset(tmp_path, tmp_path / "none.json")
+    with pytest.raises(DataError, match="is a folder; give COCO's annotation file"):
+        CocoDataset(tmp_path, tmp_path)
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        CocoDataset(tmp_path / "nowhere", tmp_path / "annotations.json")
+
+
+def test_a_picture_of_another_size_is_named(make):
+    dataset = make(document(annotation(1)), {"a.png": (48, 65)})
+    with pytest.raises(DataError, match=r"a\.png has 65 x 48 pixels; image 7 of .*annotations\.json has 64 x 48"):
+        dataset[0]
+    dataset = make(document(annotation(1)), {"a.png": (64, 48)})
+    with pytest.raises(DataError, match=r"has 48 x 64 pixels, turned: .*EXIF"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images"),
+    [
+        ("annotations/instances_train2017.json", "train2017"),
+        ("annotations/instances_train2017.json", "images/train2017"),
+        ("annotations/instances_train.json", "train"),
+        ("annotations/train.json", "images/train"),
+        ("annotations/train.json", "images"),
+        ("train/_annotations.coco.json", "train"),
+        ("train/annotations.json", "train/images"),
+        ("train.json", "train"),
+        ("train.json", "images"),
+        ("train.json", "."),
+    ],
+)
+def test_layouts_of_folders(tmp_path, annotations, images):
+    for name in (annotations, annotations.replace("train", "val")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    for name in (images, images.replace("train", "val")):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "annotations").mkdir(exist_ok=True)
+    (tmp_path / "annotations" / "captions_train2017.json").write_text("{}")
+    found = find_coco(tmp_path, "train")
+    assert found.annotations_file == tmp_path / annotations and found.images_folder == tmp_path / images
+    assert found.stuff_folder is None
+    assert find_coco(tmp_path, "val").images_folder == tmp_path / images.replace("train", "val")
+    if images.endswith("train2017"):
+        (tmp_path / "stuffthingmaps" / "train2017").mkdir(parents=True)
+        assert find_coco(tmp_path, "train").stuff_folder == tmp_path / "stuffthingmaps" / "train2017"
+
+
+def test_validation_may_be_called_valid(tmp_path):
+    (tmp_path / "valid").mkdir()
+    (tmp_path / "valid" / "_annotations.coco.json").write_text("{}")
+    assert find_coco(tmp_path, "val").images_folder == tmp_path / "valid"
+
+
+def test_what_was_looked_for_is_listed(tmp_path):
+    with pytest.raises(
+        DataError,
+        match=r"no COCO annotations for 'train'; looked for annotations/instances_train\*\.json, .* train\.json",
+    ):
+        find_coco(tmp_path, "train")
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    (folder / "instances_train2014.json").write_text("{}")
+    with pytest.raises(DataError, match=r"has no folder of images; looked for train2014/, images/train2014/, train/"):
+        find_coco(tmp_path, "train")
+    (folder / "instances_train2017.json").write_text("{}")
+    with pytest.raises(DataError, match="several annotation files .*2014.json, .*2017.json"):
+        find_coco(tmp_path, "train")
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        find_coco(tmp_path / "nowhere", "train")
+    with pytest.raises(ValueError, match="split='test' is not known"):
+        find_coco(tmp_path, "test")

@@ -1,0 +1,212 @@
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swin_transformer_pytorch.data.images.decode import ImageError, read_image
+
+
+def png(width, height, depth, colour_type, rows, chunks=b""):
+    """A PNG written by hand: PIL does not write 16-bit colours."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + header + chunks + data + chunk(b"IEND", b"")
+
+
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def encoded(image, format, **options):
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def photo():
+    """A smooth RGB image, 40 x 30."""
+    rows, columns = np.mgrid[:30, :40]
+    return Image.fromarray(np.stack([rows * 8, columns * 6, rows * 4 + columns * 3], axis=-1).astype(np.uint8))
+
+
+def pixels(source, channels=3):
+    return np.asarray(read_image(source, channels))
+
+
+def test_path_string_and_bytes_give_the_same(photo, tmp_path):
+    path = tmp_path / "photo.png"
+    photo.save(path)
+    for source in (path, str(path), path.read_bytes(), bytearray(path.read_bytes()), memoryview(path.read_bytes())):
+        np.testing.assert_array_equal(pixels(source), np.asarray(photo))
+
+
+def test_content_counts_not_the_name(photo, tmp_path):
+    path = tmp_path / "really_a_png.jpg"
+    path.write_bytes(encoded(photo, "PNG"))
+    np.testing.assert_array_equal(pixels(path), np.asarray(photo))
+
+
+def test_grey_is_luma_and_grey_becomes_rgb(photo):
+    np.testing.assert_array_equal(pixels(photo, 1), np.asarray(photo.convert("L")))
+    grey = photo.convert("L")
+    np.testing.assert_array_equal(pixels(encoded(grey, "PNG")), np.stack([np.asarray(grey)] * 3, axis=-1))
+
+
+def test_cmyk_becomes_rgb(photo):
+    cmyk = encoded(photo.convert("CMYK"), "JPEG", quality=100)
+    assert Image.open(io.BytesIO(cmyk)).mode == "CMYK"
+    assert np.abs(pixels(cmyk).astype(int) - np.asarray(photo)).max() < 12
+
+
+@pytest.mark.parametrize(("colour_type", "planes"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_16_bits_are_scaled_not_clipped(colour_type, planes):
+    values = np.array([0, 256, 32768, 65535], dtype=">u2")
+    content = np.repeat(values[:, None], planes, axis=1)
+    if planes in (2, 4):
+        content[:, -1] = 65535
+    grey = pixels(png(4, 1, 16, colour_type, [content.tobytes()]), 1)
+    np.testing.assert_array_equal(grey, [[0, 1, 128, 255]])
+
+
+def test_16_bit_grey_with_a_transparent_value():
+    transparent = chunk(b"tRNS", struct.pack(">H", 256))
+    content = png(3, 1, 16, 0, [struct.pack(">HHH", 0, 256, 65535)], transparent)
+    np.testing.assert_array_equal(pixels(content, 1), [[0, 255, 255]])
+
+
+def test_16_bit_tiff():
+    content = encoded(Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)), "TIFF")
+    np.testing.assert_array_equal(pixels(content, 1), [[0, 255]])
+
+
+def test_float_tiff_in_0_to_1_and_beyond():
+    tiff = encoded(Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32)), "TIFF")
+    np.testing.assert_array_equal(pixels(tiff, 1), [[0, 128, 255]])
+    beyond = encoded(Image.fromarray(np.array([[0.0, 7.0]], dtype=np.float32)), "TIFF")
+    with pytest.raises(ImageError, match="save it with 8 bits"):
+        read_image(beyond)
+    wide = encoded(Image.fromarray(np.array([[0, 10**6]], dtype=np.int32)), "TIFF")
+    with pytest.raises(ImageError, match="save it with 8 bits"):
+        read_image(wide)
+
+
+def test_palette_with_and_without_transparency():
+    image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).convert("P")
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    assert pixels(encoded(image, "PNG")).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
+    assert pixels(encoded(image, "PNG", transparency=1)).tolist() == [[[255, 0, 0], [255, 255, 255], [0, 0, 255]]]
+
+
+def test_transparency_is_laid_over_white():
+    rgba = Image.fromarray(np.array([[[0, 0, 0, 0], [0, 0, 0, 255], [255, 0, 0, 128]]], dtype=np.uint8))
+    assert pixels(encoded(rgba, "PNG")).tolist() == [[[255, 255, 255], [0, 0, 0], [255, 127, 127]]]
+    grey = rgba.convert("LA")
+    assert pixels(encoded(grey, "PNG"), 1)[0, :2].tolist() == [255, 0]
+
+
+def test_one_bit():
+    image = Image.fromarray(np.array([[True, False]]))
+    assert image.mode == "1"
+    assert pixels(encoded(image, "PNG")).tolist() == [[[255] * 3, [0] * 3]]
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame(format):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    content = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(content)).n_frames == 2
+    assert pixels(content)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied(photo, orientation):
+    """Each of the eight orientations, stored so that it turns back into the photo."""
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = photo.transpose(undo[orientation]) if orientation in undo else photo
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(stored, "PNG", exif=exif)
+    np.testing.assert_array_equal(pixels(content), np.asarray(photo))
+    # An image opened by the caller is turned as well.
+    np.testing.assert_array_equal(pixels(Image.open(io.BytesIO(content))), np.asarray(photo))
+
+
+def test_damaged_exif_does_not_matter_and_is_silent(photo):
+    content = encoded(photo, "JPEG", exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff\x12\x01")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(content).size == photo.size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20000), (20000, 1)])
+def test_single_pixels_and_strips(size):
+    assert read_image(encoded(Image.new("RGB", size, "red"), "PNG")).size == size
+
+
+def test_the_callers_image_is_left_alone(photo):
+    result = read_image(photo)
+    result.putpixel((0, 0), (1, 2, 3))
+    assert photo.getpixel((0, 0)) == (0, 0, 0)
+    assert result.mode == "RGB"
+
+
+def broken(photo):
+    """Name -> (content, what the message must hold)."""
+    jpeg, whole_png = encoded(photo, "JPEG"), encoded(photo, "PNG")
+    return {
+        "empty.jpg": (b"", "empty"),
+        "cut.jpg": (jpeg[: len(jpeg) // 2], "damaged or cut short"),
+        "cut.png": (whole_png[: len(whole_png) // 2], "damaged or cut short"),
+        "cut_early.png": (whole_png[:20], "damaged"),
+        "cut.webp": (encoded(photo, "WEBP")[:60], "damaged"),
+        "noise.png": (bytes(range(1, 255)) * 4, "save it as JPEG or PNG"),
+        "text.jpg": (b"Dear Sir,\nplease find attached", "holds text"),
+        "page.jpg": (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+        "drawing.png": (b'<?xml version="1.0"?><svg xmlns="x"/>', "SVG"),
+        "paper.jpg": (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
+        "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40, "HEIC"),
+        "bomb.png": (png(60_000, 60_000, 8, 0, [b"\0"]), "decompression bombs"),
+        "large.png": (png(10_000, 10_000, 8, 0, [b"\0"]), "decompression bombs"),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(broken(Image.new("RGB", (40, 30)))))
+def test_a_broken_file_is_one_error_that_names_it(name, photo, tmp_path):
+    content, expected = broken(photo)[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=expected) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    if content:
+        with pytest.raises(ImageError, match=f"{len(content)} bytes .*{expected}"):
+            read_image(content)
+
+
+def test_missing_file_folder_url_and_strange_types(tmp_path):
+    with pytest.raises(ImageError, match=r"missing\.jpg does not exist"):
+        read_image(tmp_path / "missing.jpg")
+    with pytest.raises(ImageError, match="is a folder"):
+        read_image(tmp_path)
+    with pytest.raises(ImageError, match="download it first"):
+        read_image("https://example.org/cat.jpg")
+    with pytest.raises(ImageError, match="path is empty"):
+        read_image("")
+    with pytest.raises(ImageError, match="read from a int"):
+        read_image(3)
+    with pytest.raises(ImageError, match="cannot give 5 channels"):
+        read_image(Image.new("RGB", (2, 2)), 5)

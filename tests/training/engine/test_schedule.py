@@ -1,0 +1,71 @@
+"""The learning rate against the official one, written out."""
+
+import math
+
+import pytest
+
+from swin_transformer_pytorch.training.engine.schedule import CosineSchedule
+from swin_transformer_pytorch.training.recipes.dense import DenseScheduleRecipe
+from swin_transformer_pytorch.training.tasks.dense.module import dense_schedule
+
+
+def test_it_rises_linearly_then_follows_half_a_cosine() -> None:
+    schedule = CosineSchedule(total_steps=100, warmup_steps=20, warmup_lr=1e-7, min_lr=1e-5)
+    assert schedule.at(0, 1e-3) == 1e-7
+    assert schedule.at(10, 1e-3) == pytest.approx(1e-7 + (1e-3 - 1e-7) / 2)
+    assert schedule.at(20, 1e-3) == pytest.approx(1e-3)
+    assert schedule.at(60, 1e-3) == pytest.approx(1e-5 + (1e-3 - 1e-5) * (1 + math.cos(math.pi / 2)) / 2)
+    assert schedule.at(100, 1e-3) == pytest.approx(1e-5)
+    assert schedule.at(500, 1e-3) == pytest.approx(1e-5)
+
+
+def test_groups_with_a_smaller_peak_begin_and_end_at_the_same_rates() -> None:
+    schedule = CosineSchedule(total_steps=10, warmup_steps=5, warmup_lr=1e-6, min_lr=1e-5)
+    assert schedule.at(0, 1e-4) == schedule.at(0, 1e-3)
+    assert schedule.at(10, 1e-4) == pytest.approx(schedule.at(10, 1e-3))
+    assert schedule.at(5, 1e-4) == pytest.approx(1e-4)
+
+
+def test_without_a_rise_it_starts_at_the_peak() -> None:
+    assert CosineSchedule(total_steps=10, warmup_steps=0, warmup_lr=0, min_lr=0).at(0, 0.1) == pytest.approx(0.1)
+
+
+def test_scaling_is_of_the_rates_alone() -> None:
+    scaled = CosineSchedule(total_steps=10, warmup_steps=2, warmup_lr=1e-6, min_lr=1e-5).scaled(2)
+    assert (scaled.warmup_lr, scaled.min_lr, scaled.total_steps, scaled.warmup_steps) == (2e-6, 2e-5, 10, 2)
+
+
+def openmmlab_rate(step: int, regular: float, warmup_steps: int, ratio: float) -> float:
+    """Its hook's formula, written out: the rate without warm-up, times 1 - k."""
+    k = (1 - step / warmup_steps) * (1 - ratio) if step < warmup_steps else 0.0
+    return regular * (1 - k)
+
+
+@pytest.mark.parametrize("step", [0, 1, 250, 499, 500, 26_999, 27_000, 32_999, 33_000, 35_999])
+def test_the_official_detection_schedule(step: int) -> None:
+    recipe = DenseScheduleRecipe(kind="multistep", epochs=36, milestones=(27, 33))
+    schedule = dense_schedule(recipe, 36_000, peak_lr=1e-4)
+    epoch = step // 1000
+    regular = 1e-4 * 0.1 ** ((epoch >= 27) + (epoch >= 33))
+    assert schedule.at(step, 1e-4) == pytest.approx(openmmlab_rate(step, regular, 500, 1e-3), rel=1e-12)
+
+
+@pytest.mark.parametrize("step", [0, 1, 749, 1500, 80_000, 159_999])
+def test_the_official_segmentation_schedule_falls_during_the_rise_too(step: int) -> None:
+    recipe = DenseScheduleRecipe(kind="poly", steps=160_000, warmup_steps=1500, warmup_ratio=1e-6)
+    schedule = dense_schedule(recipe, 160_000, peak_lr=6e-5)
+    regular = 6e-5 * (1 - step / 160_000)
+    assert schedule.at(step, 6e-5) == pytest.approx(openmmlab_rate(step, regular, 1500, 1e-6), rel=1e-12)
+
+
+def test_milestones_of_a_run_of_steps_are_steps_and_rates_at_the_end_are_scaled() -> None:
+    steps = DenseScheduleRecipe(kind="multistep", steps=100, milestones=(60,), gamma=0.5, warmup_steps=0)
+    schedule = dense_schedule(steps, 100, peak_lr=1.0)
+    assert [schedule.at(step, 1.0) for step in (0, 59, 60, 99)] == [1.0, 1.0, 0.5, 0.5]
+    poly = DenseScheduleRecipe(kind="poly", steps=100, power=2.0, min_lr=0.1, warmup_steps=0)
+    assert dense_schedule(poly, 100, peak_lr=1.0, factor=2.0).at(50, 1.0) == pytest.approx(0.2 + 0.8 * 0.25)
+    cosine = DenseScheduleRecipe(kind="cosine", epochs=2, warmup_steps=10, warmup_ratio=0.01, min_lr=0.1)
+    schedule = dense_schedule(cosine, 100, peak_lr=1.0)
+    assert schedule.at(0, 1.0) == pytest.approx(0.01)
+    assert schedule.at(10, 1.0) == pytest.approx(1.0)
+    assert schedule.at(100, 1.0) == pytest.approx(0.1)

@@ -1,0 +1,100 @@
+"""Recipes of detection and segmentation: the official numbers, and mistakes that are named."""
+
+from typing import Any
+
+import pytest
+
+from swin_transformer_pytorch.training.recipes.classification import load_recipe
+from swin_transformer_pytorch.training.recipes.detection import DetectionRecipe
+from swin_transformer_pytorch.training.recipes.parts import RecipeError
+from swin_transformer_pytorch.training.recipes.segmentation import SegmentationRecipe
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "milestones", "rate"),
+    [
+        ("mask_rcnn_swin_tiny_patch4_window7_1x", 12, (8, 11), 0.1),
+        ("mask_rcnn_swin_small_patch4_window7_3x", 36, (27, 33), 0.2),
+        ("cascade_mask_rcnn_swin_tiny_patch4_window7_1x", 12, (8, 11), 0.0),
+        ("cascade_mask_rcnn_swin_base_patch4_window7_3x", 36, (27, 33), 0.3),
+    ],
+)
+def test_the_official_numbers_of_detection(name: str, epochs: int, milestones: tuple[int, ...], rate: float) -> None:
+    recipe = load_recipe(name)
+    assert isinstance(recipe, DetectionRecipe)
+    config = recipe.model.described_config("detection")
+    assert config is not None
+    assert config.backbone.drop_path_rate == rate
+    schedule = recipe.schedule
+    assert (schedule.kind, schedule.epochs, schedule.milestones, schedule.gamma) == (
+        "multistep",
+        epochs,
+        milestones,
+        0.1,
+    )
+    assert (schedule.warmup_steps, schedule.warmup_ratio) == (500, 1e-3)
+    optimizer = recipe.optimizer
+    assert (optimizer.lr, optimizer.weight_decay, optimizer.betas) == (1e-4, 0.05, (0.9, 0.999))
+    assert (optimizer.scale_lr, optimizer.clip_grad_norm) == (16, None)
+    assert recipe.data.scale == (1333, 800)
+    assert recipe.data.augmentation.scales[0] == 480
+
+
+def test_the_official_numbers_of_segmentation() -> None:
+    recipe = load_recipe("upernet_swin_base_patch4_window7_512x512_160k")
+    assert isinstance(recipe, SegmentationRecipe)
+    config = recipe.model.described_config("segmentation")
+    assert config is not None
+    assert config.backbone.drop_path_rate == 0.3
+    schedule = recipe.schedule
+    assert (schedule.kind, schedule.steps, schedule.power, schedule.min_lr) == ("poly", 160_000, 1.0, 0.0)
+    assert (schedule.warmup_steps, schedule.warmup_ratio) == (1500, 1e-6)
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.scale_lr) == (6e-5, 0.01, 16)
+    assert (recipe.data.scale, recipe.data.augmentation.crop_size) == ((2048, 512), (512, 512))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("finetune_detection", {"schedule.steps": 100}, r"schedule\.epochs=20 and schedule\.steps=100"),
+        ("finetune_detection", {"schedule.epochs": None}, r"one of them says how long"),
+        ("finetune_detection", {"trainer.validate_every_steps": 10}, r"validate_every_steps=10.*use null"),
+        (
+            "scenes_detection",
+            {"schedule.steps": 4000, "trainer.validate_every_steps": 300},
+            r"a divisor of schedule\.steps=4000, such as 250",
+        ),
+        ("scenes_detection", {"trainer.validate_every_epochs": 2}, r"validate_every_epochs=2"),
+        ("finetune_detection", {"schedule.milestones": [5]}, r"schedule\.milestones=\(5,\)"),
+        ("finetune_detection", {"schedule.kind": "multistep", "schedule.milestones": [9, 5]}, "rising"),
+        ("finetune_detection", {"loss.label_smoothing": 0.1}, r"unknown key loss"),
+        ("finetune_detection", {"data.augmentation.mixup": 0.1}, r"unknown key data\.augmentation\.mixup"),
+        ("finetune_detection", {"data.augmentation.flip_prob": 2}, r"flip_prob=2"),
+        ("finetune_detection", {"data.scale": [480, 800]}, r"data\.scale=\(480, 800\)"),
+        (
+            "finetune_detection",
+            {"model.name": "mask_rcnn_swin_tinny_patch4_window7"},
+            "did you mean mask_rcnn_swin_tiny",
+        ),
+        ("finetune_detection", {"model.name": "upernet_swin_tiny_patch4_window7_512x512"}, "is for segmentation"),
+        ("finetune_segmentation", {"model.config_overrides": {"fpn_dim": 8}}, "'fpn_dim'"),
+        ("finetune_segmentation", {"data.batch_size": 1}, r"data\.batch_size=1.*batch norm"),
+        ("finetune_segmentation", {"data.kind": "coco"}, r"data\.kind"),
+        ("finetune_segmentation", {"model.init": "fan_in"}, r"model\.init"),
+        ("scenes_segmentation", {"model.config": None}, "no model"),
+    ],
+)
+def test_a_mistake_is_named_with_its_fix(name: str, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(name, overrides)
+
+
+def test_lengths_are_changed_from_the_command_line() -> None:
+    recipe = load_recipe("finetune_detection", ["--schedule.steps", "100", "--schedule.epochs", "null"])
+    assert isinstance(recipe, DetectionRecipe)
+    assert (recipe.schedule.steps, recipe.schedule.epochs) == (100, None)
+    words = ["--data.augmentation.scales", "[320, 400]", "--data.scale", "null", "--data.box_masks", "true"]
+    recipe = load_recipe("finetune_detection", words)
+    assert isinstance(recipe, DetectionRecipe)
+    assert recipe.data.augmentation.scales == (320, 400)
+    assert (recipe.data.scale, recipe.data.box_masks) == (None, True)
