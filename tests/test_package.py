@@ -15,6 +15,8 @@ PACKAGE = Path(swin.__file__).parent
 HEAVY = ("torch", "torchvision", "lightning", "torchmetrics", "matplotlib", "timm", "transformers", "huggingface_hub")
 LIGHT_MODULES = (
     "swin_transformer_pytorch",
+    "swin_transformer_pytorch.checks",
+    "swin_transformer_pytorch.window_rule",
     "swin_transformer_pytorch.backbone.config",
     "swin_transformer_pytorch.backbone.complexity",
     "swin_transformer_pytorch.weights.catalog",

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from swin_transformer_pytorch.backbone.complexity import _window, count_flops, count_parameters, variant_flops
+from swin_transformer_pytorch.backbone.complexity import count_flops, count_parameters, variant_flops
 from swin_transformer_pytorch.backbone.config import VARIANTS, SwinConfig
-from swin_transformer_pytorch.ops import choose_window
 
 # (FLOPs that the official flops() methods return, GFLOPs as printed in the official model list). The list cuts
 # 103.95 to 103.9 instead of rounding it.
@@ -74,12 +73,3 @@ def test_a_side_is_height_then_width() -> None:
     config = SwinConfig(window_size=(2, 8))
     assert count_flops(config, (64, 256)) != count_flops(config, (256, 64))
     assert count_flops(config, (128, 128)) == count_flops(config, 128)
-
-
-@pytest.mark.parametrize("single_window", ["unshift", "keep"])
-@pytest.mark.parametrize("window_size", [(7, 7), (3, 8)])
-@pytest.mark.parametrize("map_size", [(1, 1), (3, 9), (7, 7), (8, 7), (20, 2), (16, 16)])
-def test_the_window_is_the_one_the_op_chooses(map_size, window_size, single_window) -> None:
-    config = SwinConfig(window_size=window_size, single_window=single_window)
-    chosen, _ = choose_window(map_size, window_size, shifted=True, single_window=single_window)
-    assert _window(config, map_size) == chosen

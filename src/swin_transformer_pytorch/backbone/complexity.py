@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..window_rule import choose_window
 from .config import Pair, SwinConfig, find_variant
 
 _BIAS_MLP_DIM = 512  # hidden channels of V2's continuous bias MLP
@@ -57,7 +58,9 @@ def variant_flops(name: str, num_classes: int = 1000) -> int:
 
 def _block_flops(config: SwinConfig, dim: int, map_size: Pair) -> int:
     height, width = map_size
-    window_height, window_width = _window(config, map_size)
+    (window_height, window_width), _ = choose_window(
+        map_size, config.window_size, shifted=False, single_window=config.single_window
+    )
     window_tokens = window_height * window_width
     padded_tokens = -(-height // window_height) * -(-width // window_width) * window_tokens
     projections = height * width * 4 * dim * dim
@@ -65,17 +68,6 @@ def _block_flops(config: SwinConfig, dim: int, map_size: Pair) -> int:
     mlp = 2 * height * width * dim * int(dim * config.mlp_ratio)
     norms = 2 * height * width * dim
     return projections + scores + mlp + norms
-
-
-def _window(config: SwinConfig, map_size: Pair) -> Pair:
-    """The window after the single-window policy, which only matters here for how many scores there are."""
-    height, width = config.window_size
-    if config.single_window == "keep" or (map_size[0] > height and map_size[1] > width):
-        return height, width
-    if height == width:
-        side = min(*map_size, height)
-        return side, side
-    return min(height, map_size[0]), min(width, map_size[1])
 
 
 def _block_parameters(config: SwinConfig, dim: int, heads: int) -> int:

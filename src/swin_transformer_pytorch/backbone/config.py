@@ -6,9 +6,12 @@ This module imports no torch, so that the command line can list and check models
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from ..checks import as_pair, is_count, is_number, is_pair, require
 
 Pair = tuple[int, int]
 SingleWindow = Literal["unshift", "keep"]
@@ -16,6 +19,9 @@ SingleWindow = Literal["unshift", "keep"]
 
 class ConfigError(ValueError):
     """A configuration that cannot be built. The message names the field, its value and the fix."""
+
+
+_require = functools.partial(require, error=ConfigError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +71,9 @@ class SwinConfig:
         self._check()
 
     def _check(self) -> None:
-        _require(_positive(self.version) and self.version <= 2, "version", self.version, "use 1 or 2")
-        _require(_positive(self.in_channels), "in_channels", self.in_channels, "use a whole number of at least 1")
-        _require(_positive(self.embed_dim), "embed_dim", self.embed_dim, "use a whole number of at least 1")
+        _require(is_count(self.version) and self.version <= 2, "version", self.version, "use 1 or 2")
+        _require(is_count(self.in_channels), "in_channels", self.in_channels, "use a whole number of at least 1")
+        _require(is_count(self.embed_dim), "embed_dim", self.embed_dim, "use a whole number of at least 1")
         _require(
             len(self.depths) > 0 and all(d >= 1 for d in self.depths),
             "depths",
@@ -83,10 +89,10 @@ class SwinConfig:
         for stage, (dim, heads) in enumerate(zip(self.stage_dims, self.num_heads, strict=True)):
             fix = f"stage {stage} has {dim} channels, which {heads} heads do not divide"
             _require(dim % heads == 0, "num_heads", self.num_heads, fix)
-        hidden_dim = self.embed_dim * self.mlp_ratio if _number(self.mlp_ratio) else 0
+        hidden_dim = self.embed_dim * self.mlp_ratio if is_number(self.mlp_ratio) else 0
         fix = "use a number that leaves the MLP at least one hidden channel, such as 4.0"
         _require(1 <= hidden_dim < math.inf, "mlp_ratio", self.mlp_ratio, fix)
-        rate_is_possible = _number(self.drop_path_rate) and 0 <= self.drop_path_rate < 1
+        rate_is_possible = is_number(self.drop_path_rate) and 0 <= self.drop_path_rate < 1
         _require(rate_is_possible, "drop_path_rate", self.drop_path_rate, "use a rate in [0, 1)")
         _require(
             self.single_window in ("unshift", "keep"), "single_window", self.single_window, "use 'unshift' or 'keep'"
@@ -141,19 +147,6 @@ class SwinConfig:
         return cls().replace(**values)
 
 
-def _require(condition: bool, name: str, value: object, fix: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name}={value!r} is not possible: {fix}")
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _ints(name: str, value: Any) -> tuple[int, ...]:
     _require(
         isinstance(value, list | tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value),
@@ -165,10 +158,9 @@ def _ints(name: str, value: Any) -> tuple[int, ...]:
 
 
 def _pair(name: str, value: Any) -> Pair:
-    pair = (value, value) if isinstance(value, int) else value
-    ok = isinstance(pair, list | tuple) and len(pair) == 2 and all(_positive(v) for v in pair)
-    _require(ok, name, value, "use a positive whole number, or two of them (height, width)")
-    return (pair[0], pair[1])
+    pair: Pair = as_pair(value)
+    _require(is_pair(pair), name, value, "use a positive whole number, or two of them (height, width)")
+    return pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from ..backbone.config import VARIANTS, ConfigError, SwinConfig
+from ..checks import is_count, is_rate, require
 
 Method = Literal["mask_rcnn", "cascade_mask_rcnn", "htc"]
 Task = Literal["classification", "detection", "segmentation"]
@@ -19,22 +21,11 @@ Task = Literal["classification", "detection", "segmentation"]
 _DENSE_BACKBONE = SwinConfig(single_window="keep", drop_path_rate=0.2)
 
 
-def _require(condition: bool, name: str, value: object, fix: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name}={value!r} is not possible: {fix}")
+_require = functools.partial(require, error=ConfigError)
 
 
 def _require_count(name: str, value: object, least: int) -> None:
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    _require(ok, name, value, f"use a whole number of at least {least}")
-
-
-def _require_rate(name: str, value: object) -> None:
-    _require(_is_rate(value), name, value, "use a number in [0, 1]")
-
-
-def _is_rate(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    _require(is_count(value, least), name, value, f"use a whole number of at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +119,8 @@ class DetectorConfig(_DenseConfig):
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "use True or False")
         if self.score_threshold is None:
             object.__setattr__(self, "score_threshold", 0.001 if self.method == "htc" else 0.05)
-        _require_rate("score_threshold", self.score_threshold)
-        _require_rate("nms_threshold", self.nms_threshold)
+        for name in ("score_threshold", "nms_threshold"):
+            _require(is_rate(getattr(self, name)), name, getattr(self, name), "use a number in [0, 1]")
         stages = len(self.backbone.depths)
         _require(stages >= 2, "backbone", self.backbone, "a feature pyramid needs a backbone of two stages or more")
         patch = self.backbone.patch_size
@@ -175,7 +166,7 @@ class SegmenterConfig(_DenseConfig):
         _require(isinstance(index, int) and 0 <= index < stages, "auxiliary_index", index, f"use 0 to {stages - 1}")
         weight = self.auxiliary_weight
         _require(isinstance(weight, int | float) and weight >= 0, "auxiliary_weight", weight, "use at least 0")
-        _require(_is_rate(self.dropout) and self.dropout < 1, "dropout", self.dropout, "use a rate in [0, 1)")
+        _require(is_rate(self.dropout) and self.dropout < 1, "dropout", self.dropout, "use a rate in [0, 1)")
 
 
 DenseConfig = DetectorConfig | SegmenterConfig

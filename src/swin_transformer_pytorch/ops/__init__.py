@@ -1,5 +1,6 @@
 """Functions of tensors: the shifted-window attention op, the geometry of windows, and linear layers."""
 
+from ..window_rule import choose_window
 from .attention import (
     available_implementations,
     choose_implementation,
@@ -13,7 +14,6 @@ from .linear import gelu_then, has_packed_linear, linear, mlp
 from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,
-    choose_window,
     merge,
     pad_map,
     padding,

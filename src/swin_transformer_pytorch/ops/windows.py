@@ -1,4 +1,4 @@
-"""The geometry of shifted windows: partition and merge, the shift mask, and when a map is a single window.
+"""The geometry of shifted windows: partition and merge, the shift mask, and what the padding is.
 
 Maps are channels-last, (B, H, W, C). Windows are listed row by row, and so are the tokens inside each.
 """
@@ -15,22 +15,6 @@ Pair = tuple[int, int]
 MASKED_SCORE = -100.0
 """Added to the score of two tokens that the cyclic shift brought together. The official value: V2's scores reach
 116, so another one (minus infinity, or -200) would give other numbers than the published checkpoints."""
-
-
-def choose_window(map_size: Pair, window_size: Pair, *, shifted: bool, single_window: str) -> tuple[Pair, Pair]:
-    """Window and shift, both (height, width) in tokens, for a block on a map of `map_size`.
-
-    With `single_window="keep"` they are the configured ones: shift is half the window, or 0 in an unshifted block.
-    With "unshift" a map that one window covers along an axis gets no shift on either, and a window no larger than the
-    map: min(H, W) square if it was square, as the official classification code does, else cut axis by axis.
-    """
-    height, width = map_size
-    if single_window == "unshift" and (height <= window_size[0] or width <= window_size[1]):
-        if window_size[0] == window_size[1]:
-            side = min(height, width)
-            return (side, side), (0, 0)
-        return (min(height, window_size[0]), min(width, window_size[1])), (0, 0)
-    return window_size, (window_size[0] // 2, window_size[1] // 2) if shifted else (0, 0)
 
 
 def padding(length: int, multiple: int) -> int:

@@ -10,7 +10,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
+
+from ..checks import as_pair, is_count, is_pair, require
 
 Pair = tuple[int, int]
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
@@ -116,11 +118,10 @@ class DensePreprocessing:
     def __post_init__(self) -> None:
         if self.scale is not None:
             fix = "use two positive whole numbers of pixels (longer side, shorter side), or None for no resize"
-            _require(_is_pair(self.scale) and self.scale[0] >= self.scale[1], "scale", self.scale, fix)
+            _require(is_pair(self.scale) and self.scale[0] >= self.scale[1], "scale", self.scale, fix)
             object.__setattr__(self, "scale", tuple(self.scale))
         divisor = self.size_divisor
-        ok = isinstance(divisor, int) and not isinstance(divisor, bool) and divisor >= 1
-        _require(ok, "size_divisor", divisor, "use a whole number of at least 1")
+        _require(is_count(divisor), "size_divisor", divisor, "use a whole number of at least 1")
         _normalise(self)
 
     @property
@@ -172,8 +173,7 @@ def preprocessing_from_dict(values: Mapping[str, Any]) -> Preprocessing | DenseP
 
 
 def _require(condition: bool, name: str, value: object, fix: str) -> None:
-    if not condition:
-        raise PreprocessingError(f"preprocessing: {name}={value!r} is not possible: {fix}")
+    require(condition, f"preprocessing: {name}", value, fix, error=PreprocessingError)
 
 
 def _plain(preprocessing: Preprocessing | DensePreprocessing) -> dict[str, Any]:
@@ -205,14 +205,9 @@ def _normalise(preprocessing: Preprocessing | DensePreprocessing) -> None:
 
 
 def _pair(name: str, value: Any) -> Pair:
-    pair = (value, value) if isinstance(value, int) else value
-    _require(_is_pair(pair), name, value, "use a positive whole number of pixels, or two of them (height, width)")
-    return cast(Pair, tuple(pair))
-
-
-def _is_pair(value: Any) -> bool:
-    ok = isinstance(value, list | tuple) and len(value) == 2
-    return ok and all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in value)
+    pair: Pair = as_pair(value)
+    _require(is_pair(pair), name, value, "use a positive whole number of pixels, or two of them (height, width)")
+    return pair
 
 
 def _floats(name: str, value: Any) -> tuple[float, ...]:

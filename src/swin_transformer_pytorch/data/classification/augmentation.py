@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from ...checks import require
+
 
 @dataclass(frozen=True, kw_only=True)
 class RandAugmentPolicy:
@@ -111,5 +113,4 @@ class Augmentation:
 
 
 def _require(condition: bool, name: str, value: object, fix: str) -> None:
-    if not condition:
-        raise ValueError(f"augmentation {name}={value!r} is not possible: use {fix}")
+    require(condition, f"augmentation {name}", value, f"use {fix}")

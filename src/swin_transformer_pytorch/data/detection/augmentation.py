@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...checks import is_count, is_rate, require
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionAugmentation:
@@ -32,17 +34,16 @@ class DetectionAugmentation:
     def __post_init__(self) -> None:
         for name in ("flip_prob", "crop_prob"):
             value = getattr(self, name)
-            ok = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-            _require(ok, name, value, "a probability in [0, 1]")
+            _require(is_rate(value), name, value, "a probability in [0, 1]")
         for name in ("scales", "crop_scales", "crop_range"):
             value = getattr(self, name)
-            ok = isinstance(value, list | tuple) and all(_is_pixels(side) for side in value)
+            ok = isinstance(value, list | tuple) and all(map(is_count, value))
             _require(ok and (len(value) > 0 or name == "scales"), name, value, "positive whole numbers of pixels")
             object.__setattr__(self, name, tuple(value))
         ok = len(self.crop_range) == 2 and self.crop_range[0] <= self.crop_range[1]
         _require(ok, "crop_range", self.crop_range, "two whole numbers of pixels, the smaller first")
         largest = max((1, *self.scales, *(self.crop_scales if self.crop_prob > 0 else ())))
-        ok = _is_pixels(self.max_long) and self.max_long >= largest
+        ok = is_count(self.max_long) and self.max_long >= largest
         _require(ok, "max_long", self.max_long, f"a whole number of pixels, at least {largest}, the largest scale")
         _require(isinstance(self.instaboost, bool), "instaboost", self.instaboost, "true or false")
 
@@ -52,10 +53,5 @@ class DetectionAugmentation:
         return cls(flip_prob=0.0, scales=(), crop_prob=0.0)
 
 
-def _is_pixels(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _require(condition: bool, name: str, value: object, fix: str) -> None:
-    if not condition:
-        raise ValueError(f"augmentation {name}={value!r} is not possible: use {fix}")
+    require(condition, f"augmentation {name}", value, f"use {fix}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...checks import is_number, is_pair, is_rate, require
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationAugmentation:
@@ -35,18 +37,17 @@ class SegmentationAugmentation:
         ):
             value = getattr(self, name)
             if value is not None:
-                ok = isinstance(value, list | tuple) and len(value) == 2 and all(_is_pixels(side) for side in value)
+                ok = is_pair(value)
                 ok = ok and (name != "scale" or value[0] >= value[1])
                 _require(ok, name, value, fix)
                 object.__setattr__(self, name, tuple(value))
         ratios = self.ratio_range
-        ok = isinstance(ratios, list | tuple) and len(ratios) == 2 and all(_is_number(ratio) for ratio in ratios)
+        ok = isinstance(ratios, list | tuple) and len(ratios) == 2 and all(is_number(ratio) for ratio in ratios)
         _require(ok and 0 < ratios[0] <= ratios[1], "ratio_range", ratios, "two positive numbers, the smaller first")
         object.__setattr__(self, "ratio_range", tuple(ratios))
-        ok = _is_number(self.cat_max_ratio) and 0 < self.cat_max_ratio <= 1
+        ok = is_number(self.cat_max_ratio) and 0 < self.cat_max_ratio <= 1
         _require(ok, "cat_max_ratio", self.cat_max_ratio, "a share above 0, at most 1")
-        ok = _is_number(self.flip_prob) and 0 <= self.flip_prob <= 1
-        _require(ok, "flip_prob", self.flip_prob, "a probability in [0, 1]")
+        _require(is_rate(self.flip_prob), "flip_prob", self.flip_prob, "a probability in [0, 1]")
         _require(isinstance(self.photometric, bool), "photometric", self.photometric, "true or false")
 
     @classmethod
@@ -55,14 +56,5 @@ class SegmentationAugmentation:
         return cls(scale=None, ratio_range=(1.0, 1.0), crop_size=None, flip_prob=0.0, photometric=False)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_pixels(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _require(condition: bool, name: str, value: object, fix: str) -> None:
-    if not condition:
-        raise ValueError(f"augmentation {name}={value!r} is not possible: use {fix}")
+    require(condition, f"augmentation {name}", value, f"use {fix}")
