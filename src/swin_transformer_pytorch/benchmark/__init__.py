@@ -9,11 +9,12 @@ from __future__ import annotations
 from .floor import Product, floor_products
 from .libraries import FLOOR, OPENVINO, OPTIMIZED, OURS, PEERS
 from .machine import library_versions, processor_name
+from .measurement import Measurement
 from .measuring import measure, run
 from .memory import peak_in_fresh_process, process_memory
 from .picture import benchmark_picture
 from .profiling import profile_step
-from .report import BenchmarkReport, Measurement, markdown_table
+from .report import BenchmarkReport, markdown_table
 from .setting import BenchmarkError, Setting
 from .steps import make_step
 from .timing import alternate, median_ratio

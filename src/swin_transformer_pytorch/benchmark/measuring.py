@@ -11,8 +11,9 @@ import torch
 from ..backbone.config import find_variant
 from .libraries import FLOOR, OPTIMIZED, OURS, PEERS
 from .machine import library_versions, measured_device, processor_name
+from .measurement import Measurement
 from .memory import peak_in_fresh_process
-from .report import BenchmarkReport, Measurement
+from .report import BenchmarkReport
 from .setting import DTYPES, BenchmarkError, Setting, require_positive
 from .steps import make_step
 from .timing import alternate, median_ratio

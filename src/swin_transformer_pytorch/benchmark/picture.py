@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..visualize.charts import new_figure, save_figure
 from ..visualize.pictures import NEUTRAL, StrPath
 from .libraries import FLOOR, OPENVINO, OPTIMIZED, OURS
-from .report import Measurement
+from .measurement import Measurement
 from .setting import BenchmarkError
 
 if TYPE_CHECKING:

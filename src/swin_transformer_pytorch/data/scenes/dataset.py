@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 from ..classification.fashion import ArrayDataset, FashionMNIST, FashionSample
 from ..samples import DetectionSample
+from .coco import coco_annotations
 from .cutouts import Cutout, Placed, cut_out, place
-from .files import coco_annotations
 from .grounds import draw_ground, linear_ramp, random_colour
 
 SceneKind = Literal["scenes_sample", "scenes"]
@@ -111,7 +111,7 @@ class SceneDataset(Dataset[DetectionSample]):
 
     def coco(self) -> dict[str, Any]:
         """All annotations as COCO's dictionary, composed anew: categories 1 to 10 in the order of `classes`."""
-        return coco_annotations(self)
+        return coco_annotations((self[index] for index in range(len(self))), self.classes, seed=self.seed)
 
     def _arrange(self, rng: np.random.Generator) -> list[_Item]:
         """The scene's items, lowest first."""

@@ -6,17 +6,12 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
-from ...rle import encode_mask
 from ..errors import DataError
-from ..samples import DetectionSample
-
-if TYPE_CHECKING:
-    from .dataset import SceneDataset
+from .coco import describe, empty_document, file_name
+from .dataset import SceneDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +31,6 @@ class SceneFiles:
     labels: Path
     classes: Path
     num_objects: int
-
-
-def coco_annotations(scenes: SceneDataset) -> dict[str, Any]:
-    """Composes all scenes and describes them as a COCO annotations file does, with masks as run lengths."""
-    document = _document(scenes)
-    for index in range(len(scenes)):
-        _describe(scenes[index], document)
-    return document
 
 
 def write_scenes(
@@ -80,15 +67,15 @@ def write_scenes(
         path.mkdir(parents=True, exist_ok=True)
     paths["classes"].write_text(classes, encoding="utf-8")
     colours = [value for colour in scenes.semantic_palette for value in colour]
-    document = _document(scenes)
+    document = empty_document(scenes.classes, seed=scenes.seed)
     for index in progress(range(len(scenes))):
         sample = scenes[index]
         assert sample.semantic is not None
-        sample.image.save(paths["images"] / _file_name(index))
+        sample.image.save(paths["images"] / file_name(index))
         labels = Image.fromarray(sample.semantic)
         labels.putpalette(colours)
-        labels.save(paths["labels"] / _file_name(index))
-        _describe(sample, document)
+        labels.save(paths["labels"] / file_name(index))
+        describe(sample, document)
     paths["annotations"].write_text(json.dumps(document), encoding="utf-8")
     return SceneFiles(**paths, num_objects=len(document["annotations"]))
 
@@ -109,34 +96,3 @@ def _paths(folder: str | Path, split: str) -> dict[str, Path]:
         "labels": root / "labels" / split,
         "classes": root / "classes.txt",
     }
-
-
-def _document(scenes: SceneDataset) -> dict[str, Any]:
-    categories = [{"id": label + 1, "name": name, "supercategory": "item"} for label, name in enumerate(scenes.classes)]
-    about = f"Scenes of Fashion-MNIST items (arXiv 1708.07747), seed {scenes.seed}"
-    return {"info": {"description": about}, "images": [], "annotations": [], "categories": categories}
-
-
-def _describe(sample: DetectionSample, document: dict[str, Any]) -> None:
-    """Adds a scene to the annotations. Their ids count from 1: pycocotools takes 0 for "none"."""
-    width, height = sample.image.size
-    document["images"].append(
-        {"id": sample.image_id, "file_name": _file_name(sample.image_id), "width": width, "height": height}
-    )
-    for box, label, mask in zip(sample.boxes_xyxy.tolist(), sample.labels.tolist(), sample.masks, strict=True):
-        x0, y0, x1, y1 = box
-        document["annotations"].append(
-            {
-                "id": len(document["annotations"]) + 1,
-                "image_id": sample.image_id,
-                "category_id": label + 1,
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "area": int(np.count_nonzero(mask)),
-                "iscrowd": 0,
-                "segmentation": {"size": [height, width], "counts": encode_mask(mask).decode("ascii")},
-            }
-        )
-
-
-def _file_name(index: int) -> str:
-    return f"{index:06d}.png"
