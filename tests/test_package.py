@@ -20,6 +20,7 @@ LIGHT_MODULES = (
     "swin_transformer_pytorch.backbone.config",
     "swin_transformer_pytorch.backbone.complexity",
     "swin_transformer_pytorch.weights.catalog",
+    "swin_transformer_pytorch.weights.formats",
     "swin_transformer_pytorch.weights.preprocessing",
     "swin_transformer_pytorch.data.classification.augmentation",
     "swin_transformer_pytorch.training.recipes.classification",

@@ -12,7 +12,7 @@ import pytest
 
 from swin_transformer_pytorch import __version__, cli
 from swin_transformer_pytorch.backbone.config import ConfigError
-from swin_transformer_pytorch.commands import convert, evaluate, models
+from swin_transformer_pytorch.commands import evaluate, models
 from swin_transformer_pytorch.commands.errors import UsageError
 
 _HEAVY = ("torch", "torchvision", "lightning", "matplotlib", "huggingface_hub", "transformers", "timm", "PIL")
@@ -144,9 +144,7 @@ def test_choices_written_out_for_speed_are_the_real_ones() -> None:
     from swin_transformer_pytorch.data.scenes.dataset import SceneKind
     from swin_transformer_pytorch.models.registry import TASKS
     from swin_transformer_pytorch.training.recipes.classification import DataKind
-    from swin_transformer_pytorch.weights.formats import FORMATS
 
-    assert convert.FORMATS == FORMATS
     assert models.TASKS == TASKS
     assert set(evaluate.KINDS) == set(get_args(DataKind)) | set(get_args(SceneKind))
     assert set(evaluate.KINDS) == {kind for kinds in evaluate.KINDS_OF_TASK.values() for kind in kinds}

@@ -11,8 +11,7 @@ from swin_transformer_pytorch.models.config import DENSE_VARIANTS
 from swin_transformer_pytorch.weights.catalog import RECORDS, CatalogError, find_record, records
 from swin_transformer_pytorch.weights.catalog_dense import DENSE_RECORDS
 from swin_transformer_pytorch.weights.dense_classes import dense_class_names
-from swin_transformer_pytorch.weights.formats import FORMATS
-from swin_transformer_pytorch.weights.formats.dense import DENSE_FORMATS
+from swin_transformer_pytorch.weights.formats import DENSE_FORMATS, FORMATS
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 CLASSIFIERS = [record for record in RECORDS if record.task == "classification"]

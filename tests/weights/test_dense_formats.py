@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from swin_transformer_pytorch.models.complexity import count_dense_parameters
 from swin_transformer_pytorch.models.config import DENSE_VARIANTS
 from swin_transformer_pytorch.weights.files import read_checkpoint, save_checkpoint
-from swin_transformer_pytorch.weights.formats import FormatError, convert_state_dict, detect_format, is_derived
-from swin_transformer_pytorch.weights.formats.dense import is_whole, method_of, task_of
+from swin_transformer_pytorch.weights.formats import FormatError, convert_state_dict, detect_format
+from swin_transformer_pytorch.weights.formats.dense import is_whole
+from swin_transformer_pytorch.weights.formats.official import is_derived
 from swin_transformer_pytorch.weights.load import load_weights
+from swin_transformer_pytorch.weights.methods import method_of
 
 METHODS = ("mask_rcnn", "cascade_mask_rcnn", "upernet")
 LAYOUTS = [(method, to) for method in METHODS for to in ("official", "openmmlab")] + [("upernet", "transformers")]
@@ -173,9 +175,11 @@ def test_other_heads_are_not_taken_for_ours(dense_configs, official_file):
 def test_keys_tell_method_and_task(method, dense_configs, official_shapes):
     keys = official_shapes(dense_configs[method])
     assert is_whole(keys)
-    assert method_of(keys) == method
-    assert task_of(keys) == ("segmentation" if method == "upernet" else "detection")
-    assert task_of({"layers.0.blocks.0.norm1.weight"}) is None
+    found = method_of(keys)
+    assert found is not None and found.name == method
+    assert found.task == ("segmentation" if method == "upernet" else "detection")
+    assert found.classes in keys
+    assert method_of({"layers.0.blocks.0.norm1.weight"}) is None
 
 
 @pytest.mark.parametrize("to", ["official", "openmmlab"])

@@ -9,10 +9,13 @@ import torch
 
 from swin_transformer_pytorch.models.backbone import SwinBackbone
 from swin_transformer_pytorch.models.classification import SwinClassifier
+from swin_transformer_pytorch.models.config import DetectorConfig
+from swin_transformer_pytorch.models.detection import build_detector
 from swin_transformer_pytorch.weights.catalog import find_record
 from swin_transformer_pytorch.weights.dense_classes import ade20k_palette, dense_class_names
 from swin_transformer_pytorch.weights.files import CheckpointError, read_checkpoint, save_checkpoint
-from swin_transformer_pytorch.weights.formats import convert_state_dict, is_derived
+from swin_transformer_pytorch.weights.formats import convert_state_dict
+from swin_transformer_pytorch.weights.formats.official import is_derived
 from swin_transformer_pytorch.weights.load import load_weights, open_checkpoint
 
 METHODS = ("mask_rcnn", "cascade_mask_rcnn", "upernet")
@@ -92,6 +95,39 @@ def test_other_classes_leave_the_layers_of_classes_fresh(method, fresh, dense_co
     assert f"the file has {config.num_classes} classes, the model 11" in report.fresh[0].why
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key] if key in keys(report.fresh) else start[key])
+
+
+def htc_of(num_classes: int, num_semantic_classes: int):
+    backbone = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "window_size": 3}
+    config = DetectorConfig(
+        method="htc", num_classes=num_classes, num_semantic_classes=num_semantic_classes, fpn_dim=8, fc_dim=16
+    )
+    return build_detector(config.replace(**backbone))
+
+
+@pytest.mark.parametrize(("classes", "semantic_classes"), [(3, 6), (5, 4), (5, 6)])
+def test_htc_keeps_boxes_of_all_classes_and_its_semantic_branch_has_classes_of_its_own(classes, semantic_classes):
+    source, model = htc_of(3, 4), htc_of(classes, semantic_classes)
+    before = snapshot(model)
+    report = load_weights(model, source.state_dict())
+    layers = []
+    if classes != 3:
+        layers += [f"roi_head.{head}.{i}" for i in range(3) for head in ("bbox_head", "mask_head")]
+        layers = [f"{layer}.{'fc_cls' if 'bbox' in layer else 'conv_logits'}" for layer in layers]
+    if semantic_classes != 4:
+        layers.append("roi_head.semantic_head.conv_logits")
+    assert keys(report.fresh) == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+    said = {change.why for change in report.fresh}
+    assert said == {
+        f"{start}; left as initialised, so train the model"
+        for start, other in (
+            (f"the file has 3 classes, the model {classes}", classes != 3),
+            (f"the file's semantic branch has 4 classes, the model's {semantic_classes}", semantic_classes != 4),
+        )
+        if other
+    }
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key] if key in keys(report.fresh) else source.state_dict()[key])
 
 
 def test_the_count_of_batches_may_be_absent(dense_configs, official_file, build):

@@ -16,15 +16,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..weights.formats import FORMATS
 from . import terminal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..weights.files import CheckpointFile
-
-# As `weights.formats.FORMATS`, which a test compares; that module needs torch, and help must not wait for it.
-FORMATS = ("official", "timm", "torchvision", "transformers", "openmmlab", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..weights.files import CheckpointError, read_checkpoint, save_checkpoint
-    from ..weights.formats import convert_state_dict, detect_format, is_derived
+    from ..weights.formats import convert_state_dict, detect_format
+    from ..weights.formats.official import is_derived
 
     target = Path(options.output)
     if target.exists() and not options.force:

@@ -24,6 +24,8 @@ class SemanticHead(nn.Module):
         fused_level: the pyramid map whose grid the others take; 1 is the official choice, an eighth of the image.
     """
 
+    class_layers = ("conv_logits",)
+
     def __init__(self, *, channels: int, num_classes: int, num_levels: int = 5, fused_level: int = 1) -> None:
         super().__init__()
         self.fused_level = fused_level

@@ -30,6 +30,8 @@ class UPerHead(nn.Module):
         dropout: rate of whole channels before the classifier.
     """
 
+    class_layers = ("conv_seg",)
+
     def __init__(
         self, in_channels: Sequence[int], channels: int, num_classes: int, pool_scales: Sequence[int], dropout: float
     ) -> None:
@@ -67,6 +69,8 @@ class UPerHead(nn.Module):
 
 class FCNHead(nn.Module):
     """One convolution and a classifier on one map: its loss helps the backbone to learn; inference leaves it out."""
+
+    class_layers = ("conv_seg",)
 
     def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..backbone.config import ConfigError, SwinConfig
 from ..backbone.swin import Swin
 from ..heads.classifier import smooth_targets, soft_cross_entropy
+from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import Preprocessing
 from .metadata import describe
 
@@ -62,6 +63,11 @@ class SwinClassifier(Swin):
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Logits, for images of any one size, preprocessed as `preprocessing` says."""
         return self.head(self.forward_features(images).mean(dim=(1, 2)))
+
+    def class_parameters(self) -> tuple[ClassParameters, ...]:
+        """Those whose rows are classes: the head's, if there is one."""
+        names = tuple(f"head.{name}" for name, _ in self.head.named_parameters())
+        return (ClassParameters(names=names, of="head"),) if names else ()
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""

@@ -14,11 +14,15 @@ from ..heads.cascade import build_cascade_roi_head
 from ..heads.fpn import FPN
 from ..heads.global_attention import GlobalAttention
 from ..heads.htc import build_htc_roi_head
+from ..heads.roi import BoxHead, MaskHead
 from ..heads.roi_head import InstancePredictions, InstanceTargets, RoIHead
 from ..heads.rpn import ProposalLimits, RPNHead, RPNRules
+from ..heads.semantic import SemanticHead
 from ..heads.standard_roi import build_standard_roi_head
+from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
+from .class_parameters import names_of_class_parameters
 from .config import DetectorConfig, Method
 from .metadata import describe
 
@@ -130,6 +134,12 @@ class Detector(nn.Module):
         losses = self.rpn_head.losses(outputs, targets, sizes)
         proposals = self.rpn_head.propose(outputs, sizes, training=True)
         return {**losses, **self.roi_head.losses(features, proposals, targets, sizes)}
+
+    def class_parameters(self) -> tuple[ClassParameters, ...]:
+        """Those whose rows are classes: of boxes and masks, and of HTC's semantic branch, which has its own."""
+        things = ClassParameters(names=names_of_class_parameters(self, BoxHead, MaskHead), background=1)
+        stuff = names_of_class_parameters(self, SemanticHead)
+        return (things, ClassParameters(names=stuff, of="semantic branch")) if stuff else (things,)
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""

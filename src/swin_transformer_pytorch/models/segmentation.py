@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from ..backbone.config import ConfigError
 from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
+from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
+from .class_parameters import names_of_class_parameters
 from .config import SegmenterConfig
 from .metadata import describe
 
@@ -87,6 +89,10 @@ class Segmenter(nn.Module):
             "loss_ce": pixel_cross_entropy(self.decode_head(maps), labels),
             "aux.loss_ce": self.config.auxiliary_weight * pixel_cross_entropy(auxiliary, labels),
         }
+
+    def class_parameters(self) -> tuple[ClassParameters, ...]:
+        """Those whose rows are classes, in both heads."""
+        return (ClassParameters(names=names_of_class_parameters(self, UPerHead, FCNHead)),)
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""

@@ -6,14 +6,14 @@ Pure functions; `load.py` applies what they give, and `adapt_dense.py` has what 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .formats import is_dense_norm, is_masked_pretraining
+from .formats.official import is_dense_norm, is_masked_pretraining
 from .imagenet_classes import imagenet22k_to_1k
 from .report import Change
 
@@ -23,6 +23,21 @@ _HEAD = ("head.weight", "head.bias")
 _NORM = ("norm.weight", "norm.bias")
 _FIRST_CONVOLUTION = "patch_embed.proj.weight"
 _TABLE = "relative_position_bias_table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassParameters:
+    """A model's parameters whose rows follow one set of classes: a file of other classes leaves them fresh.
+
+    Attributes:
+        names: in the model; the first has one row a class, and `background` more.
+        background: rows that stand for none of the classes.
+        of: what has these classes, "head" or "semantic branch"; empty for the model itself.
+    """
+
+    names: tuple[str, ...]
+    background: int = 0
+    of: str = ""
 
 
 @dataclass
@@ -53,6 +68,7 @@ class Fit:
 def fit_state_dict(
     state_dict: Mapping[str, Tensor],
     target: Mapping[str, Tensor],
+    class_parameters: Sequence[ClassParameters] = (),
     *,
     source_window: Pair | None = None,
     target_window: Pair | None = None,
@@ -62,10 +78,12 @@ def fit_state_dict(
     Args:
         state_dict: what was read, derived buffers left out.
         target: the model's state dict; only its shapes are looked at.
+        class_parameters: what the model says of its classes.
         source_window: the window that the bias tables are of, where it is known; else they are taken as square.
         target_window: the model's window; None for square.
     """
     fit = fit_backbone(state_dict, target, source_window=source_window, target_window=target_window)
+    fit_classes(fit, target, class_parameters)
     return compare(fit, target)
 
 
@@ -86,6 +104,25 @@ def fit_backbone(
             _fit_table(fit, key, target[key], source_window, target_window)
     _fit_first_convolution(fit, target)
     return fit
+
+
+def fit_classes(fit: Fit, target: Mapping[str, Tensor], class_parameters: Sequence[ClassParameters]) -> None:
+    """Leaves fresh what has other classes in the file; with the same classes another shape is a misfit.
+
+    Rows that do not depend on the class, as those of boxes that all classes share, are kept.
+    """
+    for group in class_parameters:
+        counted = fit.tensors.get(group.names[0])
+        if counted is None or counted.ndim != target[group.names[0]].ndim:
+            continue
+        held, wanted = (len(tensor) - group.background for tensor in (counted, target[group.names[0]]))
+        file, model = (f"the file's {group.of}", "the model's") if group.of else ("the file", "the model")
+        why = f"{file} has {held:,} classes, {model} {wanted:,}; left as initialised, so train the model"
+        for key in group.names if held != wanted else ():
+            tensor = fit.tensors.get(key)
+            if tensor is not None and tensor.shape[1:] == target[key].shape[1:] and tensor.shape != target[key].shape:
+                del fit.tensors[key]
+                fit.fresh.append(Change(key, why))
 
 
 def compare(fit: Fit, target: Mapping[str, Tensor]) -> Fit:
@@ -157,18 +194,11 @@ def _fit_head(fit: Fit, target: Mapping[str, Tensor]) -> None:
         return
     rows, wanted = fit.tensors[in_file[0]].shape[0], target[in_model[0]].shape[0]
     same_width = all(fit.tensors[key].shape[1:] == target[key].shape[1:] for key in in_file if key in target)
-    if rows == wanted or not same_width or in_file != in_model:
-        return
-    if (rows, wanted) == (21841, 1000):
+    if (rows, wanted) == (21841, 1000) and same_width and in_file == in_model:
         for key in in_file:
             tensor = fit.tensors[key]
             fit.tensors[key] = tensor.index_select(0, torch.tensor(imagenet22k_to_1k(), device=tensor.device))
             fit.sliced.append(Change(key, "the 1,000 rows of ImageNet-1K's classes, of 21,841"))
-        return
-    why = f"the file's head has {rows:,} classes, the model's {wanted:,}; left as initialised, so train the model"
-    for key in in_file:
-        del fit.tensors[key]
-        fit.fresh.append(Change(key, why))
 
 
 def _fit_table(fit: Fit, key: str, wanted: Tensor, source_window: Pair | None, target_window: Pair | None) -> None:

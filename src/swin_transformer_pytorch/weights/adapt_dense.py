@@ -5,29 +5,22 @@ The backbone goes through `adapt.py`. Of the heads only the layers whose size is
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from .adapt import Fit, Pair, compare, fit_backbone
-from .formats import dense, is_dense_norm
+from .adapt import ClassParameters, Fit, Pair, compare, fit_backbone, fit_classes
+from .formats import dense
+from .formats.official import is_dense_norm
 from .report import Change
 
-# The layers whose rows are classes, by their official names; all of a detector's, or a segmenter's, change together.
-_CLASSES = re.compile(
-    r"roi_head\.bbox_head\.(\d+\.)?(fc_cls|fc_reg)\.(weight|bias)"
-    r"|roi_head\.mask_head\.(\d+\.)?conv_logits\.(weight|bias)"
-    r"|(decode_head|auxiliary_head)\.conv_seg\.(weight|bias)"
-)
-# The semantic branch has classes of its own.
-_SEMANTIC = re.compile(r"roi_head\.semantic_head\.conv_logits\.(weight|bias)")
 _COUNTER = ".num_batches_tracked"
 
 
 def fit_whole_model(
     state_dict: Mapping[str, Tensor],
     target: Mapping[str, Tensor],
+    class_parameters: Sequence[ClassParameters],
     *,
     source_window: Pair | None = None,
     target_window: Pair | None = None,
@@ -37,6 +30,7 @@ def fit_whole_model(
     Args:
         state_dict: what was read: of such a model, or of a classifier or a backbone alone.
         target: the model's state dict; only its shapes are looked at.
+        class_parameters: what the model says of its classes.
         source_window: as for `fit_state_dict`.
         target_window: as for `fit_state_dict`.
     """
@@ -53,7 +47,7 @@ def fit_whole_model(
         fit.fresh += [Change(key, why) for key in wanted_heads]
         return compare(fit, target)
     fit.tensors |= heads
-    _fit_classes(fit, target)
+    fit_classes(fit, target, class_parameters)
     _fit_counters(fit, target)
     return compare(fit, target)
 
@@ -70,39 +64,12 @@ def backbone_of_whole_model(
     return backbone, dropped
 
 
-def is_backbone(target: Mapping[str, Tensor]) -> bool:
-    """Whether these are the parameters of a backbone with norms on its maps, without a head."""
-    return any(map(is_dense_norm, target)) and "norm.weight" not in target
-
-
 def _said_of_a_whole_model(change: Change) -> Change:
     return (
         Change(change.key, "the classifier's head, of no use to this model")
         if change.key.startswith("head.")
         else change
     )
-
-
-def _fit_classes(fit: Fit, target: Mapping[str, Tensor]) -> None:
-    """Leaves fresh what has other classes in the file; with the same classes another shape is a misfit."""
-    rows, wanted = dense.num_classes_of(fit.tensors), dense.num_classes_of(target)
-    for key in list(fit.tensors):
-        if key not in target or fit.tensors[key].shape[1:] != target[key].shape[1:]:
-            continue
-        if rows and wanted and rows != wanted and _CLASSES.fullmatch(key):
-            # Boxes that do not depend on the class keep their regression.
-            if fit.tensors[key].shape == target[key].shape:
-                continue
-            why = f"the file has {rows:,} classes, the model {wanted:,}; left as initialised, so train the model"
-        elif _SEMANTIC.fullmatch(key) and fit.tensors[key].shape != target[key].shape:
-            why = (
-                f"the file's semantic branch has {len(fit.tensors[key]):,} classes, the model's {len(target[key]):,}; "
-                "left as initialised, so train the model"
-            )
-        else:
-            continue
-        del fit.tensors[key]
-        fit.fresh.append(Change(key, why))
 
 
 def _fit_counters(fit: Fit, target: Mapping[str, Tensor]) -> None:

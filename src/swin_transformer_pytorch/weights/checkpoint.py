@@ -18,8 +18,10 @@ from .catalog import RECORDS, CatalogError, WeightsRecord, find_record, records
 from .dense_classes import CLASS_SETS, class_palette, dense_class_names
 from .download import fetch
 from .files import CheckpointError, CheckpointFile, Colour, is_colour, read_checkpoint, unwrap_state_dict
-from .formats import FormatError, dense, detect_format, is_derived, to_official, trained_windows, window_of_buffers
+from .formats import FormatError, detect_format, to_official
+from .formats.official import is_derived, trained_windows, window_of_buffers
 from .imagenet_classes import class_names
+from .methods import method_of, num_classes_of
 from .preprocessing import DensePreprocessing, Preprocessing, PreprocessingError, preprocessing_from_dict
 
 DENSE_TASKS = ("detection", "segmentation")
@@ -70,15 +72,13 @@ class Checkpoint:
 
         A backbone, and one of masked pre-training, count as a classifier without a head.
         """
-        return dense.task_of(self.state_dict) or "classification"
+        method = method_of(self.state_dict)
+        return method.task if method is not None else "classification"
 
     @property
     def num_classes(self) -> int:
         """Rows of its head, a detector's background not counted; 0 is none."""
-        if self.task in DENSE_TASKS:
-            return dense.num_classes_of(self.state_dict)
-        head = self.state_dict.get("head.weight")
-        return head.shape[0] if head is not None and head.ndim == 2 else 0
+        return num_classes_of(self.state_dict)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -219,7 +219,7 @@ def _understood(
         source=source,
         format=found,
         state_dict=named,
-        derived=tuple(key for key in state_dict if is_derived(key)) if found != "seed" else (),
+        derived=tuple(key for key in state_dict if is_derived(key) and key not in named),
         window_size=window_of_buffers(state_dict),
         trained_windows=trained_windows(state_dict),
         metadata=file.metadata if file is not None else None,

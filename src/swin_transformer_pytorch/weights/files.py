@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .formats import FormatError, dense, detect_format
+from .formats import FormatError, dense, detect_format, find_format
 
 Colour = tuple[int, int, int]
 
@@ -200,16 +200,16 @@ def _contained(
 ) -> dict[str, Any]:
     described = {METADATA_KEY: dict(metadata)} if metadata is not None else {}
     try:
-        found = detect_format(tensors)
+        container = find_format(detect_format(tensors)).container
     except FormatError:
-        found = ""
-    if found in ("official", "openmmlab") and dense.is_whole(tensors):
+        container = None
+    if container is not None and dense.is_whole(tensors):
         # Their code reads `meta` without looking whether it is there.
         meta: dict[str, Any] = {"CLASSES": tuple(classes)} if classes is not None else {}
         if palette is not None:
             meta["PALETTE"] = [list(colour) for colour in palette]
         return {"meta": meta, "state_dict": tensors, **described}
-    container = "model" if described else {"official": "model", "openmmlab": "state_dict"}.get(found)
+    container = "model" if described else container
     return {container: tensors, **described} if container else dict(tensors)
 
 

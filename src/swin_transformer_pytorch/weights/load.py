@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..backbone.config import SwinConfig
-from .adapt import Fit, fit_state_dict
-from .adapt_dense import backbone_of_whole_model, fit_whole_model, is_backbone
+from .adapt import ClassParameters, Fit, fit_state_dict
+from .adapt_dense import backbone_of_whole_model, fit_whole_model
 from .checkpoint import Checkpoint, Source, open_checkpoint
 from .files import CheckpointError
-from .formats import dense
+from .formats import dense, find_format
+from .formats.official import depths_of
+from .methods import method_of
 from .report import Change, LoadReport
 
 __all__ = ["Change", "Checkpoint", "CheckpointError", "LoadReport", "Source", "load_weights", "open_checkpoint"]
@@ -51,7 +52,7 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
     config = getattr(config, "backbone", config)  # a detector's or segmenter's
     config = config if isinstance(config, SwinConfig) else None
     file_config = checkpoint.config
-    fit = _fit(checkpoint, target, config)
+    fit = _fit(checkpoint, model, target, config)
     if not fit.fits:
         raise CheckpointError(_misfit(checkpoint, fit, target))
     with torch.no_grad():
@@ -71,26 +72,28 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
     )
 
 
-def _fit(checkpoint: Checkpoint, target: Mapping[str, Tensor], config: SwinConfig | None) -> Fit:
+def _fit(checkpoint: Checkpoint, model: nn.Module, target: Mapping[str, Tensor], config: SwinConfig | None) -> Fit:
     file_config = checkpoint.config
     source_window = file_config.window_size if file_config is not None else checkpoint.window_size
     target_window = config.window_size if config is not None else None
-    if dense.is_whole(target):
-        return fit_whole_model(checkpoint.state_dict, target, source_window=source_window, target_window=target_window)
     state_dict = checkpoint.state_dict
     dropped: list[Change] = []
-    if dense.is_whole(state_dict) and is_backbone(target):
+    if dense.is_whole(state_dict) and getattr(model, "task", None) == "backbone":
         state_dict, dropped = backbone_of_whole_model(state_dict, target)
-    fit = fit_state_dict(state_dict, target, source_window=source_window, target_window=target_window)
+    class_parameters: Sequence[ClassParameters] = getattr(model, "class_parameters", tuple)()
+    fit = (fit_whole_model if dense.is_whole(target) else fit_state_dict)(
+        state_dict, target, class_parameters, source_window=source_window, target_window=target_window
+    )
     fit.dropped += dropped
     return fit
 
 
 def _misfit(checkpoint: Checkpoint, fit: Fit, target: Mapping[str, Tensor]) -> str:
     lines = [f"{checkpoint.source} ({checkpoint.format}) does not fit the model, which is left as it was."]
+    record = find_format(checkpoint.format)
     versions = [_version(checkpoint.state_dict), _version(target)]
-    if checkpoint.format == "seed" and not any(key.startswith("stage1.") for key in target):
-        lines.append("It is of swin-transformer-pytorch 0.4.1, another architecture: load it with its `compat` module.")
+    if record.foreign and not record.matches(set(target)):
+        lines.append(f"It is of {record.foreign}, another architecture: load it with its `{record.module}` module.")
     elif None not in versions and versions[0] != versions[1]:
         lines.append(f"It is Swin V{versions[0]}, and the model is V{versions[1]}: create a V{versions[0]} model.")
     elif dense.is_whole(checkpoint.state_dict) or dense.is_whole(target):
@@ -107,14 +110,15 @@ def _misfit(checkpoint: Checkpoint, fit: Fit, target: Mapping[str, Tensor]) -> s
 
 def _described(state_dict: Mapping[str, Tensor]) -> str:
     """Method and size, as a state dict tells them."""
-    method = dense.method_of(state_dict)
-    backbone = dense.split(state_dict)[0] if method else state_dict
-    blocks = [match for key in backbone if (match := re.fullmatch(r"layers\.(\d+)\.blocks\.(\d+)\.norm1\.weight", key))]
-    stages = sorted({int(match[1]) for match in blocks})
-    depths = tuple(sum(int(match[1]) == stage for match in blocks) for stage in stages)
+    method = method_of(state_dict)
+    backbone = dense.split(state_dict)[0] if method is not None else state_dict
     first = backbone.get("patch_embed.proj.weight")
-    size = f"of embed_dim={len(first)}, depths={depths}" if first is not None and first.ndim else "of unknown size"
-    return f"{method or 'a classifier or backbone'} {size}"
+    size = (
+        f"of embed_dim={len(first)}, depths={depths_of(backbone)}"
+        if first is not None and first.ndim
+        else "of unknown size"
+    )
+    return f"{method.name if method is not None else 'a classifier or backbone'} {size}"
 
 
 def _version(state_dict: Mapping[str, Tensor]) -> int | None:
@@ -138,15 +142,8 @@ def _notes(checkpoint: Checkpoint, config: SwinConfig | None, file_config: SwinC
     for name in _FIELDS_OF_MEANING:
         if file_config is not None and getattr(file_config, name) != getattr(config, name):
             notes.append(f"the weights were made with {name}={getattr(file_config, name)}; the model has another")
-    sides = [window * stride for window, stride in zip(config.window_size, config.stage_strides[-1], strict=True)]
-    if config.single_window == "unshift" and checkpoint.format == "torchvision":
-        notes.append(
-            "torchvision pads a map that is smaller than its window, where the official code shrinks the window: "
-            f"images under {sides[0]}x{sides[1]} pixels give other answers than there"
-        )
-    if config.single_window == "unshift" and checkpoint.format == "timm":
-        notes.append(
-            "timm decides for height and width apart whether one window covers the map, the official code for both: "
-            f"images with only one side over {min(sides)} pixels give other answers than there"
-        )
+    caution = find_format(checkpoint.format).caution
+    if config.single_window == "unshift" and caution is not None:
+        (height, width), (down, right) = config.window_size, config.stage_strides[-1]
+        notes.append(caution((height * down, width * right)))
     return tuple(notes)

@@ -5,60 +5,38 @@ Pure functions from state dict to state dict: tensors are renamed, split, joined
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
-from torch import Tensor
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from . import dense, official, openmmlab, seed, timm, torchvision, transformers
-from .official import (
-    FormatError,
-    StateDict,
-    is_dense_norm,
-    is_derived,
-    is_masked_pretraining,
-    is_official_key,
-    trained_windows,
+from .format import Format, FormatError, StateDict
+from .official import is_dense_norm, is_derived, is_official_key, window_of_buffers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The last that recognises a state dict has it: timm's names are official ones but for where a stage begins.
+_RECORDS: tuple[Format, ...] = (
+    official.FORMAT,
+    timm.FORMAT,
+    torchvision.FORMAT,
+    transformers.FORMAT,
+    openmmlab.FORMAT,
+    seed.FORMAT,
 )
+FORMATS = tuple(record.name for record in _RECORDS)
+DENSE_FORMATS = tuple(record.name for record in _RECORDS if record.write_whole is not None)
+"""Those that have whole detectors and segmenters."""
 
-__all__ = [
-    "FORMATS",
-    "FormatError",
-    "convert_state_dict",
-    "dense",
-    "detect_format",
-    "is_dense_norm",
-    "is_derived",
-    "is_masked_pretraining",
-    "is_official_key",
-    "to_official",
-    "trained_windows",
-    "window_of_buffers",
-]
+_UNUSED = ("backbone.norm.weight", "backbone.norm.bias")  # by any dense model
 
-FORMATS = ("official", "timm", "torchvision", "transformers", "openmmlab", "seed")
 
-# In this order: timm's names differ from the official ones only where a stage begins, so it is asked first.
-_RECOGNISE: dict[str, Callable[[set[str]], bool]] = {
-    "seed": seed.matches,
-    "torchvision": torchvision.matches,
-    "openmmlab": openmmlab.matches,
-    "transformers": transformers.matches,
-    "timm": timm.matches,
-    "official": official.matches,
-}
-_READ: dict[str, Callable[[StateDict], StateDict]] = {
-    "official": official.to_official,
-    "timm": timm.to_official,
-    "torchvision": torchvision.to_official,
-    "transformers": transformers.to_official,
-    "openmmlab": openmmlab.to_official,
-}
-_WRITE: dict[str, Callable[[StateDict], StateDict]] = {
-    "official": official.from_official,
-    "timm": timm.from_official,
-    "transformers": transformers.from_official,
-    "openmmlab": openmmlab.from_official,
-}
+def find_format(name: str, argument: str = "format") -> Format:
+    """The record of one of `FORMATS`; a `FormatError` that names the argument where it is none."""
+    for record in _RECORDS:
+        if record.name == name:
+            return record
+    raise FormatError(f"{argument}={name!r} is not a format; use one of {', '.join(FORMATS)}")
 
 
 def detect_format(state_dict: Mapping[str, Tensor]) -> str:
@@ -70,9 +48,9 @@ def detect_format(state_dict: Mapping[str, Tensor]) -> str:
     keys = set(state_dict)
     whole = dense.is_whole(keys)
     names = {key.removeprefix(dense.BACKBONE) for key in keys} if whole else keys
-    for name, matches in _RECOGNISE.items():
-        if (name in dense.DENSE_FORMATS or not whole) and matches(names):
-            return name
+    for record in reversed(_RECORDS):
+        if (record.write_whole is not None or not whole) and record.matches(names):
+            return record.name
     raise FormatError(f"not a Swin checkpoint of a known format ({', '.join(FORMATS)}): its keys are {_some(keys)}")
 
 
@@ -84,12 +62,18 @@ def to_official(state_dict: Mapping[str, Tensor], source: str | None = None) -> 
     Args:
         source: the format that it is in; None to recognise it. "seed" stays as it is.
     """
-    source = _known(source, "source") if source is not None else detect_format(state_dict)
-    if source == "seed":
+    known = find_format(source if source is not None else detect_format(state_dict), "source")
+    if known.read is None:
         return dict(state_dict)
-    if dense.is_whole(state_dict):
-        return dense.to_official(dict(state_dict), _dense(source, "source"))
-    return _READ[source](dict(state_dict))
+    parameters = {key: tensor for key, tensor in state_dict.items() if not is_derived(key)}
+    if not dense.is_whole(parameters):
+        return known.read(parameters)
+    if known.write_whole is None:
+        raise FormatError(
+            f"source={known.name!r} has no whole detectors or segmenters; use one of {', '.join(DENSE_FORMATS)}"
+        )
+    backbone, heads = dense.split(parameters)
+    return dense.join(known.read(backbone), known.read_heads(heads) if known.read_heads is not None else heads)
 
 
 def convert_state_dict(
@@ -101,9 +85,10 @@ def convert_state_dict(
 ) -> StateDict:
     """A state dict in another format; the one given is left as it is, and tensors may share memory with it.
 
-    What the target needs to load it strictly is written: torchvision's position index and coordinates. What it has no
-    place for is left out only if it is derived, or belongs to masked pre-training alone (`mask_token`, `decoder`).
-    Whole detectors and segmenters go through `formats.dense`, from and to the formats that have them.
+    What the target needs to load it strictly is written: torchvision's position index and coordinates, the last norm
+    that transformers' dense backbone has and never uses. What it has no place for is left out only if it is derived,
+    or belongs to masked pre-training alone (`mask_token`, `decoder`). Whole detectors and segmenters convert from and
+    to the formats that have them.
 
     Args:
         state_dict: parameters by name, without a container around them.
@@ -114,53 +99,43 @@ def convert_state_dict(
     Raises:
         FormatError: unknown format or keys, or a key that the wanted format has no place for.
     """
-    _known(to, "to")
-    source = _known(source, "source") if source is not None else detect_format(state_dict)
-    if "seed" in (source, to):
-        if source != to:
+    target = find_format(to, "to")
+    known = find_format(source if source is not None else detect_format(state_dict), "source")
+    if known.write is None or target.write is None:
+        other = known if known.write is None else target
+        if known is not target:
             raise FormatError(
-                f"{source!r} does not convert to {to!r}: swin-transformer-pytorch 0.4.1 ('seed') is another "
-                "architecture than the paper's, so its weights fit swin_transformer_pytorch.compat alone"
+                f"{known.name!r} does not convert to {to!r}: {other.foreign} ({other.name!r}) is another architecture "
+                f"than the paper's, so its weights fit swin_transformer_pytorch.{other.module} alone"
             )
         return dict(state_dict)
-    named = to_official(state_dict, source)
+    named = to_official(state_dict, known.name)
     whole = dense.is_whole(named)
-    unknown = [key for key in named if not (dense.is_whole_key(key) if whole else is_official_key(key))]
-    if unknown:
-        raise FormatError(f"not all keys belong to a Swin model in format {source!r}: {_some(unknown)}")
-    if whole:
-        return dense.from_official(named, to)
-    if to in ("timm", "torchvision") and (norms := [key for key in named if is_dense_norm(key)]):
+    if unknown := [key for key in named if not _is_known(key, whole)]:
+        raise FormatError(f"not all keys belong to a Swin model in format {known.name!r}: {_some(unknown)}")
+    if whole and target.write_whole is None:
+        raise FormatError(
+            f"{to!r} has no place for a whole detector or segmenter: use one of {', '.join(DENSE_FORMATS)}, or convert "
+            "its backbone alone"
+        )
+    if whole and target.write_whole is not None:
+        return target.write_whole(*dense.split({key: v for key, v in named.items() if key not in _UNUSED}))
+    if target.write_whole is None and (norms := [key for key in named if is_dense_norm(key)]):
         raise FormatError(
             f"{to!r} has no place for the norms of a dense backbone ({_some(norms)}): leave them out first"
         )
-    if to != "torchvision":
-        return _WRITE[to](named)
     if window_size is None:
         window_size = window_of_buffers(state_dict)
-    window = (window_size, window_size) if isinstance(window_size, int) else window_size
-    return torchvision.from_official(named, window_size=window)
+    return target.write(named, (window_size, window_size) if isinstance(window_size, int) else window_size)
 
 
-def window_of_buffers(state_dict: Mapping[str, Tensor]) -> tuple[int, int] | None:
-    """The largest window (height, width) that V2's coordinates were stored for, or None where none were."""
-    tables = [v.shape for key, v in state_dict.items() if key.endswith(".relative_coords_table") and v.ndim == 4]
-    return max((((shape[1] + 1) // 2, (shape[2] + 1) // 2) for shape in tables), default=None)
+def _is_known(key: str, whole: bool) -> bool:
+    if not whole:
+        return is_official_key(key)
+    backbone = key.removeprefix(dense.BACKBONE)
+    return is_official_key(backbone) if backbone != key else dense.is_beside_backbone(key)
 
 
-def _dense(name: str, argument: str) -> str:
-    if name not in dense.DENSE_FORMATS:
-        known = ", ".join(dense.DENSE_FORMATS)
-        raise FormatError(f"{argument}={name!r} has no whole detectors or segmenters; use one of {known}")
-    return name
-
-
-def _known(name: str, argument: str) -> str:
-    if name not in FORMATS:
-        raise FormatError(f"{argument}={name!r} is not a format; use one of {', '.join(FORMATS)}")
-    return name
-
-
-def _some(keys: set[str] | list[str]) -> str:
-    shown = sorted(keys)[:5]
-    return f"{', '.join(shown)}, ... ({len(keys)} in all)" if len(keys) > len(shown) else ", ".join(shown) or "none"
+def _some(keys: Iterable[str]) -> str:
+    keys = sorted(keys)
+    return f"{', '.join(keys[:5])}, ... ({len(keys)} in all)" if len(keys) > 5 else ", ".join(keys) or "none"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from . import dense
+from .format import Format, Pair, StateDict
 
-StateDict = dict[str, Tensor]
-
-
-class FormatError(ValueError):
-    """A state dict of no known format, or one that the wanted format has no place for."""
-
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _AFFINE = r"\.(weight|bias)"
 _KEY = re.compile(
@@ -30,6 +28,7 @@ _KEY = re.compile(
     re.VERBOSE,
 )
 _DERIVED = ("attn_mask", "relative_position_index", "relative_coords_table")
+_BLOCK = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.")
 _DENSE_NORM = re.compile(r"norm\d+\.(weight|bias)")
 
 
@@ -60,20 +59,18 @@ def matches(keys: set[str]) -> bool:
 def to_official(state_dict: StateDict) -> StateDict:
     """Parameters under today's official names.
 
-    Derived buffers are left out, SimMIM's `encoder.` prefix too, `rpe_mlp` (its V2 files) becomes `cpb_mlp`, and a
-    V2 bias in one piece is split.
+    SimMIM's `encoder.` prefix is left out, `rpe_mlp` (its V2 files) becomes `cpb_mlp`, and a V2 bias in one piece is
+    split.
     """
     simmim = any(key.startswith("encoder.") for key in state_dict)
     out: StateDict = {}
     for key, tensor in state_dict.items():
-        if is_derived(key):
-            continue
         name = key.removeprefix("encoder.") if simmim else key
         out[name.replace(".rpe_mlp.", ".cpb_mlp.")] = tensor
     return split_v2_bias(out)
 
 
-def from_official(state_dict: StateDict) -> StateDict:
+def from_official(state_dict: StateDict, _window: Pair | None = None) -> StateDict:
     """The parameters alone: the official code recomputes its buffers and loads with `strict=False`."""
     return dict(state_dict)
 
@@ -94,6 +91,8 @@ def split_v2_bias(state_dict: StateDict) -> StateDict:
 
 def join_v2_bias(state_dict: StateDict) -> StateDict:
     """`split_v2_bias` undone, with a key bias of zero."""
+    import torch
+
     out: StateDict = {}
     for key, tensor in state_dict.items():
         attention = key.removesuffix("q_bias")
@@ -122,3 +121,26 @@ def trained_windows(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
             furthest = 2 ** (3 * table.abs().max().item()) - 1
             windows[int(match[1])] = round(8 * (table.shape[1] - 1) / 2 / max(furthest, 1e-6)) + 1
     return tuple(windows[stage] for stage in sorted(windows))
+
+
+def window_of_buffers(state_dict: Mapping[str, Tensor]) -> Pair | None:
+    """The largest window (height, width) that V2's coordinates were stored for, or None where none were."""
+    tables = [v.shape for key, v in state_dict.items() if key.endswith(".relative_coords_table") and v.ndim == 4]
+    return max((((shape[1] + 1) // 2, (shape[2] + 1) // 2) for shape in tables), default=None)
+
+
+def depths_of(keys: Iterable[str]) -> tuple[int, ...]:
+    """The number of blocks in each stage, as official names tell it."""
+    blocks = {(int(match[1]), match[2]) for key in keys if (match := _BLOCK.match(key))}
+    depths = Counter(stage for stage, _ in blocks)
+    return tuple(depths[stage] for stage in sorted(depths))
+
+
+FORMAT = Format(
+    name="official",
+    matches=matches,
+    read=to_official,
+    write=from_official,
+    write_whole=dense.join,
+    container="model",
+)

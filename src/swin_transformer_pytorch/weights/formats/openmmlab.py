@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from .format import Format, Pair, StateDict
+from .official import depths_of, split_v2_bias, without_masked_pretraining
 
-from .official import StateDict, is_derived, split_v2_bias, without_masked_pretraining
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Row-major and column-major order of a 2x2 patch differ by this swap, which is its own inverse.
-_SWAP = (0, 2, 1, 3)
+_SWAP = [0, 2, 1, 3]
 _NAMES = {
     "patch_embed.projection.": "patch_embed.proj.",
     "stages.": "layers.",
@@ -34,22 +36,20 @@ def to_official(state_dict: StateDict) -> StateDict:
     """Names and merging order of `nn.Unfold` undone; a classifier's last norm becomes `norm`."""
     out: StateDict = {}
     for key, tensor in state_dict.items():
-        if is_derived(key):
-            continue
         name = key.removeprefix("backbone.")
         for theirs, ours in _NAMES.items():
             name = re.sub(rf"(^|(?<=\.)){re.escape(theirs)}", ours, name)
         out[name] = tensor
     out = _reorder(out, _from_unfold)
-    last = f"norm{last_stage(out)}."
+    last = f"norm{len(depths_of(out)) - 1}."
     if "head.weight" in out:
         out = {f"norm.{key.removeprefix(last)}" if key.startswith(last) else key: v for key, v in out.items()}
     return split_v2_bias(out)
 
 
-def from_official(state_dict: StateDict) -> StateDict:
+def from_official(state_dict: StateDict, _window: Pair | None = None) -> StateDict:
     """Everything but the head under `backbone.`, as in a whole OpenMMLab model."""
-    last = last_stage(state_dict)
+    last = len(depths_of(state_dict)) - 1
     out: StateDict = {}
     for key, tensor in _reorder(without_masked_pretraining(state_dict), _to_unfold).items():
         if key.startswith("head."):
@@ -62,9 +62,9 @@ def from_official(state_dict: StateDict) -> StateDict:
     return out
 
 
-def last_stage(state_dict: StateDict) -> int:
-    """Number of the last stage, under the official names."""
-    return max((int(match[1]) for key in state_dict if (match := re.match(r"layers\.(\d+)\.", key))), default=0)
+def write_whole(backbone: StateDict, heads: StateDict) -> StateDict:
+    """The backbone alone has other names. Index buffers are left out: OpenMMLab's models make them themselves."""
+    return {**from_official(backbone), **heads}
 
 
 def _reorder(state_dict: StateDict, order: Callable[[Tensor], Tensor]) -> StateDict:
@@ -79,12 +79,20 @@ def _reorder(state_dict: StateDict, order: Callable[[Tensor], Tensor]) -> StateD
 
 
 def _from_unfold(tensor: Tensor) -> Tensor:
-    swap = torch.tensor(_SWAP, device=tensor.device)
     patches = tensor.reshape(*tensor.shape[:-1], -1, 4).transpose(-1, -2)  # ... 4 C
-    return patches.index_select(-2, swap).reshape(tensor.shape)
+    return patches[..., _SWAP, :].reshape(tensor.shape)
 
 
 def _to_unfold(tensor: Tensor) -> Tensor:
-    swap = torch.tensor(_SWAP, device=tensor.device)
-    patches = tensor.reshape(*tensor.shape[:-1], 4, -1).index_select(-2, swap)  # ... 4 C
+    patches = tensor.reshape(*tensor.shape[:-1], 4, -1)[..., _SWAP, :]  # ... 4 C
     return patches.transpose(-1, -2).reshape(tensor.shape)
+
+
+FORMAT = Format(
+    name="openmmlab",
+    matches=matches,
+    read=to_official,
+    write=from_official,
+    write_whole=write_whole,
+    container="state_dict",
+)

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from .format import Format
+
 
 def matches(keys: set[str]) -> bool:
     return any(key.startswith("stage1.patch_partition.linear.") for key in keys)
+
+
+FORMAT = Format(
+    name="seed",
+    matches=matches,
+    foreign="swin-transformer-pytorch 0.4.1",
+    module="compat",
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .official import StateDict, is_derived, split_v2_bias, without_masked_pretraining
+from .format import Format, Pair, StateDict
+from .official import split_v2_bias, without_masked_pretraining
 
 _DOWNSAMPLE = re.compile(r"layers\.(\d+)\.downsample\.")
 
@@ -17,12 +18,10 @@ def matches(keys: set[str]) -> bool:
 
 
 def to_official(state_dict: StateDict) -> StateDict:
-    return split_v2_bias(
-        {_shift(key, -1).replace("head.fc.", "head."): v for key, v in state_dict.items() if not is_derived(key)}
-    )
+    return split_v2_bias({_shift(key, -1).replace("head.fc.", "head."): v for key, v in state_dict.items()})
 
 
-def from_official(state_dict: StateDict) -> StateDict:
+def from_official(state_dict: StateDict, _window: Pair | None = None) -> StateDict:
     return {
         re.sub(r"^head\.", "head.fc.", _shift(key, 1)): tensor
         for key, tensor in without_masked_pretraining(state_dict).items()
@@ -31,3 +30,13 @@ def from_official(state_dict: StateDict) -> StateDict:
 
 def _shift(key: str, stages: int) -> str:
     return _DOWNSAMPLE.sub(lambda match: f"layers.{int(match[1]) + stages}.downsample.", key)
+
+
+def caution(covered: Pair) -> str:
+    return (
+        "timm decides for height and width apart whether one window covers the map, the official code for both: "
+        f"images with only one side over {min(covered)} pixels give other answers than there"
+    )
+
+
+FORMAT = Format(name="timm", matches=matches, read=to_official, write=from_official, caution=caution)

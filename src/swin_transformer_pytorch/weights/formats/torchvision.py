@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from .format import Format, FormatError, Pair, StateDict
+from .official import join_v2_bias, split_v2_bias, without_masked_pretraining
 
-from .official import FormatError, StateDict, is_derived, join_v2_bias, split_v2_bias, without_masked_pretraining
-
-Pair = tuple[int, int]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _FEATURE = re.compile(r"features\.(\d+)\.(.*)")
 _STAGE = re.compile(r"layers\.(\d+)\.(blocks|downsample)\.(.*)")
@@ -23,10 +24,10 @@ def matches(keys: set[str]) -> bool:
 
 
 def to_official(state_dict: StateDict) -> StateDict:
-    return split_v2_bias({_official_key(key): v for key, v in state_dict.items() if not is_derived(key)})
+    return split_v2_bias({_official_key(key): v for key, v in state_dict.items()})
 
 
-def from_official(state_dict: StateDict, *, window_size: Pair | None) -> StateDict:
+def from_official(state_dict: StateDict, window_size: Pair | None = None) -> StateDict:
     """Adds the position index of every block, and V2's coordinates.
 
     Args:
@@ -93,6 +94,8 @@ def _square_window(table: Tensor) -> Pair:
 
 def _position_index(window: Pair, device: torch.device) -> Tensor:
     """Row of the bias table for each (query, key) pair of a window, flat: torchvision's layout."""
+    import torch
+
     rows, columns = torch.meshgrid(torch.arange(window[0]), torch.arange(window[1]), indexing="ij")
     rows, columns = rows.flatten(), columns.flatten()
     down = rows[:, None] - rows[None, :] + window[0] - 1
@@ -102,8 +105,20 @@ def _position_index(window: Pair, device: torch.device) -> Tensor:
 
 def _coords_table(window: Pair) -> Tensor:
     """V2's offsets, log-spaced over the window itself: torchvision knows no window of pre-training."""
+    import torch
+
     axes = []
     for side in window:
         offsets = 8 * torch.arange(1 - side, side, dtype=torch.float32) / max(side - 1, 1)
         axes.append(offsets.sign() * torch.log2(offsets.abs() + 1) / 3)
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)[None]  # 1 2h-1 2w-1 2
+
+
+def caution(covered: Pair) -> str:
+    return (
+        "torchvision pads a map that is smaller than its window, where the official code shrinks the window: "
+        f"images under {covered[0]}x{covered[1]} pixels give other answers than there"
+    )
+
+
+FORMAT = Format(name="torchvision", matches=matches, read=to_official, write=from_official, caution=caution)

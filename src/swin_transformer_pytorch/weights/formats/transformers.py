@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-import torch
-
-from .official import StateDict, is_derived
+from . import dense
+from .format import Format, FormatError, Pair, StateDict
+from .official import depths_of
 
 _Rules = tuple[tuple[str, str], ...]
 
@@ -59,6 +59,9 @@ _WRITE_V2: _Rules = (
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
+# The same in the heads of `UperNetForSemanticSegmentation`.
+_READ_HEADS: _Rules = ((r"\.batch_norm\.", ".bn."), (r"^(decode_head|auxiliary_head)\.classifier\.", r"\1.conv_seg."))
+_WRITE_HEADS: _Rules = ((r"\.bn\.", ".batch_norm."), (r"\.conv_seg\.", ".classifier."))
 _DENSE_NORM = re.compile(r"hidden_states_norms\.stage(\d+)\.")
 
 
@@ -67,14 +70,11 @@ def matches(keys: set[str]) -> bool:
 
 
 def to_official(state_dict: StateDict) -> StateDict:
-    named: StateDict = {}
-    for key, tensor in state_dict.items():
-        if not is_derived(key):
-            named[_DENSE_NORM.sub(lambda match: f"norm{int(match[1]) - 1}.", _rename(key, _READ))] = tensor
-    return _join_qkv(named)
+    named = {_rename(key, _READ): tensor for key, tensor in state_dict.items()}
+    return _join_qkv({_DENSE_NORM.sub(lambda m: f"norm{int(m[1]) - 1}.", key): v for key, v in named.items()})
 
 
-def from_official(state_dict: StateDict) -> StateDict:
+def from_official(state_dict: StateDict, _window: Pair | None = None) -> StateDict:
     """Today's names, as `SwinForImageClassification`, `SwinBackbone` and `SwinForMaskedImageModeling` have them."""
     v2 = any(key.endswith(".logit_scale") for key in state_dict)
     rules = _WRITE + (_WRITE_V2 if v2 else _WRITE_V1)
@@ -91,6 +91,25 @@ def from_official(state_dict: StateDict) -> StateDict:
     return out
 
 
+def read_heads(heads: StateDict) -> StateDict:
+    return {_rename(key, _READ_HEADS): tensor for key, tensor in heads.items()}
+
+
+def write_whole(backbone: StateDict, heads: StateDict) -> StateDict:
+    """Their backbone has a last norm that it never uses, whose first values are written so that it loads strictly."""
+    if not any(key.startswith("decode_head.") for key in heads) or any(
+        key.endswith(".logit_scale") for key in backbone
+    ):
+        raise FormatError(
+            "'transformers' has UPerNet on Swin V1 alone of these models: use official or openmmlab, or convert the "
+            "backbone alone"
+        )
+    last = backbone[f"norm{len(depths_of(backbone)) - 1}.weight"]
+    unused = {"norm.weight": last.new_ones(last.shape), "norm.bias": last.new_zeros(last.shape)}
+    named_heads = {_rename(key, _WRITE_HEADS): tensor for key, tensor in heads.items()}
+    return dense.join(from_official({**backbone, **unused}), named_heads)
+
+
 def _rename(key: str, rules: _Rules) -> str:
     for pattern, replacement in rules:
         key = re.sub(pattern, replacement, key)
@@ -99,6 +118,8 @@ def _rename(key: str, rules: _Rules) -> str:
 
 def _join_qkv(state_dict: StateDict) -> StateDict:
     """Query, key and value in one matrix. V2's keys have no bias, so its other two stay apart."""
+    import torch
+
     out: StateDict = {}
     for key, tensor in state_dict.items():
         match = re.fullmatch(r"(.*\.attn\.)([qkv])\.(weight|bias)", key)
@@ -129,3 +150,13 @@ def _split_qkv(state_dict: StateDict) -> StateDict:
         else:
             out[key] = tensor
     return out
+
+
+FORMAT = Format(
+    name="transformers",
+    matches=matches,
+    read=to_official,
+    write=from_official,
+    read_heads=read_heads,
+    write_whole=write_whole,
+)
