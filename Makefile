@@ -36,6 +36,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(RUN) tools/count_parameters.py --check
 	$(RUN) tools/make_model_zoo.py --check
 	$(RUN) -m mkdocs build --strict --quiet
 

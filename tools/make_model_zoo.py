@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from swin_transformer_pytorch.backbone.complexity import count_parameters, variant_flops
+from swin_transformer_pytorch.backbone.complexity import variant_flops
 from swin_transformer_pytorch.backbone.config import VARIANTS
-from swin_transformer_pytorch.models.complexity import count_dense_parameters
-from swin_transformer_pytorch.models.config import DENSE_VARIANTS, model_names
+from swin_transformer_pytorch.models.config import DENSE_VARIANTS, model_names, parameter_counts
 from swin_transformer_pytorch.weights.catalog import RECORDS, WeightsRecord, records
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
@@ -38,7 +37,7 @@ def variants_table() -> str:
                 f"`{name}`",
                 str(variant.image_size),
                 str(config.window_size[0]),
-                f"{count_parameters(config) / 1e6:.1f} M",
+                f"{parameter_counts()[name] / 1e6:.1f} M",
                 f"{variant_flops(name) / 1e9:.1f} G",
                 f"`{own[0].tag}`" if own else "none",
                 f"{own[0].top1:.1f}" if own and own[0].top1 is not None else "",
@@ -75,7 +74,7 @@ def dense_variants_table(task: str) -> str:
         rows.append(
             (
                 f"`{name}`",
-                f"{count_dense_parameters(variant.config) / 1e6:.1f} M",
+                f"{parameter_counts()[name] / 1e6:.1f} M",
                 f"`{variant.backbone}`",
                 f"`{own[0].tag}`" if own else "none",
                 *figures(task, own),

@@ -1,10 +1,9 @@
-"""FLOPs against the official rule's figures, parameters against the models themselves."""
+"""FLOPs against the official rule's figures."""
 
 import pytest
-import torch
 
-from swin_transformer_pytorch.backbone.complexity import count_flops, count_parameters, variant_flops
-from swin_transformer_pytorch.backbone.config import VARIANTS, SwinConfig
+from swin_transformer_pytorch.backbone.complexity import count_flops, variant_flops
+from swin_transformer_pytorch.backbone.config import SwinConfig
 
 # (FLOPs that the official flops() methods return, GFLOPs as printed in the official model list). The list cuts
 # 103.95 to 103.9 instead of rounding it.
@@ -36,37 +35,9 @@ def test_flops_are_the_official_ones(name: str) -> None:
     assert abs(variant_flops(name) / 1e9 - printed) < 0.06
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parameters_are_those_of_the_model(name: str) -> None:
-    from swin_transformer_pytorch.models.registry import create_model
-
-    with torch.device("meta"):
-        model = create_model(name, num_classes=11)
-    assert count_parameters(VARIANTS[name].config, 11) == sum(p.numel() for p in model.parameters())
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {"window_size": (3, 5), "qkv_bias": False, "patch_size": (2, 4), "in_channels": 5, "mlp_ratio": 2.5},
-        {"version": 2, "qkv_bias": False, "window_size": (4, 6)},
-        {"depths": (1,), "num_heads": (3,)},
-        {"depths": (1, 2, 1, 1, 3), "num_heads": (3, 3, 3, 3, 3)},
-    ],
-)
-def test_parameters_of_unpublished_configurations(overrides: dict) -> None:
-    from swin_transformer_pytorch.models.classification import SwinClassifier
-
-    config = SwinConfig(**{"embed_dim": 12, "num_heads": (3, 3, 3, 3), **overrides})
-    with torch.device("meta"):
-        model = SwinClassifier(config, num_classes=7)
-    assert count_parameters(config, 7) == sum(p.numel() for p in model.parameters())
-
-
 def test_no_classes_means_no_head() -> None:
     config = SwinConfig()
     assert count_flops(config, 224) - count_flops(config, 224, 0) == 768 * 1000
-    assert count_parameters(config) - count_parameters(config, 0) == 769 * 1000
 
 
 def test_a_side_is_height_then_width() -> None:

@@ -1,11 +1,9 @@
-"""How much a classifier computes and holds, in closed form: no model is built and no torch imported."""
+"""How much a classifier computes, in closed form: no model is built and no torch imported."""
 
 from __future__ import annotations
 
 from ..window_rule import choose_window
 from .config import Pair, SwinConfig, find_variant
-
-_BIAS_MLP_DIM = 512  # hidden channels of V2's continuous bias MLP
 
 
 def count_flops(config: SwinConfig, image_size: int | Pair, num_classes: int = 1000) -> int:
@@ -38,18 +36,6 @@ def count_flops(config: SwinConfig, image_size: int | Pair, num_classes: int = 1
     return total + final_norm + config.stage_dims[-1] * num_classes
 
 
-def count_parameters(config: SwinConfig, num_classes: int = 1000) -> int:
-    """Parameters of the classifier: backbone, last norm and head (0 classes: no head)."""
-    patch_area = config.patch_size[0] * config.patch_size[1]
-    total = config.embed_dim * (config.in_channels * patch_area + 1) + 2 * config.embed_dim
-    for stage, (dim, depth, heads) in enumerate(zip(config.stage_dims, config.depths, config.num_heads, strict=True)):
-        total += depth * _block_parameters(config, dim, heads)
-        if stage < len(config.depths) - 1:
-            merged_norm = 4 * dim if config.version == 1 else 2 * dim
-            total += 4 * dim * 2 * dim + 2 * merged_norm
-    return total + 2 * config.stage_dims[-1] + (config.stage_dims[-1] + 1) * num_classes
-
-
 def variant_flops(name: str, num_classes: int = 1000) -> int:
     """`count_flops` of a published variant at the image size it was trained for."""
     variant = find_variant(name)
@@ -68,16 +54,3 @@ def _block_flops(config: SwinConfig, dim: int, map_size: Pair) -> int:
     mlp = 2 * height * width * dim * int(dim * config.mlp_ratio)
     norms = 2 * height * width * dim
     return projections + scores + mlp + norms
-
-
-def _block_parameters(config: SwinConfig, dim: int, heads: int) -> int:
-    hidden = int(dim * config.mlp_ratio)
-    norms = 4 * dim
-    mlp = 2 * dim * hidden + hidden + dim
-    products = 4 * dim * dim + dim
-    if config.version == 1:
-        table = (2 * config.window_size[0] - 1) * (2 * config.window_size[1] - 1) * heads
-        return norms + mlp + products + table + (3 * dim if config.qkv_bias else 0)
-    bias_mlp = 2 * _BIAS_MLP_DIM + _BIAS_MLP_DIM + _BIAS_MLP_DIM * heads
-    logit_scale = heads
-    return norms + mlp + products + bias_mlp + logit_scale + (2 * dim if config.qkv_bias else 0)

@@ -18,10 +18,9 @@ from typing import Any
 
 from rich.table import Table
 
-from ..backbone.complexity import count_parameters, variant_flops
+from ..backbone.complexity import variant_flops
 from ..backbone.config import find_variant
-from ..models.complexity import count_dense_parameters
-from ..models.config import DENSE_VARIANTS, find_dense_variant, model_names
+from ..models.config import DENSE_VARIANTS, find_dense_variant, model_names, parameter_counts
 from ..weights.catalog import WeightsRecord, find_record, records
 from ..weights.preprocessing import Preprocessing
 from . import terminal
@@ -102,7 +101,7 @@ def describe(name: str) -> dict[str, Any]:
             "task": dense.task,
             "backbone": dense.backbone,
             "published": dense.published,
-            "parameters": count_dense_parameters(dense.config),
+            "parameters": parameter_counts()[name],
             "config": dense.config.to_dict(),
             "weights": [_describe_weights(record) for record in records(name)],
         }
@@ -111,7 +110,7 @@ def describe(name: str) -> dict[str, Any]:
         "name": name,
         "task": "classification",
         "image_size": variant.image_size,
-        "parameters": count_parameters(variant.config),
+        "parameters": parameter_counts()[name],
         "flops": variant_flops(name),
         "config": variant.config.to_dict(),
         "weights": [_describe_weights(record) for record in records(name)],
@@ -151,7 +150,7 @@ def _classifiers_table(names: list[str]) -> Table:
         table.add_row(
             name,
             str(variant.image_size),
-            f"{count_parameters(variant.config) / 1e6:.1f}M",
+            f"{parameter_counts()[name] / 1e6:.1f}M",
             f"{variant_flops(name) / 1e9:.1f}",
             _percent(find_record(name)),
             str(len(records(name))),
@@ -164,9 +163,8 @@ def _dense_table(names: list[str], task: str) -> Table:
     table = terminal.table("model", "params", *_titles(task), "weights", numbers=slice(1, None))
     for name in names:
         own = records(name)
-        parameters = count_dense_parameters(DENSE_VARIANTS[name].config)
         published = [_percent(own[0], figure) if own else "" for figure in figures]
-        table.add_row(name, f"{parameters / 1e6:.1f}M", *published, str(len(own)))
+        table.add_row(name, f"{parameter_counts()[name] / 1e6:.1f}M", *published, str(len(own)))
     return table
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from ..backbone.config import VARIANTS, ConfigError, SwinConfig
@@ -18,6 +20,7 @@ from ..checks import is_count, is_rate, require
 Method = Literal["mask_rcnn", "cascade_mask_rcnn", "htc"]
 Task = Literal["classification", "detection", "segmentation"]
 
+PARAMETER_COUNTS = Path(__file__).with_name("parameter_counts.json")
 _DENSE_BACKBONE = SwinConfig(single_window="keep", drop_path_rate=0.2)
 
 
@@ -246,6 +249,16 @@ def model_names(task: str | None = None) -> list[str]:
         raise ValueError(f"task={task!r} is not known: use one of {', '.join(get_args(Task))}, or None for all")
     classifiers = list(VARIANTS) if task in (None, "classification") else []
     return classifiers + [name for name, variant in DENSE_VARIANTS.items() if task in (None, variant.task)]
+
+
+@functools.cache
+def parameter_counts() -> dict[str, int]:
+    """Parameters of every named model, with the classes it was published for; `tools/count_parameters.py` counts them.
+
+    Batch norms' statistics are none, the auxiliary head's are some.
+    """
+    counts: dict[str, int] = json.loads(PARAMETER_COUNTS.read_text(encoding="utf-8"))
+    return counts
 
 
 def find_dense_variant(name: str) -> DenseVariant:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from torch import nn
 
-from ..backbone.complexity import count_parameters
 from ..backbone.config import VARIANTS, ConfigError, SwinConfig, find_variant
 from ..weights.catalog import CatalogError, find_record, records
 from ..weights.imagenet_classes import class_names
@@ -18,7 +17,6 @@ from ..weights.load import Checkpoint, CheckpointError, load_weights, open_check
 from ..weights.preprocessing import DensePreprocessing, Preprocessing
 from .backbone import SwinBackbone
 from .classification import SwinClassifier
-from .complexity import count_dense_parameters
 from .config import (
     DENSE_VARIANTS,
     DenseConfig,
@@ -29,6 +27,7 @@ from .config import (
     find_dense_variant,
     model_names,
 )
+from .size import check_size
 
 if TYPE_CHECKING:
     from .detection import Detector
@@ -48,9 +47,6 @@ SHIPPED = {
     "scenes_segmentation": _PRETRAINED / "upernet_scenes.safetensors",
 }
 """Weights that are inside the package, by the name that `load_model` and `swin predict --weights` take."""
-
-# Batch norms' statistics, which are no parameters.
-_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 
 
 def list_models(task: str | None = None) -> list[str]:
@@ -170,27 +166,22 @@ def _described_model(checkpoint: Checkpoint, config: SwinConfig, metadata: dict[
             f"{checkpoint.source} describes a model for {task} and holds one for {checkpoint.task}: save it again"
         )
     dense_config = _dense_config(checkpoint, task, metadata) if task != "classification" else None
-    # Before anything is built: a description may claim any size.
-    if dense_config is not None:
-        described = count_dense_parameters(dense_config)
-    else:
-        described = count_parameters(config, metadata["num_classes"])
-    held = sum(tensor.numel() for key, tensor in checkpoint.state_dict.items() if not key.endswith(_STATISTICS))
-    if described != held:
-        raise CheckpointError(
-            f"{checkpoint.source} describes a model of {described:,} parameters and holds {held:,}: save it again"
-        )
     preprocessing = checkpoint.preprocessing
-    if dense_config is not None:
-        dense_preprocessing = preprocessing if isinstance(preprocessing, DensePreprocessing) else None
-        return _build_dense(dense_config, checkpoint, dense_preprocessing, metadata["name"])
-    return SwinClassifier(
-        config,
-        num_classes=metadata["num_classes"],
-        classes=checkpoint.classes,
-        preprocessing=preprocessing if isinstance(preprocessing, Preprocessing) else None,
-        name=metadata["name"],
-    )
+
+    def build() -> Model:
+        if dense_config is not None:
+            dense_preprocessing = preprocessing if isinstance(preprocessing, DensePreprocessing) else None
+            return _build_dense(dense_config, checkpoint, dense_preprocessing, metadata["name"])
+        return SwinClassifier(
+            config,
+            num_classes=metadata["num_classes"],
+            classes=checkpoint.classes,
+            preprocessing=preprocessing if isinstance(preprocessing, Preprocessing) else None,
+            name=metadata["name"],
+        )
+
+    check_size(checkpoint, config if dense_config is None else dense_config, build)
+    return build()
 
 
 def _dense_config(checkpoint: Checkpoint, task: str, metadata: dict[str, Any]) -> DenseConfig:
