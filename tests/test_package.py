@@ -81,7 +81,14 @@ def test_the_wheel_holds_every_file_of_the_package(wheel_files: set[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "suffix", ["recipes/*.yaml", "weights/*.txt", "weights/pretrained/*.safetensors", "data/classification/*.npz"]
+    "suffix",
+    [
+        "recipes/*.yaml",
+        "models/*.json",
+        "weights/*.txt",
+        "weights/pretrained/*.safetensors",
+        "data/classification/*.npz",
+    ],
 )
 def test_the_wheel_holds_data_of_each_kind(wheel_files: set[str], suffix: str) -> None:
     assert any(Path(file).match(f"{PACKAGE.name}/{suffix}") for file in wheel_files)

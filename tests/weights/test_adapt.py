@@ -71,9 +71,9 @@ def test_tables_of_one_size_and_two_windows_are_told_apart():
     """(1, 5) and (5, 1) both have nine offsets."""
     table = torch.arange(9.0)[:, None]
     target = {TABLE: torch.empty(9, 1)}
-    turned = fit_state_dict({TABLE: table}, target, source_window=(1, 5), target_window=(5, 1))
+    turned = fit_state_dict({TABLE: table}, target, windows=((1, 5), (5, 1)))
     assert turned.resized
-    same = fit_state_dict({TABLE: table}, target, source_window=(1, 5), target_window=(1, 5))
+    same = fit_state_dict({TABLE: table}, target, windows=((1, 5), (1, 5)))
     assert not same.resized
     assert torch.equal(same.tensors[TABLE], table)
 

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ..backbone.complexity import variant_flops
 from ..backbone.config import find_variant
-from ..models.config import DENSE_VARIANTS, find_dense_variant, model_names, parameter_counts
+from ..models.config import DENSE_VARIANTS, DenseVariant, find_dense_variant, model_names, parameter_counts
 from ..weights.catalog import WeightsRecord, find_record, records
 from ..weights.preprocessing import Preprocessing
 from . import terminal
@@ -94,27 +94,15 @@ def find_models(pattern: str | None, task: str | None = None) -> list[str]:
 
 def describe(name: str) -> dict[str, Any]:
     """A model and its weights in plain types."""
-    if name in DENSE_VARIANTS:
-        dense = DENSE_VARIANTS[name]
-        return {
-            "name": name,
-            "task": dense.task,
-            "backbone": dense.backbone,
-            "published": dense.published,
-            "parameters": parameter_counts()[name],
-            "config": dense.config.to_dict(),
-            "weights": [_describe_weights(record) for record in records(name)],
-        }
-    variant = find_variant(name)
-    return {
-        "name": name,
-        "task": "classification",
-        "image_size": variant.image_size,
-        "parameters": parameter_counts()[name],
-        "flops": variant_flops(name),
-        "config": variant.config.to_dict(),
-        "weights": [_describe_weights(record) for record in records(name)],
-    }
+    parameters = parameter_counts()[name]
+    variant = DENSE_VARIANTS[name] if name in DENSE_VARIANTS else find_variant(name)
+    figures: dict[str, Any]
+    if isinstance(variant, DenseVariant):
+        figures = {"backbone": variant.backbone, "published": variant.published, "parameters": parameters}
+    else:
+        figures = {"image_size": variant.image_size, "parameters": parameters, "flops": variant_flops(name)}
+    weights = [_describe_weights(record) for record in records(name)]
+    return {"name": name, "task": _task(name), **figures, "config": variant.config.to_dict(), "weights": weights}
 
 
 _FIGURES = {

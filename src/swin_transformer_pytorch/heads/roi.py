@@ -73,7 +73,7 @@ class BoxHead(nn.Module):
     class, number `num_classes`, is background.
     """
 
-    class_layers = ("fc_cls", "fc_reg")
+    class_layers = ("fc_cls", "fc_reg")  # whose rows are classes
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class BoxHead(nn.Module):
 class MaskHead(nn.Module):
     """Four convolutions, an upsampling by 2, and for each class the logits of the region's mask."""
 
-    class_layers = ("conv_logits",)
+    class_layers = ("conv_logits",)  # whose rows are classes
 
     def __init__(self, in_channels: int, *, num_classes: int, num_convs: int = 4) -> None:
         super().__init__()

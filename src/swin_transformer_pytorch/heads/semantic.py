@@ -24,7 +24,7 @@ class SemanticHead(nn.Module):
         fused_level: the pyramid map whose grid the others take; 1 is the official choice, an eighth of the image.
     """
 
-    class_layers = ("conv_logits",)
+    class_layers = ("conv_logits",)  # whose rows are classes
 
     def __init__(self, *, channels: int, num_classes: int, num_levels: int = 5, fused_level: int = 1) -> None:
         super().__init__()

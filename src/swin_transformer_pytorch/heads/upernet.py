@@ -30,7 +30,7 @@ class UPerHead(nn.Module):
         dropout: rate of whole channels before the classifier.
     """
 
-    class_layers = ("conv_seg",)
+    class_layers = ("conv_seg",)  # whose rows are classes
 
     def __init__(
         self, in_channels: Sequence[int], channels: int, num_classes: int, pool_scales: Sequence[int], dropout: float
@@ -70,7 +70,7 @@ class UPerHead(nn.Module):
 class FCNHead(nn.Module):
     """One convolution and a classifier on one map: its loss helps the backbone to learn; inference leaves it out."""
 
-    class_layers = ("conv_seg",)
+    class_layers = ("conv_seg",)  # whose rows are classes
 
     def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from .imagenet_classes import imagenet22k_to_1k
 from .report import Change
 
 Pair = tuple[int, int]
+Windows = tuple[Pair | None, Pair | None]
 
 _HEAD = ("head.weight", "head.bias")
 _NORM = ("norm.weight", "norm.bias")
@@ -70,8 +71,7 @@ def fit_state_dict(
     target: Mapping[str, Tensor],
     class_parameters: Sequence[ClassParameters] = (),
     *,
-    source_window: Pair | None = None,
-    target_window: Pair | None = None,
+    windows: Windows = (None, None),
 ) -> Fit:
     """Fits tensors of official names to those of a model.
 
@@ -79,21 +79,14 @@ def fit_state_dict(
         state_dict: what was read, derived buffers left out.
         target: the model's state dict; only its shapes are looked at.
         class_parameters: what the model says of its classes.
-        source_window: the window that the bias tables are of, where it is known; else they are taken as square.
-        target_window: the model's window; None for square.
+        windows: the one that the file's bias tables are of, and the model's; None for square.
     """
-    fit = fit_backbone(state_dict, target, source_window=source_window, target_window=target_window)
+    fit = fit_backbone(state_dict, target, windows)
     fit_classes(fit, target, class_parameters)
     return compare(fit, target)
 
 
-def fit_backbone(
-    state_dict: Mapping[str, Tensor],
-    target: Mapping[str, Tensor],
-    *,
-    source_window: Pair | None,
-    target_window: Pair | None,
-) -> Fit:
+def fit_backbone(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor], windows: Windows) -> Fit:
     """As `fit_state_dict`, before it looks whether all of it fits now."""
     fit = Fit(dict(state_dict))
     _fit_masked_pretraining(fit, target)
@@ -101,7 +94,7 @@ def fit_backbone(
     _fit_head(fit, target)
     for key in target:
         if key.endswith(_TABLE):
-            _fit_table(fit, key, target[key], source_window, target_window)
+            _fit_table(fit, key, target[key], windows)
     _fit_first_convolution(fit, target)
     return fit
 
@@ -192,21 +185,19 @@ def _fit_head(fit: Fit, target: Mapping[str, Tensor]) -> None:
     if not in_file:
         fit.fresh += [Change(key, "the file has no head; left as initialised, so train the model") for key in in_model]
         return
-    rows, wanted = fit.tensors[in_file[0]].shape[0], target[in_model[0]].shape[0]
-    same_width = all(fit.tensors[key].shape[1:] == target[key].shape[1:] for key in in_file if key in target)
-    if (rows, wanted) == (21841, 1000) and same_width and in_file == in_model:
-        for key in in_file:
-            tensor = fit.tensors[key]
+    for key in in_file if in_file == in_model else ():
+        tensor, width = fit.tensors[key], target[key].shape[1:]
+        if (tensor.shape, target[key].shape) == ((21841, *width), (1000, *width)):
             fit.tensors[key] = tensor.index_select(0, torch.tensor(imagenet22k_to_1k(), device=tensor.device))
             fit.sliced.append(Change(key, "the 1,000 rows of ImageNet-1K's classes, of 21,841"))
 
 
-def _fit_table(fit: Fit, key: str, wanted: Tensor, source_window: Pair | None, target_window: Pair | None) -> None:
+def _fit_table(fit: Fit, key: str, wanted: Tensor, windows: Windows) -> None:
     table = fit.tensors.get(key)
     if table is None or table.ndim != 2 or table.shape[1:] != wanted.shape[1:]:
         return
-    source, target = _window(table, source_window), _window(wanted, target_window)
-    if table.shape == wanted.shape and (source_window is None or source == target):
+    source, target = _window(table, windows[0]), _window(wanted, windows[1])
+    if table.shape == wanted.shape and (windows[0] is None or source == target):
         return
     if source is None or target is None or not table.is_floating_point():
         return

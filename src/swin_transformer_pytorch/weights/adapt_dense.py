@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from .adapt import ClassParameters, Fit, Pair, compare, fit_backbone, fit_classes
+from .adapt import ClassParameters, Fit, Windows, compare, fit_backbone, fit_classes
 from .formats import dense
 from .formats.official import is_dense_norm
 from .report import Change
@@ -22,8 +22,7 @@ def fit_whole_model(
     target: Mapping[str, Tensor],
     class_parameters: Sequence[ClassParameters],
     *,
-    source_window: Pair | None = None,
-    target_window: Pair | None = None,
+    windows: Windows,
 ) -> Fit:
     """Fits tensors of official names to a whole detector or segmenter.
 
@@ -31,18 +30,18 @@ def fit_whole_model(
         state_dict: what was read: of such a model, or of a classifier or a backbone alone.
         target: the model's state dict; only its shapes are looked at.
         class_parameters: what the model says of its classes.
-        source_window: as for `fit_state_dict`.
-        target_window: as for `fit_state_dict`.
+        windows: as for `fit_state_dict`.
     """
     whole = dense.is_whole(state_dict)
     backbone, heads = dense.split(state_dict) if whole else (dict(state_dict), {})
     wanted_backbone, wanted_heads = dense.split(target)
-    fit = fit_backbone(backbone, wanted_backbone, source_window=source_window, target_window=target_window)
+    fit = fit_backbone(backbone, wanted_backbone, windows)
     fit.tensors = dense.join(fit.tensors, {})
     for changes in (fit.resized, fit.sliced, fit.adapted, fit.fresh, *([fit.dropped] if whole else [])):
         changes[:] = [Change(dense.BACKBONE + change.key, change.why) for change in changes]
     if not whole:
-        fit.dropped[:] = [_said_of_a_whole_model(change) for change in fit.dropped]
+        why = "the classifier's head, of no use to this model"
+        fit.dropped[:] = [Change(each.key, why) if each.key.startswith("head.") else each for each in fit.dropped]
         why = "the file has a backbone alone, no heads of such a model; left as initialised, so train the model"
         fit.fresh += [Change(key, why) for key in wanted_heads]
         return compare(fit, target)
@@ -62,14 +61,6 @@ def backbone_of_whole_model(
         del backbone[key]
         dropped.append(Change(dense.BACKBONE + key, "the norm of a map that the model does not give"))
     return backbone, dropped
-
-
-def _said_of_a_whole_model(change: Change) -> Change:
-    return (
-        Change(change.key, "the classifier's head, of no use to this model")
-        if change.key.startswith("head.")
-        else change
-    )
 
 
 def _fit_counters(fit: Fit, target: Mapping[str, Tensor]) -> None:

@@ -74,15 +74,17 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
 
 def _fit(checkpoint: Checkpoint, model: nn.Module, target: Mapping[str, Tensor], config: SwinConfig | None) -> Fit:
     file_config = checkpoint.config
-    source_window = file_config.window_size if file_config is not None else checkpoint.window_size
-    target_window = config.window_size if config is not None else None
+    windows = (
+        file_config.window_size if file_config is not None else checkpoint.window_size,
+        config.window_size if config is not None else None,
+    )
     state_dict = checkpoint.state_dict
     dropped: list[Change] = []
     if dense.is_whole(state_dict) and getattr(model, "task", None) == "backbone":
         state_dict, dropped = backbone_of_whole_model(state_dict, target)
     class_parameters: Sequence[ClassParameters] = getattr(model, "class_parameters", tuple)()
     fit = (fit_whole_model if dense.is_whole(target) else fit_state_dict)(
-        state_dict, target, class_parameters, source_window=source_window, target_window=target_window
+        state_dict, target, class_parameters, windows=windows
     )
     fit.dropped += dropped
     return fit
@@ -113,12 +115,10 @@ def _described(state_dict: Mapping[str, Tensor]) -> str:
     method = method_of(state_dict)
     backbone = dense.split(state_dict)[0] if method is not None else state_dict
     first = backbone.get("patch_embed.proj.weight")
-    size = (
-        f"of embed_dim={len(first)}, depths={depths_of(backbone)}"
-        if first is not None and first.ndim
-        else "of unknown size"
-    )
-    return f"{method.name if method is not None else 'a classifier or backbone'} {size}"
+    name = method.name if method is not None else "a classifier or backbone"
+    if first is None or not first.ndim:
+        return f"{name} of unknown size"
+    return f"{name} of embed_dim={len(first)}, depths={depths_of(backbone)}"
 
 
 def _version(state_dict: Mapping[str, Tensor]) -> int | None:

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # The last that recognises a state dict has it: timm's names are official ones but for where a stage begins.
-_RECORDS: tuple[Format, ...] = (
-    official.FORMAT,
-    timm.FORMAT,
-    torchvision.FORMAT,
-    transformers.FORMAT,
-    openmmlab.FORMAT,
-    seed.FORMAT,
+_RECORDS: tuple[Format, ...] = tuple(
+    module.FORMAT for module in (official, timm, torchvision, transformers, openmmlab, seed)
 )
 FORMATS = tuple(record.name for record in _RECORDS)
 DENSE_FORMATS = tuple(record.name for record in _RECORDS if record.write_whole is not None)

@@ -1,7 +1,4 @@
-"""Whole detectors and segmenters: the backbone's names under `backbone.`, and neck and heads beside it.
-
-All formats that have them, the official one included, call the heads alike, with few exceptions of their own.
-"""
+"""Whole detectors and segmenters: the backbone's names under `backbone.`, and neck and heads beside it."""
 
 from __future__ import annotations
 

@@ -137,10 +137,5 @@ def depths_of(keys: Iterable[str]) -> tuple[int, ...]:
 
 
 FORMAT = Format(
-    name="official",
-    matches=matches,
-    read=to_official,
-    write=from_official,
-    write_whole=dense.join,
-    container="model",
+    name="official", matches=matches, read=to_official, write=from_official, write_whole=dense.join, container="model"
 )

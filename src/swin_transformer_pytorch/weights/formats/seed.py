@@ -9,9 +9,4 @@ def matches(keys: set[str]) -> bool:
     return any(key.startswith("stage1.patch_partition.linear.") for key in keys)
 
 
-FORMAT = Format(
-    name="seed",
-    matches=matches,
-    foreign="swin-transformer-pytorch 0.4.1",
-    module="compat",
-)
+FORMAT = Format(name="seed", matches=matches, foreign="swin-transformer-pytorch 0.4.1", module="compat")
