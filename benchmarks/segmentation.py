@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from swin_transformer_pytorch import benchmark
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import SegmenterConfig, find_dense_variant
-from swin_transformer_pytorch.models.segmentation import build_segmenter
+from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.segmentation_inference import segment, segment_sliding, window_starts
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,7 +75,7 @@ class SlidingMemory:
 
 def measure_latency(config: SegmenterConfig, image_size: int, rounds: int) -> Latency:
     """Ours and transformers' take turns in one process, so that noise meets both."""
-    ours, theirs = build_segmenter(config).eval(), _transformers(config)
+    ours, theirs = build(ModelDescription(config=config)).eval(), _transformers(config)
     image = torch.randn(1, 3, image_size, image_size)
     with torch.inference_mode():
         maps = ours.backbone(image)
@@ -103,7 +104,7 @@ def measure_latency(config: SegmenterConfig, image_size: int, rounds: int) -> La
 
 def measure_sliding(config: SegmenterConfig, image_size: int, crop_size: int, stride: int) -> SlidingMemory:
     """Run in a process of its own: a process's peak never falls."""
-    model = build_segmenter(config).eval()
+    model = build(ModelDescription(config=config)).eval()
     image = torch.randn(3, image_size, image_size)
     before = benchmark.process_memory("VmRSS")
     segment(model, image[None, :, :crop_size, :crop_size])

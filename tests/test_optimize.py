@@ -14,10 +14,11 @@ from torch import Tensor, nn
 import swin_transformer_pytorch as swin
 from swin_transformer_pytorch import optimize
 from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
-from swin_transformer_pytorch.models.detection import Detector, build_detector
-from swin_transformer_pytorch.models.segmentation import build_segmenter
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.detection import Detector
 from swin_transformer_pytorch.ops.cpu.library import why_not
 from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, optimize_for_inference
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
@@ -52,7 +53,7 @@ def classifier(**changes: Any) -> SwinClassifier:
 
 def detector() -> Detector:
     config = DetectorConfig(method="mask_rcnn", backbone=SMALL, num_classes=3, fpn_dim=8, fc_dim=16)
-    model = randomised(build_detector(config, preprocessing=DensePreprocessing(scale=None)))
+    model = randomised(build(ModelDescription(config=config, preprocessing=DensePreprocessing(scale=None))))
     with torch.no_grad():  # an untrained detector's predictions differ little from place to place
         model.rpn_head.rpn_cls.weight.mul_(30)
         model.roi_head.bbox_head.fc_cls.weight.mul_(30)
@@ -138,7 +139,7 @@ def test_same_maps_of_a_backbone() -> None:
 
 def test_same_segmentation_with_norms_folded() -> None:
     config = SegmenterConfig(backbone=SMALL, num_classes=4, decode_dim=8, auxiliary_dim=8, auxiliary_index=1)
-    model = randomised(build_segmenter(config))
+    model = randomised(build(ModelDescription(config=config)))
     fast = optimize_for_inference(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
     images = torch.randn(2, 3, 64, 90)

@@ -14,10 +14,10 @@ from swin_transformer_pytorch.cli import main
 from swin_transformer_pytorch.data.classification.fashion import CLASSES, FashionSample
 from swin_transformer_pytorch.data.scenes.dataset import SceneDataset, open_scenes
 from swin_transformer_pytorch.data.scenes.files import write_scenes
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
-from swin_transformer_pytorch.models.detection import build_detector
-from swin_transformer_pytorch.models.segmentation import build_segmenter
+from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.weights.files import save_checkpoint
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
@@ -90,16 +90,20 @@ def dense_checkpoints(scenes: SceneDataset, tmp_path_factory: pytest.TempPathFac
     backbone = SwinConfig(
         embed_dim=16, depths=(1, 1), num_heads=(1, 2), window_size=4, drop_path_rate=0.0, single_window="keep"
     )
-    detector = build_detector(
-        DetectorConfig(backbone=backbone, num_classes=10, fpn_dim=16, fc_dim=16, max_detections=8),
-        classes=scenes.classes,
-        preprocessing=DensePreprocessing(scale=None),
+    detector = build(
+        ModelDescription(
+            config=DetectorConfig(backbone=backbone, num_classes=10, fpn_dim=16, fc_dim=16, max_detections=8),
+            classes=scenes.classes,
+            preprocessing=DensePreprocessing(scale=None),
+        )
     )
-    segmenter = build_segmenter(
-        SegmenterConfig(backbone=backbone, num_classes=11, decode_dim=8, auxiliary_dim=8, auxiliary_index=0),
-        classes=scenes.semantic_classes,
-        palette=scenes.semantic_palette,
-        preprocessing=DensePreprocessing(scale=None, size_divisor=1),
+    segmenter = build(
+        ModelDescription(
+            config=SegmenterConfig(backbone=backbone, num_classes=11, decode_dim=8, auxiliary_dim=8, auxiliary_index=0),
+            classes=scenes.semantic_classes,
+            palette=scenes.semantic_palette,
+            preprocessing=DensePreprocessing(scale=None, size_divisor=1),
+        )
     )
     folder = tmp_path_factory.mktemp("dense")
     paths = {}

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from swin_transformer_pytorch.heads.cascade import CASCADE_STAGES, CascadeRoIHead, build_cascade_roi_head
+from swin_transformer_pytorch.heads.cascade import CASCADE_STAGES, CascadeRoIHead
 from swin_transformer_pytorch.heads.roi import BoxHead, MaskHead, stack_regions
 from swin_transformer_pytorch.heads.roi_head import DetectionRules
 from swin_transformer_pytorch.heads.roi_losses import box_losses, mask_loss, refine_samples, sample_regions
 from swin_transformer_pytorch.models.config import DetectorConfig
+from swin_transformer_pytorch.models.detector_parts import build_roi_head
 from swin_transformer_pytorch.ops.regions.boxes import decode_boxes
 from swin_transformer_pytorch.ops.regions.instances import InstanceTargets
 
@@ -154,7 +155,7 @@ def test_official_settings_and_names() -> None:
     assert [stage.loss_weight for stage in CASCADE_STAGES] == [1, 0.5, 0.25]
     assert not any(stage.low_quality for stage in CASCADE_STAGES)
     config = DetectorConfig(method="cascade_mask_rcnn", num_classes=3, fpn_dim=4, fc_dim=8)
-    names = build_cascade_roi_head(config, (4, 8, 16, 32)).state_dict()
+    names = build_roi_head(config, (4, 8, 16, 32)).state_dict()
     assert names["bbox_head.2.shared_convs.3.bn.running_mean"].shape == (4,)
     assert names["bbox_head.0.shared_fcs.0.weight"].shape == (8, 4 * 49)
     assert names["bbox_head.1.fc_reg.weight"].shape == (12, 8)

@@ -8,10 +8,11 @@ import torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
-from swin_transformer_pytorch.heads.htc import HTC_STAGES, HTCRoIHead, build_htc_roi_head
+from swin_transformer_pytorch.heads.htc import HTC_STAGES, HTCRoIHead
 from swin_transformer_pytorch.heads.roi import region_levels, stack_regions
 from swin_transformer_pytorch.heads.roi_losses import box_losses, mask_loss, refine_samples, sample_regions
 from swin_transformer_pytorch.models.config import DetectorConfig
+from swin_transformer_pytorch.models.detector_parts import build_roi_head
 from swin_transformer_pytorch.ops.regions.boxes import decode_boxes
 from swin_transformer_pytorch.ops.regions.instances import InstanceTargets
 
@@ -27,7 +28,8 @@ def seeded() -> None:
 def tiny(**fields: object) -> HTCRoIHead:
     known = {"num_classes": 3, "fpn_dim": 4, "fc_dim": 8, "num_semantic_classes": 5, "roi_samples": 16}
     config = DetectorConfig(method="htc", **{**known, **fields})  # type: ignore[arg-type]
-    head = build_htc_roi_head(config, STRIDES)
+    head = build_roi_head(config, STRIDES)
+    assert isinstance(head, HTCRoIHead)
     for name, parameter in head.named_parameters():
         torch.nn.init.normal_(parameter, std=0.02 if "fc_reg" in name else 0.3)
     return head
@@ -218,7 +220,7 @@ def test_each_image_gets_what_it_gets_alone(soft: bool) -> None:
 def test_its_parameters_have_the_official_names_and_shapes() -> None:
     config = DetectorConfig(method="htc")
     with torch.device("meta"):
-        state = build_htc_roi_head(config, STRIDES).state_dict()
+        state = build_roi_head(config, STRIDES).state_dict()
     shapes: dict[str, tuple[int, ...]] = {}
     for stage in range(3):
         for name, shape in {

@@ -11,8 +11,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from swin_transformer_pytorch.backbone.config import ConfigError, SwinConfig
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DENSE_VARIANTS, DetectorConfig
-from swin_transformer_pytorch.models.detection import Detector, InstancePredictions, InstanceTargets, build_detector
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.detection import Detector, InstancePredictions, InstanceTargets
 from swin_transformer_pytorch.ops.regions.masks import paste_masks
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
@@ -40,7 +42,7 @@ def tiny_config(method: str = "mask_rcnn", backbone: dict[str, Any] | None = Non
 def detector(method: str = "mask_rcnn", **fields: Any) -> Detector:
     """With predictions that differ from place to place, as an untrained model's do not."""
     torch.manual_seed(0)
-    model = build_detector(tiny_config(method, **fields))
+    model = build(ModelDescription(config=tiny_config(method, **fields)))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if any(part in name for part in ("fc_cls.weight", "fc_reg.weight", "rpn_cls", "rpn_reg.weight")):
@@ -78,14 +80,15 @@ def assert_same(found: InstancePredictions, expected: InstancePredictions, toler
 )
 def test_published_models_have_the_official_parameters(name: str, millions: float, keys: int) -> None:
     with torch.device("meta"):
-        model = build_detector(DENSE_VARIANTS[name].config)
+        model = build(ModelDescription(config=DENSE_VARIANTS[name].config))
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
     assert len(model.state_dict()) == keys
 
 
 def test_official_names() -> None:
     with torch.device("meta"):
-        shapes = {key: tuple(x.shape) for key, x in build_detector(DetectorConfig()).state_dict().items()}
+        model = build(ModelDescription(config=DetectorConfig()))
+    shapes = {key: tuple(x.shape) for key, x in model.state_dict().items()}
     for key, shape in {
         "backbone.norm3.weight": (768,),
         "neck.lateral_convs.3.conv.weight": (256, 768, 1, 1),
@@ -111,7 +114,7 @@ TINY = [name for name, variant in DENSE_VARIANTS.items() if variant.task == "det
 def test_variants_are_built(name: str) -> None:
     config = DENSE_VARIANTS[name].config
     with torch.device("meta"):
-        model = build_detector(config, name=name)
+        model = build(ModelDescription(config=config, name=name))
     assert model.config is config
     assert (model.global_attention is not None) == name.startswith("htcpp")
 
@@ -235,7 +238,9 @@ def test_backbones_of_other_shapes(backbone: dict[str, Any]) -> None:
 
 def test_what_a_checkpoint_needs_is_plain() -> None:
     preprocessing = DensePreprocessing()
-    model = build_detector(tiny_config(), classes=("a", "b", "c"), preprocessing=preprocessing, name="mine")
+    model = build(
+        ModelDescription(config=tiny_config(), classes=("a", "b", "c"), preprocessing=preprocessing, name="mine")
+    )
     described = model.metadata()
     assert described["task"] == "detection"
     assert (described["name"], described["num_classes"], described["classes"]) == ("mine", 3, ["a", "b", "c"])
@@ -247,7 +252,7 @@ def test_mistakes_are_named() -> None:
     model = detector()
     pair = images((64, 64), 2)
     with pytest.raises(ConfigError, match="2 class names for num_classes=3"):
-        build_detector(tiny_config(), classes=("a", "b"))
+        build(ModelDescription(config=tiny_config(), classes=("a", "b")))
     with pytest.raises(ValueError, match="1 image_sizes for 2 images"):
         model(pair, [(64, 64)])
     with pytest.raises(ValueError, match=r"\(64, 65\).*padded to \(64, 64\)"):
@@ -342,7 +347,7 @@ def test_eight_scenes_are_learnt_by_heart(method: str, steps: int) -> None:
     torch.manual_seed(0)
     small = {"embed_dim": 16, "depths": (2, 2, 2), "num_heads": (1, 2, 4), "window_size": 6}
     config = tiny_config(method, small, num_classes=2, fpn_dim=32, fc_dim=64, rpn_samples=64, roi_samples=64)
-    model = build_detector(config).train()
+    model = build(ModelDescription(config=config)).train()
     scenes = [scene(seed) for seed in range(8)]
     pixels, targets = torch.stack([x for x, _ in scenes]), [target for _, target in scenes]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)

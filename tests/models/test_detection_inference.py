@@ -8,11 +8,13 @@ import torchvision
 from torch import Tensor
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
-from swin_transformer_pytorch.heads.multi_scale import View
 from swin_transformer_pytorch.heads.rpn import scored_proposals
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DetectorConfig
-from swin_transformer_pytorch.models.detection import Detector, build_detector
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.detection import Detector
 from swin_transformer_pytorch.models.detection_inference import DetectionError, detect_multi_scale
+from swin_transformer_pytorch.models.multi_scale import View
 
 METHODS = ("mask_rcnn", "cascade_mask_rcnn", "htc")
 BACKBONE = SwinConfig(
@@ -27,7 +29,7 @@ def tiny(method: str, **fields: object) -> Detector:
         backbone=BACKBONE,
         **{"num_classes": 3, "fpn_dim": 8, "fc_dim": 16, "num_semantic_classes": 4, "max_detections": 12, **fields},  # type: ignore[arg-type]
     )
-    model = build_detector(config).eval()
+    model = build(ModelDescription(config=config)).eval()
     for name, parameter in model.named_parameters():
         if any(part in name for part in ("fc_cls", "fc_reg", "rpn_cls", "rpn_reg")):
             torch.nn.init.normal_(parameter, std=0.3 if "cls" in name else 0.05)

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from swin_transformer_pytorch.heads.roi import BoxHead
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DENSE_VARIANTS, DetectorConfig
-from swin_transformer_pytorch.models.detection import Detector, InstanceTargets, build_detector
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.detection import Detector, InstanceTargets
 
 SMALL = {"depths": (1, 1, 1, 1), "embed_dim": 8, "num_heads": (1, 1, 2, 2), "window_size": 4, "drop_path_rate": 0.0}
 
@@ -16,7 +18,7 @@ def tiny(name: str) -> Detector:
         num_classes=3, fpn_dim=8, fc_dim=16, num_semantic_classes=4, roi_samples=32, max_detections=20, **SMALL
     )
     assert isinstance(config, DetectorConfig)
-    return build_detector(config)
+    return build(ModelDescription(config=config))
 
 
 def target(semantic: bool = True) -> InstanceTargets:
@@ -71,7 +73,7 @@ def test_sizes_are_those_that_the_guide_compares_with_the_published(
     config = DENSE_VARIANTS[f"htcpp_swin_{size}_patch4_window7"].config
     assert isinstance(config, DetectorConfig)
     with torch.device("meta"):
-        model = build_detector(config)
+        model = build(ModelDescription(config=config))
         convolutional = BoxHead(256, num_classes=80, num_convs=4, num_fcs=1, class_agnostic=True)
         standard = BoxHead(256, num_classes=80, class_agnostic=True)
     count, more, less = (sum(p.numel() for p in m.parameters()) / 1e6 for m in (model, convolutional, standard))

@@ -5,8 +5,9 @@ import torch
 
 from swin_transformer_pytorch.backbone.config import ConfigError
 from swin_transformer_pytorch.heads.upernet import pixel_cross_entropy
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DENSE_VARIANTS, SegmenterConfig
-from swin_transformer_pytorch.models.segmentation import build_segmenter
+from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 TINY = SegmenterConfig(num_classes=4, decode_dim=8, auxiliary_dim=6, dropout=0.0).replace(
@@ -19,7 +20,7 @@ TINY = SegmenterConfig(num_classes=4, decode_dim=8, auxiliary_dim=6, dropout=0.0
 )
 def test_published_sizes(variant: str, millions: int) -> None:
     with torch.device("meta"):
-        model = build_segmenter(DENSE_VARIANTS[f"upernet_swin_{variant}_512x512"].config)
+        model = build(ModelDescription(config=DENSE_VARIANTS[f"upernet_swin_{variant}_512x512"].config))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     assert round(parameters / 1e6) == millions
     if millions == 60:
@@ -30,7 +31,7 @@ def test_published_sizes(variant: str, millions: int) -> None:
 
 def test_official_names_and_shapes() -> None:
     with torch.device("meta"):
-        model = build_segmenter(DENSE_VARIANTS["upernet_swin_tiny_patch4_window7_512x512"].config)
+        model = build(ModelDescription(config=DENSE_VARIANTS["upernet_swin_tiny_patch4_window7_512x512"].config))
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     expected = {
         "backbone.patch_embed.proj.weight": (96, 3, 4, 4),
@@ -50,7 +51,7 @@ def test_official_names_and_shapes() -> None:
 
 
 def test_a_step_reaches_every_parameter() -> None:
-    model = build_segmenter(TINY)
+    model = build(ModelDescription(config=TINY))
     losses = model.losses(torch.randn(2, 3, 28, 36), torch.randint(0, 4, (2, 28, 36)))
     assert set(losses) == {"loss_ce", "aux.loss_ce"}
     sum(losses.values()).backward()
@@ -59,7 +60,7 @@ def test_a_step_reaches_every_parameter() -> None:
 
 
 def test_losses_are_those_of_the_two_heads() -> None:
-    model = build_segmenter(TINY).eval()
+    model = build(ModelDescription(config=TINY)).eval()
     images, labels = torch.randn(2, 3, 28, 36), torch.randint(0, 4, (2, 28, 36))
     losses = model.losses(images, labels)
     torch.testing.assert_close(losses["loss_ce"], pixel_cross_entropy(model(images), labels))
@@ -68,7 +69,7 @@ def test_losses_are_those_of_the_two_heads() -> None:
 
 
 def test_bfloat16_autocast_trains() -> None:
-    model = build_segmenter(TINY)
+    model = build(ModelDescription(config=TINY))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = model.losses(torch.randn(2, 3, 33, 41), torch.randint(0, 4, (2, 33, 41)))
     assert all(loss.dtype == torch.float32 for loss in losses.values())
@@ -78,7 +79,7 @@ def test_bfloat16_autocast_trains() -> None:
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("size", [(64, 64), (37, 61), (5, 3)])
 def test_any_size_and_either_version(version: int, size: tuple[int, int]) -> None:
-    model = build_segmenter(TINY.replace(version=version)).eval()
+    model = build(ModelDescription(config=TINY.replace(version=version))).eval()
     with torch.no_grad():
         logits = model(torch.randn(1, 3, *size))
     assert logits.shape == (1, 4, -(-size[0] // 4), -(-size[1] // 4))
@@ -86,7 +87,7 @@ def test_any_size_and_either_version(version: int, size: tuple[int, int]) -> Non
 
 
 def test_sizes_may_come_in_any_order() -> None:
-    model = build_segmenter(TINY).eval()
+    model = build(ModelDescription(config=TINY)).eval()
     small, large = torch.randn(1, 3, 20, 28), torch.randn(1, 3, 64, 40)
     with torch.no_grad():
         first = model(small)
@@ -97,16 +98,18 @@ def test_sizes_may_come_in_any_order() -> None:
 def test_two_stages_of_another_patch() -> None:
     config = TINY.replace(depths=(1, 1), num_heads=(1, 1), patch_size=2, auxiliary_index=0)
     with torch.no_grad():
-        assert build_segmenter(config).eval()(torch.randn(1, 3, 20, 30)).shape == (1, 4, 10, 15)
+        assert build(ModelDescription(config=config)).eval()(torch.randn(1, 3, 20, 30)).shape == (1, 4, 10, 15)
 
 
 def test_metadata_rebuilds_it() -> None:
-    model = build_segmenter(
-        TINY,
-        classes=("sky", "tree", "road", "car"),
-        palette=((0, 0, 0), (1, 2, 3), (4, 5, 6), (255, 255, 255)),
-        preprocessing=DensePreprocessing.ade20k(),
-        name="mine",
+    model = build(
+        ModelDescription(
+            config=TINY,
+            classes=("sky", "tree", "road", "car"),
+            palette=((0, 0, 0), (1, 2, 3), (4, 5, 6), (255, 255, 255)),
+            preprocessing=DensePreprocessing.ade20k(),
+            name="mine",
+        )
     )
     metadata = model.metadata()
     assert metadata["task"] == "segmentation" and metadata["num_classes"] == 4
@@ -117,11 +120,11 @@ def test_metadata_rebuilds_it() -> None:
 
 def test_names_and_colours_of_another_number_are_an_error() -> None:
     with pytest.raises(ConfigError, match="2 class names for num_classes=4"):
-        build_segmenter(TINY, classes=("sky", "tree"))
+        build(ModelDescription(config=TINY, classes=("sky", "tree")))
     with pytest.raises(ConfigError, match="1 colours for num_classes=4"):
-        build_segmenter(TINY, palette=((0, 0, 0),))
+        build(ModelDescription(config=TINY, palette=((0, 0, 0),)))
 
 
 def test_labels_of_another_size_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3, 16, 16\).*\(2, 16, 15\)"):
-        build_segmenter(TINY).losses(torch.randn(2, 3, 16, 16), torch.zeros(2, 16, 15, dtype=torch.long))
+        build(ModelDescription(config=TINY)).losses(torch.randn(2, 3, 16, 16), torch.zeros(2, 16, 15, dtype=torch.long))

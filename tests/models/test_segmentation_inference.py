@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swin_transformer_pytorch.models import segmentation_inference
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import SegmenterConfig
-from swin_transformer_pytorch.models.segmentation import build_segmenter
+from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.segmentation_inference import (
     SegmentationError,
     preprocessing_at_ratio,
@@ -178,7 +179,7 @@ def test_one_window_that_covers_the_image_is_whole(crop: Pair, output: Pair | No
         embed_dim=8, depths=(1, 1), num_heads=(1, 1), window_size=3, auxiliary_index=0
     )
     torch.manual_seed(0)
-    model = build_segmenter(config).eval()
+    model = build(ModelDescription(config=config)).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     image = torch.randn(3, 30, 42)

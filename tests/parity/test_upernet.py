@@ -11,8 +11,10 @@ import torch
 import transformers
 from torch import Tensor
 
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import SegmenterConfig
-from swin_transformer_pytorch.models.segmentation import Segmenter, build_segmenter
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.segmentation import Segmenter
 from swin_transformer_pytorch.models.segmentation_inference import segment
 from swin_transformer_pytorch.weights.files import save_checkpoint
 from swin_transformer_pytorch.weights.formats import convert_state_dict
@@ -73,7 +75,7 @@ def saved(model: transformers.UperNetForSemanticSegmentation, layout: str, folde
 
 
 def loaded(path: Path, layout: str) -> Segmenter:
-    model = build_segmenter(CONFIG).eval()
+    model = build(ModelDescription(config=CONFIG)).eval()
     report = load_weights(model, path)
     assert report.format == layout
     assert not (report.fresh or report.resized or report.adapted or report.sliced)
@@ -126,7 +128,7 @@ def test_the_auxiliary_head(theirs: transformers.UperNetForSemanticSegmentation,
 
 def test_our_file_gives_them_our_answer(theirs: transformers.UperNetForSemanticSegmentation, tmp_path: Path) -> None:
     torch.manual_seed(3)
-    model = build_segmenter(CONFIG).eval()
+    model = build(ModelDescription(config=CONFIG)).eval()
     save_checkpoint(tmp_path / "model.safetensors", convert_state_dict(model.state_dict(), to="transformers"))
     theirs.config.save_pretrained(tmp_path)
     peer, info = transformers.UperNetForSemanticSegmentation.from_pretrained(tmp_path, output_loading_info=True)

@@ -7,9 +7,11 @@ import torch
 from PIL import Image
 
 from swin_transformer_pytorch.data.scenes.dataset import SceneDataset, open_scenes
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
-from swin_transformer_pytorch.models.detection import Detector, build_detector
-from swin_transformer_pytorch.models.segmentation import Segmenter, build_segmenter
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.detection import Detector
+from swin_transformer_pytorch.models.segmentation import Segmenter
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 BACKBONE = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4, "drop_path_rate": 0.0}
@@ -31,7 +33,9 @@ def images(scenes: SceneDataset) -> list[Image.Image]:
 def detector(scenes: SceneDataset) -> Detector:
     torch.manual_seed(0)
     config = DetectorConfig(backbone=BACKBONE, num_classes=10, fpn_dim=16, fc_dim=16, max_detections=8)
-    return build_detector(config, classes=scenes.classes, preprocessing=DensePreprocessing(scale=(100, 64)))
+    return build(
+        ModelDescription(config=config, classes=scenes.classes, preprocessing=DensePreprocessing(scale=(100, 64)))
+    )
 
 
 @pytest.fixture
@@ -40,9 +44,11 @@ def segmenter(scenes: SceneDataset) -> Segmenter:
     config = SegmenterConfig(
         backbone=BACKBONE, num_classes=11, decode_dim=8, auxiliary_dim=8, auxiliary_index=0, pool_scales=(1, 2)
     )
-    return build_segmenter(
-        config,
-        classes=scenes.semantic_classes,
-        palette=scenes.semantic_palette,
-        preprocessing=DensePreprocessing(scale=(128, 48), size_divisor=1),
+    return build(
+        ModelDescription(
+            config=config,
+            classes=scenes.semantic_classes,
+            palette=scenes.semantic_palette,
+            preprocessing=DensePreprocessing(scale=(128, 48), size_divisor=1),
+        )
     )

@@ -139,10 +139,10 @@ def _normed(name: str, out_channels: int, in_channels: int, kernel: int) -> Iter
 @pytest.fixture(scope="session")
 def build() -> Callable[[DenseConfig], Any]:
     """The model of a configuration, in evaluation mode."""
-    from swin_transformer_pytorch.models.detection import build_detector
-    from swin_transformer_pytorch.models.segmentation import build_segmenter
+    from swin_transformer_pytorch.models.build import build
+    from swin_transformer_pytorch.models.description import ModelDescription
 
     def make(config: DenseConfig) -> Any:
-        return (build_detector(config) if isinstance(config, DetectorConfig) else build_segmenter(config)).eval()
+        return build(ModelDescription(config=config)).eval()
 
     return make

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from swin_transformer_pytorch.models.backbone import SwinBackbone
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig
-from swin_transformer_pytorch.models.detection import build_detector
+from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.weights.catalog import find_record
 from swin_transformer_pytorch.weights.dense_classes import ade20k_palette, dense_class_names
 from swin_transformer_pytorch.weights.files import CheckpointError, read_checkpoint, save_checkpoint
@@ -102,7 +103,7 @@ def htc_of(num_classes: int, num_semantic_classes: int):
     config = DetectorConfig(
         method="htc", num_classes=num_classes, num_semantic_classes=num_semantic_classes, fpn_dim=8, fc_dim=16
     )
-    return build_detector(config.replace(**backbone))
+    return build(ModelDescription(config=config.replace(**backbone)))
 
 
 @pytest.mark.parametrize(("classes", "semantic_classes"), [(3, 6), (5, 4), (5, 6)])

@@ -19,7 +19,6 @@ from .roi_head import (
     Extractors,
     RegionPredictions,
     RoIHead,
-    RoIHeadConfig,
     Size,
 )
 from .roi_losses import BoxStage, RegionSample, box_losses, mask_loss, refine_boxes, refine_samples, sample_regions
@@ -147,19 +146,3 @@ class CascadeRoIHead(RoIHead):
             sample_regions(boxes, target, stage=stage, num_classes=self.num_classes, num_samples=self.num_samples)
             for boxes, target in zip(regions, targets, strict=True)
         ]
-
-
-def build_cascade_roi_head(config: RoIHeadConfig, strides: Sequence[int]) -> CascadeRoIHead:
-    """Cascade Mask R-CNN's heads on maps of those strides, finest first."""
-    return CascadeRoIHead(
-        box_heads=[
-            BoxHead(config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim, num_convs=4, num_fcs=1)
-            for _ in CASCADE_STAGES
-        ],
-        mask_heads=[MaskHead(config.fpn_dim, num_classes=config.num_classes) for _ in CASCADE_STAGES],
-        stages=CASCADE_STAGES,
-        strides=strides,
-        num_classes=config.num_classes,
-        num_samples=config.roi_samples,
-        rules=DetectionRules.of(config),
-    )

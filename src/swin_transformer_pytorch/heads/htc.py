@@ -17,7 +17,7 @@ from ..ops.regions.instances import InstanceTargets
 from .cascade import CascadeRoIHead
 from .conv import ConvModule
 from .roi import BoxHead, MaskHead, RegionExtractor
-from .roi_head import DetectionRules, Extractors, RoIHeadConfig, Size
+from .roi_head import DetectionRules, Extractors, Size
 from .roi_losses import BoxStage
 from .semantic import SemanticHead, semantic_loss, stack_semantic_labels
 
@@ -136,24 +136,3 @@ class HTCRoIHead(CascadeRoIHead):
         losses = {"loss_semantic_seg": semantic_loss(logits, labels)}
         extract = self._with_semantics(features, semantics)
         return {**losses, **self.stage_losses(extract, proposals, targets, image_sizes)}
-
-
-def build_htc_roi_head(config: RoIHeadConfig, strides: Sequence[int]) -> HTCRoIHead:
-    """HTC's heads on maps of those strides, finest first; the pyramid has one more above them."""
-    return HTCRoIHead(
-        box_heads=[
-            BoxHead(config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim, class_agnostic=True)
-            for _ in HTC_STAGES
-        ],
-        mask_heads=[
-            HTCMaskHead(config.fpn_dim, num_classes=config.num_classes, takes_previous=index > 0)
-            for index in range(len(HTC_STAGES))
-        ],
-        semantic_head=SemanticHead(
-            channels=config.fpn_dim, num_classes=config.num_semantic_classes, num_levels=len(strides) + 1
-        ),
-        strides=strides,
-        num_classes=config.num_classes,
-        num_samples=config.roi_samples,
-        rules=DetectionRules.of(config),
-    )

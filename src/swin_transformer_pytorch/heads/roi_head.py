@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -22,30 +21,6 @@ Size = tuple[int, int]
 Extract = Callable[[Float[Tensor, "n 5"]], Float[Tensor, "n C s s"]]
 
 
-@runtime_checkable
-class RoIHeadConfig(Protocol):
-    """The fields of a detector's config that builders of these heads read."""
-
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def fpn_dim(self) -> int: ...
-    @property
-    def fc_dim(self) -> int: ...
-    @property
-    def num_semantic_classes(self) -> int: ...
-    @property
-    def soft_nms(self) -> bool: ...
-    @property
-    def score_threshold(self) -> float | None: ...
-    @property
-    def nms_threshold(self) -> float: ...
-    @property
-    def max_detections(self) -> int: ...
-    @property
-    def roi_samples(self) -> int: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class DetectionRules:
     """Which of the scored boxes of an image are its detections; see `DetectorConfig`."""
@@ -54,15 +29,6 @@ class DetectionRules:
     nms_threshold: float = 0.5
     max_detections: int = 100
     soft_nms: bool = False
-
-    @classmethod
-    def of(cls, config: RoIHeadConfig) -> DetectionRules:
-        return cls(
-            score_threshold=0.05 if config.score_threshold is None else config.score_threshold,
-            nms_threshold=config.nms_threshold,
-            max_detections=config.max_detections,
-            soft_nms=config.soft_nms,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

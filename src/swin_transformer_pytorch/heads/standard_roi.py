@@ -14,7 +14,6 @@ from .roi_head import (
     Extract,
     RegionPredictions,
     RoIHead,
-    RoIHeadConfig,
     Size,
 )
 from .roi_losses import BoxStage, box_losses, mask_loss, sample_regions
@@ -72,15 +71,3 @@ class StandardRoIHead(RoIHead):
         positives = stack_regions([sample.positive_boxes for sample in samples])
         losses["loss_mask"] = mask_loss(self.mask_head(extract.masks(positives)), samples, targets)
         return losses
-
-
-def build_standard_roi_head(config: RoIHeadConfig, strides: Sequence[int]) -> StandardRoIHead:
-    """Mask R-CNN's heads on maps of those strides, finest first."""
-    return StandardRoIHead(
-        box_head=BoxHead(config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim),
-        mask_head=MaskHead(config.fpn_dim, num_classes=config.num_classes),
-        strides=strides,
-        num_classes=config.num_classes,
-        num_samples=config.roi_samples,
-        rules=DetectionRules.of(config),
-    )

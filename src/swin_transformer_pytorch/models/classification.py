@@ -12,7 +12,7 @@ from ..backbone.swin import Swin
 from ..heads.classifier import smooth_targets, soft_cross_entropy
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import Preprocessing
-from .metadata import describe
+from .description import describe
 
 __all__ = ["SwinClassifier", "smooth_targets", "soft_cross_entropy"]
 
@@ -71,4 +71,4 @@ class SwinClassifier(Swin):
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        return describe(self)
+        return describe(self).to_dict()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,23 +10,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..backbone.config import ConfigError
-from ..heads.cascade import build_cascade_roi_head
 from ..heads.fpn import FPN
 from ..heads.global_attention import GlobalAttention
-from ..heads.htc import build_htc_roi_head
 from ..heads.roi import BoxHead, MaskHead
 from ..heads.roi_head import InstancePredictions, InstanceTargets, RoIHead
-from ..heads.rpn import ProposalLimits, RPNHead, RPNRules
+from ..heads.rpn import RPNHead
 from ..heads.semantic import SemanticHead
-from ..heads.standard_roi import build_standard_roi_head
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .class_parameters import names_of_class_parameters
-from .config import DetectorConfig, Method
-from .metadata import describe
+from .config import DetectorConfig
+from .description import describe
 
-__all__ = ["Detector", "InstancePredictions", "InstanceTargets", "build_detector"]
+__all__ = ["Detector", "InstancePredictions", "InstanceTargets"]
 
 Size = tuple[int, int]
 
@@ -143,7 +140,7 @@ class Detector(nn.Module):
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        return describe(self)
+        return describe(self).to_dict()
 
 
 def _checked_sizes(images: Float[Tensor, "B C H W"], image_sizes: Sequence[Size] | None) -> list[Size]:
@@ -155,52 +152,3 @@ def _checked_sizes(images: Float[Tensor, "B C H W"], image_sizes: Sequence[Size]
         if not (0 < size[0] <= padded[0] and 0 < size[1] <= padded[1]):
             raise ValueError(f"image_sizes has {size}, images are padded to {padded}: (height, width) before padding")
     return sizes
-
-
-def build_detector(
-    config: DetectorConfig,
-    *,
-    classes: tuple[str, ...] | None = None,
-    preprocessing: DensePreprocessing | None = None,
-    name: str | None = None,
-) -> Detector:
-    """The detector of that configuration, with random weights.
-
-    Levels of the pyramid follow the backbone's stages, however many there are; one more is for proposals alone.
-    """
-    backbone = SwinBackbone(config.backbone, out_indices=range(len(config.backbone.depths)))
-    strides = tuple(height for height, _ in config.backbone.stage_strides)
-    attention = None
-    if config.global_attention:
-        attention = GlobalAttention(backbone.channels[-1], config.backbone.num_heads[-1])
-    return Detector(
-        config,
-        backbone=backbone,
-        neck=FPN(backbone.channels, config.fpn_dim),
-        rpn_head=RPNHead(config.fpn_dim, rules=_rpn_rules(config, strides)),
-        roi_head=_ROI_HEADS[config.method](config, strides),
-        global_attention=attention,
-        classes=classes,
-        preprocessing=preprocessing,
-        name=name,
-    )
-
-
-_ROI_HEADS: dict[Method, Callable[[DetectorConfig, Sequence[int]], RoIHead]] = {
-    "mask_rcnn": build_standard_roi_head,
-    "cascade_mask_rcnn": build_cascade_roi_head,
-    "htc": build_htc_roi_head,
-}
-
-
-def _rpn_rules(config: DetectorConfig, strides: tuple[int, ...]) -> RPNRules:
-    """The official settings; a cascade learns from other anchors, by another loss, and from more proposals."""
-    cascade = config.method != "mask_rcnn"
-    return RPNRules(
-        strides=(*strides, 2 * strides[-1]),
-        training=ProposalLimits(per_level=2000, per_image=2000 if cascade else 1000),
-        num_samples=config.rpn_samples,
-        regression="smooth_l1" if cascade else "l1",
-        inside_only=cascade,
-        size_divisor=strides[-1],
-    )

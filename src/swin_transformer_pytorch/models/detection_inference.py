@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..heads.multi_scale import View, merge_detections, merge_masks, merge_proposals
 from ..heads.roi_head import Extractors
 from ..heads.rpn import scored_proposals
 from .detection import Detector, InstancePredictions
+from .multi_scale import View, merge_detections, merge_masks, merge_proposals
 
 
 class DetectionError(ValueError):
@@ -29,7 +29,7 @@ def detect_multi_scale(
     """The objects of one image from several sizes of it, each also mirrored if `flip`.
 
     One size without its mirror image gives exactly what the model gives. Otherwise the views' proposals, boxes, scores
-    and masks are merged as `heads.multi_scale` says. Every view's pyramid is in memory until the last step: with 256
+    and masks are merged as `models.multi_scale` says. Every view's pyramid is in memory until the last step: with 256
     channels about 0.2 GB for a view of 1400 x 1600 pixels.
 
     Args:

@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from ..backbone.config import VARIANTS, ConfigError, SwinConfig, find_variant
+from ..backbone.config import VARIANTS, SwinConfig, find_variant
 from ..weights.catalog import CatalogError, find_record, records
 from ..weights.imagenet_classes import class_names
 from ..weights.load import Checkpoint, CheckpointError, load_weights, open_checkpoint
 from ..weights.preprocessing import DensePreprocessing, Preprocessing
 from .backbone import SwinBackbone
-from .classification import SwinClassifier
-from .config import (
-    DENSE_VARIANTS,
-    DenseConfig,
-    DenseVariant,
-    DetectorConfig,
-    SegmenterConfig,
-    Task,
-    find_dense_variant,
-    model_names,
-)
+from .build import build, build_backbone
+from .config import DENSE_VARIANTS, Task, find_dense_variant, model_names
+from .description import TASKS, ModelConfig, ModelDescription
 from .size import check_size
 
 if TYPE_CHECKING:
-    from .detection import Detector
-    from .segmentation import Segmenter
-
-    Model = SwinClassifier | Detector | Segmenter
-
-AnyPreprocessing = TypeVar("AnyPreprocessing", Preprocessing, DensePreprocessing)
+    from .build import Model
 
 _log = logging.getLogger(__name__)
 
-TASKS: tuple[Task, ...] = get_args(Task)
 _PRETRAINED = Path(__file__).parents[1] / "weights" / "pretrained"
 SHIPPED = {
     "fashion": _PRETRAINED / "swin_fashion.safetensors",
@@ -85,27 +71,8 @@ def create_model(
     Raises:
         ValueError: for an unknown name, tag or field, or a checkpoint that does not fit; the message says which.
     """
-    name, weights = _split_tag(name, weights)
-    if name not in VARIANTS:
-        return _create_dense(name, find_dense_variant(name), weights, num_classes, in_channels, config_overrides)
-    config = find_variant(name).config.replace(in_channels=in_channels, **config_overrides)
-    checkpoint = open_checkpoint(weights, name=name) if weights is not None else None
-    classes: tuple[str, ...] | None = None
-    if checkpoint is not None and num_classes in (None, checkpoint.num_classes):
-        num_classes, classes = checkpoint.num_classes, checkpoint.classes
-    if checkpoint is not None and checkpoint.metadata is None and num_classes == 1000:
-        # Another project's file with a head of 1000 classes, or of 22K that is mapped to them, is ImageNet's.
-        classes = class_names("imagenet1k") if checkpoint.num_classes in (1000, 21841) else None
-    model = SwinClassifier(
-        config,
-        num_classes=1000 if num_classes is None else num_classes,
-        classes=classes,
-        preprocessing=_preprocessing(checkpoint, name, in_channels),
-        name=name,
-    )
-    if checkpoint is not None:
-        _load(model, checkpoint)
-    return model
+    described, checkpoint = describe_named(name, weights, num_classes, in_channels=in_channels, **config_overrides)
+    return _filled(described, checkpoint)
 
 
 def create_backbone(
@@ -123,7 +90,7 @@ def create_backbone(
     name, weights = _split_tag(name, weights)
     overrides = {"single_window": "keep", **config_overrides}
     config = find_variant(name).config.replace(in_channels=in_channels, **overrides)
-    model = SwinBackbone(config, out_indices=out_indices, name=name)
+    model = build_backbone(config, out_indices, name=name)
     if weights is not None:
         _load(model, open_checkpoint(weights, name=name))
     return model
@@ -135,12 +102,68 @@ def load_model(source: str | Path) -> Model:
     `source` is a path or URL of such a file, "name.tag" or a plain name of the catalogue, or "fashion" for the small
     Fashion-MNIST model that is in the package.
     """
-    if str(source) in SHIPPED:
-        source = SHIPPED[str(source)]
-    elif str(source).partition(".")[0] in (*VARIANTS, *DENSE_VARIANTS) and not Path(source).exists():
-        return create_model(str(source), weights=None if "." in str(source) else "default")
-    checkpoint = open_checkpoint(source)
-    if checkpoint.metadata is None or checkpoint.config is None:
+    return _filled(*describe_source(source))
+
+
+def describe_named(
+    name: str, weights: str | Path | None, num_classes: int | None, **overrides: Any
+) -> tuple[ModelDescription, Checkpoint | None]:
+    """The model of an official name, and the checkpoint that is to fill it. See `create_model`."""
+    name, weights = _split_tag(name, weights)
+    config: ModelConfig
+    if name in VARIANTS:
+        task: Task = "classification"
+        config = find_variant(name).config.replace(**overrides)
+    else:
+        variant = find_dense_variant(name)
+        task, config = variant.task, variant.config.replace(**overrides)
+        if weights == "default" and not records(name):
+            start = find_record(variant.backbone).full_name
+            raise CatalogError(
+                f"no public weights are known for {name!r}; to train it, start from a classifier's: weights={start!r}"
+            )
+    checkpoint = open_checkpoint(weights, name=name) if weights is not None else None
+    # A dense model may start from a classifier's file, whose classes are not its own.
+    own = checkpoint if checkpoint is not None and checkpoint.task == task else None
+    if own is not None and num_classes is None and (own.num_classes or task == "classification"):
+        num_classes = own.num_classes
+    if not isinstance(config, SwinConfig) and num_classes is not None:
+        config = config.replace(num_classes=num_classes)
+    described = ModelDescription(
+        config=config,
+        num_classes=cast(int, num_classes),  # None: the description's default
+        preprocessing=_preprocessing(own, name, task, config),
+        name=name,
+    )
+    if own is None:
+        return described, checkpoint
+    classes = own.classes if own.num_classes == described.num_classes else None
+    if task == "classification" and own.metadata is None and num_classes == 1000:
+        # Another project's file with a head of 1000 classes, or of 22K that is mapped to them, is ImageNet's.
+        classes = class_names("imagenet1k") if own.num_classes in (1000, 21841) else None
+    palette = own.palette if task == "segmentation" and own.num_classes == described.num_classes else None
+    return dataclasses.replace(described, classes=classes, palette=palette), checkpoint
+
+
+def describe_source(source: str | Path) -> tuple[ModelDescription, Checkpoint]:
+    """The model that a checkpoint is of, and the checkpoint. See `load_model`."""
+    text = str(source)
+    if text.partition(".")[0] in (*VARIANTS, *DENSE_VARIANTS) and text not in SHIPPED and not Path(source).exists():
+        described, checkpoint = describe_named(text, None if "." in text else "default", None)
+        assert checkpoint is not None, "it has weights"
+        return described, checkpoint
+    checkpoint = open_checkpoint(SHIPPED.get(text, source))
+    return _description_of(checkpoint), checkpoint
+
+
+def _description_of(checkpoint: Checkpoint) -> ModelDescription:
+    """The model that a checkpoint of ours describes, checked against what the file holds.
+
+    Raises:
+        CheckpointError: it describes none, one that cannot be built, or another than the one whose weights it has.
+    """
+    source, metadata = checkpoint.source, checkpoint.metadata
+    if metadata is None:
         example = {
             "classification": "swin_tiny_patch4_window7_224",
             "detection": "mask_rcnn_swin_tiny_patch4_window7",
@@ -148,98 +171,28 @@ def load_model(source: str | Path) -> Model:
         }[checkpoint.task]
         raise CheckpointError(
             f"{source} does not say which model it is for: give its name too, "
-            f"create_model({example!r}, weights={str(source)!r}), or --model on the command line; "
+            f"create_model({example!r}, weights={source!r}), or --model on the command line; "
             "`swin models` lists the names"
         )
-    model = _described_model(checkpoint, checkpoint.config, checkpoint.metadata)
-    _load(model, checkpoint)
-    return model
-
-
-def _described_model(checkpoint: Checkpoint, config: SwinConfig, metadata: dict[str, Any]) -> Model:
-    """The model, with random weights, that the checkpoint's description is of."""
-    task = metadata["task"]
-    if task not in TASKS:
-        raise CheckpointError(f"{checkpoint.source} is for task={task!r}; this version has: {', '.join(TASKS)}")
-    if task != checkpoint.task:
+    if metadata["task"] not in TASKS:
+        raise CheckpointError(f"{source} is for task={metadata['task']!r}; this version has: {', '.join(TASKS)}")
+    if metadata["task"] != checkpoint.task:
         raise CheckpointError(
-            f"{checkpoint.source} describes a model for {task} and holds one for {checkpoint.task}: save it again"
+            f"{source} describes a model for {metadata['task']} and holds one for {checkpoint.task}: save it again"
         )
-    dense_config = _dense_config(checkpoint, task, metadata) if task != "classification" else None
-    preprocessing = checkpoint.preprocessing
-
-    def build() -> Model:
-        if dense_config is not None:
-            dense_preprocessing = preprocessing if isinstance(preprocessing, DensePreprocessing) else None
-            return _build_dense(dense_config, checkpoint, dense_preprocessing, metadata["name"])
-        return SwinClassifier(
-            config,
-            num_classes=metadata["num_classes"],
-            classes=checkpoint.classes,
-            preprocessing=preprocessing if isinstance(preprocessing, Preprocessing) else None,
-            name=metadata["name"],
-        )
-
-    check_size(checkpoint, config if dense_config is None else dense_config, build)
-    return build()
-
-
-def _dense_config(checkpoint: Checkpoint, task: str, metadata: dict[str, Any]) -> DenseConfig:
-    """That of the description, checked as far as possible without a model."""
-    kind = DetectorConfig if task == "detection" else SegmenterConfig
     try:
-        config = kind.from_dict(metadata["config"])
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint.source} describes a model that cannot be built: {error}") from error
-    if config.num_classes != metadata["num_classes"]:
-        raise CheckpointError(
-            f"{checkpoint.source} describes a model of num_classes={config.num_classes} and of "
-            f"{metadata['num_classes']}: save it again"
-        )
-    return config
+        description = ModelDescription.from_dict(metadata)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source} describes a model that cannot be built: {error}") from error
+    check_size(checkpoint, description.config, lambda: build(description))
+    return description
 
 
-def _create_dense(
-    name: str,
-    variant: DenseVariant,
-    weights: str | Path | None,
-    num_classes: int | None,
-    in_channels: int,
-    overrides: dict[str, Any],
-) -> Detector | Segmenter:
-    config = variant.config.replace(in_channels=in_channels, **overrides)
-    if weights == "default" and not records(name):
-        start = find_record(variant.backbone).full_name
-        raise CatalogError(
-            f"no public weights are known for {name!r}; to train it, start from a classifier's: weights={start!r}"
-        )
-    checkpoint = open_checkpoint(weights, name=name) if weights is not None else None
-    own = checkpoint if checkpoint is not None and checkpoint.task == variant.task else None
-    if own is not None and num_classes is None and own.num_classes:
-        num_classes = own.num_classes
-    if num_classes is not None:
-        config = config.replace(num_classes=num_classes)
-    model = _build_dense(config, own, _dense_preprocessing(own, variant.task, in_channels), name)
+def _filled(description: ModelDescription, checkpoint: Checkpoint | None) -> Model:
+    model = build(description)
     if checkpoint is not None:
         _load(model, checkpoint)
     return model
-
-
-def _build_dense(
-    config: DenseConfig, checkpoint: Checkpoint | None, preprocessing: DensePreprocessing | None, name: str | None
-) -> Detector | Segmenter:
-    """The model with random weights, and the checkpoint's names of its classes where it has as many."""
-    named = checkpoint if checkpoint is not None and checkpoint.num_classes == config.num_classes else None
-    classes = named.classes if named is not None else None
-    # Imported here: detection brings torchvision's compiled operators, and a classifier needs neither.
-    if isinstance(config, DetectorConfig):
-        from .detection import build_detector
-
-        return build_detector(config, classes=classes, preprocessing=preprocessing, name=name)
-    from .segmentation import build_segmenter
-
-    palette = named.palette if named is not None else None
-    return build_segmenter(config, classes=classes, palette=palette, preprocessing=preprocessing, name=name)
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -250,6 +203,7 @@ def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def _split_tag(name: str, weights: str | Path | None) -> tuple[str, str | Path | None]:
+    """ "name.tag" as the name and the tag, which stands for the weights."""
     name, dot, tag = name.partition(".")
     if dot and weights is not None:
         raise ValueError(f"name {name}.{tag!s} and weights={str(weights)!r} both say which weights; give one of them")
@@ -258,27 +212,23 @@ def _split_tag(name: str, weights: str | Path | None) -> tuple[str, str | Path |
     return name, tag if dot else weights
 
 
-def _preprocessing(checkpoint: Checkpoint | None, name: str, in_channels: int) -> Preprocessing | None:
-    """The checkpoint's own, else ImageNet's for the variant."""
+def _preprocessing(
+    checkpoint: Checkpoint | None, name: str, task: Task, config: ModelConfig
+) -> Preprocessing | DensePreprocessing | None:
+    """The checkpoint's own, else that of the official models, for the config's channels where they are known."""
+    official: dict[Task, Callable[[], Preprocessing | DensePreprocessing]] = {
+        "classification": lambda: Preprocessing.imagenet(find_variant(name).image_size),
+        "detection": DensePreprocessing.coco,
+        "segmentation": DensePreprocessing.ade20k,
+    }
     known = checkpoint.preprocessing if checkpoint is not None else None
-    if not isinstance(known, Preprocessing):
-        known = Preprocessing.imagenet(find_variant(name).image_size)
-    return _for_channels(known, in_channels)
-
-
-def _dense_preprocessing(checkpoint: Checkpoint | None, task: Task, in_channels: int) -> DensePreprocessing | None:
-    """The checkpoint's own, else that of the official models for the task."""
-    known = checkpoint.preprocessing if checkpoint is not None else None
-    if not isinstance(known, DensePreprocessing):
-        known = DensePreprocessing.coco() if task == "detection" else DensePreprocessing.ade20k()
-    return _for_channels(known, in_channels)
-
-
-def _for_channels(known: AnyPreprocessing, in_channels: int) -> AnyPreprocessing | None:
-    """Grey images take the mean over the colours; of other channels nothing is known."""
+    if known is None or isinstance(known, Preprocessing) != (task == "classification"):
+        known = official[task]()
+    in_channels = config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels
     if in_channels == known.channels:
         return known
     if in_channels != 1:
         return None
+    # Grey images take the mean over the colours; of other channels nothing is known.
     mean, std = sum(known.mean) / known.channels, sum(known.std) / known.channels
     return dataclasses.replace(known, mean=(mean,), std=(std,))

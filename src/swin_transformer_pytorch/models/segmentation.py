@@ -14,9 +14,7 @@ from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .class_parameters import names_of_class_parameters
 from .config import SegmenterConfig
-from .metadata import describe
-
-Color = tuple[int, int, int]
+from .description import Colour, describe
 
 
 class Segmenter(nn.Module):
@@ -42,7 +40,7 @@ class Segmenter(nn.Module):
         auxiliary_head: FCNHead,
         *,
         classes: tuple[str, ...] | None = None,
-        palette: tuple[Color, ...] | None = None,
+        palette: tuple[Colour, ...] | None = None,
         preprocessing: DensePreprocessing | None = None,
         name: str | None = None,
     ) -> None:
@@ -96,27 +94,4 @@ class Segmenter(nn.Module):
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        palette = [list(color) for color in self.palette] if self.palette is not None else None
-        return {**describe(self), "palette": palette}
-
-
-def build_segmenter(
-    config: SegmenterConfig,
-    *,
-    classes: tuple[str, ...] | None = None,
-    palette: tuple[Color, ...] | None = None,
-    preprocessing: DensePreprocessing | None = None,
-    name: str | None = None,
-) -> Segmenter:
-    """The segmenter of that configuration, with random weights."""
-    backbone = SwinBackbone(config.backbone, out_indices=range(len(config.backbone.depths)))
-    return Segmenter(
-        config,
-        backbone,
-        UPerHead(backbone.channels, config.decode_dim, config.num_classes, config.pool_scales, config.dropout),
-        FCNHead(backbone.channels[config.auxiliary_index], config.auxiliary_dim, config.num_classes, config.dropout),
-        classes=classes,
-        palette=palette,
-        preprocessing=preprocessing,
-        name=name,
-    )
+        return describe(self).to_dict()

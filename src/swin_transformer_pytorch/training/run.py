@@ -20,9 +20,8 @@ from .recipes.classification import Recipe
 from .recipes.dense import leg_steps
 from .recipes.files import AnyRecipe
 from .recipes.parts import RecipeError, Task
-from .tasks.models import build_dense_model, build_model
 
-__all__ = ["TrainResult", "build_dense_model", "build_model", "choose_device", "make_trainer", "train"]
+__all__ = ["TrainResult", "choose_device", "make_trainer", "train"]
 
 EXPORT = "model.safetensors"
 

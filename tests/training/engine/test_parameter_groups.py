@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig
-from swin_transformer_pytorch.models.detection import Detector, build_detector
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.detection import Detector
 from swin_transformer_pytorch.training.engine.parameter_groups import (
     decays,
     decays_in_dense_models,
@@ -17,7 +19,7 @@ from swin_transformer_pytorch.training.engine.parameter_groups import (
 DEPTHS = (2, 3)
 
 
-def build(version: int) -> SwinClassifier:
+def classifier(version: int) -> SwinClassifier:
     config = SwinConfig(version=version, embed_dim=8, depths=DEPTHS, num_heads=(1, 2), window_size=4)  # type: ignore[arg-type]
     with torch.device("meta"):
         return SwinClassifier(config, num_classes=3)
@@ -25,7 +27,7 @@ def build(version: int) -> SwinClassifier:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_only_weight_matrices_decay(version: int) -> None:
-    decaying = {name for name, parameter in build(version).named_parameters() if decays(name, parameter)}
+    decaying = {name for name, parameter in classifier(version).named_parameters() if decays(name, parameter)}
     kinds = {name.split(".", 2)[-1].split(".", 2)[-1] if name.startswith("layers") else name for name in decaying}
     expected = {"attn.qkv.weight", "attn.proj.weight", "mlp.fc1.weight", "mlp.fc2.weight"}
     assert kinds == {*expected, "weight", "patch_embed.proj.weight", "head.weight"}
@@ -54,7 +56,7 @@ def test_layers_are_counted_as_in_the_official_code(name: str, layer: int) -> No
 
 
 def test_every_parameter_is_in_one_group_with_its_layers_rate() -> None:
-    model = build(1)
+    model = classifier(1)
     groups = parameter_groups(model, DEPTHS, lr=1.0, weight_decay=0.05, layer_decay=0.5)
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     assert len(rates) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
@@ -64,7 +66,7 @@ def test_every_parameter_is_in_one_group_with_its_layers_rate() -> None:
 
 
 def test_without_layer_decay_there_are_two_groups_and_frozen_parameters_are_in_none() -> None:
-    model = build(2)
+    model = classifier(2)
     model.patch_embed.requires_grad_(False)
     groups = parameter_groups(model, DEPTHS, lr=1e-3, weight_decay=0.1)
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-3, 0.0), (1e-3, 0.1)]
@@ -78,7 +80,7 @@ def build_dense(version: int) -> Detector:
         {"method": "cascade_mask_rcnn", "backbone": backbone, "num_classes": 3, "fpn_dim": 8, "fc_dim": 8}
     )
     with torch.device("meta"):
-        return build_detector(config)
+        return build(ModelDescription(config=config))
 
 
 @pytest.mark.parametrize("version", [1, 2])

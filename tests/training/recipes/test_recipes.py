@@ -11,7 +11,7 @@ import torch
 from swin_transformer_pytorch.backbone.config import find_variant
 from swin_transformer_pytorch.models.config import find_dense_variant
 from swin_transformer_pytorch.training.recipes.classification import Recipe, RecipeError, list_recipes, load_recipe
-from swin_transformer_pytorch.training.run import build_dense_model, build_model
+from swin_transformer_pytorch.training.tasks.models import build_model
 from swin_transformer_pytorch.weights.load import open_checkpoint
 
 NAMES = list_recipes()
@@ -25,10 +25,8 @@ def test_every_recipe_in_the_package_is_read_and_its_model_built(name: str) -> N
     fresh = load_recipe(name, {"model.weights": None})
     overrides = recipe.model.config_overrides
     with torch.device("meta"):
-        if isinstance(fresh, Recipe):
-            model = build_model(fresh.model, classes)
-        else:
-            model = build_dense_model(fresh.model, fresh.task, classes)
+        model = build_model(fresh.model, fresh.task, classes)
+        if fresh.task != "classification":
             overrides = {**overrides, "num_classes": num_classes}
     assert model.task == recipe.task
     assert model.classes == classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -15,9 +16,10 @@ from ..engine.strategy import with_shared_batch_norms
 from ..recipes.classification import Recipe
 from ..recipes.detection import DetectionRecipe
 from ..recipes.files import AnyRecipe
-from .models import build_dense_model, build_model
+from .models import build_model
 
 if TYPE_CHECKING:
+    from ...models.classification import SwinClassifier
     from ..recipes.segmentation import SegmentationRecipe
 
 
@@ -44,8 +46,9 @@ def _prepare_classification(recipe: Recipe) -> tuple[Training, TrainingData]:
 
     splits = open_splits(recipe.data, channels=recipe.model.in_channels, seed=recipe.trainer.seed)
     torch.manual_seed(recipe.trainer.seed)
-    model = build_model(recipe.model, splits.classes)
-    model.preprocessing = choose_preprocessing(recipe.data, recipe.model.in_channels, model.preprocessing)
+    choose = functools.partial(choose_preprocessing, recipe.data, recipe.model.in_channels)
+    model = cast("SwinClassifier", build_model(recipe.model, "classification", splits.classes, prepare=choose))
+    assert model.preprocessing is not None, "it has just been chosen"
     data = ClassificationData(recipe, splits, model.preprocessing)
     return ClassificationTraining(model, recipe, batch_size=data.batch_size), data
 
@@ -59,11 +62,11 @@ def _prepare_detection(recipe: DetectionRecipe, device: str) -> tuple[Training, 
     stuff = isinstance(config, DetectorConfig) and config.method == "htc"
     splits = open_detection(recipe.data, seed=recipe.trainer.seed, stuff=stuff)
     torch.manual_seed(recipe.trainer.seed)
-    model = build_dense_model(recipe.model, "detection", splits.train.classes)
-    known = model.preprocessing or DensePreprocessing.coco()
-    model.preprocessing = dataclasses.replace(known, scale=recipe.data.scale)
-    data = DetectionData(recipe, splits, model.preprocessing)
-    model = cast(Detector, with_shared_batch_norms(model, device, recipe.trainer.devices))
+    scaled = functools.partial(_scaled, DensePreprocessing.coco(), recipe.data.scale)
+    built = cast(Detector, build_model(recipe.model, "detection", splits.train.classes, prepare=scaled))
+    assert built.preprocessing is not None, "it has just been chosen"
+    data = DetectionData(recipe, splits, built.preprocessing)
+    model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
     return DetectionTraining(model, recipe, batch_size=data.batch_size, annotations=splits.annotations), data
 
 
@@ -74,10 +77,17 @@ def _prepare_segmentation(recipe: SegmentationRecipe, device: str) -> tuple[Trai
 
     splits = open_segmentation(recipe.data, seed=recipe.trainer.seed)
     torch.manual_seed(recipe.trainer.seed)
-    model = cast(Segmenter, build_dense_model(recipe.model, "segmentation", splits.train.classes))
-    model.palette = splits.train.palette
-    known = model.preprocessing or DensePreprocessing.ade20k()
-    model.preprocessing = dataclasses.replace(known, scale=recipe.data.scale)
-    data = SegmentationData(recipe, splits, model.preprocessing)
-    model = cast(Segmenter, with_shared_batch_norms(model, device, recipe.trainer.devices))
+    scaled = functools.partial(_scaled, DensePreprocessing.ade20k(), recipe.data.scale)
+    classes, palette = splits.train.classes, splits.train.palette
+    built = cast(Segmenter, build_model(recipe.model, "segmentation", classes, palette=palette, prepare=scaled))
+    assert built.preprocessing is not None, "it has just been chosen"
+    data = SegmentationData(recipe, splits, built.preprocessing)
+    model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
     return SegmentationTraining(model, recipe, batch_size=data.batch_size), data
+
+
+def _scaled(
+    usual: DensePreprocessing, scale: tuple[int, int] | None, known: DensePreprocessing | None
+) -> DensePreprocessing:
+    """The weights' own preprocessing, else the usual one, at the recipe's scale."""
+    return dataclasses.replace(known or usual, scale=scale)

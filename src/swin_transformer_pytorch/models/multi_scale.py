@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..heads.roi_head import DetectionRules, RegionPredictions, suppress
+from ..heads.rpn import ProposalLimits
 from ..ops.regions.boxes import decode_boxes, flip_boxes, scale_boxes, unscale_boxes
 from ..ops.regions.nms import batched_nms
-from .roi_head import DetectionRules, RegionPredictions, suppress
-from .rpn import ProposalLimits
 
 Size = tuple[int, int]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from swin_transformer_pytorch.heads import detections
-from swin_transformer_pytorch.heads.detections import instances_to_detections
+from swin_transformer_pytorch.models import detection_results
+from swin_transformer_pytorch.models.detection_results import instances_to_detections
 from swin_transformer_pytorch.ops.regions.instances import InstancePredictions
 from swin_transformer_pytorch.ops.regions.masks import paste_masks
 
@@ -25,7 +25,7 @@ def predictions(count: int) -> InstancePredictions:
 
 @pytest.mark.parametrize("most_pixels", [1, 3 * 30 * 40, 1 << 26])
 def test_masks_are_pasted_whatever_the_chunks(most_pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detections, "_PASTED_PIXELS", most_pixels)
+    monkeypatch.setattr(detection_results, "_PASTED_PIXELS", most_pixels)
     given = predictions(7)
     result = instances_to_detections(given, SIZE, ["ant", "bee", "cat"])
     assert result.names == ("ant", "bee", "cat", "ant", "bee", "cat", "ant")

@@ -1,0 +1,93 @@
+"""From a description to a model with random weights: the only place that puts models together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..backbone.config import SwinConfig
+from .backbone import SwinBackbone
+from .classification import SwinClassifier
+from .config import DetectorConfig, SegmenterConfig
+from .description import ModelDescription
+
+if TYPE_CHECKING:
+    from .detection import Detector
+    from .segmentation import Segmenter
+
+    Model = SwinClassifier | Detector | Segmenter
+
+
+def build(description: ModelDescription) -> Model:
+    """The model of that description, with random weights: a classifier, a detector or a segmenter.
+
+    Raises:
+        ConfigError: the description cannot be built.
+    """
+    config = description.config
+    if isinstance(config, DetectorConfig):
+        return _detector(config, description)
+    if isinstance(config, SegmenterConfig):
+        return _segmenter(config, description)
+    return SwinClassifier(
+        config,
+        num_classes=description.num_classes,
+        classes=description.classes,
+        preprocessing=description.preprocessing,  # type: ignore[arg-type]
+        name=description.name,
+    )
+
+
+def build_backbone(
+    config: SwinConfig, out_indices: Sequence[int] | None = None, *, name: str | None = None
+) -> SwinBackbone:
+    """A backbone alone, with random weights; `out_indices` are the stages whose maps it gives, None for all."""
+    return SwinBackbone(
+        config, out_indices=range(len(config.depths)) if out_indices is None else out_indices, name=name
+    )
+
+
+# Imports are inside: detection brings torchvision's compiled operators, and a classifier needs neither.
+
+
+def _detector(config: DetectorConfig, description: ModelDescription) -> Detector:
+    """Levels of the pyramid follow the backbone's stages, however many there are; one more is for proposals alone."""
+    from ..heads.fpn import FPN
+    from ..heads.global_attention import GlobalAttention
+    from ..heads.rpn import RPNHead
+    from .detection import Detector
+    from .detector_parts import build_roi_head, rpn_rules
+
+    backbone = build_backbone(config.backbone)
+    strides = tuple(height for height, _ in config.backbone.stage_strides)
+    attention = None
+    if config.global_attention:
+        attention = GlobalAttention(backbone.channels[-1], config.backbone.num_heads[-1])
+    return Detector(
+        config,
+        backbone=backbone,
+        neck=FPN(backbone.channels, config.fpn_dim),
+        rpn_head=RPNHead(config.fpn_dim, rules=rpn_rules(config, strides)),
+        roi_head=build_roi_head(config, strides),
+        global_attention=attention,
+        classes=description.classes,
+        preprocessing=description.preprocessing,  # type: ignore[arg-type]
+        name=description.name,
+    )
+
+
+def _segmenter(config: SegmenterConfig, description: ModelDescription) -> Segmenter:
+    from ..heads.upernet import FCNHead, UPerHead
+    from .segmentation import Segmenter
+
+    backbone = build_backbone(config.backbone)
+    return Segmenter(
+        config,
+        backbone,
+        UPerHead(backbone.channels, config.decode_dim, config.num_classes, config.pool_scales, config.dropout),
+        FCNHead(backbone.channels[config.auxiliary_index], config.auxiliary_dim, config.num_classes, config.dropout),
+        classes=description.classes,
+        palette=description.palette,
+        preprocessing=description.preprocessing,  # type: ignore[arg-type]
+        name=description.name,
+    )

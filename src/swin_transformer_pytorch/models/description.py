@@ -1,0 +1,140 @@
+"""What a model is: all that must be known to build it, and what a checkpoint says of itself. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, get_args
+
+from ..backbone.config import ConfigError, SwinConfig
+from ..checks import is_count
+from ..weights.preprocessing import DensePreprocessing, Preprocessing, preprocessing_from_dict
+from .config import DetectorConfig, SegmenterConfig, Task
+
+Colour = tuple[int, int, int]
+ModelConfig = SwinConfig | DetectorConfig | SegmenterConfig
+
+TASKS: tuple[Task, ...] = get_args(Task)
+CONFIGS: dict[Task, type[ModelConfig]] = {
+    "classification": SwinConfig,
+    "detection": DetectorConfig,
+    "segmentation": SegmenterConfig,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """All that a model is but its weights. `models.build.build` makes the model of it.
+
+    Attributes:
+        config: the architecture, whose type says the task.
+        num_classes: outputs of a classifier's head, 0 for none; a detector's and a segmenter's are their config's own.
+            None, which is not kept: 1000, or the config's.
+        classes: the classes' names by index, or None.
+        palette: segmentation: the colours, red, green and blue of 0 to 255, that they are drawn in, or None.
+        preprocessing: what the weights expect of an image, or None.
+        name: the variant's official name, or None.
+
+    Raises:
+        ConfigError: the parts do not fit each other.
+    """
+
+    config: ModelConfig
+    num_classes: int = cast(int, None)
+    classes: tuple[str, ...] | None = None
+    palette: tuple[Colour, ...] | None = None
+    preprocessing: Preprocessing | DensePreprocessing | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        own = 1000 if isinstance(self.config, SwinConfig) else self.config.num_classes
+        if self.num_classes is None:
+            object.__setattr__(self, "num_classes", own)
+        if not is_count(self.num_classes, 0):
+            raise ConfigError(
+                f"num_classes={self.num_classes!r} is not possible: use a whole number of at least 0 (0: no head, "
+                "pooled features)"
+            )
+        if not isinstance(self.config, SwinConfig) and self.num_classes != own:
+            raise ConfigError(f"it is of num_classes={own} and of {self.num_classes}; leave the latter out")
+        for what, values in (("class names", self.classes), ("colours", self.palette)):
+            if values is not None and len(values) != self.num_classes:
+                raise ConfigError(f"{len(values)} {what} for num_classes={self.num_classes}; give one a class")
+        if self.palette is not None and self.task != "segmentation":
+            raise ConfigError(f"a palette is for segmentation, and this model for {self.task}; leave it out")
+        kind = Preprocessing if self.task == "classification" else DensePreprocessing
+        if not isinstance(self.preprocessing, kind | None):
+            raise ConfigError(f"preprocessing={self.preprocessing!r} is not for {self.task}; give a {kind.__name__}")
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return next(task for task, kind in CONFIGS.items() if isinstance(self.config, kind))
+
+    def with_num_classes(self, num_classes: int) -> ModelDescription:
+        """The same model for that many classes, which have no names yet."""
+        config = self.config if isinstance(self.config, SwinConfig) else self.config.replace(num_classes=num_classes)
+        return dataclasses.replace(self, config=config, num_classes=num_classes, classes=None, palette=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
+        plain = {
+            "format": "swin-transformer-pytorch",
+            "format_version": 1,
+            "task": self.task,
+            "name": self.name,
+            "config": self.config.to_dict(),
+            "num_classes": self.num_classes,
+            "classes": None if self.classes is None else list(self.classes),
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict(),
+        }
+        if self.task == "segmentation":
+            plain["palette"] = None if self.palette is None else [list(colour) for colour in self.palette]
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelDescription:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            ConfigError: there is no such task, or the parts do not fit each other.
+            PreprocessingError: the preprocessing is none.
+        """
+        if values["task"] not in TASKS:
+            raise ConfigError(f"task={values['task']!r}; this version has: {', '.join(TASKS)}")
+        task: Task = values["task"]
+        classes, palette, preprocessing = values["classes"], values.get("palette"), values["preprocessing"]
+        return cls(
+            config=CONFIGS[task].from_dict(values["config"]),
+            num_classes=values["num_classes"],
+            classes=None if classes is None else tuple(classes),
+            palette=None if palette is None else tuple((red, green, blue) for red, green, blue in palette),
+            preprocessing=None if preprocessing is None else preprocessing_from_dict(preprocessing),
+            name=values["name"],
+        )
+
+
+class DescribesItself(Protocol):
+    """The attributes of a model that a checkpoint holds."""
+
+    name: str | None
+    num_classes: int
+    classes: tuple[str, ...] | None
+
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def preprocessing(self) -> Preprocessing | DensePreprocessing | None: ...
+
+
+def describe(model: DescribesItself) -> ModelDescription:
+    """The description of a model as it is now."""
+    return ModelDescription(
+        config=model.config,
+        num_classes=model.num_classes,
+        classes=model.classes,
+        palette=getattr(model, "palette", None),
+        preprocessing=model.preprocessing,
+        name=model.name,
+    )
