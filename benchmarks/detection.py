@@ -28,7 +28,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import swin_transformer_pytorch as swin
 from swin_transformer_pytorch import benchmark
-from swin_transformer_pytorch.data.images.dense_transforms import pad_batch
+from swin_transformer_pytorch.ops.padding import pad_batch
 from swin_transformer_pytorch.ops.regions.masks import paste_masks
 
 RESULTS = Path(__file__).parent / "results"

@@ -13,7 +13,7 @@ from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DetectorConfig
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.detection import Detector
-from swin_transformer_pytorch.models.detection_inference import DetectionError, detect_multi_scale
+from swin_transformer_pytorch.models.detection_inference import DetectionError, detect, detect_multi_scale
 from swin_transformer_pytorch.models.multi_scale import View
 
 METHODS = ("mask_rcnn", "cascade_mask_rcnn", "htc")
@@ -54,6 +54,22 @@ def test_one_scale_without_flip_is_what_the_model_gives(method: str) -> None:
     assert len(found) > 0
     for name in ("boxes_xyxy", "scores", "labels", "masks"):
         assert torch.equal(getattr(found, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_of_any_sizes_get_what_each_gets_alone_in_their_order(method: str) -> None:
+    model, called = tiny(method), []
+    model.register_forward_pre_hook(lambda module, arguments: called.append(tuple(arguments[0].shape)))
+    images = [image(50, 70), image(33, 20, 1), image(60, 65, 2), image(50, 70, 3)]
+    factors = [(1.25, 1.25, 1.25, 1.25), (1.0, 1.0, 1.0, 1.0), (0.5, 0.5, 0.5, 0.5), (2.0, 2.0, 2.0, 2.0)]
+    found = detect(model, images, factors)
+    assert called == [(3, 3, 64, 96), (1, 3, 64, 32)]  # one call for each padded size
+    for one, pixels, factor in zip(found, images, factors, strict=True):
+        (alone,) = model(padded(pixels), [tuple(pixels.shape[1:])], [factor])
+        assert len(one) == len(alone) > 0
+        torch.testing.assert_close(one.boxes_xyxy, alone.boxes_xyxy, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(one.scores, alone.scores, atol=1e-5, rtol=1e-4)
+    assert detect(model, []) == []
 
 
 def merged_by_hand(model: Detector, images: list[Tensor], factors: list[tuple[float, ...]]) -> tuple[Tensor, ...]:

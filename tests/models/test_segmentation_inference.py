@@ -172,6 +172,17 @@ def test_sliding_windows(
     agree(labels, plain_sliding(model, image, crop, stride, output))
 
 
+def test_images_of_any_sizes_get_what_each_gets_alone_in_their_order() -> None:
+    model = Blocks()
+    images = [torch.randn(3, *size) for size in ((20, 30), (9, 16), (20, 30), (16, 9))]
+    sizes = [(40, 60), (9, 16), (25, 25), (32, 18)]
+    maps = segment(model, images, sizes)
+    assert model.calls == [(2, 3, 20, 30), (1, 3, 9, 16), (1, 3, 16, 9)]
+    for labels, image, size in zip(maps, images, sizes, strict=True):
+        assert torch.equal(labels, segment(model, image[None], [size])[0])
+    assert segment(model, [], []) == []
+
+
 @pytest.mark.parametrize("crop", [(30, 42), (64, 50)])
 @pytest.mark.parametrize("output", [None, (61, 70)])
 def test_one_window_that_covers_the_image_is_whole(crop: Pair, output: Pair | None) -> None:

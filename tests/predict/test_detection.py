@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from swin_transformer_pytorch.data.errors import ImageError
-from swin_transformer_pytorch.data.images.dense_transforms import DenseTransform, pad_batch
+from swin_transformer_pytorch.data.images.dense_transforms import DenseTransform
 from swin_transformer_pytorch.models.detection_inference import detect_multi_scale
+from swin_transformer_pytorch.ops.padding import pad_batch
 from swin_transformer_pytorch.ops.regions.masks import paste_masks
 from swin_transformer_pytorch.predict import Predictor, predict_files
 from swin_transformer_pytorch.predict.detection import SCALES

@@ -102,18 +102,41 @@ class ClassificationCounts:
         cells = labels * num_classes + likeliest[:, 0]
         self.confusion_matrix += torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
 
+    @classmethod
+    def together(cls, parts: Sequence[ClassificationCounts]) -> ClassificationCounts:
+        """The sum of counts of different images, at least one."""
+        whole = cls(len(parts[0].confusion_matrix))
+        for part in parts:
+            whole.confusion_matrix += part.confusion_matrix
+            whole.in_top5 += part.in_top5
+        return whole
+
+    @property
+    def num_images(self) -> int:
+        """Images that were counted."""
+        return int(self.confusion_matrix.sum())
+
+    @property
+    def top1(self) -> float:
+        """Accuracy, in [0, 1]."""
+        return int(self.confusion_matrix.trace()) / self.num_images
+
+    @property
+    def top5(self) -> float:
+        """Likewise, within five guesses."""
+        return self.in_top5 / self.num_images
+
     def report(self, classes: Sequence[str], *, skipped: Sequence[str] = ()) -> ClassificationReport:
         """What was counted, with the names of the classes; `skipped` is passed on."""
         names = [name if list(classes).count(name) == 1 else f"{name} [{index}]" for index, name in enumerate(classes)]
         of_class, right = self.confusion_matrix.sum(dim=1).tolist(), self.confusion_matrix.diagonal().tolist()
-        total = sum(of_class)
         return ClassificationReport(
-            top1=sum(right) / total,
-            top5=self.in_top5 / total,
+            top1=self.top1,
+            top5=self.top5,
             per_class={name: hits / count for name, hits, count in zip(names, right, of_class, strict=True) if count},
             confusion_matrix=self.confusion_matrix.numpy().copy(),
             classes=tuple(classes),
-            num_images=total,
+            num_images=self.num_images,
             skipped=tuple(skipped),
         )
 

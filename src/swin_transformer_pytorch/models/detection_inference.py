@@ -7,16 +7,48 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..heads.roi_head import Extractors
 from ..heads.rpn import scored_proposals
+from ..ops.padding import group_by_size, pad_batch, padded_size
 from .detection import Detector, InstancePredictions
+from .inputs import model_input
 from .multi_scale import View, merge_detections, merge_masks, merge_proposals
 
 
 class DetectionError(ValueError):
     """An inference that cannot be made. The message says why and the fix."""
+
+
+def detect(
+    model: Detector,
+    images: Sequence[Float[Tensor, "C _ _"]],
+    scale_factors: Sequence[Sequence[float]] | None = None,
+) -> list[InstancePredictions]:
+    """The objects of images of any sizes, each image's as it gets them alone.
+
+    Only images that are padded to the same size share a batch: more padding would change their maps.
+
+    Args:
+        model: of any method, in evaluation mode.
+        images: preprocessed and not padded: `prepared.pixels` of a `DenseTransform`.
+        scale_factors: `prepared.scale_factor` of each; None where none was resized.
+
+    Returns:
+        The objects of each image, in the original image's pixels.
+
+    Raises:
+        DetectionError: the model is in training mode, or there is not one factor an image.
+    """
+    _check(model, len(images), len(images) if scale_factors is None else len(scale_factors))
+    divisor = _size_divisor(model)
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    found: dict[int, InstancePredictions] = {}
+    for places in group_by_size([padded_size(size, divisor) for size in sizes]):
+        batch = model_input(model, pad_batch([images[place] for place in places], divisor))
+        factors = None if scale_factors is None else [scale_factors[place] for place in places]
+        found |= dict(zip(places, model(batch, [sizes[place] for place in places], factors), strict=True))
+    return [found[place] for place in range(len(images))]
 
 
 def detect_multi_scale(
@@ -44,19 +76,15 @@ def detect_multi_scale(
     Raises:
         DetectionError: the model is in training mode, there is no image, or not one factor for each.
     """
-    if model.training:
-        raise DetectionError("the model is in training mode, where proposals and norms differ; call model.eval() first")
-    if not images or len(images) != len(scale_factors):
-        raise DetectionError(
-            f"{len(images)} images and {len(scale_factors)} scale factors; give the image at one scale or more, and a "
-            "factor for each"
-        )
+    _check(model, len(images), len(scale_factors))
+    if not images:
+        raise DetectionError("0 images and 0 scale factors; give the image at one scale or more, and a factor for each")
     views, inputs = [], []
     for image, factor in zip(images, scale_factors, strict=True):
         size = (image.shape[1], image.shape[2])
         for flipped in (False, True) if flip else (False,):
             views.append(View(image_size=size, scale_factor=factor, flipped=flipped))
-            inputs.append(_padded(image.flip(2) if flipped else image, _size_divisor(model)))
+            inputs.append(pad_batch([model_input(model, image.flip(2) if flipped else image)], _size_divisor(model)))
     if len(inputs) == 1:
         return model(inputs[0], [views[0].image_size], [views[0].scale_factor])[0]
     with torch.no_grad():
@@ -86,11 +114,12 @@ def _merged(model: Detector, inputs: Sequence[Float[Tensor, "1 C _ _"]], views: 
     return InstancePredictions(boxes_xyxy=boxes, scores=scores, labels=labels, masks=merge_masks(grids, views))
 
 
+def _check(model: Detector, images: int, scale_factors: int) -> None:
+    if model.training:
+        raise DetectionError("the model is in training mode, where proposals and norms differ; call model.eval() first")
+    if images != scale_factors:
+        raise DetectionError(f"{images} images and {scale_factors} scale factors; give a factor for each image")
+
+
 def _size_divisor(model: Detector) -> int:
     return 32 if model.preprocessing is None else model.preprocessing.size_divisor
-
-
-def _padded(image: Float[Tensor, "C h w"], divisor: int) -> Float[Tensor, "1 C H W"]:
-    """A batch of the one image, zeros at the right and the bottom."""
-    height, width = image.shape[1:]
-    return F.pad(image, (0, -width % divisor, 0, -height % divisor))[None]

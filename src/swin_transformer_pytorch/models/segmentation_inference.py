@@ -15,7 +15,9 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..ops.padding import group_by_size
 from ..weights.preprocessing import DensePreprocessing
+from .inputs import model_input
 
 Pair = tuple[int, int]
 
@@ -31,14 +33,16 @@ class SegmentationError(ValueError):
 
 
 def segment(
-    model: nn.Module, images: Float[Tensor, "B C h w"], output_sizes: Sequence[Pair] | None = None
+    model: nn.Module,
+    images: Float[Tensor, "B C h w"] | Sequence[Float[Tensor, "C _h _w"]],
+    output_sizes: Sequence[Pair] | None = None,
 ) -> list[Integer[Tensor, "H W"]]:
-    """Label maps of whole images.
+    """Label maps of whole images of any sizes, each as the image gets it alone: those of one size share a batch.
 
     Args:
         model: a `Segmenter`, or any module that gives logits (B, classes, h', w'); in evaluation mode.
-        images: preprocessed to one size, not padded.
-        output_sizes: (height, width) of each label map, that of the original image; None for that of `images`.
+        images: preprocessed, not padded.
+        output_sizes: (height, width) of each label map, that of the original image; None for those of `images`.
 
     Returns:
         A map an image, of uint8, or of int32 for more than 256 classes.
@@ -46,15 +50,19 @@ def segment(
     Raises:
         SegmentationError: the model is in training mode, or there is not one size an image.
     """
-    input_size = (images.shape[2], images.shape[3])
-    sizes = [input_size] * len(images) if output_sizes is None else list(output_sizes)
+    input_sizes = [(image.shape[1], image.shape[2]) for image in images]
+    sizes = input_sizes if output_sizes is None else list(output_sizes)
     if len(sizes) != len(images):
         raise SegmentationError(
             f"{len(sizes)} output sizes for {len(images)} images; give one (height, width) an image"
         )
+    labels: dict[int, Tensor] = {}
     with torch.no_grad():
-        logits = _logits(model, images)
-        return [_labels(_resized(one, input_size, size), size) for one, size in zip(logits, sizes, strict=True)]
+        for places in group_by_size(input_sizes):
+            logits = _logits(model, torch.stack([images[place] for place in places]))
+            for place, one in zip(places, logits, strict=True):
+                labels[place] = _labels(_resized(one, input_sizes[place], sizes[place]), sizes[place])
+    return [labels[place] for place in range(len(images))]
 
 
 def segment_multi_scale(
@@ -144,7 +152,7 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 def _logits(model: nn.Module, images: Tensor) -> Float[Tensor, "B classes h w"]:
     if model.training:
         raise SegmentationError("the model is in training mode, where batch norm and dropout differ: call model.eval()")
-    logits: Tensor = model(images)
+    logits: Tensor = model(model_input(model, images))
     return logits.float()
 
 

@@ -11,12 +11,12 @@ from .attention import (
 )
 from .cpu.linear import linear_into, pack_weight, panel_layout
 from .linear import gelu_then, has_packed_linear, linear, mlp
+from .padding import padding
 from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,
     merge,
     pad_map,
-    padding,
     partition,
     relative_position_index,
     shift_mask,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .padding import padding
 from .windows import Pair, shift_mask
 
 
@@ -37,7 +38,7 @@ class WindowPlan:
         size = batch * height * width
         lines = []
         for length, window, shift in zip((height, width), window_size, shift_size, strict=True):
-            padded_length = length + -length % window
+            padded_length = length + padding(length, window)
             position = (torch.arange(padded_length, device=x.device) + shift) % padded_length
             lines.append(torch.where(position < length, position, size).view(-1, window))
         rows, columns = lines[0][:, None, :, None], lines[1][None, :, None, :]

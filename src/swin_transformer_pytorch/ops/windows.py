@@ -10,16 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from .padding import padding
+
 Pair = tuple[int, int]
 
 MASKED_SCORE = -100.0
 """Added to the score of two tokens that the cyclic shift brought together. The official value: V2's scores reach
 116, so another one (minus infinity, or -200) would give other numbers than the published checkpoints."""
-
-
-def padding(length: int, multiple: int) -> int:
-    """What `length` lacks to a multiple. Without a modulo: symbolic sizes of an exported graph then stay simple."""
-    return (length + multiple - 1) // multiple * multiple - length
 
 
 def pad_map(x: Shaped[Tensor, "B H W C"], multiple: Pair) -> Shaped[Tensor, "B h w C"]:

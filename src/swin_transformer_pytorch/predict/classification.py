@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..data.images.decode import read_image
 from ..data.transforms import create_transform
+from ..models.inputs import model_input
 from ..results import Classification
-from .task import AnyImage, class_names, model_input, name_of
+from .task import AnyImage, class_names, name_of
 
 _ENCODED = (str, os.PathLike, bytes, bytearray, memoryview)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..data.images.dense_transforms import DenseTransform, PreparedImage, pad_batch, padded_size
+from ..data.images.dense_transforms import DenseTransform, PreparedImage
 from ..data.transforms import create_transform
 from ..models.detection import InstancePredictions
-from ..models.detection_inference import detect_multi_scale
+from ..models.detection_inference import detect, detect_multi_scale
 from ..models.detection_results import instances_to_detections
 from ..results import Detections
-from .task import AnyImage, class_names, group_by_size, model_input, views_of
+from .task import AnyImage, class_names, views_of
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 """Sizes of multi-scale detection, as parts of the model's own. The authors published none; these are ours."""
@@ -41,26 +41,18 @@ class DetectionTask:
         return views_of(image, self.transform, self.ratios)
 
     def predict(self, prepared: Sequence[list[PreparedImage]]) -> list[Detections]:
-        """Only images that are padded to the same size share a batch: more padding would change their maps."""
-        divisor = self.transform.preprocessing.size_divisor
-        results: dict[int, Detections] = {}
+        """See `detect`, and `detect_multi_scale`."""
         if self.flip or len(self.ratios) > 1:
-            for place, views in enumerate(prepared):
-                pixels = [model_input(self.model, view.pixels) for view in views]
-                factors = [view.scale_factor for view in views]
-                found = detect_multi_scale(self.model, pixels, factors, flip=self.flip)
-                results[place] = self._result(found, views[0])
-            return [results[place] for place in range(len(prepared))]
-        for places in group_by_size([padded_size(views[0].image_size, divisor) for views in prepared]):
-            images = [prepared[place][0] for place in places]
-            found_in_each = self.model(
-                model_input(self.model, pad_batch([image.pixels for image in images], divisor)),
-                [image.image_size for image in images],
-                [image.scale_factor for image in images],
-            )
-            for place, image, found in zip(places, images, found_in_each, strict=True):
-                results[place] = self._result(found, image)
-        return [results[place] for place in range(len(prepared))]
+            found = [
+                detect_multi_scale(
+                    self.model, [view.pixels for view in views], [view.scale_factor for view in views], flip=self.flip
+                )
+                for views in prepared
+            ]
+        else:
+            images = [views[0] for views in prepared]
+            found = detect(self.model, [image.pixels for image in images], [image.scale_factor for image in images])
+        return [self._result(one, views[0]) for one, views in zip(found, prepared, strict=True)]
 
     def _result(self, found: InstancePredictions, image: PreparedImage) -> Detections:
         result = instances_to_detections(found, image.original_size, class_names(self.model))

@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 
 from ..data.images.dense_transforms import DenseTransform, PreparedImage, as_byte_array
 from ..data.transforms import create_transform
 from ..models.segmentation_inference import RATIOS, segment, segment_multi_scale, segment_sliding
 from ..results import SegmentationMap
-from .task import AnyImage, class_names, group_by_size, model_input, name_of, views_of
+from .task import AnyImage, class_names, name_of, views_of
 
 Mode = Literal["whole", "slide"]
 
@@ -78,22 +77,21 @@ class SegmentationTask:
         return [kept(array)]
 
     def predict(self, prepared: Sequence[list[PreparedImage]]) -> list[SegmentationMap]:
-        """Only images that are resized to the same size share a batch."""
-        labels: dict[int, Tensor] = {}
+        """See `models.segmentation_inference`."""
         if self.mode == "slide":
-            for place, (view,) in enumerate(prepared):
-                pixels = model_input(self.model, view.pixels)
-                labels[place] = segment_sliding(self.model, pixels, self.crop_size, self.stride, view.original_size)
+            labels = [
+                segment_sliding(self.model, view.pixels, self.crop_size, self.stride, view.original_size)
+                for (view,) in prepared
+            ]
         elif self.flip or len(self.ratios) > 1:
-            for place, views in enumerate(prepared):
-                images = [model_input(self.model, view.pixels) for view in views]
-                labels[place] = segment_multi_scale(self.model, images, views[0].original_size, flip=self.flip)
+            labels = [
+                segment_multi_scale(self.model, [view.pixels for view in views], views[0].original_size, flip=self.flip)
+                for views in prepared
+            ]
         else:
-            for places in group_by_size([views[0].image_size for views in prepared]):
-                batch = torch.stack([prepared[place][0].pixels for place in places])
-                sizes = [prepared[place][0].original_size for place in places]
-                labels |= dict(zip(places, segment(self.model, model_input(self.model, batch), sizes), strict=True))
-        return [self._result(labels[place]) for place in range(len(prepared))]
+            images = [views[0] for views in prepared]
+            labels = segment(self.model, [image.pixels for image in images], [image.original_size for image in images])
+        return [self._result(one) for one in labels]
 
     def _result(self, labels: Tensor) -> SegmentationMap:
         known = class_names(self.model)

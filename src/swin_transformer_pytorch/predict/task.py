@@ -37,20 +37,6 @@ class PredictionTask(Protocol):
         """The prepared images' results, each as the image gets it alone. The model is in evaluation mode."""
 
 
-def model_input(model: nn.Module, pixels: Tensor) -> Tensor:
-    """The pixels on the model's device and of its type."""
-    like = next(model.parameters(), None)
-    return pixels.to(like.device, like.dtype) if like is not None else pixels
-
-
-def group_by_size(sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Places of the images that may share a batch, those of equal size, in the order of their first one."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for place, size in enumerate(sizes):
-        groups.setdefault(size, []).append(place)
-    return list(groups.values())
-
-
 def class_names(model: nn.Module) -> Sequence[str] | None:
     """The model's class names, or None."""
     names: Sequence[str] | None = getattr(model, "classes", None)

@@ -13,15 +13,11 @@ from swin_transformer_pytorch.data.classification.augmentation import Augmentati
 from swin_transformer_pytorch.data.detection.augmentation import DetectionAugmentation
 from swin_transformer_pytorch.data.detection.transforms import DetectionTrainingTransform
 from swin_transformer_pytorch.data.errors import ImageError
-from swin_transformer_pytorch.data.images.dense_transforms import (
-    DenseTransform,
-    normalize_bytes,
-    pad_batch,
-    padded_size,
-)
+from swin_transformer_pytorch.data.images.dense_transforms import DenseTransform, normalize_bytes
 from swin_transformer_pytorch.data.segmentation.augmentation import SegmentationAugmentation
 from swin_transformer_pytorch.data.segmentation.transforms import SegmentationTrainingTransform
 from swin_transformer_pytorch.data.transforms import create_transform
+from swin_transformer_pytorch.ops.padding import pad_batch, padded_size
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
 COCO = DensePreprocessing.coco()

@@ -12,10 +12,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from ...ops.padding import pad_batch, padded_size
 from ...ops.regions.instances import InstanceTargets
 from ...ops.resize import resize_bilinear_uint8, resize_nearest
 from ...weights.preprocessing import DensePreprocessing
-from ..images.dense_transforms import as_byte_array, normalize_bytes, pad_batch, padded_size, scale_factor
+from ..images.dense_transforms import as_byte_array, normalize_bytes, scale_factor
 from ..samples import DetectionSample
 from .augmentation import DetectionAugmentation
 from .instaboost import instaboost

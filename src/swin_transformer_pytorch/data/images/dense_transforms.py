@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,31 +99,6 @@ def scale_factor(original_size: tuple[int, int], image_size: tuple[int, int]) ->
     """(x, y, x, y): new pixels over old ones, each a 32-bit float, from sizes (height, width)."""
     x, y = (float(np.float32(image_size[side] / original_size[side])) for side in (1, 0))
     return x, y, x, y
-
-
-def padded_size(image_size: tuple[int, int], size_divisor: int) -> tuple[int, int]:
-    """(height, width) rounded up to multiples of `size_divisor`."""
-    height, width = (math.ceil(side / size_divisor) * size_divisor for side in image_size)
-    return height, width
-
-
-def pad_batch(images: Sequence[Float[Tensor, "C _h _w"]], size_divisor: int) -> Float[Tensor, "B C H W"]:
-    """Normalised images of any sizes as one batch, zeros at the right and the bottom.
-
-    Its sides are the largest ones of the images, rounded up to multiples of `size_divisor`.
-
-    Raises:
-        ValueError: there are no images.
-    """
-    if not images:
-        raise ValueError("a batch of no images has no size; give at least one")
-    height, width = padded_size((max(i.shape[1] for i in images), max(i.shape[2] for i in images)), size_divisor)
-    if all(image.shape[1:] == (height, width) for image in images):
-        return torch.stack(list(images))
-    batch = images[0].new_zeros(len(images), images[0].shape[0], height, width)
-    for place, image in zip(batch, images, strict=True):
-        place[:, : image.shape[1], : image.shape[2]] = image
-    return batch
 
 
 @functools.cache

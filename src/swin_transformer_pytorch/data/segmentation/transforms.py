@@ -12,9 +12,10 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ...ops.padding import pad_batch
 from ...ops.resize import resize_bilinear_uint8, resize_nearest
 from ...weights.preprocessing import DensePreprocessing
-from ..images.dense_transforms import as_byte_array, normalize_bytes, pad_batch
+from ..images.dense_transforms import as_byte_array, normalize_bytes
 from ..images.hsv import NUM_HUES, hsv_to_rgb, rgb_to_hsv
 from .augmentation import SegmentationAugmentation
 from .label_maps import IGNORED

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..padding import padded_size
+
 Size = tuple[int, int]
 
 
@@ -50,7 +52,7 @@ def usable_cells(
     A batch is padded to its largest image; training leaves out the cells beyond an image's own size, which itself is
     padded to multiples of `divisor`.
     """
-    padded = [math.ceil(side / divisor) * divisor for side in image_size]
+    padded = padded_size(image_size, divisor)
     levels = []
     for (height, width), stride in zip(map_sizes, strides, strict=True):
         cells = torch.zeros(height, width, 3, dtype=torch.bool, device=device)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ....data.errors import DataError
+from ....evaluation.classification import ClassificationCounts
 from ....models.classification import SwinClassifier, smooth_targets, soft_cross_entropy
 from ...engine.module import DivergedError, Training
 from ...engine.parameter_groups import parameter_groups
@@ -33,7 +34,8 @@ class ClassificationTraining(Training):
 
     def __init__(self, model: SwinClassifier, recipe: Recipe, *, batch_size: int) -> None:
         super().__init__(model, recipe, batch_size=batch_size)
-        self._val_sums = torch.zeros(4, dtype=torch.float64)
+        self._counts = ClassificationCounts(model.num_classes)
+        self._val_loss = 0.0
 
     def schedule(self, total_steps: int) -> CosineSchedule:
         planned = self.recipe.schedule
@@ -62,7 +64,8 @@ class ClassificationTraining(Training):
         return {"loss_ce": soft_cross_entropy(self.model(images), targets)}
 
     def begin_validation(self) -> None:
-        self._val_sums.zero_()
+        self._counts = ClassificationCounts(self.model.num_classes)
+        self._val_loss = 0.0
 
     def validation_step(self, batch: tuple[Tensor | None, Tensor, list[str]], batch_idx: int) -> None:
         images, labels, unreadable = batch
@@ -71,17 +74,13 @@ class ClassificationTraining(Training):
         if images is None:
             return
         logits = self.model(images).float()
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels.unsqueeze(1)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        self._val_sums += torch.tensor(
-            [len(labels), loss.item(), best[:, 0].sum().item(), best.sum().item()], dtype=torch.float64
-        )
+        self._counts.add(logits, labels)
+        self._val_loss += F.cross_entropy(logits, labels, reduction="sum").item()
 
     def end_validation(self) -> dict[str, float]:
-        sums = self._val_sums
-        if self.trainer.world_size > 1:
-            sums = self.trainer.strategy.reduce(sums.float().to(self.device), reduce_op="sum").cpu()
-        count, loss, top1, top5 = sums.tolist()
-        if not count:
+        parts = self.gathered([(self._counts, self._val_loss)])
+        counts = ClassificationCounts.together([counts for counts, _ in parts])
+        if not counts.num_images:
             raise DataError("none of the validation images can be read; check the files")
-        return {"val_loss": loss / count, "val_top1": top1 / count, "val_top5": top5 / count}
+        loss = math.fsum(loss for _, loss in parts)
+        return {"val_loss": loss / counts.num_images, "val_top1": counts.top1, "val_top5": counts.top5}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ....data.detection.transforms import DetectionBatch
-from ....data.images.dense_transforms import PreparedImage, pad_batch, padded_size
+from ....data.images.dense_transforms import PreparedImage
 from ....evaluation.coco import CocoEvaluator, DetectionScores
 from ....models.detection import Detector
+from ....models.detection_inference import detect
 from ....models.detection_results import instances_to_detections
 from ...recipes.detection import DetectionRecipe
 from ..dense.module import DenseTraining
@@ -63,30 +63,16 @@ class DetectionTraining(DenseTraining):
         self._found = []
 
     def validation_step(self, batch: Sequence[Prepared | str], batch_idx: int) -> None:
-        assert self.model.preprocessing is not None
-        divisor = self.model.preprocessing.size_divisor
-        by_size: dict[tuple[int, int], list[Prepared]] = defaultdict(list)
+        usable = [item for item in batch if not isinstance(item, str)]
         for item in batch:
             if isinstance(item, str):
                 _log.warning("skipped: %s", item)
-            else:
-                by_size[padded_size(item[1].image_size, divisor)].append(item)
-        # In full precision, as the official code tests; images of one padded size are predicted as each is alone.
+        images = [image for _, image in usable]
+        # In full precision, as the official code tests.
         with torch.autocast(self.device.type, enabled=False):
-            for items in by_size.values():
-                self._found += self._detect(items, divisor)
-
-    def _detect(self, items: list[Prepared], divisor: int) -> list[tuple[int, Detections]]:
-        images = [image for _, image in items]
-        predictions = self.model(
-            pad_batch([image.pixels for image in images], divisor).to(self.device),
-            [image.image_size for image in images],
-            [image.scale_factor for image in images],
-        )
-        return [
-            (image_id, instances_to_detections(one, image.original_size, self.model.classes))
-            for (image_id, image), one in zip(items, predictions, strict=True)
-        ]
+            found = detect(self.model, [image.pixels for image in images], [image.scale_factor for image in images])
+        for (image_id, image), one in zip(usable, found, strict=True):
+            self._found.append((image_id, instances_to_detections(one, image.original_size, self.model.classes)))
 
     def end_validation(self) -> dict[str, float]:
         assert self.model.classes is not None

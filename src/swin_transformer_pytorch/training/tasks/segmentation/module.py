@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,19 +46,16 @@ class SegmentationTraining(DenseTraining):
         self._evaluator = SegmentationEvaluator(self.model.num_classes, self.model.classes)
 
     def validation_step(self, batch: Sequence[Prepared | str], batch_idx: int) -> None:
-        by_size: dict[tuple[int, int], list[Prepared]] = defaultdict(list)
+        usable = [item for item in batch if not isinstance(item, str)]
         for item in batch:
             if isinstance(item, str):
                 _log.warning("skipped: %s", item)
-            else:
-                by_size[item[0].image_size].append(item)
-        # In full precision, as the official code tests; images of one size are predicted as each is alone.
+        images = [image for image, _ in usable]
+        # In full precision, as the official code tests.
         with torch.autocast(self.device.type, enabled=False):
-            for items in by_size.values():
-                images = torch.stack([image.pixels for image, _ in items]).to(self.device)
-                maps = segment(self.model, images, [image.original_size for image, _ in items])
-                for found, (_, labels) in zip(maps, items, strict=True):
-                    self._evaluator.update(found.cpu().numpy(), labels)
+            maps = segment(self.model, [image.pixels for image in images], [image.original_size for image in images])
+        for found, (_, labels) in zip(maps, usable, strict=True):
+            self._evaluator.update(found.cpu().numpy(), labels)
 
     def end_validation(self) -> dict[str, float]:
         counts = self.gathered([(self._evaluator.confusion_matrix, self._evaluator.num_images)])
