@@ -173,7 +173,7 @@ def test_sliding_windows(
 
 
 def test_images_of_any_sizes_get_what_each_gets_alone_in_their_order() -> None:
-    model = Blocks()
+    model = Blocks().eval()
     images = [torch.randn(3, *size) for size in ((20, 30), (9, 16), (20, 30), (16, 9))]
     sizes = [(40, 60), (9, 16), (25, 25), (32, 18)]
     maps = segment(model, images, sizes)
