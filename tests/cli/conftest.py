@@ -72,7 +72,7 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def scenes() -> SceneDataset:
     """Scenes that dense models are measured on."""
-    return open_scenes("scenes_sample", "val", num_scenes=4, image_size=(64, 80))
+    return open_scenes("scenes_sample", "val", num_scenes=6, image_size=(64, 80))
 
 
 @pytest.fixture(scope="session")

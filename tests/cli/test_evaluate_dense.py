@@ -30,8 +30,8 @@ def test_a_detector_on_a_coco_folder(swin, dense_checkpoints, dense_data, scenes
         assert {name: saved[kind][name] for name in METRICS} == {
             name: value if value is None else pytest.approx(value, abs=1e-6) for name, value in scores.metrics.items()
         }
-    assert saved["num_images"] == 4
-    assert f"4 images, {expected.num_objects} objects: AP of boxes" in outcome.out
+    assert saved["num_images"] == 6
+    assert f"6 images, {expected.num_objects} objects: AP of boxes" in outcome.out
     assert all(any(line.split()[:1] == [name] for line in outcome.out.splitlines()) for name in METRICS)
     results = json.loads((target / "detections.segm.json").read_text())
     assert set(results[0]) == {"image_id", "category_id", "score", "segmentation"}
@@ -77,7 +77,7 @@ def test_a_segmenter_on_folders(swin, dense_checkpoints, dense_data, scenes, tmp
         assert outcome.code == 0, outcome.err
         saved = json.loads((target / "report.json").read_text())
         assert saved["mIoU"] == pytest.approx(expected.miou, abs=1e-3)
-        assert f"4 images: mIoU {saved['mIoU']:.2%}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
+        assert f"6 images: mIoU {saved['mIoU']:.2%}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
         assert set(saved["IoU"]) == set(scenes.semantic_classes)
         with Image.open(target / "class_iou.png") as picture:
             assert min(picture.size) > 100
@@ -98,7 +98,8 @@ def test_an_image_that_cannot_be_read_is_reported_and_skipped(
     saved = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(saved["skipped"]) == 1
     # COCO's measure counts an image without detections; label maps count only where there is a prediction.
-    assert saved["num_images"] == (4 if task == "detection" else 3)
+    assert "1 of 6 images could not be used" in outcome.err
+    assert saved["num_images"] == (6 if task == "detection" else 5)
 
 
 def test_a_label_beyond_the_classes_is_reported(swin, dense_checkpoints, dense_data, tmp_path) -> None:
@@ -111,6 +112,19 @@ def test_a_label_beyond_the_classes_is_reported(swin, dense_checkpoints, dense_d
     assert outcome.code == 1
     assert f"{path}" in outcome.err
     assert "label 99" in outcome.err
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_too_many_images_that_cannot_be_used_are_an_error(swin, dense_checkpoints, dense_data, tmp_path, task) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(dense_data, folder)
+    (folder / "val" / "000002.png").write_bytes(b"no image")
+    with Image.open(folder / "val" / "000004.png") as picture:
+        picture.resize((20, 30)).save(folder / "val" / "000004.png")
+    words = ("--data.root", folder, "--output", tmp_path / "out", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", dense_checkpoints[task], *words)
+    assert outcome.code == 2
+    assert "2 of 6 images could not be used, more than 20%" in outcome.err
 
 
 @pytest.mark.parametrize("data", ["root", "pair with classes", "pair without classes"])
@@ -129,7 +143,7 @@ def test_pixels_of_the_ignore_label_do_not_count(swin, dense_checkpoints, dense_
     outcome = swin(*words, "--data.ignore_label", 77, "--device", "cpu")
     assert outcome.code == 0, outcome.err
     saved = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert sum(saved["pixels"].values()) == 4 * (64 - 8) * 80
+    assert sum(saved["pixels"].values()) == 6 * (64 - 8) * 80
 
 
 @pytest.mark.parametrize(

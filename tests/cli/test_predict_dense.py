@@ -23,7 +23,7 @@ def test_objects_become_json_lines_and_overlays(swin, dense_checkpoints, dense_d
     outcome = swin("predict", dense_data / "val", *words)
     assert outcome.code == 0, outcome.err
     records = _lines(target)
-    assert len(records) == 4
+    assert len(records) == 6
     for record in records:
         expected = Predictor(dense_checkpoints["detection"], device="cpu")(record["path"])
         assert record["image_size"] == [64, 80]
@@ -32,7 +32,7 @@ def test_objects_become_json_lines_and_overlays(swin, dense_checkpoints, dense_d
         assert record["scores"] == sorted(record["scores"], reverse=True)
         for mask in record["masks"]:
             assert decode_mask(mask["counts"], tuple(mask["size"])).shape == (64, 80)
-    assert len(list(pictures.glob("*_predicted.png"))) == 4
+    assert len(list(pictures.glob("*_predicted.png"))) == 6
 
 
 def test_the_table_and_pictures_show_what_is_likely(swin, dense_checkpoints, dense_data) -> None:
@@ -60,7 +60,7 @@ def test_maps_become_pngs_overlays_and_shares(swin, dense_checkpoints, dense_dat
         assert {key: record[key] for key in expected} == expected
         best = next(line for line in outcome.out.splitlines() if record["path"] in line)
         assert f"{record['names'][0]} " in best
-    assert len(list(pictures.glob("*.png"))) == 4
+    assert len(list(pictures.glob("*.png"))) == 6
 
 
 def test_label_maps_never_replace_an_image(swin, dense_checkpoints, dense_data, tmp_path) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
@@ -234,17 +236,62 @@ def test_weights_of_another_task_need_a_model(tiny: Make, tmp_path: Path) -> Non
         train(tiny("detection", "other", values), progress=False)
 
 
-def test_a_damaged_image_is_reported_and_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def spoil(root: Path, split: str, index: int, how: str) -> Path:
+    """Makes one image of a folder of scenes unusable, as people's data sets have it."""
+    path, labels = (folder / f"{index:06d}.png" for folder in (root / split, root / "labels" / split))
+    if how == "cut short":
+        path.write_bytes(path.read_bytes()[:100])
+    elif how == "another size":
+        with Image.open(path) as image:
+            image.resize((50, 40)).save(path)
+    elif how == "a label beyond the classes":
+        Image.fromarray(np.full((64, 64), 99, dtype=np.uint8)).save(labels)
+    elif how == "a damaged label map":
+        labels.write_bytes(labels.read_bytes()[:60])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("task", "how", "workers"),
+    [
+        ("detection", "cut short", 0),
+        ("detection", "another size", 0),
+        ("segmentation", "cut short", 2),
+        ("segmentation", "another size", 0),
+        ("segmentation", "a label beyond the classes", 0),
+        ("segmentation", "a damaged label map", 0),
+    ],
+)
+def test_an_unusable_image_is_named_once_and_counted_and_the_run_goes_on(
+    task: str, how: str, workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = tmp_path / "damaged"
     for split in ("train", "val"):
-        scenes = open_scenes("scenes_sample", split, num_scenes=2, image_size=(64, 64))  # type: ignore[arg-type]
+        scenes = open_scenes("scenes_sample", split, num_scenes=6, image_size=(64, 64))  # type: ignore[arg-type]
         write_scenes(scenes, root, split)
-        damaged = root / split / "000000.png"
-        damaged.write_bytes(damaged.read_bytes()[:100])
+        spoil(root, split, 1, how)
     with caplog.at_level(logging.WARNING):
-        train(small("detection", root, tmp_path / "run"), progress=False)
-    for split in ("train", "val"):
-        assert str(root / split / "000000.png") in caplog.text
+        recipe = small(task, root, tmp_path / "run", **{"data.num_workers": workers, "schedule.epochs": 2})
+        result = train(recipe, progress=False)
+    assert result.unusable == (
+        "1 of 6 training images could not be used",
+        "1 of 6 validation images could not be used",
+    )
+    for split in ("train", "val") if workers == 0 else ():  # a worker's own lines go to its own stderr
+        assert caplog.text.count(str(root / split / "000001.png")) == 1
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("task", TASKS)
+def test_more_than_a_fifth_of_unusable_images_ends_the_run(task: str, split: str, tmp_path: Path) -> None:
+    root = tmp_path / "damaged"
+    for each in ("train", "val"):
+        scenes = open_scenes("scenes_sample", each, num_scenes=6, image_size=(64, 64))  # type: ignore[arg-type]
+        write_scenes(scenes, root, each)
+    for index in (1, 4):
+        spoil(root, split, index, "cut short")
+    with pytest.raises(DataError, match=rf"2 of 6 {'training' if split == 'train' else 'validation'} images.*20%"):
+        train(small(task, root, tmp_path / "run"), progress=False)
 
 
 TWO_PROCESSES = """

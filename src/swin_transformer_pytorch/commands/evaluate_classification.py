@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from . import terminal
-from .errors import EXIT_SOME_BAD, UsageError
+from .errors import UsageError
 from .predict import view_options
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
     from ..data.classification.dataset import EvaluationDataset
     from ..data.transforms import create_transform
     from ..evaluation.classification import evaluate
+    from .evaluate_images import counted, end
 
     foreign = [f"--{name.replace('_', '-')}" for name, value in view_options(options).items() if value]
     foreign += [f"--data.{name}" for name in ("annotations", "images", "labels") if getattr(options.data, name)]
@@ -39,11 +39,11 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
         device=device,
         num_workers=options.num_workers,
     )
-    for problem in report.skipped:
-        print(f"swin: skipped: {problem}", file=sys.stderr)
+    unusable = counted(images)
+    unusable.usable(list(report.skipped))
     show(report)
     save(report, Path(options.output))
-    return EXIT_SOME_BAD if report.skipped else 0
+    return end(unusable)
 
 
 def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImages:

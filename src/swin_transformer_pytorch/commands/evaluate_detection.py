@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import terminal
-from .errors import EXIT_SOME_BAD, UsageError
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from ..evaluation.coco import CocoEvaluator, DetectionReport
@@ -36,7 +35,7 @@ _CURVES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 def run(model: Detector, options: argparse.Namespace, device: str | None) -> int:
     """Measures, shows and saves; the exit code."""
     from ..evaluation.coco import CocoEvaluator, EvaluationError
-    from .evaluate_images import build_predictor, predictions
+    from .evaluate_images import build_predictor, counted, end, predictions
 
     predictor = build_predictor(model, options, device)
     samples, annotations = open_samples(options.data, model)
@@ -44,19 +43,17 @@ def run(model: Detector, options: argparse.Namespace, device: str | None) -> int
     if len(classes) != model.num_classes:
         raise UsageError(f"the data has {len(classes)} classes and the model {model.num_classes}, without names")
     evaluator = CocoEvaluator(annotations, classes=classes)
-    skipped: list[str] = []
+    unusable = counted(samples)
     for item in predictions(predictor, samples, _image_id, num_workers=options.num_workers):
-        try:
-            if isinstance(item, str):
-                raise EvaluationError(item)
-            evaluator.update(*item)
-        except EvaluationError as error:
-            skipped.append(str(error))
-            print(f"swin: skipped: {error}", file=sys.stderr)
-    report = evaluator.report(skipped=skipped)
+        for image_id, result in unusable.usable([item]):
+            try:
+                evaluator.update(image_id, result)
+            except EvaluationError as error:
+                unusable.usable([str(error)])
+    report = evaluator.report(skipped=list(unusable.problems))
     show(report)
     save(report, evaluator, Path(options.output))
-    return EXIT_SOME_BAD if skipped else 0
+    return end(unusable)
 
 
 def open_samples(data: argparse.Namespace, model: Detector) -> tuple[Samples, Mapping[str, Any]]:

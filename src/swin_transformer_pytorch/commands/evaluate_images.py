@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.errors import DataError, ImageError
+from ..data.images.unusable import Unusable, item_or_problem
 from ..predict import Predictor
 from . import terminal
+from .errors import EXIT_SOME_BAD
 from .predict import view_options
 
 
@@ -34,11 +36,10 @@ class PreparedSamples(Dataset[Any]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Any, Any] | str:
-        try:
-            sample = self.samples[index]
-            return self.truth(sample), self.prepare(sample.image)
-        except (ImageError, DataError) as error:
-            return str(error)
+        return item_or_problem(lambda: self._prepared(self.samples[index]))
+
+    def _prepared(self, sample: Any) -> tuple[Any, Any]:
+        return self.truth(sample), self.prepare(sample.image)
 
 
 def build_predictor(model: Any, options: argparse.Namespace, device: str | None) -> Predictor:
@@ -54,6 +55,18 @@ def predictions(
     loader: DataLoader[Any] = DataLoader(items, predictor.batch_size, num_workers=num_workers, collate_fn=list)
     for batch in terminal.progress(loader, len(loader), "evaluating"):
         yield from _predicted(predictor, batch)
+
+
+def counted(samples: Sized) -> Unusable:
+    """Counts the images that cannot be used; each is named on stderr."""
+    return Unusable(len(samples), "images", say=lambda problem: print(f"swin: skipped: {problem}", file=sys.stderr))
+
+
+def end(unusable: Unusable) -> int:
+    """Says how many could not be used; the exit code."""
+    if line := unusable.summary():
+        terminal.notes().print(line)
+    return EXIT_SOME_BAD if unusable.problems else 0
 
 
 def _predicted(predictor: Predictor, batch: Iterable[tuple[Any, Any] | str]) -> Iterator[tuple[Any, Any] | str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import terminal
-from .errors import EXIT_SOME_BAD, UsageError
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,24 +20,20 @@ if TYPE_CHECKING:
 def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> int:
     """Measures, shows and saves; the exit code."""
     from ..evaluation.segmentation import SegmentationEvaluator
-    from .evaluate_images import build_predictor, predictions
+    from .evaluate_images import build_predictor, counted, end, predictions
 
     predictor = build_predictor(model, options, device)
     samples = open_samples(options.data, model)
     _check_classes(model, samples.classes)
     evaluator = SegmentationEvaluator(model.num_classes, samples.classes)
-    skipped: list[str] = []
+    unusable = counted(samples)
     for item in predictions(predictor, samples, _labels, num_workers=options.num_workers):
-        if isinstance(item, str):
-            skipped.append(item)
-            print(f"swin: skipped: {item}", file=sys.stderr)
-        else:
-            target, result = item
+        for target, result in unusable.usable([item]):
             evaluator.update(result.labels, target)
-    report = evaluator.report(skipped=skipped)
+    report = evaluator.report(skipped=list(unusable.problems))
     show(report)
     save(report, Path(options.output))
-    return EXIT_SOME_BAD if skipped else 0
+    return end(unusable)
 
 
 def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFolder | SceneLabelMaps:

@@ -94,6 +94,7 @@ def view_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..data.images.unusable import summary
     from ..predict import Predictor, predict_files
 
     device = model_source.check_device(options.device)
@@ -132,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
         if where is not None and where != "-":
             notes.print(f"{what}: {where}")
     if bad:
-        notes.print(f"{bad} of {done + bad} images could not be used")
+        notes.print(summary(bad, done + bad, "images"))
     return EXIT_SOME_BAD if bad else 0
 
 

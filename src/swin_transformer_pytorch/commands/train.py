@@ -89,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
     table.add_row("checkpoint to resume from", str(result.last))
     table.add_row("history and all else", str(result.output))
     terminal.output().print(table)
+    for line in result.unusable:
+        terminal.notes().print(line)
     terminal.notes().print(f"next: swin predict --weights {result.weights} PHOTO")
     return 0
 

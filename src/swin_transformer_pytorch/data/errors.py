@@ -9,3 +9,7 @@ class ImageError(ValueError):
 
 class DataError(ValueError):
     """A data set that cannot be used. The message names the folder or file and the fix."""
+
+
+class SampleError(ImageError, DataError):
+    """One image of a data set whose annotation or label map does not fit it, so that this image cannot be used."""

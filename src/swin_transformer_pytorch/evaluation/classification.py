@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,11 +22,11 @@ __all__ = ["ClassificationCounts", "ClassificationReport", "EvaluationError", "e
 
 
 class PreparedImages(Protocol):
-    """A data set of (float tensor (C, h, w) as the model takes it, class index)."""
+    """A data set of (float tensor (C, h, w) as the model takes it, class index), or of what is wrong with an image."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]: ...
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int] | str: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,23 +141,7 @@ class ClassificationCounts:
         )
 
 
-class ReadableItems(Dataset[tuple[Tensor, int] | str]):
-    """A data set whose damaged images are items too: what is wrong with each, as text. For `collate_readable`."""
-
-    def __init__(self, dataset: PreparedImages) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
-        try:
-            return self.dataset[index]
-        except ValueError as error:
-            return str(error)
-
-
-def collate_readable(items: Sequence[tuple[Tensor, int] | str]) -> tuple[Tensor | None, Tensor, list[str]]:
+def collate_usable(items: Sequence[tuple[Tensor, int] | str]) -> tuple[Tensor | None, Tensor, list[str]]:
     """Images (B, C, h, w), or None where none could be read; their labels (B,); what is wrong with the others."""
     readable = [item for item in items if not isinstance(item, str)]
     images = torch.stack([image for image, _ in readable]) if readable else None
@@ -177,14 +161,14 @@ def evaluate(
 
     Args:
         model: (B, C, h, w) -> (B, classes). It is moved to `device` and put into evaluation mode, and stays so.
-        dataset: prepared images, such as `data.training_dataset.EvaluationDataset(images, create_transform(model))`.
+        dataset: prepared images, such as `EvaluationDataset(images, create_transform(model))` of `data.classification`.
             Their classes are the model's; names come from `dataset.classes`, else from `model.classes`.
         batch_size: images that go through the model at once.
         device: such as "cuda"; None takes the GPU if there is one.
         num_workers: processes that read images.
         progress: whether to show a bar, on a terminal only (on stderr).
 
-    Images that cannot be read are skipped, and the report says which.
+    Items that are texts are left out, and the report says which.
 
     Raises:
         EvaluationError: there are no images, or none can be read, or the data has other classes than the model.
@@ -193,8 +177,7 @@ def evaluate(
         raise EvaluationError(f"batch_size={batch_size} is not possible: use at least 1")
     if len(dataset) == 0:
         raise EvaluationError("there are no images to evaluate")
-    items = ReadableItems(dataset)
-    first = items[0]
+    first = dataset[0]
     if not isinstance(first, str) and not isinstance(first[0], Tensor):
         raise EvaluationError(
             f"the data set gives a {type(first[0]).__name__} and not a tensor; pass "
@@ -205,7 +188,11 @@ def evaluate(
     classes = _class_names(model, dataset)
     counts: ClassificationCounts | None = None
     loader: DataLoader[Any] = DataLoader(
-        items, batch_size, num_workers=num_workers, collate_fn=collate_readable, generator=torch.Generator()
+        cast(Dataset[Any], dataset),
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=collate_usable,
+        generator=torch.Generator(),
     )
     skipped: list[str] = []
     with torch.inference_mode():

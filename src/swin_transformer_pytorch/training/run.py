@@ -39,6 +39,7 @@ class TrainResult:
         history: a line an epoch, as in history.jsonl.
         metrics: of the exported weights on the validation images, such as "val_top1", "val_box_ap" or "val_miou".
         best_score: the task's main metric (those three) in the best validation.
+        unusable: a line for training and for validation where images of theirs could not be used.
     """
 
     task: Task
@@ -49,6 +50,7 @@ class TrainResult:
     history: tuple[dict[str, Any], ...]
     metrics: dict[str, float]
     best_score: float
+    unusable: tuple[str, ...] = ()
 
     @property
     def top1(self) -> float:
@@ -111,6 +113,7 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     trainer.strategy.barrier("export")
     history = read_history(output / HISTORY)
     validated = [line for line in history if module.main_metric in line]
+    unusable = [data.train_samples.summary() if data.train_samples is not None else "", module.unusable.summary()]
     return TrainResult(
         task=recipe.task,
         output=output,
@@ -120,6 +123,7 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
         history=tuple(history),
         metrics={name: value for name, value in validated[-1].items() if name.startswith("val_")},
         best_score=max(line[module.main_metric] for line in validated),
+        unusable=tuple(filter(None, unusable)),
     )
 
 

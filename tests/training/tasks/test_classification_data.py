@@ -4,10 +4,8 @@ import pytest
 
 from swin_transformer_pytorch.data.classification.fashion import CLASSES
 from swin_transformer_pytorch.data.classification.folder import imagenet_synsets
-from swin_transformer_pytorch.data.errors import DataError, ImageError
 from swin_transformer_pytorch.training.recipes.classification import DataRecipe
 from swin_transformer_pytorch.training.tasks.classification.data import (
-    ReadableImages,
     choose_preprocessing,
     open_splits,
 )
@@ -62,26 +60,3 @@ def test_imagenets_folders_get_the_names_that_people_read(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("swin_transformer_pytorch.training.tasks.classification.data.ImageFolder", Synsets)
     assert open_splits(DataRecipe(root="imagenet")).classes == class_names("imagenet1k")
-
-
-class Damaged:
-    classes = ("a", "b")
-
-    def __init__(self, damaged: set[int]) -> None:
-        self.damaged = damaged
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> object:
-        if index in self.damaged:
-            raise ImageError(f"image {index} is cut short")
-        return index, 0
-
-
-def test_the_next_image_stands_in_for_a_damaged_one(caplog: pytest.LogCaptureFixture) -> None:
-    images = ReadableImages(Damaged({1, 2}))  # type: ignore[arg-type]
-    assert [images[index][0] for index in range(3)] == [0, 0, 0]
-    assert "image 1 is cut short" in caplog.text
-    with pytest.raises(DataError, match="none of the 3"):
-        ReadableImages(Damaged({0, 1, 2}))[0]  # type: ignore[arg-type]

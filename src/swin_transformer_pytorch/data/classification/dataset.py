@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from ..images.unusable import ReplacedSamples, item_or_problem
 from .fashion import ArrayDataset
 from .transforms import EvaluationTransform, TrainingTransform, as_pixels, normalize
 
@@ -29,8 +30,11 @@ class LabelledImages(Protocol):
     def __getitem__(self, index: int, /) -> tuple[Image.Image, int]: ...
 
 
-class EvaluationDataset(Dataset[tuple[Tensor, int]]):
-    """`base` through the transform of evaluation. Items are (float tensor (C, h, w), class index)."""
+class EvaluationDataset(Dataset[tuple[Tensor, int] | str]):
+    """`base` through the transform of evaluation.
+
+    Items are (float tensor (C, h, w), class index), or what is wrong with an image that cannot be used, as text.
+    """
 
     def __init__(self, base: LabelledImages, transform: EvaluationTransform) -> None:
         self.base = base
@@ -40,8 +44,10 @@ class EvaluationDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.base)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.base[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
+        return item_or_problem(lambda: self._prepared(*self.base[index]))
+
+    def _prepared(self, image: Image.Image, label: int) -> tuple[Tensor, int]:
         return self.transform(image), label
 
 
@@ -52,12 +58,15 @@ class TrainingDataset(Dataset[tuple[Tensor, int]]):
     of workers matters, and torch's global random state is left as it was. Call `set_epoch` before each epoch;
     workers that are already running see it too.
 
+    For an image that cannot be used the next one stands in, see `ReplacedSamples`.
+
     Where the images lie in memory (`ArrayDataset`) and the augmentation is no more than padded crop, flip and
     erasing, a DataLoader's whole batch is made at once, in microseconds a sample.
     """
 
     def __init__(self, base: LabelledImages, transform: TrainingTransform, *, seed: int = 0, epoch: int = 0) -> None:
         self.base = base
+        self.samples = ReplacedSamples(base)
         self.transform = transform
         self.classes = base.classes
         self.seed = seed
@@ -90,7 +99,7 @@ class TrainingDataset(Dataset[tuple[Tensor, int]]):
         samples = []
         with torch.random.fork_rng(devices=[]):
             for index, seed in zip(indices, seeds.tolist(), strict=True):
-                image, label = self.base[index]
+                image, label = self.samples[index]
                 # The CPU generator alone: `torch.manual_seed` would reach for the GPU from worker processes.
                 torch.default_generator.manual_seed(seed)
                 samples.append((self.transform(image), label))

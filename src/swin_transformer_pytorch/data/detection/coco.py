@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ... import extras, rle
-from ..errors import DataError
+from ..errors import DataError, SampleError
 from ..images.decode import read_image
 from ..samples import DetectionSample
 from .annotations import read_annotations, report
@@ -97,13 +97,13 @@ class CocoDataset(Dataset[DetectionSample]):
 
         Raises:
             ImageError: the image cannot be read.
-            DataError: it has another size than the annotations say, or run lengths are damaged.
+            SampleError: it has another size than the annotations say, or run lengths are damaged.
         """
         image = read_image(self._paths[index])
         height, width = size = self.image_sizes[index]
         if image.size != (width, height):
             turned = ", turned: the annotations were made without its EXIF rotation" * (image.size == (height, width))
-            raise DataError(
+            raise SampleError(
                 f"{self._paths[index]} has {image.width} x {image.height} pixels{turned}; image "
                 f"{self.image_ids[index]} of {self.annotations_file} has {width} x {height}; correct one of them"
             )
@@ -184,7 +184,7 @@ class CocoDataset(Dataset[DetectionSample]):
         try:
             return segmentation_mask(shape, size)
         except ValueError as error:
-            raise DataError(f"{self.annotations_file}: annotation {annotation['id']}: {error}") from error
+            raise SampleError(f"{self.annotations_file}: annotation {annotation['id']}: {error}") from error
 
     def _label_map(self, index: int, folder: Path) -> UInt8[np.ndarray, "H W"]:
         path = folder / f"{self._paths[index].stem}.png"
@@ -192,15 +192,15 @@ class CocoDataset(Dataset[DetectionSample]):
             with Image.open(path) as image:
                 labels, mode = np.array(image), image.mode
         except FileNotFoundError as error:
-            raise DataError(
+            raise SampleError(
                 f"{path} does not exist: image {self.image_ids[index]} has no label map of stuff"
             ) from error
         except OSError as error:
-            raise DataError(f"{path} is damaged ({error}); copy it again") from error
+            raise SampleError(f"{path} is damaged ({error}); copy it again") from error
         if mode not in ("L", "P"):
-            raise DataError(f"{path} is an image of mode {mode}; a label map is a grey or palette PNG of 8 bits")
+            raise SampleError(f"{path} is an image of mode {mode}; a label map is a grey or palette PNG of 8 bits")
         if labels.shape != self.image_sizes[index]:
-            raise DataError(f"{path} is {labels.shape} (height, width) and its image {self.image_sizes[index]}")
+            raise SampleError(f"{path} is {labels.shape} (height, width) and its image {self.image_sizes[index]}")
         return labels
 
 

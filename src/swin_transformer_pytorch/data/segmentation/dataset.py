@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ...weights.dense_classes import ade20k_palette, dense_class_names
-from ..errors import DataError
+from ..errors import DataError, SampleError
 from ..images.decode import read_image
 from ..images.files import find_images
 from ..scenes.dataset import SceneDataset
@@ -100,15 +100,15 @@ class SegmentationFolder(Dataset[SegmentationSample]):
 
         Raises:
             ImageError: the image cannot be read.
-            DataError: its label map cannot, or has another size or labels beyond the classes.
+            SampleError: its label map cannot, or has another size or labels beyond the classes.
         """
         image_path, label_path = self.pairs[index]
         image = read_image(image_path)
-        with _naming(image_path):
+        with _naming(image_path, SampleError):
             labels = read_label_map(label_path, self.palette)
         height, width = labels.shape
         if (width, height) != image.size:
-            raise DataError(
+            raise SampleError(
                 f"{image_path} has {image.width} x {image.height} pixels and its label map {label_path} "
                 f"{width} x {height}; make them the same (cameras' rotation is applied to the image)"
             )
@@ -118,7 +118,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
             y, x = (int(place) for place in np.argwhere(beyond)[0])
             value = int(labels[y, x]) + self.reduce_zero_label
             first = int(self.reduce_zero_label)
-            raise DataError(
+            raise SampleError(
                 f"the label map {label_path} of {image_path} has the label {value} at x={x}, y={y}, and there are "
                 f"{len(self.classes)} classes, {first} to {len(self.classes) - 1 + first} "
                 f"(and {self.ignore_label} to ignore); correct it, or name all classes"
@@ -267,12 +267,12 @@ def _match(images: Path, labels: Path) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _naming(image: str) -> Iterator[None]:
+def _naming(image: str, kind: type[DataError] = DataError) -> Iterator[None]:
     """Puts the image before what is wrong with its label map, as the two are looked at, and corrected, together."""
     try:
         yield
     except DataError as error:
-        raise DataError(f"{image}: {error}") from error
+        raise kind(f"{image}: {error}") from error
 
 
 def _instead(labels: Path, name: str) -> str:

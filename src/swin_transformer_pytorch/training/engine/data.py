@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from ...data.images.unusable import ReplacedSamples
 from .sampling import TrainingLoader
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ class TrainingData(LightningDataModule):
     Attributes:
         num_images: training images.
         batch_size: images of a batch on one device.
+        train_samples: what training's batches are made of, once they are; it knows which images could not be used.
         num_workers: processes that read images; no more than this process has cores. It changes no result.
     """
 
@@ -32,6 +34,7 @@ class TrainingData(LightningDataModule):
         self.batch_size = batch_size
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.num_workers = min(num_workers, cores)
+        self.train_samples: ReplacedSamples[Any] | None = None
         self._loader: TrainingLoader | None = None
         self._place = {"epoch": 0, "step": 0}
 

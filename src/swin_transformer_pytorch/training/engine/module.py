@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from ...data.images.unusable import Unusable
 from ...models.classification import SwinClassifier
 from .ema import WeightAverage
 from .schedule import Schedule
@@ -43,6 +44,7 @@ class Training(LightningModule):
         model: what is trained; the module's parameters are its own under "model.".
         ema: the running mean of the weights, or None. It is what is validated.
         metrics: of the last validation; empty before.
+        unusable: the validation images that could not be used.
         main_metric: the one that says which checkpoint is the best; more is better.
     """
 
@@ -59,6 +61,7 @@ class Training(LightningModule):
         self._loss_sums: dict[str, float] = {}
         self._loss_count = 0
         self._ema_to_load: tuple[dict[str, Tensor], int] | None = None
+        self.unusable = Unusable(0, "validation images")
         self._validation = ExitStack()
         self._sharded = False
 
@@ -170,6 +173,8 @@ class Training(LightningModule):
         self._loss_sums, self._loss_count = {}, 0
 
     def on_validation_start(self) -> None:
+        # Those of this process; they stay named and counted from one validation to the next.
+        self.unusable.total = len(self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
         self.begin_validation()
         if self.ema is not None:
             self._validation.enter_context(self.ema.applied())

@@ -127,6 +127,7 @@ class TrainingLoader:
         batches: which, and in which order.
         num_workers: processes that make them.
         collate: makes a batch of items; None for PyTorch's own way.
+        check: called after each batch, in this process; may raise.
 
     Attributes:
         epoch: the epoch of the last batch that was given out, or of the next where there was none.
@@ -140,8 +141,10 @@ class TrainingLoader:
         *,
         num_workers: int = 0,
         collate: Callable[[list[Any]], Any] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.dataset = dataset
+        self.check = check
         self.batches = batches
         self.epoch = 0
         self.step = 0
@@ -165,5 +168,6 @@ class TrainingLoader:
         if isinstance(self.dataset, TrainingDataset):
             self.dataset.set_epoch(self.epoch)
         for batch in self._loader:
+            self.check()
             self.step += 1
             yield batch

@@ -6,16 +6,15 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ....data.classification.dataset import EvaluationDataset, LabelledImages, TrainingDataset
-from ....data.classification.fashion import ArrayDataset, FashionMNIST, FashionSample
+from ....data.classification.fashion import FashionMNIST, FashionSample
 from ....data.classification.folder import ImageFolder, imagenet_synsets
-from ....data.errors import DataError, ImageError
+from ....data.errors import DataError
 from ....data.transforms import create_transform
-from ....evaluation.classification import ReadableItems, collate_readable
+from ....evaluation.classification import collate_usable
 from ....weights.imagenet_classes import class_names
 from ....weights.preprocessing import Preprocessing
 from ...engine.data import TrainingData
@@ -102,25 +101,6 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-class ReadableImages:
-    """A folder's images for training: one that cannot be read is reported, and the next one stands in for it."""
-
-    def __init__(self, images: LabelledImages) -> None:
-        self.images = images
-        self.classes = images.classes
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        for step in range(len(self)):
-            try:
-                return self.images[(index + step) % len(self)]
-            except ImageError as error:
-                _log.warning("skipped: %s", error)
-        raise DataError(f"none of the {len(self)} training images can be read")
-
-
 class ClassificationData(TrainingData):
     """A recipe's images as Lightning wants them.
 
@@ -139,14 +119,14 @@ class ClassificationData(TrainingData):
 
     def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
         transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
-        images = self.splits.train if isinstance(self.splits.train, ArrayDataset) else ReadableImages(self.splits.train)
-        dataset = TrainingDataset(images, transform, seed=self.seed)
+        dataset = TrainingDataset(self.splits.train, transform, seed=self.seed)
+        self.train_samples = dataset.samples
         batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
-        return TrainingLoader(dataset, batches, num_workers=self.num_workers)
+        return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int] | str]:
-        dataset = ReadableItems(EvaluationDataset(self.splits.val, create_transform(self.preprocessing)))
-        return self.evaluation_loader(dataset, collate_readable)
+        dataset = EvaluationDataset(self.splits.val, create_transform(self.preprocessing))
+        return self.evaluation_loader(dataset, collate_usable)
 
 
 def fitting_batch_size(recipe: Recipe, num_images: int) -> int:

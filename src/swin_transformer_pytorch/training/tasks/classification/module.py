@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
@@ -20,8 +19,6 @@ from ...recipes.classification import Recipe
 from .mixup import mix
 
 __all__ = ["ClassificationTraining", "DivergedError"]
-
-_log = logging.getLogger(__name__)
 
 
 class ClassificationTraining(Training):
@@ -68,9 +65,8 @@ class ClassificationTraining(Training):
         self._val_loss = 0.0
 
     def validation_step(self, batch: tuple[Tensor | None, Tensor, list[str]], batch_idx: int) -> None:
-        images, labels, unreadable = batch
-        for message in unreadable:
-            _log.warning("skipped: %s", message)
+        images, labels, unusable = batch
+        self.unusable.usable(unusable)
         if images is None:
             return
         logits = self.model(images).float()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ....data.errors import DataError, ImageError
+from ....data.images.unusable import ReplacedSamples, Samples, item_or_problem
 from ...engine.data import TrainingData
 from ...engine.sampling import Draw, GroupedBatches, TrainingLoader
 from ...engine.seeding import Stream, torch_seed
@@ -19,25 +18,16 @@ if TYPE_CHECKING:
     from ...recipes.detection import DetectionRecipe
     from ...recipes.segmentation import SegmentationRecipe
 
-_log = logging.getLogger(__name__)
-
-
-class Samples(Protocol):
-    """A data set of images with what is on them."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Any: ...
-
 
 class ChangedSamples(Dataset[Any]):
     """Samples with random changes, which are a pure function of seed and `Draw`.
 
-    So neither the order of access nor the number of workers matters. A sample whose image cannot be read is reported,
-    and the next one stands in for it.
+    So neither the order of access nor the number of workers matters. For a sample that cannot be used the next one
+    stands in, see `ReplacedSamples`.
     """
 
-    def __init__(self, samples: Samples, transform: Callable[[Any, torch.Generator], Any], *, seed: int) -> None:
-        self.samples = samples
+    def __init__(self, samples: Samples[Any], transform: Callable[[Any, torch.Generator], Any], *, seed: int) -> None:
+        self.samples = ReplacedSamples(samples)
         self.transform = transform
         self.seed = seed
 
@@ -46,20 +36,13 @@ class ChangedSamples(Dataset[Any]):
 
     def __getitem__(self, draw: Draw) -> Any:
         random = torch.Generator().manual_seed(torch_seed(Stream.SAMPLE, self.seed, *draw))
-        for step in range(len(self)):
-            try:
-                sample = self.samples[(draw.image + step) % len(self)]
-            except ImageError as error:
-                _log.warning("skipped: %s", error)
-            else:
-                return self.transform(sample, random)
-        raise DataError(f"none of the {len(self)} training images can be read")
+        return self.transform(self.samples[draw.image], random)
 
 
 class EvaluatedSamples(Dataset[Any]):
-    """Samples prepared for evaluation; of one whose image cannot be read, what is wrong with it, as text."""
+    """Samples prepared for evaluation; of one that cannot be used, what is wrong with it, as text."""
 
-    def __init__(self, samples: Samples, prepare: Callable[[Any], Any]) -> None:
+    def __init__(self, samples: Samples[Any], prepare: Callable[[Any], Any]) -> None:
         self.samples = samples
         self.prepare = prepare
 
@@ -67,10 +50,7 @@ class EvaluatedSamples(Dataset[Any]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Any:
-        try:
-            return self.prepare(self.samples[index])
-        except ImageError as error:
-            return str(error)
+        return item_or_problem(lambda: self.prepare(self.samples[index]))
 
 
 class DenseData(TrainingData):
@@ -89,8 +69,8 @@ class DenseData(TrainingData):
     def __init__(
         self,
         recipe: DetectionRecipe | SegmentationRecipe,
-        train: Samples,
-        val: Samples,
+        train: Samples[Any],
+        val: Samples[Any],
         *,
         groups: Sequence[int],
         change: Callable[[Any, torch.Generator], Any],
@@ -103,6 +83,7 @@ class DenseData(TrainingData):
         steps = leg_steps(recipe.schedule, recipe.trainer)
         self.steps_per_epoch = None if steps is None else steps * recipe.trainer.accumulate
         self._train = ChangedSamples(train, change, seed=self.seed)
+        self.train_samples = self._train.samples
         self._val = EvaluatedSamples(val, prepare)
         self._collate = collate
 
@@ -115,7 +96,13 @@ class DenseData(TrainingData):
             world_size=world_size,
             steps_per_epoch=self.steps_per_epoch,
         )
-        return TrainingLoader(self._train, batches, num_workers=self.num_workers, collate=self._collate)
+        return TrainingLoader(
+            self._train,
+            batches,
+            num_workers=self.num_workers,
+            collate=self._collate,
+            check=self._train.samples.check,
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self.evaluation_loader(self._val, list)

@@ -14,14 +14,15 @@ from ....data.scenes.dataset import SceneDataset, open_scenes
 from ....weights.preprocessing import DensePreprocessing
 from ...recipes.detection import DetectionDataRecipe, DetectionRecipe
 from ...recipes.parts import RecipeError
-from ..dense.data import DenseData, Samples
+from ..dense.data import DenseData
 
 
-class DetectionImages(Samples, Protocol):
+class DetectionImages(Protocol):
     """A data set of detection."""
 
     classes: tuple[str, ...]
 
+    def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> DetectionSample: ...
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,6 @@ from ..dense.module import DenseTraining
 
 if TYPE_CHECKING:
     from ....evaluation.coco import Detections
-
-_log = logging.getLogger(__name__)
 
 Prepared = tuple[int, PreparedImage]
 
@@ -63,10 +60,7 @@ class DetectionTraining(DenseTraining):
         self._found = []
 
     def validation_step(self, batch: Sequence[Prepared | str], batch_idx: int) -> None:
-        usable = [item for item in batch if not isinstance(item, str)]
-        for item in batch:
-            if isinstance(item, str):
-                _log.warning("skipped: %s", item)
+        usable: list[Prepared] = self.unusable.usable(list(batch))
         images = [image for _, image in usable]
         # In full precision, as the official code tests.
         with torch.autocast(self.device.type, enabled=False):

@@ -16,17 +16,18 @@ from ....data.segmentation.transforms import SegmentationTrainingTransform, coll
 from ....weights.preprocessing import DensePreprocessing
 from ...recipes.parts import RecipeError
 from ...recipes.segmentation import SegmentationDataRecipe, SegmentationRecipe
-from ..dense.data import DenseData, Samples
+from ..dense.data import DenseData
 
 Colour = tuple[int, int, int]
 
 
-class SegmentationImages(Samples, Protocol):
+class SegmentationImages(Protocol):
     """A data set of segmentation."""
 
     classes: tuple[str, ...]
     palette: tuple[Colour, ...] | None
 
+    def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> SegmentationSample: ...
 
 

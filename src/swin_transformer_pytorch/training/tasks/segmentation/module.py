@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +17,6 @@ from ....models.segmentation import Segmenter
 from ....models.segmentation_inference import segment
 from ...recipes.segmentation import SegmentationRecipe
 from ..dense.module import DenseTraining
-
-_log = logging.getLogger(__name__)
 
 Prepared = tuple[PreparedImage, UInt8[np.ndarray, "H W"]]
 
@@ -46,10 +43,7 @@ class SegmentationTraining(DenseTraining):
         self._evaluator = SegmentationEvaluator(self.model.num_classes, self.model.classes)
 
     def validation_step(self, batch: Sequence[Prepared | str], batch_idx: int) -> None:
-        usable = [item for item in batch if not isinstance(item, str)]
-        for item in batch:
-            if isinstance(item, str):
-                _log.warning("skipped: %s", item)
+        usable: list[Prepared] = self.unusable.usable(list(batch))
         images = [image for image, _ in usable]
         # In full precision, as the official code tests.
         with torch.autocast(self.device.type, enabled=False):
