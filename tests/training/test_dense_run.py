@@ -18,12 +18,10 @@ from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.data.scenes.files import write_scenes
 from swin_transformer_pytorch.models.registry import load_model
+from swin_transformer_pytorch.training import RecipeError, TrainResult, load_recipe, train
 from swin_transformer_pytorch.training.engine.callbacks import read_history
 from swin_transformer_pytorch.training.engine.module import Training
-from swin_transformer_pytorch.training.recipes.classification import load_recipe
-from swin_transformer_pytorch.training.recipes.files import AnyRecipe
-from swin_transformer_pytorch.training.recipes.parts import RecipeError
-from swin_transformer_pytorch.training.run import TrainResult, train
+from swin_transformer_pytorch.training.recipes.tasks import AnyRecipe
 
 Make = Callable[..., AnyRecipe]
 
@@ -249,8 +247,8 @@ def test_a_damaged_image_is_reported_and_the_run_goes_on(tmp_path: Path, caplog:
 
 TWO_PROCESSES = """
 import sys
-from swin_transformer_pytorch.training.recipes.classification import load_recipe
-from swin_transformer_pytorch.training.run import train
+from swin_transformer_pytorch.training import load_recipe
+from swin_transformer_pytorch.training import train
 
 if __name__ == "__main__":
     train(load_recipe(sys.argv[1]), progress=False)

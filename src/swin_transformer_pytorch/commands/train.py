@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from . import terminal
 
 if TYPE_CHECKING:
-    from ..training.recipes.parts import Task
+    from ..models.config import Task
 
 FLAGS = ("--resume", "--print-config")
 # Each task's main one comes first.
@@ -66,7 +66,7 @@ def epilog(words: Sequence[str]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..training.recipes.classification import load_recipe
+    from ..training import load_recipe
 
     words, flags = split_flags(options.overrides)
     if "--resume" in flags:
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(recipe.to_dict(), sort_keys=False), end="")
         return 0
-    from ..training.run import train
+    from ..training import train
 
     result = train(recipe)
     table = terminal.table("done", "")
@@ -124,12 +124,12 @@ def join_switches(words: Sequence[str]) -> list[str]:
 
 def _recipes_help() -> str:
     """Each recipe in the package with the first line of its comment, task by task."""
-    from ..training.recipes.classification import list_recipes
-    from ..training.recipes.files import RECIPES
+    from ..training import list_recipes
+    from ..training.recipes.tasks import TASKS
 
     folder = resources.files("swin_transformer_pytorch").joinpath("recipes")
     lines = []
-    for task in RECIPES:
+    for task in TASKS:
         lines.append(f" {task}:")
         for name in list_recipes(task):
             first = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
@@ -141,8 +141,8 @@ def _keys_help(task: Task) -> str:
     """The keys of a task's recipes, their types, defaults and descriptions, as the dataclasses state them."""
     import jsonargparse
 
-    from ..training.recipes.files import RECIPES
+    from ..training.recipes.tasks import TASKS
 
     parser = jsonargparse.ArgumentParser(add_help=False, usage="")
-    parser.add_class_arguments(RECIPES[task], None)
+    parser.add_class_arguments(TASKS[task].recipe, None)
     return parser.format_help().partition("\n\n")[2].strip()
