@@ -247,8 +247,7 @@ def test_a_damaged_image_is_reported_and_the_run_goes_on(tmp_path: Path, caplog:
 
 TWO_PROCESSES = """
 import sys
-from swin_transformer_pytorch.training import load_recipe
-from swin_transformer_pytorch.training import train
+from swin_transformer_pytorch.training import load_recipe, train
 
 if __name__ == "__main__":
     train(load_recipe(sys.argv[1]), progress=False)

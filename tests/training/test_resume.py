@@ -22,8 +22,7 @@ Make = Callable[..., Recipe]
 KILLED_PROGRAM = """
 import os, signal, sys
 from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
-from swin_transformer_pytorch.training import load_recipe
-from swin_transformer_pytorch.training import train
+from swin_transformer_pytorch.training import load_recipe, train
 
 steps, step = 0, ClassificationTraining.training_step
 

@@ -6,12 +6,12 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +22,12 @@ from .recipes.classification import Recipe
 from .recipes.dense import leg_steps
 from .recipes.parts import RecipeError
 from .recipes.tasks import TASKS, AnyRecipe
+
+if TYPE_CHECKING:
+    from .engine.data import TrainingData
+    from .engine.module import Training
+
+    Prepare = Callable[[AnyRecipe, str], tuple[Training, TrainingData]]
 
 __all__ = ["TrainResult", "choose_device", "make_trainer", "train"]
 
@@ -98,7 +104,8 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
             raise RecipeError(
                 f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
             )
-    module, data = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare(recipe, device)
+    prepare: Prepare = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare
+    module, data = prepare(recipe, device)
     resumed = recipe.resume and last.exists()
     if resumed:
         check_resumable(last, recipe, module.model)

@@ -122,6 +122,10 @@ def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
         ({"model.config": {"embed_dim": 8}}, r"model\.name=.*model\.config"),
         ({"model.in_channels": 4}, r"model\.in_channels=4"),
         ({"model.init": "fan_in"}, r"model\.init"),
+        (
+            {"model.name": "swin_tiny_patch4_window7_224.in1k", "model.weights": None, "model.init": "fan_in"},
+            r"model\.init='fan_in'.*'official' with model\.weights",
+        ),
         ({"trainer.ema_decay": 1.0}, r"trainer\.ema_decay=1\.0"),
     ],
 )

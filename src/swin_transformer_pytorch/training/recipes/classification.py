@@ -130,7 +130,7 @@ class Recipe(BaseRecipe):
     """
 
     task: ClassVar[Task] = "classification"
-    renamed: ClassVar[Mapping[str, str]] = {"data.augmentation.hflip": "flip_prob"}
+    renamed: ClassVar[Mapping[str, str]] = {"data.augmentation.hflip": "data.augmentation.flip_prob"}
 
     model: ClassifierModelRecipe
     data: DataRecipe = field(default_factory=DataRecipe)

@@ -130,10 +130,11 @@ def _renamed(tree: Any, kind: type[AnyRecipe], source: str, prefix: str = "") ->
         return tree
     renamed: Tree = {}
     for old, value in tree.items():
-        key = kind.current_key(f"{prefix}{old}")
-        name = old if key == f"{prefix}{old}" else key.removeprefix(prefix)
+        path = f"{prefix}{old}"
+        key = kind.current_key(path)
+        name = old if key == path else key.removeprefix(prefix)
         if name != old and name in tree:
-            raise RecipeError(f"{source}: {prefix}{old} is the old name of {key}, and both are given; keep {key}")
+            raise RecipeError(f"{source}: {path} is the old name of {key}, and both are given; keep {key}")
         renamed[name] = _renamed(value, kind, source, f"{key}.")
     return renamed
 

@@ -167,7 +167,7 @@ class BaseRecipe:
 
     Attributes:
         task: what the model does.
-        renamed: keys that had another name once -> the last word of what they are called now.
+        renamed: a key's name of once -> its name of today, in the same group.
         trainer: devices, precision, seed, checkpoints.
         output: folder for checkpoints, the history and the exported weights; made where it is missing.
         resume: continue the run that `output` holds; without one there, start it.
@@ -197,10 +197,9 @@ class BaseRecipe:
     @classmethod
     def current_key(cls, key: str) -> str:
         """The dotted key, by the name that it has now; an old name is told in the log."""
-        if key not in cls.renamed:
-            return key
-        current = f"{key.rpartition('.')[0]}.{cls.renamed[key]}"
-        _log.warning("recipe key %s is now called %s", key, current)
+        current = cls.renamed.get(key, key)
+        if current != key:
+            _log.warning("recipe key %s is now called %s", key, current)
         return current
 
 

@@ -15,6 +15,7 @@ from .module import ClassificationTraining
 
 
 def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, ClassificationData]:
+    """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
     splits = open_splits(recipe.data, channels=recipe.model.in_channels, seed=recipe.trainer.seed)
     torch.manual_seed(recipe.trainer.seed)
     choose = functools.partial(choose_preprocessing, recipe.data, recipe.model.in_channels)

@@ -18,6 +18,7 @@ from .module import DetectionTraining
 
 
 def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, DetectionData]:
+    """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
     config = recipe.model.described_config("detection")
     stuff = isinstance(config, DetectorConfig) and config.method == "htc"
     splits = open_detection(recipe.data, seed=recipe.trainer.seed, stuff=stuff)

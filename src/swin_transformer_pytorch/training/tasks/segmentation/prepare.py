@@ -17,6 +17,7 @@ from .module import SegmentationTraining
 
 
 def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraining, SegmentationData]:
+    """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
     splits = open_segmentation(recipe.data, seed=recipe.trainer.seed)
     torch.manual_seed(recipe.trainer.seed)
     scale = functools.partial(scaled, DensePreprocessing.ade20k(), recipe.data.scale)
