@@ -100,26 +100,18 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], set[str]]:
     """
     keys_and_values: list[str] = []
     flags: set[str] = set()
-    rest = iter(join_switches(words))
-    for word in rest:
-        if word in FLAGS:
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--resume" and rest and rest[0].lower() in ("true", "false"):
+            keys_and_values.append(f"{word}={rest.pop(0).lower()}")
+        elif word in FLAGS:
             flags.add(word)
-            continue
-        keys_and_values.append(word)
-        if word.startswith("--") and "=" not in word and (value := next(rest, None)) is not None:
-            keys_and_values.append(value)
-    return keys_and_values, flags
-
-
-def join_switches(words: Sequence[str]) -> list[str]:
-    """`["--resume", "true"]` as `["--resume=true"]`, so that the flag and the key are told apart."""
-    joined: list[str] = []
-    for word in words:
-        if joined and joined[-1] == "--resume" and word.lower() in ("true", "false"):
-            joined[-1] += f"={word.lower()}"
         else:
-            joined.append(word)
-    return joined
+            keys_and_values.append(word)
+            if word.startswith("--") and "=" not in word and rest:
+                keys_and_values.append(rest.pop(0))
+    return keys_and_values, flags
 
 
 def _recipes_help() -> str:

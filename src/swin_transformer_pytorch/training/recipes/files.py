@@ -53,11 +53,8 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequenc
     kind = TASKS[_pop_task(tree, source)].recipe
     tree = _renamed(tree, kind, source)
     _check_keys(tree, kind, source)
-    pairs: Mapping[str, Any]
-    if isinstance(overrides, Mapping):
-        pairs, origin = overrides, "overrides"
-    else:
-        pairs, origin = parse_words(overrides), "the command line"
+    pairs: Mapping[str, Any] = overrides if isinstance(overrides, Mapping) else parse_words(overrides)
+    origin = "overrides" if isinstance(overrides, Mapping) else "the command line"
     for old_key, old_value in pairs.items():
         key = kind.current_key(old_key)
         value = _renamed(old_value, kind, origin, f"{key}.")

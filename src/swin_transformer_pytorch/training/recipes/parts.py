@@ -72,20 +72,19 @@ class ModelRecipe:
             RecipeError: there is no such model, it is one for another task, or a field is not possible.
         """
         try:
-            if self.name is not None:
-                return self._named_config(self.name.partition(".")[0], task).replace(**self.overrides)
-            config = CONFIGS[task].from_dict(self.config or {}).replace(**self.overrides)
+            if self.name is None:
+                config: ModelConfig = CONFIGS[task].from_dict(self.config or {})
+            elif task == "classification":
+                config = find_variant(self.name.partition(".")[0]).config
+            else:
+                variant = find_dense_variant(self.name.partition(".")[0])
+                if variant.task != task:
+                    raise RecipeError(f"model.name={self.name!r} is for {variant.task}; this recipe is for {task}")
+                config = variant.config
+            config = config.replace(**self.overrides)
         except ConfigError as error:
             raise RecipeError(f"the recipe's model cannot be built: {error}") from error
-        return config if self.config is not None else None
-
-    def _named_config(self, name: str, task: Task) -> ModelConfig:
-        if task == "classification":
-            return find_variant(name).config
-        variant = find_dense_variant(name)
-        if variant.task != task:
-            raise RecipeError(f"model.name={self.name!r} is for {variant.task}; this recipe is for {task}")
-        return variant.config
+        return None if self.name is None and self.config is None else config
 
 
 @dataclass(frozen=True, kw_only=True)

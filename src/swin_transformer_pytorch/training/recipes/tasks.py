@@ -17,8 +17,8 @@ class TrainedTask(NamedTuple):
 
     Attributes:
         recipe: what a recipe's `task` makes of its other keys.
-        prepare: the module of `training` whose `prepare(recipe, device)` opens the data and builds the model; it is
-            imported when a run begins, as it needs torch.
+        prepare: the module of `training` whose `prepare(recipe, device)` opens the data and builds the model. It needs
+            torch, so that it is imported when a run begins.
     """
 
     recipe: type[AnyRecipe]
