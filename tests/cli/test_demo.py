@@ -14,7 +14,7 @@ from swin_transformer_pytorch import demo, extras
 from swin_transformer_pytorch.data.classification.fashion import CLASSES
 from swin_transformer_pytorch.demo import classification, scenes
 from swin_transformer_pytorch.models import registry
-from swin_transformer_pytorch.training.recipes.classification import load_recipe
+from swin_transformer_pytorch.training import load_recipe
 
 
 @pytest.fixture

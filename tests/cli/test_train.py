@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from swin_transformer_pytorch.commands.train import split_flags
-from swin_transformer_pytorch.training.recipes.classification import list_recipes
+from swin_transformer_pytorch.training import list_recipes
 
 
 @pytest.fixture
@@ -66,11 +66,11 @@ def test_resume_continues_the_run(swin, recipe, tmp_path) -> None:
 
 
 def test_print_config_is_a_recipe_with_what_was_changed(swin, recipe, tmp_path) -> None:
-    outcome = swin("train", recipe, "--optimizer.lr", "3e-5", "--data.augmentation.hflip=0", "--print-config")
+    outcome = swin("train", recipe, "--optimizer.lr", "3e-5", "--data.augmentation.flip_prob=0", "--print-config")
     assert outcome.code == 0
     printed = yaml.safe_load(outcome.out)
     assert printed["optimizer"]["lr"] == 3e-5
-    assert printed["data"]["augmentation"]["hflip"] == 0
+    assert printed["data"]["augmentation"]["flip_prob"] == 0
     assert not (tmp_path / "run").exists()
     copy = tmp_path / "copy.yaml"
     copy.write_text(outcome.out)

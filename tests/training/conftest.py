@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import swin_transformer_pytorch
-from swin_transformer_pytorch.training.recipes.classification import Recipe, load_recipe
+from swin_transformer_pytorch.training import load_recipe
+from swin_transformer_pytorch.training.recipes.classification import Recipe
 
 TINY: dict[str, Any] = {
     "model.config": {

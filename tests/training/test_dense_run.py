@@ -20,12 +20,10 @@ from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.data.scenes.files import write_scenes
 from swin_transformer_pytorch.models.registry import load_model
+from swin_transformer_pytorch.training import RecipeError, TrainResult, load_recipe, train
 from swin_transformer_pytorch.training.engine.callbacks import read_history
 from swin_transformer_pytorch.training.engine.module import Training
-from swin_transformer_pytorch.training.recipes.classification import load_recipe
-from swin_transformer_pytorch.training.recipes.files import AnyRecipe
-from swin_transformer_pytorch.training.recipes.parts import RecipeError
-from swin_transformer_pytorch.training.run import TrainResult, train
+from swin_transformer_pytorch.training.recipes.tasks import AnyRecipe
 
 Make = Callable[..., AnyRecipe]
 
@@ -296,8 +294,7 @@ def test_more_than_a_fifth_of_unusable_images_ends_the_run(task: str, split: str
 
 TWO_PROCESSES = """
 import sys
-from swin_transformer_pytorch.training.recipes.classification import load_recipe
-from swin_transformer_pytorch.training.run import train
+from swin_transformer_pytorch.training import load_recipe, train
 
 if __name__ == "__main__":
     train(load_recipe(sys.argv[1]), progress=False)

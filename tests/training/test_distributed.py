@@ -12,14 +12,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from swin_transformer_pytorch.training import train
 from swin_transformer_pytorch.training.recipes.classification import Recipe
-from swin_transformer_pytorch.training.run import train
 
 PROGRAM = """
 import os, signal, sys
 from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
-from swin_transformer_pytorch.training.recipes.classification import load_recipe
-from swin_transformer_pytorch.training.run import train
+from swin_transformer_pytorch.training import load_recipe, train
 
 steps, step = 0, ClassificationTraining.training_step
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from swin_transformer_pytorch.training.recipes.classification import Recipe, RecipeError
-from swin_transformer_pytorch.training.run import TrainResult, train
+from swin_transformer_pytorch.training import RecipeError, TrainResult, train
+from swin_transformer_pytorch.training.recipes.classification import Recipe
 from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
 from swin_transformer_pytorch.weights.files import CheckpointError
 
@@ -22,8 +22,7 @@ Make = Callable[..., Recipe]
 KILLED_PROGRAM = """
 import os, signal, sys
 from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
-from swin_transformer_pytorch.training.recipes.classification import load_recipe
-from swin_transformer_pytorch.training.run import train
+from swin_transformer_pytorch.training import load_recipe, train
 
 steps, step = 0, ClassificationTraining.training_step
 

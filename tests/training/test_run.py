@@ -18,9 +18,10 @@ from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.extras import MissingExtraError
 from swin_transformer_pytorch.models.registry import load_model
 from swin_transformer_pytorch.predict import Predictor
+from swin_transformer_pytorch.training import RecipeError, load_recipe, train
 from swin_transformer_pytorch.training.engine.callbacks import read_history
-from swin_transformer_pytorch.training.recipes.classification import Recipe, RecipeError, load_recipe
-from swin_transformer_pytorch.training.run import choose_device, train
+from swin_transformer_pytorch.training.recipes.classification import Recipe
+from swin_transformer_pytorch.training.run import choose_device
 from swin_transformer_pytorch.training.tasks.classification.module import DivergedError
 
 Make = Callable[..., Recipe]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from . import terminal
 
 if TYPE_CHECKING:
-    from ..training.recipes.parts import Task
+    from ..models.config import Task
 
 FLAGS = ("--resume", "--print-config")
 # Each task's main one comes first.
@@ -66,7 +66,7 @@ def epilog(words: Sequence[str]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..training.recipes.classification import load_recipe
+    from ..training import load_recipe
 
     words, flags = split_flags(options.overrides)
     if "--resume" in flags:
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(recipe.to_dict(), sort_keys=False), end="")
         return 0
-    from ..training.run import train
+    from ..training import train
 
     result = train(recipe)
     table = terminal.table("done", "")
@@ -102,36 +102,28 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], set[str]]:
     """
     keys_and_values: list[str] = []
     flags: set[str] = set()
-    rest = iter(join_switches(words))
-    for word in rest:
-        if word in FLAGS:
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--resume" and rest and rest[0].lower() in ("true", "false"):
+            keys_and_values.append(f"{word}={rest.pop(0).lower()}")
+        elif word in FLAGS:
             flags.add(word)
-            continue
-        keys_and_values.append(word)
-        if word.startswith("--") and "=" not in word and (value := next(rest, None)) is not None:
-            keys_and_values.append(value)
-    return keys_and_values, flags
-
-
-def join_switches(words: Sequence[str]) -> list[str]:
-    """`["--resume", "true"]` as `["--resume=true"]`, so that the flag and the key are told apart."""
-    joined: list[str] = []
-    for word in words:
-        if joined and joined[-1] == "--resume" and word.lower() in ("true", "false"):
-            joined[-1] += f"={word.lower()}"
         else:
-            joined.append(word)
-    return joined
+            keys_and_values.append(word)
+            if word.startswith("--") and "=" not in word and rest:
+                keys_and_values.append(rest.pop(0))
+    return keys_and_values, flags
 
 
 def _recipes_help() -> str:
     """Each recipe in the package with the first line of its comment, task by task."""
-    from ..training.recipes.classification import list_recipes
-    from ..training.recipes.files import RECIPES
+    from ..training import list_recipes
+    from ..training.recipes.tasks import TASKS
 
     folder = resources.files("swin_transformer_pytorch").joinpath("recipes")
     lines = []
-    for task in RECIPES:
+    for task in TASKS:
         lines.append(f" {task}:")
         for name in list_recipes(task):
             first = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
@@ -143,8 +135,8 @@ def _keys_help(task: Task) -> str:
     """The keys of a task's recipes, their types, defaults and descriptions, as the dataclasses state them."""
     import jsonargparse
 
-    from ..training.recipes.files import RECIPES
+    from ..training.recipes.tasks import TASKS
 
     parser = jsonargparse.ArgumentParser(add_help=False, usage="")
-    parser.add_class_arguments(RECIPES[task], None)
+    parser.add_class_arguments(TASKS[task].recipe, None)
     return parser.format_help().partition("\n\n")[2].strip()

@@ -17,8 +17,8 @@ from ..evaluation.classification import ClassificationReport, evaluate
 from ..models.registry import load_model
 from ..predict import Predictor
 from ..results import Classification
-from ..training.recipes.classification import Recipe, load_recipe
-from ..training.run import TrainResult, train
+from ..training import TrainResult, load_recipe, train
+from ..training.recipes.tasks import AnyRecipe
 from ..visualize import confusion_matrix_picture, prediction_grid, training_curve
 
 RECIPE = "demo_classification"
@@ -74,12 +74,10 @@ def train_for(seconds: float, weights: Path, *, console: Console, progress: bool
     return result
 
 
-def _recipe(epochs: int, output: Path) -> Recipe:
+def _recipe(epochs: int, output: Path) -> AnyRecipe:
     # A tenth of the run warms up, however short it is.
     values = {"schedule.epochs": epochs, "schedule.warmup_epochs": epochs / 10, "output": str(output)}
-    recipe = load_recipe(RECIPE, values)
-    assert isinstance(recipe, Recipe), "the demo's recipe is for classification"
-    return recipe
+    return load_recipe(RECIPE, values)
 
 
 def write_predictions(images: ArrayDataset, results: Sequence[Classification], path: Path) -> None:

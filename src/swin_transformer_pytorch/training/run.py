@@ -6,20 +6,28 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .. import extras
+from ..models.config import Task
 from ..weights.files import read_checkpoint, save_checkpoint
 from .recipes.classification import Recipe
 from .recipes.dense import leg_steps
-from .recipes.files import AnyRecipe
-from .recipes.parts import RecipeError, Task
+from .recipes.parts import RecipeError
+from .recipes.tasks import TASKS, AnyRecipe
+
+if TYPE_CHECKING:
+    from .engine.data import TrainingData
+    from .engine.module import Training
+
+    Prepare = Callable[[AnyRecipe, str], tuple[Training, TrainingData]]
 
 __all__ = ["TrainResult", "choose_device", "make_trainer", "train"]
 
@@ -88,7 +96,6 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     extras.require("lightning.pytorch", extra="train")
     from .engine.callbacks import BEST, HISTORY, LAST, read_history
     from .engine.resume import check_resumable
-    from .tasks.table import prepare
 
     device, precision = choose_device(recipe)
     output = Path(recipe.output)
@@ -99,6 +106,7 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
             raise RecipeError(
                 f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
             )
+    prepare: Prepare = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare
     module, data = prepare(recipe, device)
     resumed = recipe.resume and last.exists()
     if resumed:

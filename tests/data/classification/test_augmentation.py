@@ -30,7 +30,7 @@ def test_other_policies_are_refused_by_name(policy):
         ("crop_scale", (0.1, 1.5)),
         ("crop_ratio", (1.0,)),
         ("crop_padding", -1),
-        ("hflip", 1.5),
+        ("flip_prob", 1.5),
         ("erase_prob", -0.1),
         ("color_jitter", -1.0),
         ("mixup", -0.5),
@@ -49,7 +49,7 @@ def test_none_turns_everything_off():
     none = Augmentation.none()
     assert none.crop == "none"
     assert none.auto_augment is None
-    assert not any((none.hflip, none.color_jitter, none.erase_prob, none.mixup, none.cutmix))
+    assert not any((none.flip_prob, none.color_jitter, none.erase_prob, none.mixup, none.cutmix))
 
 
 def test_no_torch_is_imported():

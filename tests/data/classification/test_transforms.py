@@ -201,7 +201,7 @@ class TestTraining:
         assert all(one.shape == (3, 32, 32) and one.isfinite().all() for one in first)
 
     def test_padded_crop_shows_every_place_with_zeros_around(self):
-        augment = Augmentation(crop="pad", crop_padding=1, hflip=0, auto_augment=None, color_jitter=0, erase_prob=0)
+        augment = Augmentation(crop="pad", crop_padding=1, flip_prob=0, auto_augment=None, color_jitter=0, erase_prob=0)
         preprocessing = Preprocessing(image_size=3, resize_size=3, mean=(0.0,), std=(1.0,))
         transform = create_transform(preprocessing, train=True, augment=augment)
         image = np.full((3, 3), 255, dtype=np.uint8)
@@ -210,7 +210,7 @@ class TestTraining:
         assert zeros == {0, 3, 5}  # the centre, a side, a corner
 
     def test_flip_probability(self):
-        augment = Augmentation(crop="none", hflip=0.25, auto_augment=None, color_jitter=0, erase_prob=0)
+        augment = Augmentation(crop="none", flip_prob=0.25, auto_augment=None, color_jitter=0, erase_prob=0)
         transform = create_transform(GREY, train=True, augment=augment)
         image = noise(28, 28, channels=1)
         plain = create_transform(GREY)(image)
@@ -224,7 +224,7 @@ class TestTraining:
         assert 70 < flips < 130
 
     def test_erasing_is_normal_noise_in_a_rectangle(self):
-        augment = Augmentation(crop="none", hflip=0, auto_augment=None, color_jitter=0, erase_prob=1.0)
+        augment = Augmentation(crop="none", flip_prob=0, auto_augment=None, color_jitter=0, erase_prob=1.0)
         transform = create_transform(GREY, train=True, augment=augment)
         image = np.zeros((28, 28), dtype=np.uint8)
         background = create_transform(GREY)(image)[0, 0, 0]
@@ -238,7 +238,7 @@ class TestTraining:
         assert abs(noise_values.std() - 1) < 0.05
 
     def test_colour_jitter_only_without_randaugment(self):
-        quiet = {"crop": "none", "hflip": 0.0, "erase_prob": 0.0, "color_jitter": 0.4}
+        quiet = {"crop": "none", "flip_prob": 0.0, "erase_prob": 0.0, "color_jitter": 0.4}
         image = noise(28, 28)
         torch.manual_seed(0)
         jitter = create_transform(Preprocessing.imagenet(28), True, Augmentation(**quiet, auto_augment=None))

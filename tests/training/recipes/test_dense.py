@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from swin_transformer_pytorch.training.recipes.classification import load_recipe
+from swin_transformer_pytorch.training import RecipeError, load_recipe
 from swin_transformer_pytorch.training.recipes.detection import DetectionRecipe
-from swin_transformer_pytorch.training.recipes.parts import RecipeError
 from swin_transformer_pytorch.training.recipes.segmentation import SegmentationRecipe
 
 

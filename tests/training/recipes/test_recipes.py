@@ -10,7 +10,8 @@ import torch
 
 from swin_transformer_pytorch.backbone.config import find_variant
 from swin_transformer_pytorch.models.config import find_dense_variant
-from swin_transformer_pytorch.training.recipes.classification import Recipe, RecipeError, list_recipes, load_recipe
+from swin_transformer_pytorch.training import RecipeError, list_recipes, load_recipe
+from swin_transformer_pytorch.training.recipes.classification import Recipe
 from swin_transformer_pytorch.training.tasks.models import build_model
 from swin_transformer_pytorch.weights.load import open_checkpoint
 
@@ -121,6 +122,10 @@ def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
         ({"model.config": {"embed_dim": 8}}, r"model\.name=.*model\.config"),
         ({"model.in_channels": 4}, r"model\.in_channels=4"),
         ({"model.init": "fan_in"}, r"model\.init"),
+        (
+            {"model.name": "swin_tiny_patch4_window7_224.in1k", "model.weights": None, "model.init": "fan_in"},
+            r"model\.init='fan_in'.*'official' with model\.weights",
+        ),
         ({"trainer.ema_decay": 1.0}, r"trainer\.ema_decay=1\.0"),
     ],
 )
@@ -174,16 +179,16 @@ def test_a_recipe_survives_being_written_as_yaml(name: str, tmp_path: Path) -> N
 
 
 def test_a_copy_with_other_values() -> None:
-    recipe = load_recipe("finetune").replace({"optimizer.lr": 0.5, "data.augmentation.hflip": 0.0})
+    recipe = load_recipe("finetune").replace({"optimizer.lr": 0.5, "data.augmentation.flip_prob": 0.0})
     assert isinstance(recipe, Recipe)
-    assert (recipe.optimizer.lr, recipe.data.augmentation.hflip) == (0.5, 0.0)
+    assert (recipe.optimizer.lr, recipe.data.augmentation.flip_prob) == (0.5, 0.0)
     with pytest.raises(RecipeError, match=r"optimizer\.speed"):
         recipe.replace({"optimizer.speed": 1})
 
 
 def test_reading_recipes_needs_no_torch() -> None:
     program = (
-        "import sys; from swin_transformer_pytorch.training.recipes.classification import load_recipe, list_recipes; "
+        "import sys; from swin_transformer_pytorch.training import load_recipe, list_recipes; "
         "[load_recipe(name) for name in list_recipes()]; assert not {'torch', 'lightning'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

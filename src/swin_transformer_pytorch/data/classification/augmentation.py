@@ -66,7 +66,7 @@ class Augmentation:
         crop_scale: for "random_resized", the part's area over the image's, smallest and largest.
         crop_ratio: for "random_resized", its width over its height, smallest and largest.
         crop_padding: for "pad", pixels on each side.
-        hflip: probability of a horizontal flip.
+        flip_prob: probability of a horizontal flip.
         color_jitter: strength of random brightness, contrast and saturation; 0 for none. As in the official recipe
             it is used only where `auto_augment` is None.
         auto_augment: a RandAugment policy (see `RandAugmentPolicy.parse`), or None.
@@ -81,7 +81,7 @@ class Augmentation:
     crop_scale: tuple[float, float] = (0.08, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     crop_padding: int = 4
-    hflip: float = 0.5
+    flip_prob: float = 0.5
     color_jitter: float = 0.4
     auto_augment: str | None = "rand-m9-mstd0.5-inc1"
     erase_prob: float = 0.25
@@ -99,7 +99,7 @@ class Augmentation:
             object.__setattr__(self, name, pair)
         ok = isinstance(self.crop_padding, int) and self.crop_padding >= 0
         _require(ok, "crop_padding", self.crop_padding, "a whole number of pixels, at least 0")
-        for name in ("hflip", "erase_prob", "mixup_prob", "switch_prob"):
+        for name in ("flip_prob", "erase_prob", "mixup_prob", "switch_prob"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a probability in [0, 1]")
         for name in ("color_jitter", "mixup", "cutmix"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0 (0 turns it off)")
@@ -109,7 +109,9 @@ class Augmentation:
     @classmethod
     def none(cls) -> Augmentation:
         """No random change at all: training sees what evaluation sees."""
-        return cls(crop="none", hflip=0.0, color_jitter=0.0, auto_augment=None, erase_prob=0.0, mixup=0.0, cutmix=0.0)
+        return cls(
+            crop="none", flip_prob=0.0, color_jitter=0.0, auto_augment=None, erase_prob=0.0, mixup=0.0, cutmix=0.0
+        )
 
 
 def _require(condition: bool, name: str, value: object, fix: str) -> None:

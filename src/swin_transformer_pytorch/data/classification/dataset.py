@@ -114,7 +114,7 @@ class TrainingDataset(Dataset[tuple[Tensor, int]]):
             windows = np.lib.stride_tricks.sliding_window_view(padded, images.shape[2:], axis=(2, 3))
             top, left = ((_uniform(seeds, draw) * (2 * padding + 1)).astype(np.int64) for draw in (0, 1))
             images = windows[np.arange(len(images)), :, top, left]
-        flipped = _uniform(seeds, 2) < augmentation.hflip
+        flipped = _uniform(seeds, 2) < augmentation.flip_prob
         images[flipped] = images[flipped, :, :, ::-1]
         batch = normalize(torch.from_numpy(images), self.transform.preprocessing)
         with torch.random.fork_rng(devices=[]):

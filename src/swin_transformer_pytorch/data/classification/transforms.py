@@ -110,7 +110,7 @@ class TrainingTransform:
 
     def __call__(self, image: ImageInput) -> Float[Tensor, "C h w"]:
         pixels = self._random_crop(as_pixels(image, self.preprocessing.channels))
-        if torch.rand(()) < self.augmentation.hflip:
+        if torch.rand(()) < self.augmentation.flip_prob:
             pixels = F.horizontal_flip(pixels)
         if self._colour is not None:
             if isinstance(pixels, Tensor):  # colour operations are defined on 8 bits

@@ -25,7 +25,7 @@ from .strategy import shard
 if TYPE_CHECKING:
     from ...models.detection import Detector
     from ...models.segmentation import Segmenter
-    from ..recipes.files import AnyRecipe
+    from ..recipes.tasks import AnyRecipe
 
 Item = TypeVar("Item")
 

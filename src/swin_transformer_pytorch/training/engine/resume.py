@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...weights.files import CheckpointError
-from ..recipes.files import AnyRecipe
 from ..recipes.parts import RecipeError
+from ..recipes.tasks import AnyRecipe
 
 if TYPE_CHECKING:
     from ...models.classification import SwinClassifier
@@ -53,7 +53,8 @@ def check_resumable(path: Path, recipe: AnyRecipe, model: SwinClassifier | Detec
             f"another --output with --model.weights {path}"
         )
     # A key that the package did not have when the run began was what it is by default now.
-    old, new = {**_defaults(recipe), **_flat(checkpoint["recipe"])}, _flat(recipe.to_dict())
+    held = {recipe.current_key(key): value for key, value in _flat(checkpoint["recipe"]).items()}
+    old, new = {**_flat(_defaults(recipe)), **held}, _flat(recipe.to_dict())
     for key in sorted(old.keys() | new.keys()):
         if key not in _FREE and old.get(key) != new.get(key):
             raise RecipeError(
@@ -64,16 +65,17 @@ def check_resumable(path: Path, recipe: AnyRecipe, model: SwinClassifier | Detec
         raise RecipeError(f"{path} holds a model of another architecture than the recipe's; start a new run elsewhere")
 
 
-def _defaults(group: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> the value where a recipe is silent, of the keys that have one and are not free-form."""
+def _defaults(group: Any) -> dict[str, Any]:
+    """What a recipe has where it is silent, of the keys that have a default."""
     defaults: dict[str, Any] = {}
     for item in dataclasses.fields(group):
-        value = getattr(group, item.name)
-        if dataclasses.is_dataclass(value):
-            defaults |= _defaults(value, f"{prefix}{item.name}.")
+        if item.default_factory is not dataclasses.MISSING:
+            default: Any = item.default_factory()
+            defaults[item.name] = default if isinstance(default, dict) else dataclasses.asdict(default)
         elif item.default is not dataclasses.MISSING:
-            default = item.default
-            defaults[f"{prefix}{item.name}"] = list(default) if isinstance(default, tuple) else default
+            defaults[item.name] = item.default
+        else:
+            defaults[item.name] = _defaults(getattr(group, item.name))
     return defaults
 
 
@@ -83,5 +85,5 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = value
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
     return flat

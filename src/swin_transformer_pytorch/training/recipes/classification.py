@@ -1,43 +1,23 @@
-"""What a training run is made of: `Recipe`, a tree of frozen dataclasses. Its defaults are the official ones.
+"""The recipe of a classifier's training run, a tree of frozen dataclasses. Its defaults are the official ones.
 
-This one is for classification; `detection_recipe` and `segmentation_recipe` have those of the other tasks, and
-`recipe_parts` what all share. Imports no torch, so that the command line can list, check and explain recipes at once.
-`recipe_files` reads them from YAML; `load_recipe` and `list_recipes` are offered here too.
+Imports no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from ...backbone.config import ConfigError, SwinConfig, find_variant
 from ...data.classification.augmentation import Augmentation
-from .parts import BaseRecipe, Init, OptimizerRecipe, RecipeError, Task, TrainerRecipe, require
-
-if TYPE_CHECKING:
-    from .detection import DetectionRecipe
-    from .segmentation import SegmentationRecipe
-
-__all__ = [
-    "DataRecipe",
-    "LossRecipe",
-    "ModelRecipe",
-    "OptimizerRecipe",
-    "Recipe",
-    "RecipeError",
-    "ScheduleRecipe",
-    "TrainerRecipe",
-    "list_recipes",
-    "load_recipe",
-]
+from ...models.config import Task
+from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, require
 
 DataKind = Literal["folder", "fashion_sample", "fashion_mnist"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelRecipe:
+class ClassifierModelRecipe(ModelRecipe):
     """Which model is trained, and what it starts from.
 
     Attributes:
@@ -52,30 +32,15 @@ class ModelRecipe:
         config_overrides: fields of `SwinConfig` that differ from the named model's, such as `drop_path_rate: 0.1`.
     """
 
-    name: str | None = None
-    config: dict[str, Any] | None = None
-    weights: str | None = None
-    init: Init = "official"
-    num_classes: int | None = None
     in_channels: int = 3
-    config_overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name is not None and self.config is not None:
-            raise RecipeError(f"model.name={self.name!r} and model.config are both given; keep one of them")
-        if self.name is None and self.config is None and self.weights is None:
-            raise RecipeError("the recipe has no model: give model.name, model.config or model.weights")
-        try:
-            if self.name is not None:
-                find_variant(self.name.partition(".")[0]).config.replace(**self.config_overrides)
-            else:
-                SwinConfig.from_dict({**(self.config or {}), **self.config_overrides})
-        except ConfigError as error:
-            raise RecipeError(f"the recipe's model cannot be built: {error}") from error
-        require(self.num_classes is None or self.num_classes >= 1, "model.num_classes", self.num_classes, "at least 1")
-        fresh = self.weights is None
-        require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
+        super().__post_init__()
         require(self.in_channels in (1, 3), "model.in_channels", self.in_channels, "1 (grey) or 3 (colour)")
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        return {**self.config_overrides, "in_channels": self.in_channels}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,34 +130,13 @@ class Recipe(BaseRecipe):
     """
 
     task: ClassVar[Task] = "classification"
+    renamed: ClassVar[Mapping[str, str]] = {"data.augmentation.hflip": "data.augmentation.flip_prob"}
 
-    model: ModelRecipe
+    model: ClassifierModelRecipe
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
 
-
-def load_recipe(
-    name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()
-) -> Recipe | DetectionRecipe | SegmentationRecipe:
-    """Reads one of `list_recipes()` or a YAML file of your own.
-
-    Args:
-        name_or_path: a recipe's name, or the path of a file that ends in .yaml or .yml.
-        overrides: values that differ: dotted keys, `{"optimizer.lr": 1e-4}`, or a command line's words,
-            `["--optimizer.lr", "1e-4"]` or `["--optimizer.lr=1e-4"]`.
-
-    Raises:
-        RecipeError: there is no such recipe or key (near ones are named), or a value that is not possible.
-    """
-    from .files import read_recipe
-
-    return read_recipe(name_or_path, overrides)
-
-
-def list_recipes(task: Task | None = None) -> list[str]:
-    """The names of the recipes in the package, or of those for one task."""
-    from .files import recipe_names
-
-    return recipe_names(task)
+    def __post_init__(self) -> None:
+        self.model.described_config("classification")

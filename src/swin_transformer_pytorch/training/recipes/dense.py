@@ -2,94 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from ...backbone.config import ConfigError
-from ...models.config import DetectorConfig, SegmenterConfig, find_dense_variant
-from .parts import Init, OptimizerRecipe, RecipeError, Task, TrainerRecipe, require
+from .parts import RecipeError, TrainerRecipe, require
 
 ScheduleKind = Literal["multistep", "poly", "cosine"]
 Scale = tuple[int, int]
-
-_CONFIGS: dict[Task, type[DetectorConfig] | type[SegmenterConfig]] = {
-    "detection": DetectorConfig,
-    "segmentation": SegmenterConfig,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenseModelRecipe:
-    """Which model is trained, and what it starts from.
-
-    Attributes:
-        name: a name of `swin models`, such as "mask_rcnn_swin_tiny_patch4_window7"; "name.tag" says which weights.
-        config: instead of a name, the fields of the model's config (`DetectorConfig` or `SegmenterConfig`, with its
-            backbone) for an architecture of your own. With neither, `weights` must be a checkpoint of ours.
-        weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; a classification checkpoint,
-            such as "swin_tiny_patch4_window7_224.in1k", starts the backbone alone; null starts from random.
-        init: how the backbone's random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of
-            1 / sqrt(inputs), for narrow models, which learn much faster so. Heads have their own rules in both.
-        num_classes: null for as many as the data has.
-        config_overrides: fields of the config or its backbone that differ, such as `drop_path_rate: 0.1`.
-    """
-
-    name: str | None = None
-    config: dict[str, Any] | None = None
-    weights: str | None = None
-    init: Init = "official"
-    num_classes: int | None = None
-    config_overrides: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.name is not None and self.config is not None:
-            raise RecipeError(f"model.name={self.name!r} and model.config are both given; keep one of them")
-        if self.name is None and self.config is None and self.weights is None:
-            raise RecipeError("the recipe has no model: give model.name, model.config or model.weights")
-        require(self.num_classes is None or self.num_classes >= 1, "model.num_classes", self.num_classes, "at least 1")
-        fresh = self.weights is None and (self.name is None or "." not in self.name)
-        require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
-
-    def described_config(self, task: Task) -> DetectorConfig | SegmenterConfig | None:
-        """The architecture that the recipe itself describes; None where only `weights` does.
-
-        Raises:
-            RecipeError: there is no such model, it is one for another task, or a field is not possible.
-        """
-        try:
-            if self.name is not None:
-                variant = find_dense_variant(self.name.partition(".")[0])
-                if variant.task != task:
-                    raise RecipeError(f"model.name={self.name!r} is for {variant.task}; this recipe is for {task}")
-                return variant.config.replace(**self.config_overrides)
-            if self.config is not None:
-                return _read_config(_CONFIGS[task], self.config).replace(**self.config_overrides)
-            _CONFIGS[task]().replace(**self.config_overrides)
-        except ConfigError as error:
-            raise RecipeError(f"the recipe's model cannot be built: {error}") from error
-        return None
-
-
-def _read_config(
-    kind: type[DetectorConfig] | type[SegmenterConfig], fields: Mapping[str, Any]
-) -> DetectorConfig | SegmenterConfig:
-    return kind.from_dict(fields)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenseOptimizerRecipe(OptimizerRecipe):
-    """AdamW. As in the official code for dense tasks, a parameter decays unless its name has "norm" or is a bias table.
-
-    V2's score scales and bias networks never decay either. Biases do, and so do the heads' batch norms ("bn").
-
-    Attributes:
-        layer_decay: factor on the learning rate from one block of the backbone to the block before it; 1 for none.
-    """
-
-    lr: float = 1e-4
-    scale_lr: int | None = 16
-    clip_grad_norm: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +39,6 @@ class DenseScheduleRecipe:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.epochs is None) == (self.steps is None):
-            raise RecipeError(
-                f"schedule.epochs={self.epochs} and schedule.steps={self.steps}: one of them says how long the run "
-                "is; give one and set the other to null"
-            )
         for name in ("epochs", "steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"schedule.{name}", value, "at least 1")
@@ -156,7 +70,12 @@ class DenseTrainerRecipe(TrainerRecipe):
 
 
 def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) -> None:
-    """Raises a `RecipeError` where schedule and validation do not go together."""
+    """Raises a `RecipeError` unless the schedule has one length, and validation goes together with it."""
+    if (schedule.epochs is None) == (schedule.steps is None):
+        raise RecipeError(
+            f"schedule.epochs={schedule.epochs} and schedule.steps={schedule.steps}: one of them says how long the "
+            "run is; give one and set the other to null"
+        )
     every = trainer.validate_every_steps
     if schedule.steps is None:
         fix = "null (a run of schedule.epochs has trainer.validate_every_epochs)"

@@ -6,17 +6,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ...data.detection.augmentation import DetectionAugmentation
-from ...models.config import DetectorConfig
-from .dense import (
-    DenseModelRecipe,
-    DenseOptimizerRecipe,
-    DenseScheduleRecipe,
-    DenseTrainerRecipe,
-    Scale,
-    check_lengths,
-    check_scale,
-)
-from .parts import BaseRecipe, Task, require
+from ...models.config import DetectorConfig, Task
+from .dense import DenseScheduleRecipe, DenseTrainerRecipe, Scale, check_lengths, check_scale
+from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, require
 
 DetectionKind = Literal["coco", "scenes_sample", "scenes"]
 
@@ -84,10 +76,12 @@ class DetectionRecipe(BaseRecipe):
 
     task: ClassVar[Task] = "detection"
 
-    model: DenseModelRecipe
+    model: ModelRecipe
     data: DetectionDataRecipe = field(default_factory=DetectionDataRecipe)
-    optimizer: DenseOptimizerRecipe = field(default_factory=DenseOptimizerRecipe)
-    schedule: DenseScheduleRecipe
+    optimizer: OptimizerRecipe = field(
+        default_factory=lambda: OptimizerRecipe(lr=1e-4, scale_lr=16, clip_grad_norm=None)
+    )
+    schedule: DenseScheduleRecipe = field(default_factory=DenseScheduleRecipe)
     trainer: DenseTrainerRecipe = field(default_factory=DenseTrainerRecipe)
 
     def __post_init__(self) -> None:

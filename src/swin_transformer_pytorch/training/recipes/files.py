@@ -14,23 +14,14 @@ from typing import Any
 
 import yaml
 
-from .classification import Recipe
-from .detection import DetectionRecipe
-from .parts import RecipeError, Task
-from .segmentation import SegmentationRecipe
+from ...models.config import Task
+from .parts import RecipeError
+from .tasks import TASKS, AnyRecipe
 
 Tree = dict[str, Any]
-AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
-
-RECIPES: dict[Task, type[AnyRecipe]] = {
-    "classification": Recipe,
-    "detection": DetectionRecipe,
-    "segmentation": SegmentationRecipe,
-}
-"""What a recipe's `task` makes of its other keys."""
 
 
-def recipe_names(task: Task | None = None) -> list[str]:
+def list_recipes(task: Task | None = None) -> list[str]:
     """The names of the recipes in the package, or of those for one task."""
     names = sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
     return names if task is None else [name for name in names if recipe_task(name) == task]
@@ -46,18 +37,27 @@ def recipe_task(name_or_path: str | Path) -> Task:
     return _pop_task(_parse_yaml(source, text), source)
 
 
-def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> AnyRecipe:
-    """See `recipe.load_recipe`."""
+def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> AnyRecipe:
+    """Reads one of `list_recipes()` or a YAML file of your own.
+
+    Args:
+        name_or_path: a recipe's name, or the path of a file that ends in .yaml or .yml.
+        overrides: values that differ: dotted keys, `{"optimizer.lr": 1e-4}`, or a command line's words,
+            `["--optimizer.lr", "1e-4"]` or `["--optimizer.lr=1e-4"]`.
+
+    Raises:
+        RecipeError: there is no such recipe or key (near ones are named), or a value that is not possible.
+    """
     source, text = _find(name_or_path)
     tree = _parse_yaml(source, text)
-    kind = RECIPES[_pop_task(tree, source)]
+    kind = TASKS[_pop_task(tree, source)].recipe
+    tree = _renamed(tree, kind, source)
     _check_keys(tree, kind, source)
-    pairs: Mapping[str, Any]
-    if isinstance(overrides, Mapping):
-        pairs, origin = overrides, "overrides"
-    else:
-        pairs, origin = parse_words(overrides), "the command line"
-    for key, value in pairs.items():
+    pairs: Mapping[str, Any] = overrides if isinstance(overrides, Mapping) else parse_words(overrides)
+    origin = "overrides" if isinstance(overrides, Mapping) else "the command line"
+    for old_key, old_value in pairs.items():
+        key = kind.current_key(old_key)
+        value = _renamed(old_value, kind, origin, f"{key}.")
         _check_keys(_nest(key, value), kind, origin)
         _set(tree, key, value, kind)
     return _build(tree, kind, source)
@@ -89,7 +89,7 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
             return name, path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{name} cannot be read ({error}); give a YAML file or a recipe's name") from error
-    names = recipe_names()
+    names = list_recipes()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(names)}"
@@ -116,9 +116,24 @@ def _parse_yaml(source: str, text: str) -> Tree:
 
 def _pop_task(tree: Tree, source: str) -> Task:
     task = tree.pop("task", "classification")
-    if task not in RECIPES:
-        raise RecipeError(f"{source}: task={task!r} is not known; use one of {', '.join(RECIPES)}")
+    if task not in TASKS:
+        raise RecipeError(f"{source}: task={task!r} is not known; use one of {', '.join(TASKS)}")
     return typing.cast(Task, task)
+
+
+def _renamed(tree: Any, kind: type[AnyRecipe], source: str, prefix: str = "") -> Any:
+    """A copy in which keys that had another name once have today's; what is no group stays as it is."""
+    if not isinstance(tree, dict):
+        return tree
+    renamed: Tree = {}
+    for old, value in tree.items():
+        path = f"{prefix}{old}"
+        key = kind.current_key(path)
+        name = old if key == path else key.removeprefix(prefix)
+        if name != old and name in tree:
+            raise RecipeError(f"{source}: {path} is the old name of {key}, and both are given; keep {key}")
+        renamed[name] = _renamed(value, kind, source, f"{key}.")
+    return renamed
 
 
 @functools.cache

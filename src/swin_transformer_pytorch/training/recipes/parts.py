@@ -1,17 +1,23 @@
-"""What the recipes of all tasks have in common: the optimizer, the trainer, and how a recipe is read and changed.
+"""What the recipes of all tasks have in common: model, optimizer, trainer, and how a recipe is written and changed.
 
-Imports no torch.
+Where tasks differ in a default alone, the task's recipe gives its own by its field's factory. Imports no torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
-Task = Literal["classification", "detection", "segmentation"]
+from ...backbone.config import ConfigError, find_variant
+from ...models.config import Task, find_dense_variant
+from ...models.description import CONFIGS, ModelConfig
+
+_log = logging.getLogger(__name__)
+
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -23,8 +29,70 @@ class RecipeError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelRecipe:
+    """Which model is trained, and what it starts from.
+
+    Attributes:
+        name: a name of `swin models`, such as "mask_rcnn_swin_tiny_patch4_window7"; "name.tag" says which weights.
+        config: instead of a name, the fields of the model's config (`DetectorConfig` or `SegmenterConfig`, with its
+            backbone) for an architecture of your own. With neither, `weights` must be a checkpoint of ours.
+        weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; a classification checkpoint,
+            such as "swin_tiny_patch4_window7_224.in1k", starts the backbone alone; null starts from random.
+        init: how the backbone's random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of
+            1 / sqrt(inputs), for narrow models, which learn much faster so. Heads have their own rules in both.
+        num_classes: null for as many as the data has.
+        config_overrides: fields of the config or its backbone that differ, such as `drop_path_rate: 0.1`.
+    """
+
+    name: str | None = None
+    config: dict[str, Any] | None = None
+    weights: str | None = None
+    init: Init = "official"
+    num_classes: int | None = None
+    config_overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name is not None and self.config is not None:
+            raise RecipeError(f"model.name={self.name!r} and model.config are both given; keep one of them")
+        if self.name is None and self.config is None and self.weights is None:
+            raise RecipeError("the recipe has no model: give model.name, model.config or model.weights")
+        require(self.num_classes is None or self.num_classes >= 1, "model.num_classes", self.num_classes, "at least 1")
+        fresh = self.weights is None and (self.name is None or "." not in self.name)
+        require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """All fields of the config that the recipe sets beside it."""
+        return self.config_overrides
+
+    def described_config(self, task: Task) -> ModelConfig | None:
+        """The architecture that the recipe itself describes; None where only `weights` does.
+
+        Raises:
+            RecipeError: there is no such model, it is one for another task, or a field is not possible.
+        """
+        try:
+            if self.name is None:
+                config: ModelConfig = CONFIGS[task].from_dict(self.config or {})
+            elif task == "classification":
+                config = find_variant(self.name.partition(".")[0]).config
+            else:
+                variant = find_dense_variant(self.name.partition(".")[0])
+                if variant.task != task:
+                    raise RecipeError(f"model.name={self.name!r} is for {variant.task}; this recipe is for {task}")
+                config = variant.config
+            config = config.replace(**self.overrides)
+        except ConfigError as error:
+            raise RecipeError(f"the recipe's model cannot be built: {error}") from error
+        return None if self.name is None and self.config is None else config
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerRecipe:
-    """AdamW. Norms, biases, bias tables and V2's scales and bias networks never decay.
+    """AdamW. In classification, norms, biases, bias tables and V2's scales and bias networks never decay.
+
+    In dense tasks, as in their official code, a parameter decays unless its name has "norm" or is a bias table; V2's
+    score scales and bias networks never decay either. Biases do, and so do the heads' batch norms ("bn").
 
     Attributes:
         lr: the peak learning rate, for a batch of `scale_lr` images.
@@ -33,7 +101,7 @@ class OptimizerRecipe:
         weight_decay: decoupled weight decay.
         betas: decay of the first and second moment.
         eps: added to the second moment's root.
-        layer_decay: factor on the learning rate from one block to the block before it; 1 for none.
+        layer_decay: factor on the learning rate from one block of the backbone to the block before it; 1 for none.
         clip_grad_norm: largest norm of all gradients together; null for no clipping.
     """
 
@@ -97,12 +165,15 @@ class BaseRecipe:
     """What a whole training run has, whatever its task.
 
     Attributes:
+        task: what the model does.
+        renamed: a key's name of once -> its name of today, in the same group.
         trainer: devices, precision, seed, checkpoints.
         output: folder for checkpoints, the history and the exported weights; made where it is missing.
         resume: continue the run that `output` holds; without one there, start it.
     """
 
     task: ClassVar[Task]
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     trainer: TrainerRecipe = field(default_factory=TrainerRecipe)
     output: str = "runs/train"
@@ -119,8 +190,16 @@ class BaseRecipe:
         """A copy with other values; keys are dotted, such as "optimizer.lr"."""
         recipe: Any = self
         for key, value in overrides.items():
-            recipe = _replace(recipe, key.split("."), value, key)
+            recipe = _replace(recipe, self.current_key(key).split("."), value, key)
         return recipe if isinstance(recipe, type(self)) else self
+
+    @classmethod
+    def current_key(cls, key: str) -> str:
+        """The dotted key, by the name that it has now; an old name is told in the log."""
+        current = cls.renamed.get(key, key)
+        if current != key:
+            _log.warning("recipe key %s is now called %s", key, current)
+        return current
 
 
 def _replace(group: Any, path: list[str], value: Any, key: str) -> Any:

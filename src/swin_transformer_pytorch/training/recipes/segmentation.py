@@ -6,17 +6,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ...data.segmentation.augmentation import SegmentationAugmentation
-from .dense import (
-    DenseModelRecipe,
-    DenseOptimizerRecipe,
-    DenseScheduleRecipe,
-    DenseTrainerRecipe,
-    Scale,
-    ScheduleKind,
-    check_lengths,
-    check_scale,
-)
-from .parts import BaseRecipe, Task, require
+from ...models.config import Task
+from .dense import DenseScheduleRecipe, DenseTrainerRecipe, Scale, check_lengths, check_scale
+from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, require
 
 SegmentationKind = Literal["ade20k", "folder", "scenes_sample", "scenes"]
 
@@ -77,26 +69,6 @@ class SegmentationDataRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationOptimizerRecipe(DenseOptimizerRecipe):
-    """AdamW. As in the official code for dense tasks, a parameter decays unless its name has "norm" or is a bias table.
-
-    V2's score scales and bias networks never decay either. Biases do, and so do the heads' batch norms ("bn").
-    """
-
-    lr: float = 6e-5
-    weight_decay: float = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationScheduleRecipe(DenseScheduleRecipe):
-    """A linear rise of the learning rate, then its fall, in optimizer steps. Give `epochs` or `steps`."""
-
-    kind: ScheduleKind = "poly"
-    warmup_steps: int = 1500
-    warmup_ratio: float = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
 class SegmentationRecipe(BaseRecipe):
     """A whole training run of a segmenter.
 
@@ -109,10 +81,14 @@ class SegmentationRecipe(BaseRecipe):
 
     task: ClassVar[Task] = "segmentation"
 
-    model: DenseModelRecipe
+    model: ModelRecipe
     data: SegmentationDataRecipe = field(default_factory=SegmentationDataRecipe)
-    optimizer: SegmentationOptimizerRecipe = field(default_factory=SegmentationOptimizerRecipe)
-    schedule: SegmentationScheduleRecipe
+    optimizer: OptimizerRecipe = field(
+        default_factory=lambda: OptimizerRecipe(lr=6e-5, scale_lr=16, weight_decay=0.01, clip_grad_norm=None)
+    )
+    schedule: DenseScheduleRecipe = field(
+        default_factory=lambda: DenseScheduleRecipe(kind="poly", warmup_steps=1500, warmup_ratio=1e-6)
+    )
     trainer: DenseTrainerRecipe = field(default_factory=DenseTrainerRecipe)
 
     def __post_init__(self) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ...models.build import build
+from ...models.config import Task
 from ...models.description import CONFIGS, ModelDescription
 from ...models.registry import describe_named, describe_source
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
-from ..recipes.classification import ModelRecipe
-from ..recipes.dense import DenseModelRecipe
-from ..recipes.parts import RecipeError, Task
+from ...weights.preprocessing import DensePreprocessing
+from ..recipes.parts import ModelRecipe, RecipeError
 
 if TYPE_CHECKING:
     from ...models.build import Model
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def build_model(
-    recipe: ModelRecipe | DenseModelRecipe,
+    recipe: ModelRecipe,
     task: Task,
     classes: tuple[str, ...],
     *,
@@ -59,13 +59,16 @@ def build_model(
     return model
 
 
-def _describe(
-    recipe: ModelRecipe | DenseModelRecipe, task: Task, num_classes: int
-) -> tuple[ModelDescription, Checkpoint | None]:
+def scaled(
+    usual: DensePreprocessing, scale: tuple[int, int] | None, known: DensePreprocessing | None
+) -> DensePreprocessing:
+    """The weights' own preprocessing, else the usual one, at the recipe's scale."""
+    return dataclasses.replace(known or usual, scale=scale)
+
+
+def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelDescription, Checkpoint | None]:
     """The recipe's model with that many classes, whose names are left to the caller, and the weights for it."""
-    overrides = dict(recipe.config_overrides)
-    if isinstance(recipe, ModelRecipe):
-        overrides["in_channels"] = recipe.in_channels
+    overrides = recipe.overrides
     described: ModelDescription
     if recipe.name is not None:
         described, checkpoint = describe_named(recipe.name, recipe.weights, num_classes, **overrides)

@@ -19,7 +19,8 @@ from ....weights.imagenet_classes import class_names
 from ....weights.preprocessing import Preprocessing
 from ...engine.data import TrainingData
 from ...engine.sampling import EpochBatches, TrainingLoader
-from ...recipes.classification import DataRecipe, Recipe, RecipeError
+from ...recipes.classification import DataRecipe, Recipe
+from ...recipes.parts import RecipeError
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,31 @@
+"""A detector's run, before its first step: its data opened, its model built."""
+
+from __future__ import annotations
+
+import functools
+from typing import cast
+
+import torch
+
+from ....models.config import DetectorConfig
+from ....models.detection import Detector
+from ....weights.preprocessing import DensePreprocessing
+from ...engine.strategy import with_shared_batch_norms
+from ...recipes.detection import DetectionRecipe
+from ..models import build_model, scaled
+from .data import DetectionData, open_detection
+from .module import DetectionTraining
+
+
+def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, DetectionData]:
+    """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
+    config = recipe.model.described_config("detection")
+    stuff = isinstance(config, DetectorConfig) and config.method == "htc"
+    splits = open_detection(recipe.data, seed=recipe.trainer.seed, stuff=stuff)
+    torch.manual_seed(recipe.trainer.seed)
+    scale = functools.partial(scaled, DensePreprocessing.coco(), recipe.data.scale)
+    built = cast(Detector, build_model(recipe.model, "detection", splits.train.classes, prepare=scale))
+    assert built.preprocessing is not None, "it has just been chosen"
+    data = DetectionData(recipe, splits, built.preprocessing)
+    model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
+    return DetectionTraining(model, recipe, batch_size=data.batch_size, annotations=splits.annotations), data

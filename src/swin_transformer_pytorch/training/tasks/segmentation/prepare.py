@@ -1,0 +1,29 @@
+"""A segmenter's run, before its first step: its data opened, its model built."""
+
+from __future__ import annotations
+
+import functools
+from typing import cast
+
+import torch
+
+from ....models.segmentation import Segmenter
+from ....weights.preprocessing import DensePreprocessing
+from ...engine.strategy import with_shared_batch_norms
+from ...recipes.segmentation import SegmentationRecipe
+from ..models import build_model, scaled
+from .data import SegmentationData, open_segmentation
+from .module import SegmentationTraining
+
+
+def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraining, SegmentationData]:
+    """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
+    splits = open_segmentation(recipe.data, seed=recipe.trainer.seed)
+    torch.manual_seed(recipe.trainer.seed)
+    scale = functools.partial(scaled, DensePreprocessing.ade20k(), recipe.data.scale)
+    classes, palette = splits.train.classes, splits.train.palette
+    built = cast(Segmenter, build_model(recipe.model, "segmentation", classes, palette=palette, prepare=scale))
+    assert built.preprocessing is not None, "it has just been chosen"
+    data = SegmentationData(recipe, splits, built.preprocessing)
+    model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
+    return SegmentationTraining(model, recipe, batch_size=data.batch_size), data

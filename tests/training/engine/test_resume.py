@@ -1,0 +1,77 @@
+"""Whether a run may be resumed, where its checkpoint's recipe is of an earlier version of the package."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from swin_transformer_pytorch.training import RecipeError, load_recipe
+from swin_transformer_pytorch.training.engine.resume import check_resumable
+from swin_transformer_pytorch.training.recipes.tasks import AnyRecipe
+
+RECIPES = ("fashion_classification", "scenes_detection", "upernet_swin_tiny_patch4_window7_512x512_160k")
+
+
+def described(recipe: AnyRecipe) -> Any:
+    """What is looked at of a model."""
+    return cast(Any, SimpleNamespace(classes=("cat", "dog"), config=recipe.model.described_config(recipe.task)))
+
+
+def save(path: Path, recipe: AnyRecipe, tree: dict[str, Any]) -> Path:
+    swin = {"classes": ["cat", "dog"], "config": described(recipe).config.to_dict()}
+    torch.save({"swin": swin, "recipe": tree, "loops": {}}, path)
+    return path
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_key_that_the_run_did_not_know_had_its_tasks_default(name: str, tmp_path: Path) -> None:
+    silent = ("optimizer.betas", "optimizer.eps", "trainer.devices", "data.augmentation.flip_prob", "model.num_classes")
+    recipe = load_recipe(name)
+    tree = recipe.to_dict()
+    for key in silent:
+        *groups, last = key.split(".")
+        group = tree
+        for part in groups:
+            group = group[part]
+        del group[last]
+    check_resumable(save(tmp_path / "last.ckpt", recipe, tree), recipe, described(recipe))
+    changed = recipe.replace({"optimizer.eps": 1e-6})
+    with pytest.raises(RecipeError, match=r"optimizer\.eps was 1e-08 .* is 1e-06 now"):
+        check_resumable(tmp_path / "last.ckpt", changed, described(changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "default", "other"),
+    [
+        ("swin_tiny_patch4_window7_224_in1k", "optimizer.clip_grad_norm", "5.0", 1.0),
+        ("mask_rcnn_swin_tiny_patch4_window7_1x", "optimizer.clip_grad_norm", "None", 1.0),
+        ("mask_rcnn_swin_tiny_patch4_window7_1x", "optimizer.lr", "0.0001", 0.5),
+        ("upernet_swin_tiny_patch4_window7_512x512_160k", "optimizer.weight_decay", "0.01", 0.5),
+        ("upernet_swin_tiny_patch4_window7_512x512_160k", "schedule.warmup_steps", "1500", 5),
+    ],
+)
+def test_a_default_in_which_tasks_differ_is_the_tasks_own(
+    name: str, key: str, default: str, other: Any, tmp_path: Path
+) -> None:
+    recipe = load_recipe(name)
+    tree = recipe.to_dict()
+    group, _, last = key.partition(".")
+    del tree[group][last]
+    path = save(tmp_path / "last.ckpt", recipe, tree)
+    check_resumable(path, recipe, described(recipe))
+    with pytest.raises(RecipeError, match=rf"{key} was {default} .* is {other} now"):
+        check_resumable(path, recipe.replace({key: other}), described(recipe))
+
+
+def test_a_key_is_compared_by_its_name_of_today(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = load_recipe("fashion_classification")
+    tree = recipe.to_dict()
+    tree["data"]["augmentation"]["hflip"] = tree["data"]["augmentation"].pop("flip_prob")
+    path = save(tmp_path / "last.ckpt", recipe, tree)
+    check_resumable(path, recipe, described(recipe))
+    assert "recipe key data.augmentation.hflip is now called data.augmentation.flip_prob" in caplog.messages
+    changed = recipe.replace({"data.augmentation.flip_prob": 0.0})
+    with pytest.raises(RecipeError, match=r"data\.augmentation\.flip_prob was 0\.5 .* is 0\.0 now"):
+        check_resumable(path, changed, described(changed))
