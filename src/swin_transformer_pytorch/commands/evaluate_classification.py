@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from . import terminal
 from .errors import UsageError
@@ -48,15 +48,17 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
 
 def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImages:
     """The labelled images that the `--data` options name, with the model's class indices."""
-    from ..data.classification.fashion import FashionMNIST, FashionSample
-    from ..data.classification.folder import ImageFolder
+    from ..data.classification.source import ClassificationSource
 
-    if data.kind == "folder":
-        held_out = {"val_fraction": data.val_fraction, "seed": data.seed}
-        channels = model.preprocessing.channels if model.preprocessing is not None else 3
-        return ImageFolder(data.root, data.split, channels=channels, classes=model.classes, **held_out)
-    split: Literal["train", "test"] = "train" if data.split == "train" else "test"
-    return FashionSample(split) if data.kind == "fashion_sample" else FashionMNIST(data.root, split)
+    source = ClassificationSource(
+        kind=data.kind,
+        root=data.root,
+        channels=model.preprocessing.channels if model.preprocessing is not None else 3,
+        classes=model.classes,
+        val_fraction=data.val_fraction,
+        seed=data.seed,
+    )
+    return source.open(data.split)
 
 
 def has_validation_folder(root: str) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import terminal
 from .errors import UsageError
 
 if TYPE_CHECKING:
+    from ..data.detection.coco import CocoDataset
+    from ..data.scenes.dataset import SceneDataset
     from ..evaluation.coco import CocoEvaluator, DetectionReport
     from ..models.detection import Detector
-    from .evaluate_images import Samples
 
 _MEANING = {
     "AP": "average precision, IoU 0.50 to 0.95",
@@ -38,11 +39,11 @@ def run(model: Detector, options: argparse.Namespace, device: str | None) -> int
     from .evaluate_images import build_predictor, counted, end, predictions
 
     predictor = build_predictor(model, options, device)
-    samples, annotations = open_samples(options.data, model)
-    classes = model.classes if model.classes is not None else samples.classes  # type: ignore[attr-defined]
+    samples = open_samples(options.data, model)
+    classes = model.classes if model.classes is not None else samples.classes
     if len(classes) != model.num_classes:
         raise UsageError(f"the data has {len(classes)} classes and the model {model.num_classes}, without names")
-    evaluator = CocoEvaluator(annotations, classes=classes)
+    evaluator = CocoEvaluator(samples.coco(), classes=classes)
     unusable = counted(samples)
     for item in predictions(predictor, samples, _image_id, num_workers=options.num_workers):
         for image_id, result in unusable.usable([item]):
@@ -56,26 +57,38 @@ def run(model: Detector, options: argparse.Namespace, device: str | None) -> int
     return end(unusable)
 
 
-def open_samples(data: argparse.Namespace, model: Detector) -> tuple[Samples, Mapping[str, Any]]:
-    """The images that the `--data` options name, and their annotations as COCO's dictionary."""
-    from ..data.detection.coco import CocoDataset, find_coco
-    from ..data.scenes.dataset import open_scenes
+def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | SceneDataset:
+    """The images that the `--data` options name."""
+    from ..data.detection.folders import CocoFolder, find_coco
+    from ..data.detection.source import DetectionSource
 
-    if data.kind != "folder":
-        scenes = open_scenes(data.kind, data.split or "val", num_scenes=data.num_scenes, root=data.root, seed=data.seed)
-        return scenes, scenes.coco()
-    if data.labels is not None:
-        raise UsageError("--data.labels is for segmentation, and this model is for detection; give --data.annotations")
-    if data.annotations is None:
-        if data.root is None:
+    split: Literal["train", "val"] = data.split or "val"
+    part = None
+    if data.kind == "folder":
+        if data.labels is not None:
+            raise UsageError(
+                "--data.labels is for segmentation, and this model is for detection; give --data.annotations"
+            )
+        if data.annotations is not None:
+            annotations = Path(data.annotations)
+            part = CocoFolder(
+                images_folder=Path(data.images or data.root or annotations.parent), annotations_file=annotations
+            )
+        elif data.root is None:
             raise UsageError("which objects? add --data.annotations FILE to --data.images, or give --data.root alone")
-        found = find_coco(data.root, data.split or "val")
-        images, annotations = Path(data.images or found.images_folder), found.annotations_file
-    else:
-        annotations = Path(data.annotations)
-        images = Path(data.images or data.root or annotations.parent)
-    dataset = CocoDataset(images, annotations, classes=model.classes, keep_empty=True, box_masks=True)
-    return dataset, dataset.annotations
+        elif data.images is not None:
+            part = replace(find_coco(data.root, split), images_folder=Path(data.images))
+    return DetectionSource(
+        kind="coco" if data.kind == "folder" else data.kind,
+        root=data.root,
+        train=part,
+        val=part,
+        classes=model.classes,
+        box_masks=True,
+        num_scenes=data.num_scenes,
+        num_val_scenes=data.num_scenes,
+        seed=data.seed,
+    ).open(split)
 
 
 def show(report: DetectionReport) -> None:

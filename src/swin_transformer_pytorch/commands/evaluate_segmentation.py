@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,38 +39,38 @@ def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> in
 
 def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFolder | SceneLabelMaps:
     """The images and label maps that the `--data` options name."""
-    from ..data.scenes.dataset import open_scenes
-    from ..data.segmentation.dataset import SceneLabelMaps, SegmentationFolder, open_segmentation
     from ..data.segmentation.folders import CLASS_FILES, find_segmentation
+    from ..data.segmentation.source import SegmentationSource
 
     split: Literal["train", "val"] = data.split or "val"
+    source = SegmentationSource(
+        kind=data.kind,
+        root=data.root,
+        ignore_label=data.ignore_label,
+        val_fraction=data.val_fraction,
+        seed=data.seed,
+        num_scenes=data.num_scenes,
+        num_val_scenes=data.num_scenes,
+    )
     if data.kind != "folder":
-        return SceneLabelMaps(open_scenes(data.kind, split, num_scenes=data.num_scenes, root=data.root, seed=data.seed))
+        return source.open(split)
     if data.annotations is not None:
         raise UsageError("--data.annotations is for detection, and this model is for segmentation; give --data.labels")
     if data.images is not None or data.labels is not None:
         if data.images is None or data.labels is None:
             raise UsageError("images and label maps belong together: give both --data.images and --data.labels")
-        images, labels = Path(data.images), Path(data.labels)
-        folders = (labels, images, labels.parent, images.parent)
-        if any((folder / name).is_file() for folder in folders for name in CLASS_FILES):
-            return SegmentationFolder(images, labels, ignore_label=data.ignore_label)
-        return SegmentationFolder(
-            images, labels, classes=model.classes, palette=model.palette, ignore_label=data.ignore_label
-        )
+        pair = (data.images, data.labels)
+        folders = [folder for path in map(Path, pair) for folder in (path, path.parent)]
+        known = any((folder / name).is_file() for folder in folders for name in CLASS_FILES)
+        if not known:
+            source = replace(source, classes=model.classes, palette=model.palette)
+        return replace(source, train=pair, val=pair).open(split)
     layout = find_segmentation(data.root, split)
     if layout.hold_out:
         share = f"the {data.val_fraction:.0%} of {layout.images} that `swin train` holds out"
         terminal.notes().print(f"measured: {share if split == 'val' else f'all but {share}'}")
     classes = None if layout.classes_file is not None or layout.ade20k else model.classes
-    return open_segmentation(
-        data.root,
-        split,
-        classes=classes,
-        ignore_label=data.ignore_label,
-        val_fraction=data.val_fraction,
-        seed=data.seed,
-    )
+    return replace(source, classes=classes).open(split)
 
 
 def show(report: SegmentationReport) -> None:

@@ -58,5 +58,5 @@ def test_imagenets_folders_get_the_names_that_people_read(monkeypatch: pytest.Mo
         def __len__(self) -> int:
             return 1
 
-    monkeypatch.setattr("swin_transformer_pytorch.training.tasks.classification.data.ImageFolder", Synsets)
+    monkeypatch.setattr("swin_transformer_pytorch.data.classification.folder.ImageFolder", Synsets)
     assert open_splits(DataRecipe(root="imagenet")).classes == class_names("imagenet1k")

@@ -123,6 +123,10 @@ class CocoDataset(Dataset[DetectionSample]):
             semantic=None if self.stuff_folder is None else self._label_map(index, self.stuff_folder),
         )
 
+    def coco(self) -> dict[str, Any]:
+        """All annotations as COCO's dictionary."""
+        return self.annotations
+
     def _match_classes(self, classes: Sequence[str] | None) -> tuple[tuple[str, ...], dict[int, int]]:
         """Class names by index, and the index of each category id that has one."""
         names = {category["id"]: category["name"] for category in self.annotations["categories"]}

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from ...data.classification.augmentation import Augmentation
+from ...data.classification.source import ClassificationKind, ClassificationSource
 from ...models.config import Task
-from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, require
-
-DataKind = Literal["folder", "fashion_sample", "fashion_mnist"]
+from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ class DataRecipe:
         augmentation: the random changes.
     """
 
-    kind: DataKind = "folder"
+    kind: ClassificationKind = "folder"
     root: str | None = None
     image_size: int | tuple[int, int] | None = None
     resize_size: int | tuple[int, int] | None = None
@@ -77,6 +76,14 @@ class DataRecipe:
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
+
+    def source(self, *, channels: int = 3, seed: int = 0) -> ClassificationSource:
+        """Where the images are; a `RecipeError` where the recipe does not say."""
+        if self.kind != "fashion_sample" and self.root is None:
+            raise RecipeError(f"data.kind={self.kind!r} needs data.root: add --data.root FOLDER")
+        return ClassificationSource(
+            kind=self.kind, root=self.root, channels=channels, val_fraction=self.val_fraction, seed=seed
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

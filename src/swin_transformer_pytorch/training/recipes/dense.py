@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .parts import RecipeError, TrainerRecipe, require
 
@@ -67,6 +67,37 @@ class DenseTrainerRecipe(TrainerRecipe):
         super().__post_init__()
         every = self.validate_every_steps
         require(every is None or every >= 1, "trainer.validate_every_steps", every, "at least 1, or null")
+
+
+def given_folders(data: Any, split: str, labels: str) -> tuple[str, str] | None:
+    """The folder of images and what belongs to it, where a recipe's `data` names them rather than its root.
+
+    Args:
+        data: the recipe's `data`.
+        split: "train" or "val".
+        labels: what the key of the latter ends in, "annotations" or "labels".
+
+    Raises:
+        RecipeError: one of the two is given without the other, or there is no root either.
+    """
+    given = {part: getattr(data, f"{split}_{part}") for part in ("images", labels)}
+    if not any(given.values()):
+        if data.root is None:
+            raise RecipeError(
+                f"data.kind={data.kind!r} needs data.root: add --data.root FOLDER, or --data.train_images, "
+                f"--data.train_{labels}, --data.val_images and --data.val_{labels}"
+            )
+        return None
+    for part, value in given.items():
+        if value is None:
+            raise RecipeError(f"data.{split}_{part} is missing, and its counterpart is given: give both or neither")
+    return given["images"], given[labels]
+
+
+def check_scenes_root(data: Any) -> None:
+    """Raises a `RecipeError` where a recipe's `data` has scenes of images that it does not name."""
+    if data.kind == "scenes" and data.root is None:
+        raise RecipeError("data.kind='scenes' needs data.root: add --data.root FOLDER with Fashion-MNIST's files")
 
 
 def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) -> None:

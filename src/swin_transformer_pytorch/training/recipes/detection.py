@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar
 
 from ...data.detection.augmentation import DetectionAugmentation
+from ...data.detection.folders import CocoFolder
+from ...data.detection.source import DetectionKind, DetectionSource
 from ...models.config import DetectorConfig, Task
-from .dense import DenseScheduleRecipe, DenseTrainerRecipe, Scale, check_lengths, check_scale
+from .dense import (
+    DenseScheduleRecipe,
+    DenseTrainerRecipe,
+    Scale,
+    check_lengths,
+    check_scale,
+    check_scenes_root,
+    given_folders,
+)
 from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, require
-
-DetectionKind = Literal["coco", "scenes_sample", "scenes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,27 @@ class DetectionDataRecipe:
             require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "at least 1")
         require(min(self.scene_size) >= 32, "data.scene_size", self.scene_size, "at least 32 pixels a side")
         check_scale("data.scale", self.scale)
+
+    def source(self, *, seed: int = 0, stuff: bool = False) -> DetectionSource:
+        """Where the images are; a `RecipeError` where the recipe does not say."""
+        check_scenes_root(self)
+        parts: dict[str, CocoFolder] = {}
+        for split in ("train", "val") if self.kind == "coco" else ():
+            if given := given_folders(self, split, "annotations"):
+                parts[split] = CocoFolder(images_folder=Path(given[0]), annotations_file=Path(given[1]))
+        return DetectionSource(
+            kind=self.kind,
+            root=self.root,
+            train=parts.get("train"),
+            val=parts.get("val"),
+            box_masks=self.box_masks,
+            stuff=stuff,
+            stuff_folder=self.train_stuff,
+            num_scenes=self.num_scenes,
+            num_val_scenes=self.num_val_scenes,
+            scene_size=self.scene_size,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ...data.segmentation.augmentation import SegmentationAugmentation
+from ...data.segmentation.source import SegmentationKind, SegmentationSource
 from ...models.config import Task
-from .dense import DenseScheduleRecipe, DenseTrainerRecipe, Scale, check_lengths, check_scale
+from .dense import (
+    DenseScheduleRecipe,
+    DenseTrainerRecipe,
+    Scale,
+    check_lengths,
+    check_scale,
+    check_scenes_root,
+    given_folders,
+)
 from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, require
-
-SegmentationKind = Literal["ade20k", "folder", "scenes_sample", "scenes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,24 @@ class SegmentationDataRecipe:
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
         require(min(self.scene_size) >= 32, "data.scene_size", self.scene_size, "at least 32 pixels a side")
         check_scale("data.scale", self.scale)
+
+    def source(self, *, seed: int = 0) -> SegmentationSource:
+        """Where the images are; a `RecipeError` where the recipe does not say."""
+        check_scenes_root(self)
+        of_folders = self.kind in ("ade20k", "folder")
+        return SegmentationSource(
+            kind=self.kind,
+            root=self.root,
+            train=given_folders(self, "train", "labels") if of_folders else None,
+            val=given_folders(self, "val", "labels") if of_folders else None,
+            classes=self.classes,
+            ignore_label=self.ignore_label,
+            val_fraction=self.val_fraction,
+            seed=seed,
+            num_scenes=self.num_scenes,
+            num_val_scenes=self.num_val_scenes,
+            scene_size=self.scene_size,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

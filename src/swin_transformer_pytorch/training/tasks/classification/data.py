@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ....data.classification.dataset import EvaluationDataset, LabelledImages, TrainingDataset
-from ....data.classification.fashion import FashionMNIST, FashionSample
-from ....data.classification.folder import ImageFolder, imagenet_synsets
+from ....data.classification.folder import imagenet_synsets
 from ....data.errors import DataError
 from ....data.transforms import create_transform
 from ....evaluation.classification import collate_usable
@@ -20,7 +18,6 @@ from ....weights.preprocessing import Preprocessing
 from ...engine.data import TrainingData
 from ...engine.sampling import EpochBatches, TrainingLoader
 from ...recipes.classification import DataRecipe, Recipe
-from ...recipes.parts import RecipeError
 
 _log = logging.getLogger(__name__)
 
@@ -44,17 +41,8 @@ def open_splits(recipe: DataRecipe, *, channels: int = 3, seed: int = 0) -> Spli
         DataError: there are no images, or the two splits have other classes.
         RecipeError: `data.root` is missing.
     """
-    if recipe.kind == "fashion_sample":
-        train: LabelledImages = FashionSample("train")
-        val: LabelledImages = FashionSample("test")
-    elif recipe.root is None:
-        raise RecipeError(f"data.kind={recipe.kind!r} needs data.root: add --data.root FOLDER")
-    elif recipe.kind == "fashion_mnist":
-        train, val = FashionMNIST(recipe.root, "train"), FashionMNIST(recipe.root, "test")
-    else:
-        held_out: dict[str, Any] = {"val_fraction": recipe.val_fraction, "seed": seed}
-        train = ImageFolder(recipe.root, "train", channels=channels, **held_out)
-        val = ImageFolder(recipe.root, "val", channels=channels, **held_out)
+    source = recipe.source(channels=channels, seed=seed)
+    train, val = source.open("train"), source.open("val")
     if tuple(train.classes) != tuple(val.classes):
         missing = sorted(set(train.classes) ^ set(val.classes))
         raise DataError(

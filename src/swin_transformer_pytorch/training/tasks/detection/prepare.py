@@ -21,11 +21,11 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
     config = recipe.model.described_config("detection")
     stuff = isinstance(config, DetectorConfig) and config.method == "htc"
-    splits = open_detection(recipe.data, seed=recipe.trainer.seed, stuff=stuff)
+    train, val = open_detection(recipe.data, seed=recipe.trainer.seed, stuff=stuff)
     torch.manual_seed(recipe.trainer.seed)
     scale = functools.partial(scaled, DensePreprocessing.coco(), recipe.data.scale)
-    built = cast(Detector, build_model(recipe.model, "detection", splits.train.classes, prepare=scale))
+    built = cast(Detector, build_model(recipe.model, "detection", train.classes, prepare=scale))
     assert built.preprocessing is not None, "it has just been chosen"
-    data = DetectionData(recipe, splits, built.preprocessing)
+    data = DetectionData(recipe, train, val, built.preprocessing)
     model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
-    return DetectionTraining(model, recipe, batch_size=data.batch_size, annotations=splits.annotations), data
+    return DetectionTraining(model, recipe, batch_size=data.batch_size, annotations=val.coco), data

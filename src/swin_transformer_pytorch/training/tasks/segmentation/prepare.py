@@ -12,18 +12,20 @@ from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
 from ...recipes.segmentation import SegmentationRecipe
 from ..models import build_model, scaled
-from .data import SegmentationData, open_segmentation
+from .data import SegmentationData
 from .module import SegmentationTraining
 
 
 def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraining, SegmentationData]:
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
-    splits = open_segmentation(recipe.data, seed=recipe.trainer.seed)
+    source = recipe.data.source(seed=recipe.trainer.seed)
+    train, val = source.open("train"), source.open("val")
     torch.manual_seed(recipe.trainer.seed)
     scale = functools.partial(scaled, DensePreprocessing.ade20k(), recipe.data.scale)
-    classes, palette = splits.train.classes, splits.train.palette
-    built = cast(Segmenter, build_model(recipe.model, "segmentation", classes, palette=palette, prepare=scale))
+    built = cast(
+        Segmenter, build_model(recipe.model, "segmentation", train.classes, palette=train.palette, prepare=scale)
+    )
     assert built.preprocessing is not None, "it has just been chosen"
-    data = SegmentationData(recipe, splits, built.preprocessing)
+    data = SegmentationData(recipe, train, val, built.preprocessing)
     model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
     return SegmentationTraining(model, recipe, batch_size=data.batch_size), data

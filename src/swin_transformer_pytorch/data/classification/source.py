@@ -1,0 +1,53 @@
+"""Where labelled images are: one description for training and evaluation. Imports torch only to open it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .dataset import LabelledImages
+
+ClassificationKind = Literal["folder", "fashion_sample", "fashion_mnist"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationSource:
+    """A data set of classification.
+
+    Attributes:
+        kind: "folder" (see `ImageFolder`), "fashion_sample" (the images in the package) or "fashion_mnist" (all of
+            them, from the four files in `root`).
+        root: the folder, for the kinds that have one.
+        channels: of the images, 1 (grey) or 3 (colour).
+        classes: a model's class names, to evaluate it; None for the folder's own.
+        val_fraction: the part of each class that is held out where the folder has no val/.
+        seed: of that choice.
+    """
+
+    kind: ClassificationKind = "folder"
+    root: str | None = None
+    channels: int = 3
+    classes: tuple[str, ...] | None = None
+    val_fraction: float = 0.2
+    seed: int = 0
+
+    def open(self, split: Literal["train", "val"] | None) -> LabelledImages:
+        """One part of it; None for what there is to evaluate. A `DataError` says what is missing or broken."""
+        from .fashion import FashionMNIST, FashionSample
+        from .folder import ImageFolder
+
+        part: Literal["train", "test"] = "train" if split == "train" else "test"
+        if self.kind == "fashion_sample":
+            return FashionSample(part)
+        assert self.root is not None, "who makes it has checked that"
+        if self.kind == "fashion_mnist":
+            return FashionMNIST(self.root, part)
+        return ImageFolder(
+            self.root,
+            split,
+            channels=self.channels,
+            classes=self.classes,
+            val_fraction=self.val_fraction,
+            seed=self.seed,
+        )

@@ -1,0 +1,75 @@
+"""Where images with label maps are: one description for training and evaluation. Imports torch only to open it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from .dataset import SceneLabelMaps, SegmentationFolder
+
+SegmentationKind = Literal["ade20k", "folder", "scenes_sample", "scenes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSource:
+    """A data set of segmentation.
+
+    Attributes:
+        kind: "ade20k" (SceneParse150), "folder" (images with a label PNG each), "scenes_sample" (scenes of the
+            Fashion-MNIST items in the package) or "scenes" (of all of Fashion-MNIST, from the four files in `root`).
+        root: the folder, see `find_segmentation`.
+        train: instead of `root`, the folders of the training images and of their label maps.
+        val: likewise those of validation.
+        classes: the class names by label, or a file of them; None for those beside the folders, or ADE20K's own.
+        palette: a colour of each class for label maps in colours; None for the classes file's.
+        ignore_label: pixels of this value are ignored, as those of 255 always are.
+        val_fraction: the part that is held out where `root` has no validation images.
+        seed: of that choice, and of the scenes.
+        num_scenes: scenes for training.
+        num_val_scenes: scenes of a validation.
+        scene_size: (height, width) of a scene in pixels.
+    """
+
+    kind: SegmentationKind = "ade20k"
+    root: str | None = None
+    train: tuple[str, str] | None = None
+    val: tuple[str, str] | None = None
+    classes: str | Sequence[str] | None = None
+    palette: Sequence[tuple[int, int, int]] | None = None
+    ignore_label: int = 255
+    val_fraction: float = 0.2
+    seed: int = 0
+    num_scenes: int = 4000
+    num_val_scenes: int = 200
+    scene_size: tuple[int, int] = (128, 128)
+
+    def open(self, split: Literal["train", "val"]) -> SegmentationFolder | SceneLabelMaps:
+        """One part of it. A `DataError` says what is missing or broken."""
+        from .dataset import SceneLabelMaps, SegmentationFolder, ade20k_folder, open_segmentation
+
+        if self.kind == "scenes_sample" or self.kind == "scenes":
+            from ..scenes.dataset import open_scenes
+
+            number = self.num_scenes if split == "train" else self.num_val_scenes
+            scenes = open_scenes(
+                self.kind, split, num_scenes=number, root=self.root, seed=self.seed, image_size=self.scene_size
+            )
+            return SceneLabelMaps(scenes)
+        folders = self.train if split == "train" else self.val
+        if folders is not None and self.kind == "ade20k":
+            return ade20k_folder(*folders, ignore_label=self.ignore_label)
+        if folders is not None:
+            return SegmentationFolder(
+                *folders, classes=self.classes, palette=self.palette, ignore_label=self.ignore_label
+            )
+        assert self.root is not None, "who makes it has checked that"
+        return open_segmentation(
+            self.root,
+            split,
+            classes=self.classes,
+            ignore_label=self.ignore_label,
+            val_fraction=self.val_fraction,
+            seed=self.seed,
+        )
