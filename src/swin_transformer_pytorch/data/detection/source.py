@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import DataError
 from .folders import CocoFolder, find_coco
 
 if TYPE_CHECKING:
@@ -74,11 +73,6 @@ class DetectionSource:
 
         folder = self.folder(split)
         stuff_folder = (self.stuff_folder or folder.stuff_folder) if self.stuff and training else None
-        if self.stuff and training and stuff_folder is None:
-            raise DataError(
-                f"{folder.images_folder} has no label maps of stuff, which HTC learns from: give data.train_stuff, or "
-                "put them into stuffthingmaps/ (cocostuff's stuffthingmaps_trainval2017.zip)"
-            )
         return CocoDataset(
             folder.images_folder,
             folder.annotations_file,

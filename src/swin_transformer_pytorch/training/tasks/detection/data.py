@@ -11,6 +11,7 @@ from ....data.images.dense_transforms import DenseTransform, PreparedImage
 from ....data.scenes.dataset import SceneDataset
 from ....weights.preprocessing import DensePreprocessing
 from ...recipes.detection import DetectionDataRecipe, DetectionRecipe
+from ...recipes.parts import RecipeError
 from ..dense.data import DenseData
 
 DetectionImages = CocoDataset | SceneDataset
@@ -31,6 +32,11 @@ def open_detection(
         RecipeError: the recipe does not say where they are.
     """
     source = recipe.source(seed=seed, stuff=stuff)
+    if stuff and source.kind == "coco" and (source.stuff_folder or source.folder("train").stuff_folder) is None:
+        raise RecipeError(
+            f"{source.folder('train').images_folder} has no label maps of stuff, which HTC learns from: give "
+            "data.train_stuff, or put them into stuffthingmaps/ (cocostuff's stuffthingmaps_trainval2017.zip)"
+        )
     train = source.open("train", training=True)
     return train, replace(source, classes=train.classes).open("val")
 
