@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swin_transformer_pytorch.evaluation.classification import EvaluationError, evaluate
+from swin_transformer_pytorch.evaluation.classification import ClassificationCounts, EvaluationError, evaluate
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
@@ -68,6 +68,12 @@ def test_fewer_than_five_classes_have_a_perfect_top5(num_classes: int) -> None:
     assert report.top5 == 1.0
     assert report.top1 < 1.0
     assert report.classes == tuple(str(index) for index in range(num_classes))
+
+
+def test_counting_takes_no_more_memory_where_there_are_many_classes() -> None:
+    counts = ClassificationCounts(1_000_000)  # its confusion matrix would take 8 TB
+    counts.add(torch.arange(3e6).view(3, -1), torch.tensor([999_999, 999_995, 999_994]))
+    assert (counts.num_images, counts.in_top1, counts.in_top5) == (3, 1, 2)
 
 
 def test_names_that_classes_share_are_told_apart() -> None:

@@ -69,7 +69,13 @@ def test_images_of_any_sizes_get_what_each_gets_alone_in_their_order(method: str
         assert len(one) == len(alone) > 0
         torch.testing.assert_close(one.boxes_xyxy, alone.boxes_xyxy, atol=1e-3, rtol=1e-4)
         torch.testing.assert_close(one.scores, alone.scores, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one.masks, alone.masks, atol=1e-4, rtol=1e-4)
+        assert torch.equal(one.labels, alone.labels)
     assert detect(model, []) == []
+    with pytest.raises(DetectionError, match="4 images and 3 scale factors"):
+        detect(model, images, factors[:3])
+    with pytest.raises(DetectionError, match="training mode"):
+        detect(model.train(), images, factors)
 
 
 def merged_by_hand(model: Detector, images: list[Tensor], factors: list[tuple[float, ...]]) -> tuple[Tensor, ...]:

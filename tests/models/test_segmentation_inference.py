@@ -181,6 +181,29 @@ def test_images_of_any_sizes_get_what_each_gets_alone_in_their_order() -> None:
     for labels, image, size in zip(maps, images, sizes, strict=True):
         assert torch.equal(labels, segment(model, image[None], [size])[0])
     assert segment(model, [], []) == []
+    with pytest.raises(SegmentationError, match="3 output sizes for 4 images"):
+        segment(model, images, sizes[:3])
+
+
+def test_a_batch_of_one_size_is_not_copied() -> None:
+    model, taken = nn.Conv2d(3, 4, 3, padding=1).eval(), []
+    model.register_forward_pre_hook(lambda module, arguments: taken.append(arguments[0].data_ptr()))
+    batch = torch.randn(2, 3, 8, 10).to(memory_format=torch.channels_last)
+    segment(model, batch)
+    assert taken == [batch.data_ptr()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pixels_go_where_the_model_is_and_are_of_its_type(dtype: torch.dtype) -> None:
+    model = nn.Conv2d(3, 4, 3, stride=2, padding=1, device="meta", dtype=dtype).eval()  # any device but the images'
+    image = torch.randn(3, 40, 50)
+    maps = [
+        *segment(model, [image, image[:, ::2]]),
+        segment_sliding(model, image, (16, 16), (10, 10), (80, 100)),
+        segment_multi_scale(model, [image, image[:, ::2, ::2]], (40, 50)),
+    ]
+    assert [tuple(labels.shape) for labels in maps] == [(40, 50), (20, 50), (80, 100), (40, 50)]
+    assert {labels.device.type for labels in maps} == {"meta"}
 
 
 @pytest.mark.parametrize("crop", [(30, 42), (64, 50)])

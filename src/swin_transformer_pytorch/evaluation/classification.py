@@ -73,68 +73,48 @@ class ClassificationCounts:
     """Counts right and wrong answers, batch by batch.
 
     Attributes:
-        confusion_matrix: int64, (classes, classes), rows true and columns predicted.
-        in_top5: images whose right class was among the five likeliest.
+        num_images: how many were counted.
+        in_top1: those whose right class was the likeliest.
+        in_top5: those whose right class was among the five likeliest.
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.confusion_matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        self.in_top5 = 0
+        self.num_classes = num_classes
+        self.num_images = self.in_top1 = self.in_top5 = 0
+        # Of the confusion matrix, one an image: the matrix itself is wanted once, and of 21841 classes it has 4 GB.
+        self._cells: list[Int[Tensor, " B"]] = []
 
     def add(self, logits: Float[Tensor, "B classes"], labels: Int[Tensor, " B"]) -> None:
         """Counts a batch.
 
         Raises:
-            EvaluationError: a label has no class, or an output is no number.
+            EvaluationError: a label has no class.
         """
-        num_classes = len(self.confusion_matrix)
         smallest, largest = int(labels.min()), int(labels.max())
-        if logits.shape[1] != num_classes or smallest < 0 or largest >= num_classes:
+        if logits.shape[1] != self.num_classes or smallest < 0 or largest >= self.num_classes:
             raise EvaluationError(
                 f"the labels go from {smallest} to {largest} and the model has {logits.shape[1]} outputs, for "
-                f"{num_classes} classes; the data is not of the model's classes"
+                f"{self.num_classes} classes; the data is not of the model's classes"
             )
-        if not bool(torch.isfinite(logits).all()):
-            raise EvaluationError("the model's outputs are not all finite numbers; were its weights loaded?")
-        likeliest = logits.topk(min(5, num_classes), dim=1).indices.cpu()
+        likeliest = logits.topk(min(5, self.num_classes), dim=1).indices.cpu()
         labels = labels.cpu()
-        self.in_top5 += int((likeliest == labels.unsqueeze(1)).sum())
-        cells = labels * num_classes + likeliest[:, 0]
-        self.confusion_matrix += torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
-
-    @classmethod
-    def together(cls, parts: Sequence[ClassificationCounts]) -> ClassificationCounts:
-        """The sum of counts of different images, at least one."""
-        whole = cls(len(parts[0].confusion_matrix))
-        for part in parts:
-            whole.confusion_matrix += part.confusion_matrix
-            whole.in_top5 += part.in_top5
-        return whole
-
-    @property
-    def num_images(self) -> int:
-        """Images that were counted."""
-        return int(self.confusion_matrix.sum())
-
-    @property
-    def top1(self) -> float:
-        """Accuracy, in [0, 1]."""
-        return int(self.confusion_matrix.trace()) / self.num_images
-
-    @property
-    def top5(self) -> float:
-        """Likewise, within five guesses."""
-        return self.in_top5 / self.num_images
+        right = likeliest == labels.unsqueeze(1)
+        self.num_images += len(labels)
+        self.in_top1 += int(right[:, 0].sum())
+        self.in_top5 += int(right.sum())
+        self._cells.append(labels * self.num_classes + likeliest[:, 0])
 
     def report(self, classes: Sequence[str], *, skipped: Sequence[str] = ()) -> ClassificationReport:
         """What was counted, with the names of the classes; `skipped` is passed on."""
         names = [name if list(classes).count(name) == 1 else f"{name} [{index}]" for index, name in enumerate(classes)]
-        of_class, right = self.confusion_matrix.sum(dim=1).tolist(), self.confusion_matrix.diagonal().tolist()
+        square = (self.num_classes, self.num_classes)
+        confusion_matrix = torch.bincount(torch.cat(self._cells), minlength=self.num_classes**2).view(square)
+        of_class, right = confusion_matrix.sum(dim=1).tolist(), confusion_matrix.diagonal().tolist()
         return ClassificationReport(
-            top1=self.top1,
-            top5=self.top5,
+            top1=self.in_top1 / self.num_images,
+            top5=self.in_top5 / self.num_images,
             per_class={name: hits / count for name, hits, count in zip(names, right, of_class, strict=True) if count},
-            confusion_matrix=self.confusion_matrix.numpy().copy(),
+            confusion_matrix=confusion_matrix.numpy(),
             classes=tuple(classes),
             num_images=self.num_images,
             skipped=tuple(skipped),
@@ -203,9 +183,11 @@ def evaluate(
             logits = model(images.to(target)).float()
             counts = counts or ClassificationCounts(len(classes) if classes is not None else logits.shape[1])
             counts.add(logits, labels)
+            if not bool(torch.isfinite(logits).all()):
+                raise EvaluationError("the model's outputs are not all finite numbers; were its weights loaded?")
     if counts is None:
         raise EvaluationError(f"none of the {len(dataset)} images can be read; the first: {skipped[0]}")
-    names = classes if classes is not None else tuple(str(index) for index in range(len(counts.confusion_matrix)))
+    names = classes if classes is not None else tuple(str(index) for index in range(counts.num_classes))
     return counts.report(names, skipped=skipped)
 
 

@@ -1,4 +1,4 @@
-"""Detection in one image from several sizes of it, each perhaps mirrored too: mmdet's test-time augmentation."""
+"""Detection in images of any sizes, and in one from several sizes of it: mmdet's test-time augmentation."""
 
 from __future__ import annotations
 
@@ -80,11 +80,12 @@ def detect_multi_scale(
     if not images:
         raise DetectionError("0 images and 0 scale factors; give the image at one scale or more, and a factor for each")
     views, inputs = [], []
-    for image, factor in zip(images, scale_factors, strict=True):
+    for one, factor in zip(images, scale_factors, strict=True):
+        image = model_input(model, one)
         size = (image.shape[1], image.shape[2])
         for flipped in (False, True) if flip else (False,):
             views.append(View(image_size=size, scale_factor=factor, flipped=flipped))
-            inputs.append(pad_batch([model_input(model, image.flip(2) if flipped else image)], _size_divisor(model)))
+            inputs.append(pad_batch([image.flip(2) if flipped else image], _size_divisor(model)))
     if len(inputs) == 1:
         return model(inputs[0], [views[0].image_size], [views[0].scale_factor])[0]
     with torch.no_grad():

@@ -59,7 +59,9 @@ def segment(
     labels: dict[int, Tensor] = {}
     with torch.no_grad():
         for places in group_by_size(input_sizes):
-            logits = _logits(model, torch.stack([images[place] for place in places]))
+            # A batch that came as one tensor is of one size.
+            batch = images if isinstance(images, Tensor) else torch.stack([images[place] for place in places])
+            logits = _logits(model, model_input(model, batch))
             for place, one in zip(places, logits, strict=True):
                 labels[place] = _labels(_resized(one, input_sizes[place], sizes[place]), sizes[place])
     return [labels[place] for place in range(len(images))]
@@ -85,7 +87,7 @@ def segment_multi_scale(
         raise SegmentationError("no image was given; give the image at one ratio or more")
     with torch.no_grad():
         views: list[Iterator[Tensor]] = []
-        for image in images:
+        for image in (model_input(model, one) for one in images):
             logits = [_logits(model, image.unsqueeze(0))[0]]
             if flip:
                 # Resizing a mirrored map is mirroring a resized one, so the small one is mirrored back.
@@ -129,7 +131,7 @@ def segment_sliding(
     input_size = (image.shape[1], image.shape[2])
     output_size = input_size if output_size is None else output_size
     with torch.no_grad():
-        bands = _sliding_bands(model, image, crop_size, stride, batch_size)
+        bands = _sliding_bands(model, model_input(model, image), crop_size, stride, batch_size)
         return _labels(_resize_bands(bands, input_size, output_size), output_size)
 
 
@@ -152,7 +154,7 @@ def window_starts(length: int, crop: int, stride: int) -> list[int]:
 def _logits(model: nn.Module, images: Tensor) -> Float[Tensor, "B classes h w"]:
     if model.training:
         raise SegmentationError("the model is in training mode, where batch norm and dropout differ: call model.eval()")
-    logits: Tensor = model(model_input(model, images))
+    logits: Tensor = model(images)
     return logits.float()
 
 

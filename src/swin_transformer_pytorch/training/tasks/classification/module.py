@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
@@ -74,9 +73,9 @@ class ClassificationTraining(Training):
         self._val_loss += F.cross_entropy(logits, labels, reduction="sum").item()
 
     def end_validation(self) -> dict[str, float]:
-        parts = self.gathered([(self._counts, self._val_loss)])
-        counts = ClassificationCounts.together([counts for counts, _ in parts])
-        if not counts.num_images:
+        counts = self._counts
+        of_ranks = self.gathered([(counts.num_images, self._val_loss, counts.in_top1, counts.in_top5)])
+        count, loss, top1, top5 = (sum(numbers) for numbers in zip(*of_ranks, strict=True))
+        if not count:
             raise DataError("none of the validation images can be read; check the files")
-        loss = math.fsum(loss for _, loss in parts)
-        return {"val_loss": loss / counts.num_images, "val_top1": counts.top1, "val_top5": counts.top5}
+        return {"val_loss": loss / count, "val_top1": top1 / count, "val_top5": top5 / count}

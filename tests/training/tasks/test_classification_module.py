@@ -1,0 +1,62 @@
+"""Validation of a classifier, against counts by hand; the model's logits are the images themselves."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from swin_transformer_pytorch.data.errors import DataError
+from swin_transformer_pytorch.training.recipes.classification import ModelRecipe, Recipe
+from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
+
+LOGITS = torch.randn(41, 7, generator=torch.Generator().manual_seed(0))
+LABELS = torch.randint(7, (41,), generator=torch.Generator().manual_seed(1))
+
+
+class OneProcess(ClassificationTraining):
+    """One of several processes, with what the others have counted."""
+
+    others: tuple[Any, ...] = ()
+
+    def gathered(self, items: list[Any]) -> list[Any]:
+        self.sent = items
+        return [*items, *self.others]
+
+
+def validated(places: range) -> OneProcess:
+    model = nn.Flatten()
+    model.num_classes = 7  # type: ignore[assignment]
+    recipe = Recipe(model=ModelRecipe(name="swin_tiny_patch4_window7_224"))
+    training = OneProcess(model, recipe, batch_size=4)  # type: ignore[arg-type]
+    training.begin_validation()
+    for start in range(places.start, places.stop, 4):
+        some = slice(start, min(start + 4, places.stop))
+        training.validation_step((LOGITS[some, :, None, None], LABELS[some], []), 0)
+    return training
+
+
+@pytest.mark.parametrize("held_by_the_first", [41, 30])
+def test_the_figures_are_those_of_all_images_together(held_by_the_first: int) -> None:
+    training = validated(range(held_by_the_first))
+    if held_by_the_first < 41:
+        other = validated(range(held_by_the_first, 41))
+        other.end_validation()
+        training.others = tuple(other.sent)
+    metrics = training.end_validation()
+    order = LOGITS.argsort(dim=1, descending=True)
+    assert metrics["val_top1"] == int((order[:, 0] == LABELS).sum()) / 41
+    assert metrics["val_top5"] == int((order[:, :5] == LABELS[:, None]).sum()) / 41
+    assert metrics["val_loss"] == pytest.approx(F.cross_entropy(LOGITS, LABELS).item(), rel=1e-6)
+    training.begin_validation()
+    training.others = ()
+    with pytest.raises(DataError, match="none of the validation images"):
+        training.end_validation()
+
+
+def test_outputs_that_are_no_numbers_do_not_end_a_run() -> None:
+    training = validated(range(4))
+    training.validation_step((torch.full((2, 7, 1, 1), math.nan), torch.tensor([1, 2]), []), 1)
+    assert math.isnan(training.end_validation()["val_loss"])
