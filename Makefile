@@ -29,7 +29,7 @@ demo: $(VENV)/.train
 	$(BIN)/swin demo
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -7,6 +7,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+# Tests run in as many processes as there are cores (`make test`): more threads would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Only modules of tensors: a config says which type its field has, and takes more (an int for a pair).
 CHECKED = ("ops", "backbone.attention", "backbone.layers", "backbone.swin")
 install_import_hook([f"swin_transformer_pytorch.{module}" for module in CHECKED], "beartype.beartype")
