@@ -187,8 +187,8 @@ def test_folders_that_cannot_be_trained_on_are_named(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "swin_transformer_pytorch.training.tasks.classification.module.soft_cross_entropy",
-        lambda logits, targets: logits.sum() * math.nan,
+        "swin_transformer_pytorch.training.tasks.classification.module.F.cross_entropy",
+        lambda logits, targets, **_: logits.sum() * math.nan,
     )
     with pytest.raises(DivergedError, match=r"epoch 1.*optimizer\.lr"):
         train(tiny(), progress=False)

@@ -9,12 +9,9 @@ from torch import Tensor, nn
 
 from ..backbone.config import ConfigError, SwinConfig
 from ..backbone.swin import Swin
-from ..heads.classifier import smooth_targets, soft_cross_entropy
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import Preprocessing
 from .description import describe
-
-__all__ = ["SwinClassifier", "smooth_targets", "soft_cross_entropy"]
 
 
 class SwinClassifier(Swin):

@@ -9,7 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from swin_transformer_pytorch.data.errors import DataError
+from swin_transformer_pytorch.training import load_recipe
+from swin_transformer_pytorch.training.engine.seeding import Stream, generator
 from swin_transformer_pytorch.training.recipes.classification import ModelRecipe, Recipe
+from swin_transformer_pytorch.training.tasks.classification.mixup import mix
 from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
 
 LOGITS = torch.randn(41, 7, generator=torch.Generator().manual_seed(0))
@@ -24,6 +27,19 @@ class OneProcess(ClassificationTraining):
     def gathered(self, items: list[Any]) -> list[Any]:
         self.sent = items
         return [*items, *self.others]
+
+
+class Flat(nn.Module):
+    """Logits that are the images themselves."""
+
+    num_classes = 7
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1).to(self.dtype)
 
 
 def validated(places: range) -> OneProcess:
@@ -60,3 +76,20 @@ def test_outputs_that_are_no_numbers_do_not_end_a_run() -> None:
     training = validated(range(4))
     training.validation_step((torch.full((2, 7, 1, 1), math.nan), torch.tensor([1, 2]), []), 1)
     assert math.isnan(training.end_validation()["val_loss"])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_is_that_of_mixed_and_smoothed_targets_in_float32(smoothing: float, dtype: torch.dtype) -> None:
+    augmentation = {"mixup": 0.8, "cutmix": 0.0, "mixup_prob": 1.0}
+    recipe = load_recipe("demo_classification", {f"data.augmentation.{k}": v for k, v in augmentation.items()})
+    recipe = recipe.replace({"loss.label_smoothing": smoothing})
+    training = ClassificationTraining(Flat(dtype), recipe, batch_size=4)  # type: ignore[arg-type]
+    images, labels = LOGITS[:8, :, None, None], LABELS[:8]
+    (loss,) = training.losses((images, labels), 0).values()
+    targets = torch.full((8, 7), smoothing / 7)
+    targets[torch.arange(8), labels] += 1 - smoothing
+    mixed, targets = mix(images, targets, recipe.data.augmentation, generator(Stream.MIX, recipe.trainer.seed, 0, 0, 0))
+    expected = -(targets * mixed.flatten(1).to(dtype).float().log_softmax(1)).sum(1).mean()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ....data.errors import DataError
 from ....evaluation.classification import ClassificationCounts
-from ....models.classification import SwinClassifier, smooth_targets, soft_cross_entropy
+from ....models.classification import SwinClassifier
 from ...engine.module import DivergedError, Training
 from ...engine.parameter_groups import parameter_groups
 from ...engine.schedule import CosineSchedule
@@ -54,10 +54,12 @@ class ClassificationTraining(Training):
 
     def losses(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch
-        targets = smooth_targets(labels, self.model.num_classes, self.recipe.loss.label_smoothing)
+        targets = F.one_hot(labels, self.model.num_classes).float()
         random = generator(Stream.MIX, self.recipe.trainer.seed, self.current_epoch, batch_idx, self.global_rank)
         images, targets = mix(images, targets, self.recipe.data.augmentation, random)
-        return {"loss_ce": soft_cross_entropy(self.model(images), targets)}
+        # In float32 whatever the logits' type. Smoothing what is mixed is mixing what is smoothed.
+        logits, smoothing = self.model(images).float(), self.recipe.loss.label_smoothing
+        return {"loss_ce": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
 
     def begin_validation(self) -> None:
         self._counts = ClassificationCounts(self.model.num_classes)
