@@ -27,8 +27,8 @@ from PIL import Image
 
 from aims import EAGER, TINY, TINY_V2, aims_table, outcomes
 from swin_transformer_pytorch import benchmark
-from swin_transformer_pytorch.backbone.config import Pair
 from swin_transformer_pytorch.benchmark import FLOOR, OPENVINO, OPTIMIZED, OURS, Measurement, Setting
+from swin_transformer_pytorch.sizes import Size
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,7 +58,7 @@ class Scale:
     many: int = 64
     big_side: int = 1792
     curve_sides: tuple[int, ...] = (224, 448, 672, 896, 1344)
-    detection_size: Pair = (800, 1344)
+    detection_size: Size = (800, 1344)
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
 
 

@@ -23,7 +23,7 @@ from .backbone.layers import PatchEmbed, whole_patches
 from .backbone.swin import Swin, SwinBlock, SwinStage
 from .heads.conv import ConvModule
 from .ops import choose_window, has_packed_linear, linear_into, pack_weight, panel_layout, window_attention
-from .ops.windows import Pair
+from .sizes import Size
 
 _Model = TypeVar("_Model", bound=nn.Module)
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
@@ -251,7 +251,7 @@ class _FastBlock(_Fixed):
             to.copy_(self._mlp(piece))
         return out
 
-    def _bias_of(self, window: Pair) -> Float[Tensor, "heads N N"]:
+    def _bias_of(self, window: Size) -> Float[Tensor, "heads N N"]:
         """A smaller window has the same offsets as a corner of the whole one."""
         height, width = window
         return self.bias[:, :height, :width, :height, :width].reshape(-1, height * width, height * width)

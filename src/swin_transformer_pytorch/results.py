@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .labels import IGNORED
 from .rle import decode_mask
 
-UNLABELLED = 255
 """In label maps: a pixel without a class."""
 
 
@@ -176,7 +176,7 @@ class SegmentationMap:
         object.__setattr__(self, "names", tuple(self.names))
         if labels.ndim != 2 or labels.dtype.kind not in "ui":
             raise ValueError(f"labels of shape {labels.shape} and type {labels.dtype}; give whole numbers (H, W)")
-        stray = (labels >= len(self.names)) & (labels != UNLABELLED)
+        stray = (labels >= len(self.names)) & (labels != IGNORED)
         if labels.size and (labels.min() < 0 or stray.any()):
             wrong = labels[stray | (labels < 0)][0]
             raise ValueError(f"the label {wrong} has no name among the {len(self.names)}; name all classes")

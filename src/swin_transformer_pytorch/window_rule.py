@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-Size = tuple[int, int]
+from .sizes import Size
 
 
 def choose_window(map_size: Size, window_size: Size, *, shifted: bool, single_window: str) -> tuple[Size, Size]:

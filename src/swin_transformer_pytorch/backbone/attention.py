@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..ops import linear, relative_position_index, window_attention, without_autocast
-from .config import Pair
+from ..sizes import Size
 from .layers import project
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -20,7 +20,7 @@ class WindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def __init__(self, dim: int, num_heads: int, window_size: Pair, *, qkv_bias: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, window_size: Size, *, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
@@ -30,14 +30,14 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def relative_position_bias(self, window_size: Pair) -> Float[Tensor, "heads N N"]:
+    def relative_position_bias(self, window_size: Size) -> Float[Tensor, "heads N N"]:
         """The bias for that window: the trained one, or a smaller one, which takes the central part of the table."""
         height, width = window_size
         index = self.relative_position_index[:height, :width, :height, :width].reshape(-1)
         bias = self.relative_position_bias_table.index_select(0, index)
         return bias.t().reshape(self.num_heads, height * width, height * width)
 
-    def forward(self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair) -> Float[Tensor, "B H W C"]:
+    def forward(self, x: Float[Tensor, "B H W C"], window_size: Size, shift_size: Size) -> Float[Tensor, "B H W C"]:
         out = window_attention(
             project(self.qkv, x),
             self.relative_position_bias(window_size),
@@ -55,7 +55,7 @@ class WindowAttentionV2(nn.Module):
     relative_coords: Tensor
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: Pair, *, qkv_bias: bool, pretrained_window_size: Pair
+        self, dim: int, num_heads: int, window_size: Size, *, qkv_bias: bool, pretrained_window_size: Size
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -70,7 +70,7 @@ class WindowAttentionV2(nn.Module):
         coords = log_spaced_coords(window_size, pretrained_window_size)
         self.register_buffer("relative_coords", coords, persistent=False)
 
-    def relative_position_bias(self, window_size: Pair) -> Float[Tensor, "heads N N"]:
+    def relative_position_bias(self, window_size: Size) -> Float[Tensor, "heads N N"]:
         """The bias for that window, in [0, 16]: the full one, or a smaller one, which takes the central offsets."""
         height, width = window_size
         with without_autocast(self.relative_coords.device.type):
@@ -89,7 +89,7 @@ class WindowAttentionV2(nn.Module):
         """What cosines are multiplied by: at most 100."""
         return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp().flatten()
 
-    def forward(self, x: Float[Tensor, "B H W C"], window_size: Pair, shift_size: Pair) -> Float[Tensor, "B H W C"]:
+    def forward(self, x: Float[Tensor, "B H W C"], window_size: Size, shift_size: Size) -> Float[Tensor, "B H W C"]:
         qkv_bias = self.qkv_bias()
         out = window_attention(
             linear(x, self.qkv.weight, qkv_bias),
@@ -102,7 +102,7 @@ class WindowAttentionV2(nn.Module):
         return project(self.proj, out)
 
 
-def log_spaced_coords(window_size: Pair, pretrained_window_size: Pair) -> Float[Tensor, "offsets 2"]:
+def log_spaced_coords(window_size: Size, pretrained_window_size: Size) -> Float[Tensor, "offsets 2"]:
     """The offsets of a window as the bias MLP sees them: sign(x) log2(1 + |x|) / log2 8, with x from -8 to 8 over the
     window of pre-training (arXiv 2111.09883, section 3.3)."""
     axes = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..sizes import Size
 from ..window_rule import choose_window
-from .config import Pair, SwinConfig, find_variant
+from .config import SwinConfig, find_variant
 
 
-def count_flops(config: SwinConfig, image_size: int | Pair, num_classes: int = 1000) -> int:
+def count_flops(config: SwinConfig, image_size: int | Size, num_classes: int = 1000) -> int:
     """Multiply-adds of one image, by the rule behind the published figures.
 
     The rule is that of the official `flops()` methods: one multiply-add counts once, norms count one a value, and the
@@ -42,7 +43,7 @@ def variant_flops(name: str, num_classes: int = 1000) -> int:
     return count_flops(variant.config, variant.image_size, num_classes)
 
 
-def _block_flops(config: SwinConfig, dim: int, map_size: Pair) -> int:
+def _block_flops(config: SwinConfig, dim: int, map_size: Size) -> int:
     height, width = map_size
     (window_height, window_width), _ = choose_window(
         map_size, config.window_size, shifted=False, single_window=config.single_window

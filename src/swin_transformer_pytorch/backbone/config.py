@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..checks import as_pair, is_count, is_number, is_pair, require
+from ..sizes import Size
 
-Pair = tuple[int, int]
 SingleWindow = Literal["unshift", "keep"]
 
 
@@ -49,11 +49,11 @@ class SwinConfig:
 
     version: Literal[1, 2] = 1
     in_channels: int = 3
-    patch_size: Pair = (4, 4)
+    patch_size: Size = (4, 4)
     embed_dim: int = 96
     depths: tuple[int, ...] = (2, 2, 6, 2)
     num_heads: tuple[int, ...] = (3, 6, 12, 24)
-    window_size: Pair = (7, 7)
+    window_size: Size = (7, 7)
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
     drop_path_rate: float = 0.1
@@ -114,7 +114,7 @@ class SwinConfig:
         return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
 
     @property
-    def stage_strides(self) -> tuple[Pair, ...]:
+    def stage_strides(self) -> tuple[Size, ...]:
         """Image pixels (height, width) to one token of each stage's map."""
         return tuple(
             (self.patch_size[0] * 2**stage, self.patch_size[1] * 2**stage) for stage in range(len(self.depths))
@@ -157,8 +157,8 @@ def _ints(name: str, value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _pair(name: str, value: Any) -> Pair:
-    pair: Pair = as_pair(value)
+def _pair(name: str, value: Any) -> Size:
+    pair: Size = as_pair(value)
     _require(is_pair(pair), name, value, "use a positive whole number, or two of them (height, width)")
     return pair
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from ..ops import gelu_then, linear, mlp, pad_map, padding, recomputed
-from .config import Pair
+from ..sizes import Size
 
 
 class PatchEmbed(nn.Module):
     """Cuts an image into patches and projects each to a token (arXiv 2103.14030, section 3.1)."""
 
-    def __init__(self, in_channels: int, embed_dim: int, patch_size: Pair) -> None:
+    def __init__(self, in_channels: int, embed_dim: int, patch_size: Size) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
@@ -30,7 +30,7 @@ class PatchEmbed(nn.Module):
         return self.norm(self.proj(images).permute(0, 2, 3, 1))
 
 
-def whole_patches(images: Tensor, in_channels: int, patch_size: Pair) -> Float[Tensor, "B C height width"]:
+def whole_patches(images: Tensor, in_channels: int, patch_size: Size) -> Float[Tensor, "B C height width"]:
     """Images (B, C, H, W) padded with zeros, right and bottom, to whole patches.
 
     Raises:

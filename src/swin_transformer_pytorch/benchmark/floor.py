@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbone.config import Pair, SwinConfig
+from ..backbone.config import SwinConfig
+from ..sizes import Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Product:
         return 2 * self.rows * self.in_features * self.out_features
 
 
-def floor_products(config: SwinConfig, batch_size: int, image_size: Pair, *, num_classes: int = 1000) -> list[Product]:
+def floor_products(config: SwinConfig, batch_size: int, image_size: Size, *, num_classes: int = 1000) -> list[Product]:
     """The products of the linear layers and the patch embedding in their order, from the config alone.
 
     What is inside the attention is not among them, nor is V2's bias MLP, whose result does not depend on the image.

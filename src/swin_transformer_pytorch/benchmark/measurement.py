@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from ..backbone.config import Pair
+from ..sizes import Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Measurement:
     mode: str
     batch_size: int
     dtype: str
-    image_size: Pair
+    image_size: Size
     seconds: float
     ratio: float
     optimized_ratio: float | None
@@ -41,7 +41,7 @@ class Measurement:
     peak_bytes: int | None
 
     @property
-    def setting(self) -> tuple[str, str, int, str, Pair]:
+    def setting(self) -> tuple[str, str, int, str, Size]:
         """What the libraries of one comparison share."""
         return self.model, self.mode, self.batch_size, self.dtype, self.image_size
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..backbone.config import Pair, SwinConfig, find_variant
+from ..backbone.config import SwinConfig, find_variant
+from ..sizes import Size
 
 MODES = ("inference", "training", "features")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -31,7 +32,7 @@ class Setting:
     mode: str
     batch_size: int
     dtype: str
-    image_size: Pair
+    image_size: Size
 
     def __post_init__(self) -> None:
         find_variant(self.model)

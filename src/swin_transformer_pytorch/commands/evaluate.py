@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from ..labels import IGNORED
 from . import model_source
 from .errors import UsageError
 from .predict import add_view_options
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data.ignore_label",
         type=NonNegativeInt,
-        default=255,
+        default=IGNORED,
         metavar="L",
         help="segmentation: pixels of this value in the label PNGs do not count, as those of 255 never do",
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..labels import IGNORED
 from .errors import EvaluationError
 from .report import save_report
 
@@ -72,7 +73,7 @@ class SegmentationEvaluator:
         confusion_matrix: int64, (classes, classes): pixels of the row's class that were taken for the column's.
     """
 
-    def __init__(self, num_classes: int, classes: Sequence[str] | None = None, ignore_index: int = 255) -> None:
+    def __init__(self, num_classes: int, classes: Sequence[str] | None = None, ignore_index: int = IGNORED) -> None:
         self.classes = tuple(classes) if classes is not None else tuple(f"class {i}" for i in range(num_classes))
         if len(self.classes) != num_classes:
             raise EvaluationError(f"{len(self.classes)} names for num_classes={num_classes}; give one for each")

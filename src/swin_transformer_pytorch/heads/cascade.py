@@ -12,15 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..ops.regions.instances import InstanceTargets
+from ..sizes import Size
 from .roi import BoxHead, MaskHead, stack_regions
-from .roi_head import (
-    DetectionRules,
-    Extract,
-    Extractors,
-    RegionPredictions,
-    RoIHead,
-    Size,
-)
+from .roi_head import DetectionRules, Extract, Extractors, RegionPredictions, RoIHead
 from .roi_losses import BoxStage, RegionSample, box_losses, mask_loss, refine_boxes, refine_samples, sample_regions
 
 CASCADE_STAGES = (

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..ops.regions.instances import InstanceTargets
+from ..sizes import Size
 from .cascade import CascadeRoIHead
 from .conv import ConvModule
 from .roi import BoxHead, MaskHead, RegionExtractor
-from .roi_head import DetectionRules, Extractors, Size
+from .roi_head import DetectionRules, Extractors
 from .roi_losses import BoxStage
 from .semantic import SemanticHead, semantic_loss, stack_semantic_labels
 

@@ -15,9 +15,9 @@ from ..ops.regions.boxes import decode_boxes, scale_boxes, unscale_boxes
 from ..ops.regions.instances import InstancePredictions, InstanceTargets
 from ..ops.regions.nms import batched_nms
 from ..ops.regions.soft_nms import soft_nms
+from ..sizes import Size
 from .roi import RegionExtractor, stack_regions
 
-Size = tuple[int, int]
 Extract = Callable[[Float[Tensor, "n 5"]], Float[Tensor, "n C s s"]]
 
 

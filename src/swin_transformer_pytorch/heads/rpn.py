@@ -16,9 +16,8 @@ from ..ops.regions.assign import assign, sample
 from ..ops.regions.boxes import decode_boxes, encode_boxes
 from ..ops.regions.instances import InstanceTargets
 from ..ops.regions.nms import batched_nms
+from ..sizes import Size
 from .conv import init_normal
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..labels import IGNORED
 from .conv import ConvModule, init_kaiming
 
-IGNORED = 255
 LABEL_STRIDE = 8
 
 

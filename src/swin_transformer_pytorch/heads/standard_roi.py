@@ -8,14 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..ops.regions.instances import InstanceTargets
+from ..sizes import Size
 from .roi import BoxHead, MaskHead, stack_regions
-from .roi_head import (
-    DetectionRules,
-    Extract,
-    RegionPredictions,
-    RoIHead,
-    Size,
-)
+from .roi_head import DetectionRules, Extract, RegionPredictions, RoIHead
 from .roi_losses import BoxStage, box_losses, mask_loss, sample_regions
 
 

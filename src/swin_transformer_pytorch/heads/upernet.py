@@ -13,10 +13,9 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..labels import IGNORED
 from ..ops.resized_convolution import convolve_levels
 from .conv import ConvModule
-
-IGNORE_LABEL = 255
 
 
 class UPerHead(nn.Module):
@@ -85,7 +84,7 @@ class FCNHead(nn.Module):
 
 
 def pixel_cross_entropy(
-    logits: Float[Tensor, "B classes h w"], labels: Integer[Tensor, "B H W"], ignore_label: int = IGNORE_LABEL
+    logits: Float[Tensor, "B classes h w"], labels: Integer[Tensor, "B H W"], ignore_label: int = IGNORED
 ) -> Float[Tensor, ""]:
     """Cross entropy, in nats, of logits resized to the labels: 0 at ignored pixels, and the mean over ALL pixels.
 

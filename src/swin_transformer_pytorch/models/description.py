@@ -9,10 +9,10 @@ from typing import Any, Protocol, cast, get_args
 
 from ..backbone.config import ConfigError, SwinConfig
 from ..checks import is_count
+from ..colours import Colour
 from ..weights.preprocessing import DensePreprocessing, Preprocessing, preprocessing_from_dict
 from .config import DetectorConfig, SegmenterConfig, Task
 
-Colour = tuple[int, int, int]
 ModelConfig = SwinConfig | DetectorConfig | SegmenterConfig
 
 TASKS: tuple[Task, ...] = get_args(Task)

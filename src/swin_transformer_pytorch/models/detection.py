@@ -16,6 +16,7 @@ from ..heads.roi import BoxHead, MaskHead
 from ..heads.roi_head import InstancePredictions, InstanceTargets, RoIHead
 from ..heads.rpn import RPNHead
 from ..heads.semantic import SemanticHead
+from ..sizes import Size
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
@@ -24,8 +25,6 @@ from .config import DetectorConfig
 from .description import describe
 
 __all__ = ["Detector", "InstancePredictions", "InstanceTargets"]
-
-Size = tuple[int, int]
 
 
 class Detector(nn.Module):

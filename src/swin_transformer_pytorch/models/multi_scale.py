@@ -18,8 +18,7 @@ from ..heads.roi_head import DetectionRules, RegionPredictions, suppress
 from ..heads.rpn import ProposalLimits
 from ..ops.regions.boxes import decode_boxes, flip_boxes, scale_boxes, unscale_boxes
 from ..ops.regions.nms import batched_nms
-
-Size = tuple[int, int]
+from ..sizes import Size
 
 
 @dataclass(frozen=True, kw_only=True)

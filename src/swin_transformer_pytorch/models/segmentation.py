@@ -8,13 +8,14 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from ..backbone.config import ConfigError
+from ..colours import Colour
 from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .class_parameters import names_of_class_parameters
 from .config import SegmenterConfig
-from .description import Colour, describe
+from .description import describe
 
 
 class Segmenter(nn.Module):

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops.padding import group_by_size
+from ..sizes import Size
 from ..weights.preprocessing import DensePreprocessing
 from .inputs import model_input
-
-Pair = tuple[int, int]
 
 RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Sizes of multi-scale inference in the published results, each as it is and mirrored."""
@@ -35,7 +34,7 @@ class SegmentationError(ValueError):
 def segment(
     model: nn.Module,
     images: Float[Tensor, "B C h w"] | Sequence[Float[Tensor, "C _h _w"]],
-    output_sizes: Sequence[Pair] | None = None,
+    output_sizes: Sequence[Size] | None = None,
 ) -> list[Integer[Tensor, "H W"]]:
     """Label maps of whole images of any sizes, each as the image gets it alone: those of one size share a batch.
 
@@ -68,7 +67,7 @@ def segment(
 
 
 def segment_multi_scale(
-    model: nn.Module, images: Sequence[Float[Tensor, "C _h _w"]], output_size: Pair, *, flip: bool = True
+    model: nn.Module, images: Sequence[Float[Tensor, "C _h _w"]], output_size: Size, *, flip: bool = True
 ) -> Integer[Tensor, "H W"]:
     """The label map of one image from several sizes of it, each also mirrored if `flip`.
 
@@ -100,9 +99,9 @@ def segment_multi_scale(
 def segment_sliding(
     model: nn.Module,
     image: Float[Tensor, "C h w"],
-    crop_size: Pair,
-    stride: Pair,
-    output_size: Pair | None = None,
+    crop_size: Size,
+    stride: Size,
+    output_size: Size | None = None,
     *,
     batch_size: int = 1,
 ) -> Integer[Tensor, "H W"]:
@@ -135,7 +134,7 @@ def segment_sliding(
         return _labels(_resize_bands(bands, input_size, output_size), output_size)
 
 
-def preprocessing_at_ratio(preprocessing: DensePreprocessing, ratio: float, image_size: Pair) -> DensePreprocessing:
+def preprocessing_at_ratio(preprocessing: DensePreprocessing, ratio: float, image_size: Size) -> DensePreprocessing:
     """The preprocessing for one view of multi-scale inference: the limits of the resize times `ratio`, cut to pixels.
 
     `image_size`, (height, width) of the original image, counts where the preprocessing has no limits of its own.
@@ -159,14 +158,14 @@ def _logits(model: nn.Module, images: Tensor) -> Float[Tensor, "B classes h w"]:
 
 
 def _resized(
-    logits: Float[Tensor, "classes h w"], input_size: Pair, output_size: Pair, rows: int | None = None
+    logits: Float[Tensor, "classes h w"], input_size: Size, output_size: Size, rows: int | None = None
 ) -> Iterator[Float[Tensor, "classes rows W"]]:
     """Logits resized to the size of the input, and then to that wanted."""
     at_input_size = _resize_bands([logits], (logits.shape[1], logits.shape[2]), input_size)
     return _resize_bands(at_input_size, input_size, output_size, rows)
 
 
-def _labels(bands: Iterable[Float[Tensor, "classes rows W"]], size: Pair) -> Integer[Tensor, "H W"]:
+def _labels(bands: Iterable[Float[Tensor, "classes rows W"]], size: Size) -> Integer[Tensor, "H W"]:
     """The class of the highest value at each pixel. A softmax would not change which that is."""
     labels: Tensor | None = None
     top = 0
@@ -188,7 +187,7 @@ def _mean_probabilities(views: Sequence[Iterator[Tensor]]) -> Iterator[Float[Ten
 
 
 def _resize_bands(
-    bands: Iterable[Float[Tensor, "classes rows w"]], source_size: Pair, target_size: Pair, rows: int | None = None
+    bands: Iterable[Float[Tensor, "classes rows w"]], source_size: Size, target_size: Size, rows: int | None = None
 ) -> Iterator[Float[Tensor, "classes rows W"]]:
     """Bilinear resize with `align_corners=False` of a map that comes in bands.
 
@@ -246,7 +245,7 @@ def _resize_columns(x: Float[Tensor, "classes rows w"], width: int) -> Float[Ten
 
 
 def _sliding_bands(
-    model: nn.Module, image: Float[Tensor, "C h w"], crop_size: Pair, stride: Pair, batch_size: int
+    model: nn.Module, image: Float[Tensor, "C h w"], crop_size: Size, stride: Size, batch_size: int
 ) -> Iterator[Float[Tensor, "classes rows w"]]:
     """The averaged logits of all windows, at the image's size, in bands."""
     height, width = image.shape[1:]

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..sizes import Size
 from .cpu import build as cpu_build
 from .cpu import kernel as cpu_kernel
 from .cpu import library as cpu_library
@@ -18,9 +19,8 @@ from .matmul import matmul
 from .reference import reference
 from .sdpa import sdpa
 from .triton import kernel as triton_kernel
-from .windows import Pair
 
-_IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Pair, Pair, Tensor | None, Tensor | None], Tensor]] = {
+_IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Size, Size, Tensor | None, Tensor | None], Tensor]] = {
     "reference": reference,
     "sdpa": sdpa,
     "matmul": matmul,
@@ -108,8 +108,8 @@ def window_attention(
     qkv: Float[Tensor, "B H W qkv"],
     bias: Float[Tensor, "heads N N"],
     *,
-    window_size: Pair,
-    shift_size: Pair,
+    window_size: Size,
+    shift_size: Size,
     pad_token: Float[Tensor, " qkv"] | None = None,
     logit_scale: Float[Tensor, " heads"] | None = None,
 ) -> Float[Tensor, "B H W C"]:
@@ -151,7 +151,7 @@ def without_autocast(device: str) -> AbstractContextManager[object]:
 
 
 def _check(
-    qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair, pad_token: Tensor | None, logit_scale: Tensor | None
+    qkv: Tensor, bias: Tensor, window_size: Size, shift_size: Size, pad_token: Tensor | None, logit_scale: Tensor | None
 ) -> None:
     heads, tokens, keys = bias.shape
     if not tokens == keys == window_size[0] * window_size[1]:

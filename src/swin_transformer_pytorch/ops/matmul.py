@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..sizes import Size
 from .plan import WindowPlan
-from .windows import Pair
 
 
 def matmul(
-    qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair, pad_token: Tensor | None, logit_scale: Tensor | None
+    qkv: Tensor, bias: Tensor, window_size: Size, shift_size: Size, pad_token: Tensor | None, logit_scale: Tensor | None
 ) -> Tensor:
     """See `window_attention`. It has a first derivative only."""
     heads = bias.shape[0]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .windows import Pair
+from ..sizes import Size
 
 OPERATOR = "window_attention"
 
@@ -32,8 +32,8 @@ def call(
     name: str,
     qkv: Tensor,
     bias: Tensor,
-    window_size: Pair,
-    shift_size: Pair,
+    window_size: Size,
+    shift_size: Size,
     pad_token: Tensor | None,
     logit_scale: Tensor | None,
 ) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Size = tuple[int, int]
+from ..sizes import Size
 
 
 def padding(length: int, multiple: int) -> int:

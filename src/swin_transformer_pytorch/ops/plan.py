@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..sizes import Size
 from .padding import padding
-from .windows import Pair, shift_mask
+from .windows import shift_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +27,13 @@ class WindowPlan:
     """
 
     rows: Tensor
-    groups: tuple[tuple[range, Pair], ...]
+    groups: tuple[tuple[range, Size], ...]
     size: int
     padded: bool
-    window_size: Pair
+    window_size: Size
 
     @classmethod
-    def of(cls, x: Tensor, window_size: Pair, shift_size: Pair) -> WindowPlan:
+    def of(cls, x: Tensor, window_size: Size, shift_size: Size) -> WindowPlan:
         """For a map of x's (B, H, W, ...)."""
         batch, height, width = x.shape[:3]
         size = batch * height * width
@@ -47,7 +48,7 @@ class WindowPlan:
 
         first = torch.arange(batch, device=x.device)[:, None, None] * (height * width)
         parts: list[Tensor] = []
-        groups: list[tuple[range, Pair]] = []
+        groups: list[tuple[range, Size]] = []
         for window_rows, window_columns, seam in _kinds(tokens.shape[0], tokens.shape[1], shift_size):
             kind = tokens[window_rows, window_columns].reshape(1, -1, tokens.shape[2])
             start = groups[-1][0].stop if groups else 0
@@ -87,7 +88,7 @@ class WindowPlan:
         return (place[:, None, None] + part + head).flatten()
 
 
-def _kinds(rows: int, columns: int, shift_size: Pair) -> Iterator[tuple[slice, slice, Pair]]:
+def _kinds(rows: int, columns: int, shift_size: Size) -> Iterator[tuple[slice, slice, Size]]:
     """Window rows, window columns, and the shift whose seam those windows contain: the last row's and column's."""
 
     def split(count: int, shift: int) -> list[tuple[slice, int]]:

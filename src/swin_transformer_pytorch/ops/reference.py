@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .windows import Pair, padding, shift_mask
+from ..sizes import Size
+from .windows import padding, shift_mask
 
 
 def reference(
-    qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair, pad_token: Tensor | None, logit_scale: Tensor | None
+    qkv: Tensor, bias: Tensor, window_size: Size, shift_size: Size, pad_token: Tensor | None, logit_scale: Tensor | None
 ) -> Tensor:
     """See `window_attention`. Half-precision inputs are computed in float32 and the result cast back."""
     batch, height, width, channels = qkv.shape

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from .windows import Pair
+from ..sizes import Size
 
 
 def convolve_levels(
@@ -41,7 +41,7 @@ def convolve_levels(
 
 
 def convolve_resized(
-    x: Float[Tensor, "B C h w"], weight: Float[Tensor, "D C 3 3"], size: Pair
+    x: Float[Tensor, "B C h w"], weight: Float[Tensor, "D C 3 3"], size: Size
 ) -> Float[Tensor, "B D H W"]:
     """The convolution, padded by 1, of `x` resized to `size`, from products at the size of `x`.
 
@@ -67,7 +67,7 @@ def _resize_and_move(length: int, target: int, like: Tensor) -> Float[Tensor, "t
     return torch.cat([padded[tap : tap + target] for tap in range(3)], dim=1).to(like.dtype)
 
 
-def _pays(x: Float[Tensor, "B C h w"], size: Pair) -> bool:
+def _pays(x: Float[Tensor, "B C h w"], size: Size) -> bool:
     """Whether `convolve_resized` has fewer products: its matrices are dense, and grow faster than the map."""
     channels, height, width = x.shape[1:]
     if torch.compiler.is_exporting() or x.device.type != "cpu" or (height, width) == size:
@@ -77,7 +77,7 @@ def _pays(x: Float[Tensor, "B C h w"], size: Pair) -> bool:
     return ours < plain
 
 
-def _resize(x: Float[Tensor, "B C h w"], size: Pair) -> Float[Tensor, "B C H W"]:
+def _resize(x: Float[Tensor, "B C h w"], size: Size) -> Float[Tensor, "B C H W"]:
     if (x.shape[2], x.shape[3]) == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

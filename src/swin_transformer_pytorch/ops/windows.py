@@ -10,16 +10,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ..sizes import Size
 from .padding import padding
-
-Pair = tuple[int, int]
 
 MASKED_SCORE = -100.0
 """Added to the score of two tokens that the cyclic shift brought together. The official value: V2's scores reach
 116, so another one (minus infinity, or -200) would give other numbers than the published checkpoints."""
 
 
-def pad_map(x: Shaped[Tensor, "B H W C"], multiple: Pair) -> Shaped[Tensor, "B h w C"]:
+def pad_map(x: Shaped[Tensor, "B H W C"], multiple: Size) -> Shaped[Tensor, "B h w C"]:
     """A map padded with zeros, right and bottom, to multiples of `multiple`: the map itself if it needs none."""
     height, width = x.shape[1:3]
     bottom, right = padding(height, multiple[0]), padding(width, multiple[1])
@@ -29,7 +28,7 @@ def pad_map(x: Shaped[Tensor, "B H W C"], multiple: Pair) -> Shaped[Tensor, "B h
     return x
 
 
-def partition(x: Shaped[Tensor, "B H W C"], window_size: Pair) -> Shaped[Tensor, "B windows N C"]:
+def partition(x: Shaped[Tensor, "B H W C"], window_size: Size) -> Shaped[Tensor, "B windows N C"]:
     """Cuts a map into windows of N tokens. H and W must be multiples of the window's height and width."""
     batch, height, width, channels = x.shape
     rows, columns = height // window_size[0], width // window_size[1]
@@ -37,7 +36,7 @@ def partition(x: Shaped[Tensor, "B H W C"], window_size: Pair) -> Shaped[Tensor,
     return x.transpose(2, 3).reshape(batch, rows * columns, window_size[0] * window_size[1], channels)
 
 
-def merge(windows: Shaped[Tensor, "B windows N C"], map_size: Pair, window_size: Pair) -> Shaped[Tensor, "B H W C"]:
+def merge(windows: Shaped[Tensor, "B windows N C"], map_size: Size, window_size: Size) -> Shaped[Tensor, "B H W C"]:
     """The inverse of `partition`, for a map of `map_size` (H, W)."""
     batch, _, _, channels = windows.shape
     rows, columns = map_size[0] // window_size[0], map_size[1] // window_size[1]
@@ -52,7 +51,7 @@ def _regions(size: int, window: int, shift: int, device: torch.device) -> Tensor
 
 
 def shift_mask(
-    map_size: Pair, window_size: Pair, shift_size: Pair, *, device: torch.device, dtype: torch.dtype
+    map_size: Size, window_size: Size, shift_size: Size, *, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "windows N N"]:
     """What is added to each window's scores: 0, or `MASKED_SCORE` between tokens that are no neighbours in the image.
 
@@ -68,7 +67,7 @@ def shift_mask(
     return torch.zeros_like(apart, dtype=dtype).masked_fill(apart, MASKED_SCORE)
 
 
-def relative_position_index(window_size: Pair) -> Tensor:
+def relative_position_index(window_size: Size) -> Tensor:
     """Row of the bias table for each (query, key) pair of a window: (wh, ww, wh, ww) integers.
 
     The table's rows are the offsets query - key, first in height then in width, (2 wh - 1)(2 ww - 1) in all. The index

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..colours import Colour
 from ..results import Detections
-from .pictures import Colour, Picture, as_rgb, class_colours, cut, readable_scale, resized, text_colour
+from .pictures import Picture, as_rgb, class_colours, cut, readable_scale, resized, text_colour
 
 _Box: TypeAlias = tuple[float, float, float, float]
 _MASK_OPACITY = 0.42

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..colours import Colour
+
 StrPath: TypeAlias = str | os.PathLike[str]
 Picture: TypeAlias = Image.Image | NDArray[np.uint8]
-Colour: TypeAlias = tuple[int, int, int]
 
 NEUTRAL = "#24292f"
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2

@@ -8,19 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..results import UNLABELLED, SegmentationMap
-from .pictures import (
-    NEUTRAL,
-    Colour,
-    Picture,
-    StrPath,
-    as_rgb,
-    class_colours,
-    make_room,
-    readable_scale,
-    resized,
-    shortened,
-)
+from ..colours import Colour
+from ..labels import IGNORED
+from ..results import SegmentationMap
+from .pictures import NEUTRAL, Picture, StrPath, as_rgb, class_colours, make_room, readable_scale, resized, shortened
 
 _OPACITY = 0.55
 _WHITE = (255, 255, 255)
@@ -67,7 +58,7 @@ def segmentation_overlay(image: Picture, result: SegmentationMap) -> Image.Image
     picture = resized(picture, readable_scale(picture.size, shortest=480, longest=1600))
     labels = _nearest(result.labels, (picture.height, picture.width))
     tints = _colour_table(result).astype(np.float32) if len(result.names) <= 256 else _many(result)
-    known = (labels != UNLABELLED) if len(result.names) <= UNLABELLED else np.ones_like(labels, dtype=np.bool_)
+    known = (labels != IGNORED) if len(result.names) <= IGNORED else np.ones_like(labels, dtype=np.bool_)
     pixels = np.array(picture)
     blended = pixels[known] * (1 - _OPACITY) + tints[labels[known]] * _OPACITY
     pixels[known] = blended.round().astype(np.uint8)

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..sizes import Size
 from .formats.official import is_dense_norm, is_masked_pretraining
 from .imagenet_classes import imagenet22k_to_1k
 from .report import Change
 
-Pair = tuple[int, int]
-Windows = tuple[Pair | None, Pair | None]
+Windows = tuple[Size | None, Size | None]
 
 _HEAD = ("head.weight", "head.bias")
 _NORM = ("norm.weight", "norm.bias")
@@ -133,7 +133,7 @@ def compare(fit: Fit, target: Mapping[str, Tensor]) -> Fit:
     return fit
 
 
-def resize_bias_table(table: Tensor, source_window: Pair, target_window: Pair) -> Tensor:
+def resize_bias_table(table: Tensor, source_window: Size, target_window: Size) -> Tensor:
     """A V1 bias table for another window: bicubic over its two offsets, as the official code does it.
 
     Args:
@@ -206,7 +206,7 @@ def _fit_table(fit: Fit, key: str, wanted: Tensor, windows: Windows) -> None:
     fit.resized.append(Change(key, why))
 
 
-def _window(table: Tensor, known: Pair | None) -> Pair | None:
+def _window(table: Tensor, known: Size | None) -> Size | None:
     """The window that a table of that many offsets is for: the known one if it agrees, else a square one."""
     offsets = table.shape[0]
     if known is not None and (2 * known[0] - 1) * (2 * known[1] - 1) == offsets:

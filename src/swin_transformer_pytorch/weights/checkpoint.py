@@ -14,10 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from ..backbone.config import ConfigError, SwinConfig
+from ..colours import Colour, is_colour
 from .catalog import RECORDS, CatalogError, WeightsRecord, find_record, records
 from .dense_classes import CLASS_SETS, class_palette, dense_class_names
 from .download import fetch
-from .files import CheckpointError, CheckpointFile, Colour, is_colour, read_checkpoint, unwrap_state_dict
+from .files import CheckpointError, CheckpointFile, read_checkpoint, unwrap_state_dict
 from .formats import FormatError, detect_format, to_official
 from .formats.official import is_derived, trained_windows, window_of_buffers
 from .imagenet_classes import class_names

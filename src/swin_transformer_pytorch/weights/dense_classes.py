@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-Colour = tuple[int, int, int]
+from ..colours import Colour
 
 CLASS_SETS = ("coco", "ade20k")
 

@@ -20,9 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..colours import Colour, is_colour
 from .formats import FormatError, dense, detect_format, find_format
-
-Colour = tuple[int, int, int]
 
 METADATA_KEY = "swin"
 _CONTAINERS = ("state_dict", "model", "model_state", "module")
@@ -133,13 +132,6 @@ def _openmmlab_classes(content: object) -> tuple[tuple[str, ...] | None, tuple[C
     if not (isinstance(palette, list | tuple) and len(palette) == len(classes) and all(map(is_colour, palette))):
         return tuple(classes), None
     return tuple(classes), tuple((red, green, blue) for red, green, blue in palette)
-
-
-def is_colour(value: object) -> bool:
-    """Whether it is three whole numbers of 0 to 255."""
-    if not (isinstance(value, list | tuple) and len(value) == 3):
-        return False
-    return all(isinstance(part, int) and 0 <= part <= 255 for part in value)
 
 
 def save_checkpoint(

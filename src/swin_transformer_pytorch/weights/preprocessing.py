@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..checks import as_pair, is_count, is_pair, require
+from ..sizes import Size
 
-Pair = tuple[int, int]
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -42,8 +42,8 @@ class Preprocessing:
             with any other number of channels come as tensors.
     """
 
-    image_size: Pair
-    resize_size: int | Pair
+    image_size: Size
+    resize_size: int | Size
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
@@ -80,8 +80,8 @@ class Preprocessing:
     @classmethod
     def imagenet(
         cls,
-        image_size: int | Pair = 224,
-        resize_size: int | Pair | None = None,
+        image_size: int | Size = 224,
+        resize_size: int | Size | None = None,
         interpolation: Interpolation = "bicubic",
     ) -> Preprocessing:
         """ImageNet's mean and deviation; where no `resize_size` is given, the official rule (224 is cut from 256)."""
@@ -110,7 +110,7 @@ class DensePreprocessing:
             with any other number of channels come as tensors.
     """
 
-    scale: Pair | None = (1333, 800)
+    scale: Size | None = (1333, 800)
     size_divisor: int = 32
     mean: tuple[float, ...] = IMAGENET_BYTE_MEAN
     std: tuple[float, ...] = IMAGENET_BYTE_STD
@@ -129,7 +129,7 @@ class DensePreprocessing:
         """Channels of the image: 1 is grey, 3 is RGB."""
         return len(self.mean)
 
-    def resized(self, image_size: Pair) -> Pair:
+    def resized(self, image_size: Size) -> Size:
         """Pixels (height, width) that an image of that size is resized to."""
         if self.scale is None:
             return image_size
@@ -204,8 +204,8 @@ def _normalise(preprocessing: Preprocessing | DensePreprocessing) -> None:
     _require(all(value > 0 for value in std), "std", std, "use numbers above 0")
 
 
-def _pair(name: str, value: Any) -> Pair:
-    pair: Pair = as_pair(value)
+def _pair(name: str, value: Any) -> Size:
+    pair: Size = as_pair(value)
     _require(is_pair(pair), name, value, "use a positive whole number of pixels, or two of them (height, width)")
     return pair
 

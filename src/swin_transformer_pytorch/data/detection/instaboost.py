@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageEnhance
 
+from ...labels import IGNORED
 from ..samples import DetectionSample
 
 _NEAR_BORDER = 10  # pixels; an object this near the image's border may be cut off by it
 _FRINGE = 2  # pixels around an object that show its colour too
-_IGNORED = 255
 
 # Maps (x, y) of the new image to (x, y) of the old one: x' = a x + b y + c, y' = d x + e y + f.
 Affine: TypeAlias = tuple[float, float, float, float, float, float]
@@ -203,7 +203,7 @@ def _apply(sample: DetectionSample, motions: list[_Motion]) -> DetectionSample:
     canvas = fill_hole(image, _grown(vacated, _FRINGE) & ~kept)
     masks = sample.masks.copy()
     masks[moving] = 0
-    semantic = None if sample.semantic is None else np.where(vacated & ~kept, _IGNORED, sample.semantic)
+    semantic = None if sample.semantic is None else np.where(vacated & ~kept, IGNORED, sample.semantic)
     for motion in motions:
         x0, y0, x1, y1 = motion.rectangle
         if x0 >= x1 or y0 >= y1:

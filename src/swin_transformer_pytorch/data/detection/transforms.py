@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from ...labels import IGNORED
 from ...ops.padding import pad_batch, padded_size
 from ...ops.regions.instances import InstanceTargets
 from ...ops.resize import resize_bilinear_uint8, resize_nearest
@@ -22,7 +23,6 @@ from .augmentation import DetectionAugmentation
 from .instaboost import instaboost
 
 SEMANTIC_STRIDE = 8
-_IGNORED = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +241,7 @@ def _below(number: int, generator: torch.Generator) -> int:
 def _padded(semantic: Tensor, height: int, width: int) -> Tensor:
     if semantic.shape == (height, width):
         return semantic.contiguous()
-    result = semantic.new_full((height, width), _IGNORED)
+    result = semantic.new_full((height, width), IGNORED)
     result[: semantic.shape[0], : semantic.shape[1]] = semantic
     return result
 

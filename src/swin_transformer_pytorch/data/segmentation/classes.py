@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...colours import Colour
 from ..errors import DataError
-
-Colour = tuple[int, int, int]
 
 MAX_CLASSES = 255
 """Labels are bytes, of which 255 means "ignore"."""

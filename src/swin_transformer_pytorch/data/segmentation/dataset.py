@@ -13,14 +13,16 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ...colours import Colour
+from ...labels import IGNORED
 from ...weights.dense_classes import ade20k_palette, dense_class_names
 from ..errors import DataError, SampleError
 from ..images.decode import read_image
 from ..images.files import find_images
 from ..scenes.dataset import SceneDataset
-from .classes import MAX_CLASSES, Colour, SegmentationClasses, read_classes
+from .classes import MAX_CLASSES, SegmentationClasses, read_classes
 from .folders import CLASS_FILES, Split, find_segmentation
-from .label_maps import IGNORED, check_label_file, read_label_map
+from .label_maps import check_label_file, read_label_map
 
 # Looked at before training starts; the others when they are read.
 _CHECKED_FIRST = 200

@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ...colours import Colour
 from ..errors import DataError
-from .classes import Colour
 
-IGNORED = 255
 """The label of pixels that count neither in training nor in evaluation."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ...labels import IGNORED
+
 if TYPE_CHECKING:
     from .dataset import SceneLabelMaps, SegmentationFolder
 
@@ -38,7 +40,7 @@ class SegmentationSource:
     val: tuple[str, str] | None = None
     classes: str | Sequence[str] | None = None
     palette: Sequence[tuple[int, int, int]] | None = None
-    ignore_label: int = 255
+    ignore_label: int = IGNORED
     val_fraction: float = 0.2
     seed: int = 0
     num_scenes: int = 4000

@@ -12,13 +12,13 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ...labels import IGNORED
 from ...ops.padding import pad_batch
 from ...ops.resize import resize_bilinear_uint8, resize_nearest
 from ...weights.preprocessing import DensePreprocessing
 from ..images.dense_transforms import as_byte_array, normalize_bytes
 from ..images.hsv import NUM_HUES, hsv_to_rgb, rgb_to_hsv
 from .augmentation import SegmentationAugmentation
-from .label_maps import IGNORED
 
 _CROP_RETRIES = 10
 _MAX_BRIGHTNESS = 32.0

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...sizes import Size
 from .. import operators
-from ..windows import Pair
 from .library import functions, say_once
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -40,7 +40,7 @@ def _unsupported(dtype: torch.dtype, head_dim: int) -> str | None:
 
 
 def cpu(
-    qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair, pad_token: Tensor | None, logit_scale: Tensor | None
+    qkv: Tensor, bias: Tensor, window_size: Size, shift_size: Size, pad_token: Tensor | None, logit_scale: Tensor | None
 ) -> Tensor:
     """See `window_attention`.
 

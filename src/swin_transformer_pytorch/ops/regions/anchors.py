@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ...sizes import Size
 from ..padding import padded_size
-
-Size = tuple[int, int]
 
 
 def base_anchors(stride: int, scale: float = 8, ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> Float[Tensor, "a 4"]:

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...sizes import Size
+
 MAX_LOG_RATIO = math.log(1000 / 16)
 """Largest |ln(new side / old side)| that a delta may ask for."""
 
 _SMALLEST_AREA = 1e-6
-
-Size = tuple[int, int]
 
 
 def encode_boxes(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-Size = tuple[int, int]
+from ...sizes import Size
 
 _CHUNK_PIXELS = 1 << 20
 """Pixels whose sampling places are in memory at a time."""

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...sizes import Size
 from .. import operators
-from ..windows import Pair
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def describe() -> str:
 
 
 def triton(
-    qkv: Tensor, bias: Tensor, window_size: Pair, shift_size: Pair, pad_token: Tensor | None, logit_scale: Tensor | None
+    qkv: Tensor, bias: Tensor, window_size: Size, shift_size: Size, pad_token: Tensor | None, logit_scale: Tensor | None
 ) -> Tensor:
     """See `window_attention`.
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
+from ... import checks
 from ...backbone.config import ConfigError, find_variant
 from ...models.config import Task, find_dense_variant
 from ...models.description import CONFIGS, ModelConfig
@@ -218,6 +218,4 @@ def _plain(value: Any) -> Any:
 
 def require(condition: bool, name: str, value: object, fix: str) -> None:
     """Raises a `RecipeError` that says what to use instead, unless `condition` holds and `value` is finite."""
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if not (condition and finite):
-        raise RecipeError(f"{name}={value!r} is not possible: use {fix}")
+    checks.require(condition, name, value, f"use {fix}", error=RecipeError)

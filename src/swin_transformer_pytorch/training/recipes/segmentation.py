@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ...data.segmentation.augmentation import SegmentationAugmentation
 from ...data.segmentation.source import SegmentationKind, SegmentationSource
+from ...labels import IGNORED
 from ...models.config import Task
 from .dense import (
     DenseScheduleRecipe,
@@ -54,7 +55,7 @@ class SegmentationDataRecipe:
     val_images: str | None = None
     val_labels: str | None = None
     classes: str | None = None
-    ignore_label: int = 255
+    ignore_label: int = IGNORED
     val_fraction: float = 0.2
     num_scenes: int = 4000
     num_val_scenes: int = 200

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from ...sizes import Size
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 StateDict: TypeAlias = "dict[str, Tensor]"
-Pair = tuple[int, int]
 
 
 class FormatError(ValueError):
@@ -44,10 +45,10 @@ class Format:
     name: str
     matches: Callable[[set[str]], bool]
     read: Callable[[StateDict], StateDict] | None = None
-    write: Callable[[StateDict, Pair | None], StateDict] | None = None
+    write: Callable[[StateDict, Size | None], StateDict] | None = None
     read_heads: Callable[[StateDict], StateDict] | None = None
     write_whole: Callable[[StateDict, StateDict], StateDict] | None = None
     container: str | None = None
     foreign: str = ""
     module: str = ""
-    caution: Callable[[Pair], str] | None = None
+    caution: Callable[[Size], str] | None = None

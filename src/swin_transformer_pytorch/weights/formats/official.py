@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from ...sizes import Size
 from . import dense
-from .format import Format, Pair, StateDict
+from .format import Format, StateDict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +71,7 @@ def to_official(state_dict: StateDict) -> StateDict:
     return split_v2_bias(out)
 
 
-def from_official(state_dict: StateDict, _window: Pair | None = None) -> StateDict:
+def from_official(state_dict: StateDict, _window: Size | None = None) -> StateDict:
     """The parameters alone: the official code recomputes its buffers and loads with `strict=False`."""
     return dict(state_dict)
 
@@ -123,7 +124,7 @@ def trained_windows(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
     return tuple(windows[stage] for stage in sorted(windows))
 
 
-def window_of_buffers(state_dict: Mapping[str, Tensor]) -> Pair | None:
+def window_of_buffers(state_dict: Mapping[str, Tensor]) -> Size | None:
     """The largest window (height, width) that V2's coordinates were stored for, or None where none were."""
     tables = [v.shape for key, v in state_dict.items() if key.endswith(".relative_coords_table") and v.ndim == 4]
     return max((((shape[1] + 1) // 2, (shape[2] + 1) // 2) for shape in tables), default=None)

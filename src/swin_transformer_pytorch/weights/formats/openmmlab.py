@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .format import Format, Pair, StateDict
+from ...sizes import Size
+from .format import Format, StateDict
 from .official import depths_of, split_v2_bias, without_masked_pretraining
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def to_official(state_dict: StateDict) -> StateDict:
     return split_v2_bias(out)
 
 
-def from_official(state_dict: StateDict, _window: Pair | None = None) -> StateDict:
+def from_official(state_dict: StateDict, _window: Size | None = None) -> StateDict:
     """Everything but the head under `backbone.`, as in a whole OpenMMLab model."""
     last = len(depths_of(state_dict)) - 1
     out: StateDict = {}

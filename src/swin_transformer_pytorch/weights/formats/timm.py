@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .format import Format, Pair, StateDict
+from ...sizes import Size
+from .format import Format, StateDict
 from .official import split_v2_bias, without_masked_pretraining
 
 _DOWNSAMPLE = re.compile(r"layers\.(\d+)\.downsample\.")
@@ -21,7 +22,7 @@ def to_official(state_dict: StateDict) -> StateDict:
     return split_v2_bias({_shift(key, -1).replace("head.fc.", "head."): v for key, v in state_dict.items()})
 
 
-def from_official(state_dict: StateDict, _window: Pair | None = None) -> StateDict:
+def from_official(state_dict: StateDict, _window: Size | None = None) -> StateDict:
     return {
         re.sub(r"^head\.", "head.fc.", _shift(key, 1)): tensor
         for key, tensor in without_masked_pretraining(state_dict).items()
@@ -32,7 +33,7 @@ def _shift(key: str, stages: int) -> str:
     return _DOWNSAMPLE.sub(lambda match: f"layers.{int(match[1]) + stages}.downsample.", key)
 
 
-def caution(covered: Pair) -> str:
+def caution(covered: Size) -> str:
     return (
         "timm decides for height and width apart whether one window covers the map, the official code for both: "
         f"images with only one side over {min(covered)} pixels give other answers than there"

@@ -6,7 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from .format import Format, FormatError, Pair, StateDict
+from ...sizes import Size
+from .format import Format, FormatError, StateDict
 from .official import join_v2_bias, split_v2_bias, without_masked_pretraining
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def to_official(state_dict: StateDict) -> StateDict:
     return split_v2_bias({_official_key(key): v for key, v in state_dict.items()})
 
 
-def from_official(state_dict: StateDict, window_size: Pair | None = None) -> StateDict:
+def from_official(state_dict: StateDict, window_size: Size | None = None) -> StateDict:
     """Adds the position index of every block, and V2's coordinates.
 
     Args:
@@ -83,7 +84,7 @@ def _torchvision_key(key: str) -> str:
     return f"features.{2 * int(match[1]) + (1 if match[2] == 'blocks' else 2)}.{rest}"
 
 
-def _square_window(table: Tensor) -> Pair:
+def _square_window(table: Tensor) -> Size:
     side = math.isqrt(table.shape[0])
     if side * side != table.shape[0] or side % 2 == 0:
         raise FormatError(
@@ -92,7 +93,7 @@ def _square_window(table: Tensor) -> Pair:
     return ((side + 1) // 2, (side + 1) // 2)
 
 
-def _position_index(window: Pair, device: torch.device) -> Tensor:
+def _position_index(window: Size, device: torch.device) -> Tensor:
     """Row of the bias table for each (query, key) pair of a window, flat: torchvision's layout."""
     import torch
 
@@ -103,7 +104,7 @@ def _position_index(window: Pair, device: torch.device) -> Tensor:
     return (down * (2 * window[1] - 1) + right).flatten().to(device)
 
 
-def _coords_table(window: Pair) -> Tensor:
+def _coords_table(window: Size) -> Tensor:
     """V2's offsets, log-spaced over the window itself: torchvision knows no window of pre-training."""
     import torch
 
@@ -114,7 +115,7 @@ def _coords_table(window: Pair) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)[None]  # 1 2h-1 2w-1 2
 
 
-def caution(covered: Pair) -> str:
+def caution(covered: Size) -> str:
     return (
         "torchvision pads a map that is smaller than its window, where the official code shrinks the window: "
         f"images under {covered[0]}x{covered[1]} pixels give other answers than there"

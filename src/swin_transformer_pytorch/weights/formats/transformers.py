@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from ...sizes import Size
 from . import dense
-from .format import Format, FormatError, Pair, StateDict
+from .format import Format, FormatError, StateDict
 from .official import depths_of
 
 _Rules = tuple[tuple[str, str], ...]
@@ -74,7 +75,7 @@ def to_official(state_dict: StateDict) -> StateDict:
     return _join_qkv({_DENSE_NORM.sub(lambda m: f"norm{int(m[1]) - 1}.", key): v for key, v in named.items()})
 
 
-def from_official(state_dict: StateDict, _window: Pair | None = None) -> StateDict:
+def from_official(state_dict: StateDict, _window: Size | None = None) -> StateDict:
     """Today's names, as `SwinForImageClassification`, `SwinBackbone` and `SwinForMaskedImageModeling` have them."""
     v2 = any(key.endswith(".logit_scale") for key in state_dict)
     rules = _WRITE + (_WRITE_V2 if v2 else _WRITE_V1)

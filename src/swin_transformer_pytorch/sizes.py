@@ -1,0 +1,4 @@
+"""Pairs of lengths."""
+
+Size = tuple[int, int]
+"""(height, width), in pixels or in tokens."""
