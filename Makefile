@@ -38,6 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(RUN) tools/count_parameters.py --check
 	$(RUN) tools/make_model_zoo.py --check
+	$(RUN) tools/draw_rooms.py --check
 	$(RUN) -m mkdocs build --strict --quiet
 
 docs: $(VENV)/.dev
