@@ -21,6 +21,7 @@ from .files import CheckpointError, CheckpointFile, Colour, is_colour, read_chec
 from .formats import FormatError, detect_format, to_official
 from .formats.official import is_derived, trained_windows, window_of_buffers
 from .imagenet_classes import class_names
+from .limits import check_extent
 from .methods import method_of, num_classes_of
 from .preprocessing import DensePreprocessing, Preprocessing, PreprocessingError, preprocessing_from_dict
 
@@ -231,6 +232,7 @@ def _understood(
 
 def _check_description(metadata: dict[str, Any], source: str) -> None:
     """That it is what a model's `metadata()` gives, since anyone may have written the file."""
+    check_extent(metadata, source)
     if metadata.get("format_version", 1) != 1:
         raise CheckpointError(
             f"{source} has format_version={metadata['format_version']!r}, and this version reads 1: "
