@@ -40,6 +40,10 @@ class CheckpointError(ValueError):
     """A checkpoint file that cannot be used. The message names the file, what is wrong with it and the fix."""
 
 
+class DamagedFileError(CheckpointError):
+    """A checkpoint file that is not whole, so that fetching it again may help."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFile:
     """What a checkpoint file holds.
@@ -83,7 +87,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
         if isinstance(content, Mapping):
             metadata = content.get(METADATA_KEY)
     else:
-        raise CheckpointError(f"{path} {_mistaken_for(start)}")
+        raise DamagedFileError(f"{path} {_mistaken_for(start)}")
     if metadata is not None and not isinstance(metadata, dict):
         raise CheckpointError(f"{path} has a {METADATA_KEY!r} entry that is not a model's description: save it again")
     state_dict = unwrap_state_dict(content, str(path))
@@ -258,7 +262,7 @@ def _first_bytes(path: Path) -> bytes:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     if not start:
-        raise CheckpointError(f"{path} is empty: fetch it again")
+        raise DamagedFileError(f"{path} is empty: fetch it again")
     return start
 
 
@@ -282,7 +286,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], object]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- not a dict
         return tensors, json.loads(header[METADATA_KEY]) if METADATA_KEY in header else None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
 
 
 def _check_archive(path: Path) -> None:
@@ -291,7 +295,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
     except Exception as error:  # What a broken archive raises is not documented.
-        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
     _check_size(path, unpacked)
 
 
@@ -323,9 +327,9 @@ def _read_torch(path: Path) -> object:
                 f"{path} is refused: it asks for {wanted[1]} when it is read, which could run code of the file's "
                 f"maker; {_RESAVE}"
             ) from None
-        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(reason)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(reason)}): fetch it again") from error
     except Exception as error:  # What a broken pickle or archive raises is not documented.
-        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
 
 
 def _first_line(error: object) -> str:
