@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import struct
-import tempfile
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -22,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .formats import FormatError, dense, detect_format, find_format
+from .whole import failure, is_intact, replacing
 
 Colour = tuple[int, int, int]
 
@@ -83,6 +83,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
     elif start.startswith((b"PK\x03\x04", b"\x80")):
         if start.startswith(b"PK"):
             _check_archive(path)
+        if not is_intact(path):
+            raise DamagedFileError(f"{path} is damaged (its sha256 has changed): use another checkpoint")
         content = _read_torch(path)
         if isinstance(content, Mapping):
             metadata = content.get(METADATA_KEY)
@@ -208,20 +210,16 @@ def save_checkpoint(
     tensors = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state_dict.items()
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
-        if path.suffix == ".safetensors":
-            header = {"format": "pt"} | ({METADATA_KEY: json.dumps(dict(metadata))} if metadata is not None else {})
-            save_file(tensors, temporary, metadata=header)
-        else:
-            torch.save(_contained(tensors, metadata, classes, palette), temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            if path.suffix == ".safetensors":
+                header = {"format": "pt"} | ({METADATA_KEY: json.dumps(dict(metadata))} if metadata is not None else {})
+                save_file(tensors, temporary, metadata=header)
+            else:
+                with temporary.open("wb") as file:
+                    torch.save(_contained(tensors, metadata, classes, palette), file)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be written: {failure(error)}") from error
 
 
 def _contained(
@@ -243,12 +241,6 @@ def _contained(
         return {"meta": meta, "state_dict": tensors, **described}
     container = "model" if described else container
     return {container: tensors, **described} if container else dict(tensors)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def _first_bytes(path: Path) -> bytes:
