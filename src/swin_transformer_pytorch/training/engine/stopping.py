@@ -58,6 +58,17 @@ class StopSignals:
 
 
 def leave_stopping_to_the_run(worker: int) -> None:
-    """For processes that load images: a signal for all processes of a run must not end them before its step is done."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """For processes that load images: only the run itself ends them.
+
+    A terminal or a cluster signals all processes of a run, and the step that is to be finished needs its images.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_the_run_says_so, daemon=True).start()
+
+
+def _end_when_the_run_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
