@@ -54,8 +54,8 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
     try:
         intact = is_intact(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True) if intact else None
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise DamagedFileError(f"{path} cannot be resumed from: it is damaged or no checkpoint ({error})") from error
+    except Exception as error:  # torch raises many kinds for a damaged file, and says things that do not help
+        raise DamagedFileError(f"{path} cannot be resumed from: it is damaged or no checkpoint") from error
     if not intact:
         raise DamagedFileError(f"{path} cannot be resumed from: it is damaged (its sha256 has changed)")
     if not isinstance(checkpoint, dict) or not {"swin", "recipe", "loops"} <= checkpoint.keys():
