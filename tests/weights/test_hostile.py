@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.registry import load_model
+from swin_transformer_pytorch.optimize import optimize_for_inference
 from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.weights.files import CheckpointError, read_checkpoint, save_checkpoint
 from swin_transformer_pytorch.weights.finite import not_finite
@@ -257,6 +258,7 @@ def test_weights_that_are_no_numbers_are_said_and_not_predicted_with(tmp_path, m
     with pytest.raises(ValueError, match="weights are damaged"):
         Predictor(tmp_path / f"m.{ending}", device="cpu")
     Predictor(model, device="cpu")
+    Predictor(optimize_for_inference(model), device="cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])

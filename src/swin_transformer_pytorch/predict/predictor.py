@@ -66,7 +66,9 @@ class Predictor:
         if top_k < 1 or (batch_size is not None and batch_size < 1):
             raise ValueError(f"top_k={top_k} and batch_size={batch_size} must both be at least 1")
         model = model_or_name if isinstance(model_or_name, nn.Module) else _load(model_or_name, weights)
-        if bad := not_finite(model.state_dict()):
+        # Other buffers may hold infinities on purpose, as masks do.
+        statistics = {name: it for name, it in model.named_buffers() if name.endswith(("running_mean", "running_var"))}
+        if bad := not_finite({**dict(model.named_parameters()), **statistics}):
             raise ValueError(
                 f"the model's weights are damaged: {len(bad):,} of its tensors hold NaN or infinite numbers "
                 f"({named(bad)}), with which no answer is right; load other weights"

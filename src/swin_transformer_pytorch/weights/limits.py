@@ -5,13 +5,16 @@ No model comes near these limits. Without them a description could name sizes th
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .files import CheckpointError
 
-_MOST_ENTRIES, _DEEPEST, _LONGEST_TEXT = 1_000_000, 8, 10_000
-# The largest numbers where sizes are; those of a model are later compared with what the file holds.
-_LARGEST, _MOST_SIZES = {"num_classes": 1e15, "config": 1e15, "preprocessing": 65535}, 64
+_MOST_ENTRIES, _DEEPEST, _LONGEST_TEXT = 2_000_000, 8, 10_000
+# The largest numbers where sizes are. Those of a model are later compared with what the file holds.
+_LARGEST = {"num_classes": math.inf, "config": math.inf, "preprocessing": 65535}
+# The channels of each stage are twice those of the one before, so that stages without end would fill the memory.
+_STAGES, _MOST_STAGES = ("depths", "num_heads", "pretrained_window_sizes"), 64
 
 
 def check_extent(description: dict[str, Any], source: str) -> None:
@@ -47,7 +50,8 @@ def _wrong(where: str, value: object) -> str | None:
     if isinstance(value, dict) and not all(isinstance(key, str) and len(key) <= 100 for key in value):
         return "keys that are not short texts"
     if isinstance(value, dict | list | tuple):
-        return f"{len(value):,} entries in {where}" if largest and len(value) > _MOST_SIZES else None
+        staged = where.rpartition(".")[2] in _STAGES
+        return f"{len(value):,} entries in {where}" if staged and len(value) > _MOST_STAGES else None
     if isinstance(value, str):
         return f"a text of {len(value):,} letters as {where}" if len(value) > _LONGEST_TEXT else None
     if isinstance(value, int) and value.bit_length() > 63:

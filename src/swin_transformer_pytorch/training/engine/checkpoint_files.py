@@ -86,10 +86,11 @@ def take_up(folder: Path) -> dict[str, Any]:
             checkpoint = read_training_checkpoint(previous)
         except CheckpointError as other:
             raise CheckpointError(f"{error}; and {other}") from error
+        steps = checkpoint["recipe"].get("trainer", {}).get("checkpoint_every_steps", "some")
         os.replace(last, folder / DAMAGED)
         _log.warning(
             "%s; it is %s now, and the checkpoint before it is taken: up to %s steps are done again",
-            *(error, DAMAGED, checkpoint["recipe"]["trainer"]["checkpoint_every_steps"]),
+            *(error, DAMAGED, steps),
         )
     os.replace(previous, last)
     return checkpoint
