@@ -1,5 +1,6 @@
 """The CPU kernel against the reference: answers and every gradient, over random shapes; bits, tracing and building."""
 
+import errno
 import os
 import signal
 import stat
@@ -274,6 +275,94 @@ def test_a_failing_compiler_is_named_and_not_tried_again_and_again(tmp_path: Pat
         assert done.stdout.strip() == "sdpa"
         assert "no vectors" in done.stderr
     assert calls.read_text().count("x") == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'echo "fatal error: error writing to /tmp/x.s: No space left on device" >&2; exit 1',
+        'echo "c++: fatal error: Killed signal terminated program cc1plus" >&2; exit 1',
+        "kill -9 $$",
+    ],
+    ids=["full disk", "out of memory", "killed"],
+)
+def test_a_failure_that_may_pass_is_tried_again_the_next_day(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, full = tmp_path / "calls", tmp_path / "full"
+    full.touch()
+    works = 'while [ "$1" != -o ]; do shift; done; echo made > "$2"'
+    script = f'[ "$1" = --version ] && exit 0; echo x >> {calls}; if [ -e {full} ]; then {script}; fi; {works}'
+    monkeypatch.setenv("SWIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", write_compiler(tmp_path / "cc", script))
+    building._key.cache_clear()
+    try:
+        for said in ("cc failed", "tried again after that"):
+            with pytest.raises(building.KernelBuildError, match=said):
+                building.build()
+        full.unlink()
+        with pytest.raises(building.KernelBuildError, match="within the last day"):
+            building.build()
+        assert calls.read_text().count("x") == 1
+        (failure,) = (tmp_path / "cache" / "kernels").glob("*.failed")
+        yesterday = time.time() - 25 * 3600
+        os.utime(failure, (yesterday, yesterday))
+        assert building.build().read_text() == "made\n"
+        assert not failure.exists()
+    finally:
+        building._key.cache_clear()
+
+
+def test_a_full_cache_is_said_and_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWIN_CACHE", str(tmp_path))
+    compiler = write_compiler(tmp_path / "cc", 'while [ "$1" != -o ]; do shift || exit 0; done; echo made > "$2"')
+    monkeypatch.setenv("CXX", compiler)
+    building._key.cache_clear()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(building, "_compile", full)
+            with pytest.raises(building.KernelBuildError, match="cannot be used: No space left on device"):
+                building.build()
+        assert building.build().read_text() == "made\n"
+    finally:
+        building._key.cache_clear()
+
+
+@needs_kernel
+@pytest.mark.slow
+def test_a_damaged_library_is_built_again_and_never_loaded(tmp_path: Path) -> None:
+    """A cut library would end the process with SIGBUS; each case here is a process of its own."""
+    whole, calls = library.build(), tmp_path / "calls"
+    # Builds in no time: what the compiler would make is there already.
+    compiler = write_compiler(
+        tmp_path / "cc",
+        f'[ "$1" = --version ] && exit 0; echo x >> {calls}; while [ "$1" != -o ]; do shift; done; cp {whole} "$2"',
+    )
+    environment = {"SWIN_CACHE": str(tmp_path / "cache"), "CXX": compiler}
+    assert run_python(USE, **environment).stdout.strip() == "cpu"
+    (built,) = (tmp_path / "cache").rglob("*.so")
+    content = whole.read_bytes()
+    damaged = {f"cut at {n}/8": content[: len(content) * n // 8] for n in range(8)}
+    for place in (0, 5, 1000, len(content) // 2, len(content) - 1):
+        damaged[f"flipped at {place}"] = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+    damaged["longer"] = content + b"x"
+    for number, (what, bad) in enumerate(damaged.items()):
+        built.unlink()
+        built.write_bytes(bad)
+        done = run_python(USE, **environment)
+        assert (done.returncode, done.stdout.strip()) == (0, "cpu"), f"{what}: {done.stderr}"
+        assert calls.read_text().count("x") == number + 2, what
+        assert built.read_bytes() == content
+    digest = built.with_suffix(".sha256")
+    digest.write_bytes(b"\xff" * 40)
+    assert run_python(USE, **environment).stdout.strip() == "cpu"
+    digest.unlink()
+    assert run_python(USE, **environment).stdout.strip() == "cpu"
+    assert calls.read_text().count("x") == len(damaged) + 3
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:

@@ -146,6 +146,64 @@ def test_a_run_killed_by_the_system_ends_as_the_whole_one(
     assert_same_end(train(tiny("whole"), progress=False), resumed)
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: data[:-1] + b"x"]
+)
+def test_a_damaged_last_checkpoint_costs_the_steps_since_the_one_before(
+    damage: Callable[[bytes], bytes],
+    tiny: Make,
+    whole_runs: dict[str, TrainResult],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if "plain" not in whole_runs:
+        whole_runs["plain"] = train(tiny("whole"), progress=False)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9)
+        with pytest.raises(Stopped):
+            train(tiny("stopped"), progress=False)
+    last = Path(tiny("stopped").output) / "last.ckpt"
+    last.write_bytes(damage(last.read_bytes()))
+    last.with_name("history.jsonl").write_bytes(b"\xff\x00{" + last.with_name("history.jsonl").read_bytes())
+    caplog.clear()
+    resumed = train(tiny("stopped", {"resume": True}))
+    assert "up to 1 steps are done again" in caplog.text
+    assert "1 lines cannot be read and are left out" in caplog.text
+    assert f"resuming from {last} (epoch 2, step 8)" in capsys.readouterr().err
+    one, other = (torch.load(result.last, weights_only=True) for result in (whole_runs["plain"], resumed))
+    assert_equal(one["state_dict"], other["state_dict"], "state_dict")
+    assert resumed.metrics == whole_runs["plain"].metrics
+    assert not last.with_name("previous.ckpt").exists()
+
+
+def test_a_finished_run_without_its_history_keeps_its_scores(tiny: Make) -> None:
+    first = train(tiny(), progress=False)
+    (first.output / "history.jsonl").write_bytes(b"\x00" * 100)
+    again = train(tiny(overrides={"resume": True}), progress=False)
+    assert (again.metrics, again.best_score, again.history) == (first.metrics, first.best_score, ())
+
+
+def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(
+    tiny: Make, whole_runs: dict[str, TrainResult], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """`swin train` with a limit on the size of files, which the system answers as it does a full disk."""
+    (tmp_path / "full.yaml").write_text(yaml.safe_dump(tiny("full").to_dict()))
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (%d, resource.RLIM_INFINITY)); "
+    limited += "from swin_transformer_pytorch.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    words = ["train", str(tmp_path / "full.yaml")]
+    command = [sys.executable, "-c", limited % 10_000, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert "last.ckpt cannot be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["history.jsonl", "run.lock"]
+    if "plain" not in whole_runs:
+        whole_runs["plain"] = train(tiny("whole"), progress=False)
+    assert_same_end(whole_runs["plain"], train(tiny("full", {"resume": True}), progress=False))
+
+
 def test_a_finished_run_is_left_as_it_is(tiny: Make) -> None:
     first = train(tiny(), progress=False)
     before = first.last.read_bytes()

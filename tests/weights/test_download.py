@@ -8,9 +8,12 @@ from contextlib import contextmanager
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from swin_transformer_pytorch.weights.checkpoint import open_checkpoint
 from swin_transformer_pytorch.weights.download import DownloadError, fetch
+from swin_transformer_pytorch.weights.files import CheckpointError, save_checkpoint
 
 DATA = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -19,6 +22,7 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     data, etag, cut_at, content_type, ranges, status = DATA, '"one"', None, "application/octet-stream", True, 200
+    content_range, looks_at_if_range, encoding = "right", True, None
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -40,15 +44,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_error(server.status)
         start = 0
         asked = self.headers.get("Range")
-        fresh = self.headers.get("If-Range") in (None, server.etag)
+        fresh = not server.looks_at_if_range or self.headers.get("If-Range") in (None, server.etag)
         if asked and server.ranges and fresh:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
             if start >= len(server.data):
                 return self.send_error(416)
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(server.data) - 1}/{len(server.data)}")
+            right = f"bytes {start}-{len(server.data) - 1}/{len(server.data)}"
+            said = right if server.content_range == "right" else server.content_range
+            if said is not None:
+                self.send_header("Content-Range", said)
         else:
             self.send_response(200)
+        if server.encoding:
+            self.send_header("Content-Encoding", server.encoding)
         self.send_header("Content-Type", server.content_type)
         self.send_header("Content-Length", str(len(server.data) - start))
         if server.etag:
@@ -150,9 +159,107 @@ def test_hash_is_checked_where_there_is_one(server, tmp_path):
 def test_damaged_cache_is_found_and_fetched_again(server, tmp_path):
     path = get(server, tmp_path, sha256=SHA256)
     path.write_bytes(b"damaged")
-    with pytest.raises(DownloadError, match="the copy was removed, try again"):
-        get(server, tmp_path, sha256=SHA256)
     assert get(server, tmp_path, sha256=SHA256).read_bytes() == DATA
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [
+        None,
+        "",
+        "bytes 0-1023999/1024000",
+        "bytes 299999-1023999/1024000",
+        "bytes 300000-1023999/1024001",
+        "300000-",
+        "x",
+    ],
+)
+@pytest.mark.parametrize("etag", ['"one"', None])
+def test_part_that_was_not_asked_for_is_not_taken(server, tmp_path, content_range, etag):
+    """Another place, another length, or a server that does not say which: the file is fetched from its start."""
+    server.cut_at, server.etag = 300_000, etag
+    with pytest.raises(DownloadError):
+        get(server, tmp_path)
+    server.cut_at, server.content_range = None, content_range
+    assert get(server, tmp_path).read_bytes() == DATA
+    assert ["Range" in request for request in server.requests] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("etag", "length"), [('"two"', None), ('"two"', 1_024_000), (None, 1_023_000), ('W/"one"', 1_023_000)]
+)
+def test_part_is_resumed_only_with_the_same_etag_or_length(server, tmp_path, etag, length):
+    """Also where the server does not look at If-Range."""
+    server.cut_at, server.etag = 300_000, '"one"' if etag else None
+    with pytest.raises(DownloadError):
+        get(server, tmp_path)
+    other = DATA[::-1][:length]
+    server.cut_at, server.data, server.etag, server.looks_at_if_range = None, other, etag, False
+    assert get(server, tmp_path).read_bytes() == other
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "origin", [None, b"", b"{", b"[1]", b'{"etag": null, "length": null}', b'{"more": 1}', b"\xff"]
+)
+def test_part_of_unknown_origin_starts_afresh(server, tmp_path, origin):
+    server.cut_at = 300_000
+    with pytest.raises(DownloadError):
+        get(server, tmp_path)
+    (file,) = tmp_path.glob("*.part.origin")
+    file.unlink() if origin is None else file.write_bytes(origin)
+    server.cut_at = None
+    assert get(server, tmp_path).read_bytes() == DATA
+    assert "Range" not in server.requests[1]
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_part_of_known_length_alone_is_resumed(server, tmp_path):
+    server.cut_at, server.etag = 300_000, None
+    with pytest.raises(DownloadError):
+        get(server, tmp_path)
+    server.cut_at = None
+    assert get(server, tmp_path).read_bytes() == DATA
+    assert server.requests[1]["Range"] == "bytes=300000-"
+    assert len(server.requests) == 2
+
+
+def test_copy_is_replaced_only_by_a_whole_one(server, tmp_path):
+    path = get(server, tmp_path)
+    server.data, server.cut_at = DATA[::-1], 1000
+    with pytest.raises(DownloadError, match="cut short"):
+        get(server, tmp_path, again=True)
+    assert path.read_bytes() == DATA
+    server.cut_at = None
+    assert get(server, tmp_path, again=True) == path
+    assert path.read_bytes() == DATA[::-1]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b"", lambda data: b"<html>please log in"])
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_copy_that_cannot_be_read_is_fetched_anew_once(server, tmp_path, monkeypatch, damage, ending):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    tensors = {"layers.0.blocks.0.norm1.weight": torch.arange(4.0)}
+    save_checkpoint(tmp_path / f"m.{ending}", tensors)
+    server.data = (tmp_path / f"m.{ending}").read_bytes()
+    address = f"{server.url}/m.{ending}"
+    assert torch.equal(*open_checkpoint(address).state_dict.values(), *tensors.values())
+    (copy,) = (tmp_path / "home" / "hub" / "checkpoints").glob(f"*.{ending}")
+    copy.write_bytes(damage(copy.read_bytes()))
+    assert torch.equal(*open_checkpoint(address).state_dict.values(), *tensors.values())
+    assert len(server.requests) == 2
+    server.data = damage(server.data) or b"x"
+    copy.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged|neither|web page"):
+        open_checkpoint(address)
+    assert len(server.requests) == 3
+
+
+def test_compressed_answer_is_refused(server, tmp_path):
+    server.encoding = "gzip"
+    with pytest.raises(DownloadError, match="comes compressed"):
+        get(server, tmp_path)
 
 
 def test_web_page_is_no_file(server, tmp_path):
@@ -208,12 +315,13 @@ def hub(monkeypatch, tmp_path):
     """A hub that has given files, or raises a given error."""
     files = {}
 
-    def hf_hub_download(repository, name, cache_dir=None):
+    def hf_hub_download(repository, name, cache_dir=None, force_download=False):
         content = files.get(f"{repository}/{name}", EntryNotFoundError("no such entry"))
         if isinstance(content, Exception):
             raise content
         path = tmp_path / name.replace("/", "_")
-        path.write_bytes(content)
+        if force_download or not path.exists():
+            path.write_bytes(content)
         return str(path)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
@@ -225,6 +333,15 @@ def test_hub_file_by_name_and_by_habit(hub):
     assert fetch("hf:o/r").read_bytes() == b"a"
     assert fetch("hf:o/old").read_bytes() == b"b"
     assert fetch("hf:o/r/sub/x.pth").read_bytes() == b"c"
+
+
+def test_damaged_hub_file_is_fetched_again(hub, tmp_path):
+    hub["o/r/x.pth"] = DATA
+    fetch("hf:o/r/x.pth", sha256=SHA256).write_bytes(b"damaged")
+    assert fetch("hf:o/r/x.pth", sha256=SHA256).read_bytes() == DATA
+    hub["o/r/x.pth"] = b"another"
+    with pytest.raises(DownloadError, match="not the file that was published"):
+        fetch("hf:o/r/x.pth", sha256=SHA256[::-1])
 
 
 def test_hub_without_the_file(hub):

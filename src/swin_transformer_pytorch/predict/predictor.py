@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
+from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
 from .segmentation import Mode, SegmentationTask
@@ -43,8 +44,8 @@ class Predictor:
         classes: its class names, or None.
 
     Raises:
-        ValueError: the model has no task that is known or no preprocessing, or an option is for another task; the
-            message says what to set.
+        ValueError: the model has no task that is known, no preprocessing, or weights that are NaN or infinite, or an
+            option is for another task; the message says what to set.
     """
 
     def __init__(
@@ -65,6 +66,13 @@ class Predictor:
         if top_k < 1 or (batch_size is not None and batch_size < 1):
             raise ValueError(f"top_k={top_k} and batch_size={batch_size} must both be at least 1")
         model = model_or_name if isinstance(model_or_name, nn.Module) else _load(model_or_name, weights)
+        # Other buffers may hold infinities on purpose, as masks do.
+        statistics = {name: it for name, it in model.named_buffers() if name.endswith(("running_mean", "running_var"))}
+        if bad := not_finite({**dict(model.named_parameters()), **statistics}):
+            raise ValueError(
+                f"the model's weights are damaged: {len(bad):,} of its tensors hold NaN or infinite numbers "
+                f"({named(bad)}), with which no answer is right; load other weights"
+            )
         name = getattr(model, "task", None)
         views = {"multi_scale": multi_scale, "flip": flip}
         windows = {"mode": mode, "crop_size": crop_size, "stride": stride}

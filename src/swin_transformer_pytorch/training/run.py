@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import torch
 from .. import extras
 from ..models.config import Task
 from ..weights.files import read_checkpoint, save_checkpoint
+from ..weights.whole import remove_unfinished
 from .recipes.classification import Recipe
 from .recipes.dense import leg_steps
 from .recipes.parts import RecipeError
@@ -26,6 +28,7 @@ from .recipes.tasks import TASKS, AnyRecipe
 if TYPE_CHECKING:
     from .engine.data import TrainingData
     from .engine.module import Training
+    from .engine.stopping import StopSignals
 
     Prepare = Callable[[AnyRecipe, str], tuple[Training, TrainingData]]
 
@@ -80,57 +83,87 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     """Trains as the recipe says, and writes to `recipe.output`: last.ckpt, best.ckpt, history.jsonl, model.safetensors.
 
     A run that was killed continues with `resume=True`, from its last checkpoint; on CPU, with as many threads, its
-    weights are then those of the uninterrupted run, to the bit.
+    weights are then those of the uninterrupted run, to the bit. Where last.ckpt is damaged, the one before it is taken.
+
+    SIGTERM and SIGINT end it after the step that they come in, which is saved; a `SystemExit(143)` and a
+    `KeyboardInterrupt` follow.
 
     Args:
         recipe: what to do.
         progress: whether to show a live bar on a terminal, or a line an epoch elsewhere (on stderr).
 
     Raises:
-        RecipeError: the recipe cannot be carried out here.
+        RecipeError: the recipe cannot be carried out here, or another process trains in its folder.
         DataError: there are no images, or the splits have other classes.
-        CheckpointError: a checkpoint cannot be read, or does not fit.
+        CheckpointError: a checkpoint cannot be read or written, or does not fit.
         DivergedError: the loss became infinite or no number.
         MissingExtraError: Lightning is not installed.
     """
     extras.require("lightning.pytorch", extra="train")
-    from .engine.callbacks import BEST, HISTORY, LAST, read_history
+    from .engine.run_lock import locked
+
+    output = Path(recipe.output)
+    if not is_first_process():
+        return _train(recipe, output, progress)
+    output.mkdir(parents=True, exist_ok=True)
+    with locked(output):
+        return _train(recipe, output, progress)
+
+
+def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from .engine.callbacks import HISTORY, Checkpoints, read_history
+    from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, take_up
     from .engine.resume import check_resumable
+    from .engine.stopping import RunStoppedError, StopSignals
 
     device, precision = choose_device(recipe)
-    output = Path(recipe.output)
     last = output / LAST
-    if is_first_process():
-        output.mkdir(parents=True, exist_ok=True)
-        if last.exists() and not recipe.resume:
-            raise RecipeError(
-                f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
-            )
+    if is_first_process() and holds_run(output) and not recipe.resume:
+        raise RecipeError(
+            f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
+        )
+    resumed = recipe.resume and holds_run(output)
     prepare: Prepare = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare
     module, data = prepare(recipe, device)
-    resumed = recipe.resume and last.exists()
-    if resumed:
-        check_resumable(last, recipe, module.model)
+    if is_first_process():
+        remove_unfinished(output, (LAST, BEST, HISTORY, EXPORT))
+        if resumed:
+            checkpoint = take_up(output)
+            check_resumable(checkpoint, last, recipe, module.model)
+            if progress:
+                place = f"epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']}"
+                print(f"resuming from {last} ({place})", file=sys.stderr)
+            del checkpoint
 
-    with quiet_lightning():
-        trainer = make_trainer(recipe, device, precision, output, progress=progress)
-        trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
+    signals = StopSignals()
+    with quiet_lightning(), signals.watched():
+        trainer = make_trainer(recipe, device, precision, output, signals, progress=progress)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
+        except (RunStoppedError, SIGTERMException):
+            if signals.received == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + signal.SIGTERM) from None
     if trainer.is_global_zero:
         # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
         save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, module.model.metadata())
+        (output / PREVIOUS).unlink(missing_ok=True)
     trainer.strategy.barrier("export")
-    history = read_history(output / HISTORY)
-    validated = [line for line in history if module.main_metric in line]
     unusable = [data.train_samples.summary() if data.train_samples is not None else "", module.unusable.summary()]
+    best = next(callback.best for callback in trainer.callbacks if isinstance(callback, Checkpoints))
+    assert best is not None, "there is always a validation after the last epoch"
     return TrainResult(
         task=recipe.task,
         output=output,
         weights=output / EXPORT,
         last=last,
         best=output / BEST,
-        history=tuple(history),
-        metrics={name: value for name, value in validated[-1].items() if name.startswith("val_")},
-        best_score=max(line[module.main_metric] for line in validated),
+        history=tuple(read_history(output / HISTORY)),
+        # Not from the history, which may have lost lines.
+        metrics={name: value for name, value in module.metrics.items() if name.startswith("val_")},
+        best_score=best,
         unusable=tuple(filter(None, unusable)),
     )
 
@@ -155,18 +188,22 @@ def choose_device(recipe: AnyRecipe) -> tuple[str, Any]:
     return device, precision
 
 
-def make_trainer(recipe: AnyRecipe, device: str, precision: Any, output: Path, *, progress: bool = True) -> Any:
+def make_trainer(
+    recipe: AnyRecipe, device: str, precision: Any, output: Path, signals: StopSignals, *, progress: bool = True
+) -> Any:
     """Lightning's trainer, set up as the recipe says."""
     from lightning.pytorch import Trainer
     from rich.console import Console
 
     from .engine.callbacks import Checkpoints, History, ProgressLines, ValidationEpochs
+    from .engine.checkpoint_files import CheckpointFiles
     from .engine.strategy import choose_strategy
 
     chosen = recipe.trainer
     callbacks: list[Any] = [ValidationEpochs(every_epochs=chosen.validate_every_epochs), History(output)]
     callbacks += [ProgressLines(output, Console(file=sys.stderr))] if progress else []
-    callbacks += [Checkpoints(output, every_steps=chosen.checkpoint_every_steps)]
+    minutes = chosen.checkpoint_every_minutes
+    callbacks += [Checkpoints(output, signals, every_steps=chosen.checkpoint_every_steps, every_minutes=minutes)]
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=chosen.devices,
@@ -176,6 +213,7 @@ def make_trainer(recipe: AnyRecipe, device: str, precision: Any, output: Path, *
         accumulate_grad_batches=chosen.accumulate,
         check_val_every_n_epoch=chosen.validate_every_epochs,
         callbacks=callbacks,
+        plugins=[CheckpointFiles()],
         default_root_dir=output,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # our own batches are each rank's already

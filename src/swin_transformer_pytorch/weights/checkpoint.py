@@ -18,10 +18,11 @@ from ..colours import Colour, is_colour
 from .catalog import RECORDS, CatalogError, WeightsRecord, find_record, records
 from .dense_classes import CLASS_SETS, class_palette, dense_class_names
 from .download import fetch
-from .files import CheckpointError, CheckpointFile, read_checkpoint, unwrap_state_dict
+from .files import CheckpointError, CheckpointFile, DamagedFileError, read_checkpoint, unwrap_state_dict
 from .formats import FormatError, detect_format, to_official
 from .formats.official import is_derived, trained_windows, window_of_buffers
 from .imagenet_classes import class_names
+from .limits import check_extent
 from .methods import method_of, num_classes_of
 from .preprocessing import DensePreprocessing, Preprocessing, PreprocessingError, preprocessing_from_dict
 
@@ -156,9 +157,9 @@ def open_checkpoint(source: Source, *, name: str | None = None) -> Checkpoint:
         if record is not None:
             return _open_record(record)
         if "://" in text or text.startswith("hf:"):
-            return _open_file(fetch(text), source=text)
+            return _open_fetched(text, source=text)
         if not Path(text).exists():
-            return _open_file(fetch(f"hf:{_as_hub_id(text, name)}"), source=text)
+            return _open_fetched(f"hf:{_as_hub_id(text, name)}", source=text)
     return _open_file(Path(text), source=text)
 
 
@@ -183,7 +184,18 @@ def _as_hub_id(text: str, name: str | None) -> str:
 
 
 def _open_record(record: WeightsRecord) -> Checkpoint:
-    return _open_file(fetch(record.source, sha256=record.sha256), source=record.full_name, record=record)
+    return _open_fetched(record.source, source=record.full_name, record=record)
+
+
+def _open_fetched(address: str, *, source: str, record: WeightsRecord | None = None) -> Checkpoint:
+    """Opens what is at an address. A damaged copy of it, kept from an earlier time, is replaced once."""
+    sha256 = record.sha256 if record is not None else None
+    try:
+        return _open_file(fetch(address, sha256=sha256), source=source, record=record)
+    except DamagedFileError:
+        if address.startswith("file:"):
+            raise
+        return _open_file(fetch(address, sha256=sha256, again=True), source=source, record=record)
 
 
 def _open_file(path: Path, *, source: str, record: WeightsRecord | None = None) -> Checkpoint:
@@ -232,6 +244,7 @@ def _understood(
 
 def _check_description(metadata: dict[str, Any], source: str) -> None:
     """That it is what a model's `metadata()` gives, since anyone may have written the file."""
+    check_extent(metadata, source)
     if metadata.get("format_version", 1) != 1:
         raise CheckpointError(
             f"{source} has format_version={metadata['format_version']!r}, and this version reads 1: "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Protocol
@@ -28,7 +30,12 @@ class DownloadError(ValueError):
 
 
 def fetch(
-    source: str, *, sha256: str | None = None, cache_dir: str | Path | None = None, progress: bool = True
+    source: str,
+    *,
+    sha256: str | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+    again: bool = False,
 ) -> Path:
     """A local copy of `source`: the cached one, or a fresh download.
 
@@ -38,12 +45,14 @@ def fetch(
         sha256: the file's hash or its first digits. None takes those in the file's name, where there are some.
         cache_dir: where copies are kept. None is torch.hub's checkpoint folder, or the Hugging Face cache for `hf:`.
         progress: show a bar on the standard error stream.
+        again: fetch it even if there is a copy, which is replaced when the new one is whole. A copy that has another
+            hash is replaced in any case.
 
     Raises:
         DownloadError: unreachable, no such file, cut short, or another file than the hash says.
     """
     if source.startswith("hf:"):
-        return _fetch_from_hub(source, sha256, cache_dir)
+        return _fetch_from_hub(source, sha256, cache_dir, again)
     url = urllib.parse.urlsplit(source)
     name = Path(urllib.parse.unquote(url.path)).name
     if sha256 is None and (match := _HASH_IN_NAME.search(name)):
@@ -63,15 +72,14 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         # Several processes of one training start at once: one downloads, the others find the file.
         with FileLock(f"{target}.lock"):
-            if not target.exists():
+            if again or not target.exists() or not _is_right(target, sha256):
                 part = Path(f"{target}.part")
                 _download(source, part, progress)
                 _check(part, source, sha256, remove=True)
                 part.replace(target)
-                Path(f"{part}.etag").unlink(missing_ok=True)
+                _origin_file(part).unlink(missing_ok=True)
     except OSError as error:
         raise DownloadError(f"{source} could not be stored in {folder}: {error.strerror or error}") from error
-    _check(target, source, sha256, remove=True)
     return target
 
 
@@ -79,13 +87,19 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _check(path: Path, source: str, sha256: str | None, *, remove: bool = False) -> None:
-    if sha256 is None:
-        return
+def _is_right(path: Path, sha256: str | None) -> bool:
+    return sha256 is None or _hash(path).startswith(sha256.lower())
+
+
+def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found.startswith(sha256.lower()):
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(path: Path, source: str, sha256: str | None, *, remove: bool = False) -> None:
+    if _is_right(path, sha256):
         return
+    found = _hash(path)
     if remove:
         path.unlink()
     raise DownloadError(
@@ -94,58 +108,104 @@ def _check(path: Path, source: str, sha256: str | None, *, remove: bool = False)
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Origin:
+    """Of which file a part is, as its server told: the two never both unknown, or it is not gone on with."""
+
+    etag: str | None = None
+    length: int | None = None
+
+    def agrees(self, other: _Origin) -> bool:
+        pairs = [(self.etag, other.etag), (self.length, other.length)]
+        known = [(mine, its) for mine, its in pairs if mine is not None and its is not None]
+        return bool(known) and all(mine == its for mine, its in known)
+
+
+def _origin_file(part: Path) -> Path:
+    return Path(f"{part}.origin")
+
+
+def _read_origin(part: Path) -> _Origin:
+    try:
+        return _Origin(**json.loads(_origin_file(part).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return _Origin()
+
+
+class _OtherFileError(Exception):
+    """The server has another file than the part is of, or does not say which part it sends."""
+
+
 def _download(url: str, part: Path, progress: bool) -> None:
     """Appends to `part` what it lacks; a cut download leaves it, to be resumed."""
-    etag_file = Path(f"{part}.etag")
-    have = part.stat().st_size if part.exists() else 0
+    origin = _read_origin(part)
+    have = part.stat().st_size if part.exists() and origin != _Origin() else 0
     headers = {"User-Agent": "swin-transformer-pytorch", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if etag_file.exists():
-            headers["If-Range"] = etag_file.read_text(encoding="utf-8")
+        if origin.etag:
+            headers["If-Range"] = origin.etag
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS) as response:
-            _save(response, url, part, etag_file, have, progress)
+            _save(response, url, part, origin, have, progress)
+        return
+    except _OtherFileError as error:
+        if not have:
+            raise DownloadError(f"{url} answered with {error}: check the address") from error
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and have:
-            # The part is longer than the file, so it is of another one.
-            part.unlink()
-            _download(url, part, progress)
-            return
-        raise DownloadError(f"{url} answered {error.code} {error.reason}: check the address") from error
+        # 416: the part is longer than the file, so it is of another one.
+        if error.code != 416 or not have:
+            raise DownloadError(f"{url} answered {error.code} {error.reason}: check the address") from error
     except urllib.error.URLError as error:
         raise DownloadError(
             f"{url} cannot be reached ({error.reason}): check the network, or give a local path"
         ) from error
     except (HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(f"{url} was cut short ({error or type(error).__name__}): run it again to resume") from error
+    part.unlink()
+    _download(url, part, progress)
 
 
-def _save(response: HTTPResponse, url: str, part: Path, etag_file: Path, have: int, progress: bool) -> None:
+def _save(response: HTTPResponse, url: str, part: Path, origin: _Origin, have: int, progress: bool) -> None:
     if response.headers.get_content_type() == "text/html":
         raise DownloadError(f"{url} is a web page, not a file: give the address of the file itself")
-    resumed = response.status == 206
-    start = have if resumed else 0
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length is not None else None
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise DownloadError(f"{url} comes compressed though it should not: give another address of the file")
     etag = response.headers.get("ETag")
     # If-Range takes strong tags only.
-    if etag and not etag.startswith("W/"):
-        etag_file.write_text(etag, encoding="utf-8")
-    elif not resumed:
-        etag_file.unlink(missing_ok=True)
+    etag = None if etag is None or etag.startswith("W/") else etag
+    if response.status == 206:
+        start, total = _content_range(response.headers.get("Content-Range"))
+        if start != have or not have or not origin.agrees(_Origin(etag=etag, length=total)):
+            raise _OtherFileError("a part of the file that was not asked for")
+    else:
+        length = response.headers.get("Content-Length", "")
+        start, total = 0, int(length) if length.isdecimal() else None
+        part.unlink(missing_ok=True)
+        _origin_file(part).write_text(json.dumps({"etag": etag, "length": total}), encoding="utf-8")
     free = shutil.disk_usage(part.parent).free
     if total is not None and total - start > free:
         raise DownloadError(f"{url} has {total - start:,} bytes, but {part.parent} has {free:,} free: make room there")
     received = start
-    with part.open("ab" if resumed else "wb") as file, _bar(part, start, total, progress) as bar:
+    with part.open("ab") as file, _bar(part, start, total, progress) as bar:
         while block := response.read(_BLOCK):
             file.write(block)
             received += len(block)
             bar.advance(len(block))
+    if total is not None and received > total:
+        part.unlink()
+        raise DownloadError(f"{url} sent {received:,} bytes of {total:,}: run it again")
     if total is not None and received < total:
         raise DownloadError(f"{url} was cut short at {received:,} of {total:,} bytes: run it again to resume")
+
+
+def _content_range(text: str | None) -> tuple[int | None, int | None]:
+    """First byte and length of the whole file, as `bytes 100-199/1000` says; None where it does not."""
+    match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", (text or "").strip())
+    if match is None:
+        return None, None
+    return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
 class _Bar(Protocol):
@@ -181,7 +241,7 @@ class _RichBar:
         self.progress.advance(self.task, count)
 
 
-def _fetch_from_hub(source: str, sha256: str | None, cache_dir: str | Path | None) -> Path:
+def _fetch_from_hub(source: str, sha256: str | None, cache_dir: str | Path | None, again: bool) -> Path:
     # Imported here: it is slow to import, and local files do not need it.
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
@@ -197,7 +257,9 @@ def _fetch_from_hub(source: str, sha256: str | None, cache_dir: str | Path | Non
     repository, file = match.groups()
     for name in (file,) if file else _HUB_FILES:
         try:
-            path = Path(hf_hub_download(repository, name, cache_dir=cache_dir))
+            path = Path(hf_hub_download(repository, name, cache_dir=cache_dir, force_download=again))
+            if not again and not _is_right(path, sha256):
+                path = Path(hf_hub_download(repository, name, cache_dir=cache_dir, force_download=True))
         except LocalEntryNotFoundError as error:
             raise DownloadError(
                 f"{source} cannot be reached and is not in the cache: check the network, or give a local path"

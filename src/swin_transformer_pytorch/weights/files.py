@@ -7,8 +7,8 @@ import os
 import pickle
 import re
 import struct
-import tempfile
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +22,25 @@ from torch import Tensor
 
 from ..colours import Colour, is_colour
 from .formats import FormatError, dense, detect_format, find_format
+from .whole import failure, is_intact, replacing
 
 METADATA_KEY = "swin"
 _CONTAINERS = ("state_dict", "model", "model_state", "module")
 _PREFIXES = ("module.", "_orig_mod.")
 _RESAVE = "load it where it was made and save its state dict alone, or as safetensors"
+# What a file may unpack to, in times its own size (a torch file's members are stored as they are, so it is about 1),
+# and what it may in any case.
+_UNPACKED_RATIO, _UNPACKED_BYTES = 16, 1 << 26
+_MOST_CONTAINERS = 8  # inside each other
+_LONGEST_NAME = 1000  # of a class
 
 
 class CheckpointError(ValueError):
     """A checkpoint file that cannot be used. The message names the file, what is wrong with it and the fix."""
+
+
+class DamagedFileError(CheckpointError):
+    """A checkpoint file that is not whole, so that fetching it again may help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +70,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
     that wants anything but tensors and plain types is refused, and none of its code runs.
 
     Raises:
-        CheckpointError: no such file, a directory, empty, truncated, not a checkpoint, or refused.
+        CheckpointError: no such file, a directory, empty, truncated, not a checkpoint, or refused: also a file that
+            unpacks to many times its size.
     """
     path = Path(path)
     start = _first_bytes(path)
@@ -69,14 +80,20 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
     if _is_safetensors(start):
         content, metadata = _read_safetensors(path)
     elif start.startswith((b"PK\x03\x04", b"\x80")):
+        if start.startswith(b"PK"):
+            _check_archive(path)
+        if not is_intact(path):
+            raise DamagedFileError(f"{path} is damaged (its sha256 has changed): use another checkpoint")
         content = _read_torch(path)
         if isinstance(content, Mapping):
             metadata = content.get(METADATA_KEY)
     else:
-        raise CheckpointError(f"{path} {_mistaken_for(start)}")
+        raise DamagedFileError(f"{path} {_mistaken_for(start)}")
     if metadata is not None and not isinstance(metadata, dict):
         raise CheckpointError(f"{path} has a {METADATA_KEY!r} entry that is not a model's description: save it again")
     state_dict = unwrap_state_dict(content, str(path))
+    # A tensor may be a view that repeats one number without end.
+    _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values()))
     classes, palette = _openmmlab_classes(content)
     return CheckpointFile(path=path, state_dict=state_dict, metadata=metadata, classes=classes, palette=palette)
 
@@ -94,14 +111,18 @@ def unwrap_state_dict(content: object, where: str) -> dict[str, Tensor]:
     ours = isinstance(content, Mapping) and METADATA_KEY in content
     if isinstance(content, Mapping) and ours and isinstance(content.get("ema_state_dict"), Mapping):
         content = content["ema_state_dict"]
-    while isinstance(content, Mapping):
+    for _ in range(_MOST_CONTAINERS):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         content = inner
+    else:
+        raise CheckpointError(f"{where} holds a dict in a dict, {_MOST_CONTAINERS} deep or without end: {_RESAVE}")
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{where} holds a {type(content).__name__}, not a state dict: {_RESAVE}")
-    wrong = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    wrong = [_name(key) for key, value in content.items() if not (isinstance(key, str) and _is_plain(value))]
     if wrong or not content:
         what = f"entries that are not named tensors ({', '.join(wrong[:5])})" if wrong else "no tensors"
         raise CheckpointError(f"{where} holds {what}, so it is not a state dict: {_RESAVE}")
@@ -111,6 +132,15 @@ def unwrap_state_dict(content: object, where: str) -> dict[str, Tensor]:
     while prefix := next((p for p in prefixes if all(key.startswith(p) for key in state_dict)), None):
         state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
     return state_dict
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_meta)
+
+
+def _name(key: object) -> str:
+    """How a message names an entry: the key of a file may be anything of any size."""
+    return key[:100] if isinstance(key, str) else f"a {type(key).__name__}"
 
 
 def _openmmlab_classes(content: object) -> tuple[tuple[str, ...] | None, tuple[Colour, ...] | None]:
@@ -127,11 +157,15 @@ def _openmmlab_classes(content: object) -> tuple[tuple[str, ...] | None, tuple[C
     palette = meta.get("PALETTE", inner.get("palette", inner.get("PALETTE")))
     # A data set of one class has its bare name there.
     classes = (classes,) if isinstance(classes, str) else classes
-    if not (isinstance(classes, list | tuple) and classes and all(isinstance(name, str) for name in classes)):
+    if not (isinstance(classes, list | tuple) and classes and all(map(_is_class_name, classes))):
         return None, None
     if not (isinstance(palette, list | tuple) and len(palette) == len(classes) and all(map(is_colour, palette))):
         return tuple(classes), None
     return tuple(classes), tuple((red, green, blue) for red, green, blue in palette)
+
+
+def _is_class_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME
 
 
 def save_checkpoint(
@@ -168,20 +202,16 @@ def save_checkpoint(
     tensors = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state_dict.items()
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
-        if path.suffix == ".safetensors":
-            header = {"format": "pt"} | ({METADATA_KEY: json.dumps(dict(metadata))} if metadata is not None else {})
-            save_file(tensors, temporary, metadata=header)
-        else:
-            torch.save(_contained(tensors, metadata, classes, palette), temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            if path.suffix == ".safetensors":
+                header = {"format": "pt"} | ({METADATA_KEY: json.dumps(dict(metadata))} if metadata is not None else {})
+                save_file(tensors, temporary, metadata=header)
+            else:
+                with temporary.open("wb") as file:
+                    torch.save(_contained(tensors, metadata, classes, palette), file)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be written: {failure(error)}") from error
 
 
 def _contained(
@@ -205,12 +235,6 @@ def _contained(
     return {container: tensors, **described} if container else dict(tensors)
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
@@ -222,7 +246,7 @@ def _first_bytes(path: Path) -> bytes:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     if not start:
-        raise CheckpointError(f"{path} is empty: fetch it again")
+        raise DamagedFileError(f"{path} is empty: fetch it again")
     return start
 
 
@@ -245,8 +269,27 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], object]:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- not a dict
         return tensors, json.loads(header[METADATA_KEY]) if METADATA_KEY in header else None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+
+
+def _check_archive(path: Path) -> None:
+    """That a zip is whole as far as its list of members goes, and does not unpack to more than it may."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except Exception as error:  # What a broken archive raises is not documented.
+        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+    _check_size(path, unpacked)
+
+
+def _check_size(path: Path, unpacked: int) -> None:
+    size = path.stat().st_size
+    if unpacked > max(_UNPACKED_RATIO * size, _UNPACKED_BYTES):
+        raise CheckpointError(
+            f"{path} is refused: it has {size:,} bytes and would unpack to {unpacked:,}, which no checkpoint does; "
+            "fetch it again, from where it was published"
+        )
 
 
 # Training settings that official and torchvision checkpoints carry: read as a plain dict, and never looked at.
@@ -268,9 +311,9 @@ def _read_torch(path: Path) -> object:
                 f"{path} is refused: it asks for {wanted[1]} when it is read, which could run code of the file's "
                 f"maker; {_RESAVE}"
             ) from None
-        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(reason)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(reason)}): fetch it again") from error
     except Exception as error:  # What a broken pickle or archive raises is not documented.
-        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
 
 
 def _first_line(error: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from .adapt import ClassParameters, Fit, fit_state_dict
 from .adapt_dense import backbone_of_whole_model, fit_whole_model
 from .checkpoint import Checkpoint, Source, open_checkpoint
 from .files import CheckpointError
+from .finite import named, not_finite
 from .formats import dense, find_format
 from .formats.official import depths_of
 from .methods import method_of
@@ -19,6 +21,9 @@ from .report import Change, LoadReport
 
 __all__ = ["Change", "Checkpoint", "CheckpointError", "LoadReport", "Source", "load_weights", "open_checkpoint"]
 
+_log = logging.getLogger(__name__)
+
+_MOST_LISTED = 50  # keys of a kind in a message
 # Where the answer depends on them though the tensors have one shape.
 _FIELDS_OF_MEANING = ("version", "pretrained_window_sizes", "single_window")
 
@@ -32,14 +37,15 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
     are left out of a dense model, whose norms stay fresh; a whole detector or segmenter takes a classifier's or
     backbone's file too, and its neck and heads then stay fresh, and of one with other classes all but the layers whose
     rows are classes; a backbone takes that part of a whole model; `mask_token` and `decoder` of masked pre-training are
-    left out. Parameters keep their dtype and device. On an error the model is as it was.
+    left out. Parameters keep their dtype and device. On an error the model is as it was. Weights that are NaN or
+    infinite are loaded, with a warning.
 
     Args:
         model: any of this package's models; only its parameters are set.
         source: as `open_checkpoint` takes it; a catalogue tag needs `model.name`.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read or does not fit; the message lists all that is missing,
+        CheckpointError: the checkpoint cannot be read or does not fit; the message lists what is missing,
             unexpected or misshaped.
     """
     checkpoint = open_checkpoint(source, name=getattr(model, "name", None))
@@ -58,6 +64,10 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
     with torch.no_grad():
         for key, tensor in fit.tensors.items():
             target[key].copy_(tensor)
+    notes = [*fit.notes, *_notes(checkpoint, config, file_config)]
+    if bad := not_finite(fit.tensors):
+        notes.append(f"{len(bad):,} tensors hold NaN or infinite numbers, with which no answer is right: {named(bad)}")
+        _log.warning("%s: %s", checkpoint.source, notes[-1])
     derived = [Change(key, "derived, so recomputed from the configuration") for key in checkpoint.derived]
     return LoadReport(
         source=checkpoint.source,
@@ -68,7 +78,7 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
         adapted=tuple(fit.adapted),
         fresh=tuple(fit.fresh),
         dropped=(*fit.dropped, *derived),
-        notes=(*fit.notes, *_notes(checkpoint, config, file_config)),
+        notes=tuple(notes),
     )
 
 
@@ -106,7 +116,8 @@ def _misfit(checkpoint: Checkpoint, fit: Fit, target: Mapping[str, Tensor]) -> s
     for title, keys in (("missing", fit.missing), ("unexpected", fit.unexpected), ("misshaped", fit.misshaped)):
         if keys:
             lines.append(f"{title} ({len(keys)}):")
-            lines += [f"  {key}" for key in keys]
+            lines += [f"  {key[:200]}" for key in keys[:_MOST_LISTED]]
+            lines += [f"  and {len(keys) - _MOST_LISTED:,} more"] if len(keys) > _MOST_LISTED else []
     return "\n".join(lines)
 
 

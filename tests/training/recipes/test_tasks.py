@@ -22,6 +22,7 @@ TRAINER = {
     "ema_decay": None,
     "seed": 0,
     "checkpoint_every_steps": 1000,
+    "checkpoint_every_minutes": None,
     "validate_every_epochs": 1,
 }
 

@@ -2,7 +2,7 @@
 
 What is built lies in a cache folder, from where later processes load it. Processes that start together build once: the
 others wait for a lock that the system lets go of even if its holder is killed, and a finished library appears there
-by a rename, whole or not at all.
+by a rename, whole or not at all. Its hash lies beside it: loading a damaged library would end the process with SIGBUS.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -29,6 +31,8 @@ SOURCES = ("window_attention.cpp", "linear.cpp")
 HEADERS = ("gelu.h", "geometry.h", "products.h", "turns.h", "vectors.h")
 _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 600
+# A full disk or memory passes, and most other failures are mended by installing something.
+_FAILURE_SECONDS = 24 * 3600
 _FLAGS = (
     "-std=c++20",
     "-O3",
@@ -46,7 +50,9 @@ class KernelBuildError(RuntimeError):
 
 
 def build(*, again: bool = False) -> Path:
-    """The built library, which is built now if no earlier process did.
+    """The built library, which is built now if no earlier process did, or if it has been damaged since.
+
+    A build that fails is tried again after a day, or at once with another compiler.
 
     Args:
         again: build it even if it is there, or if an earlier try failed.
@@ -56,30 +62,47 @@ def build(*, again: bool = False) -> Path:
     """
     command, key = _command(), _key()
     folder = cache_folder()
-    library, failure = folder / f"{key}.so", folder / f"{key}.failed"
+    library, failure, digest = (folder / f"{key}.{ending}" for ending in ("so", "failed", "sha256"))
     try:
-        if library.exists() and not again:
+        if not again and _is_whole(library, digest):
             return library
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
             if again:
                 failure.unlink(missing_ok=True)
-            elif library.exists():  # another process has built it while this one waited
+            elif _is_whole(library, digest):  # another process has built it while this one waited
                 return library
-            elif failure.exists():
-                raise KernelBuildError(f"{failure.read_text(encoding='utf-8')} (when it was first tried)")
+            elif failure.exists() and 0 <= time.time() - failure.stat().st_mtime < _FAILURE_SECONDS:
+                reason = failure.read_text(encoding="utf-8") or "the build failed"
+                raise KernelBuildError(f"{reason} (within the last day; it is tried again after that)")
             _log.info("building the CPU kernels for this processor, once: %s", library)
             with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as scratch:
-                made = Path(scratch) / library.name
+                made, sums = Path(scratch) / library.name, Path(scratch) / digest.name
                 try:
                     _compile(command, made)
                 except KernelBuildError as error:
-                    failure.write_text(str(error), encoding="utf-8")
+                    with suppress(OSError):  # of a full disk the date is enough
+                        failure.write_text(str(error), encoding="utf-8")
                     raise
+                sums.write_text(_digest(made), encoding="utf-8")
                 os.replace(made, library)
+                os.replace(sums, digest)
+            failure.unlink(missing_ok=True)
     except OSError as error:
         raise KernelBuildError(f"the cache folder {folder} cannot be used: {error.strerror or error}") from error
     return library
+
+
+def _is_whole(library: Path, digest: Path) -> bool:
+    try:
+        return digest.read_text(encoding="utf-8", errors="replace") == _digest(library)
+    except FileNotFoundError:
+        return False
+
+
+def _digest(library: Path) -> str:
+    with library.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:

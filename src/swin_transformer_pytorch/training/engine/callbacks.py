@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ...weights.files import CheckpointError
+from ...weights.whole import failure, replacing
+from .checkpoint_files import BEST, LAST
 from .module import Training
+from .stopping import RunStoppedError, StopSignals
 
 METRICS = {
     "val_loss": "val loss {:.4f}",
@@ -25,40 +29,62 @@ METRICS = {
 }
 """How metrics are shown; the history has more."""
 
-LAST, BEST, HISTORY = "last.ckpt", "best.ckpt", "history.jsonl"
+HISTORY = "history.jsonl"
+
+_log = logging.getLogger(__name__)
 
 
 class Checkpoints(Callback):
-    """Writes last.ckpt every so many steps and after each epoch, and best.ckpt after each best validation.
+    """Writes last.ckpt every so many steps or minutes and after each epoch, and best.ckpt after each best validation.
 
-    A file is replaced whole or not at all. best.ckpt has no optimizer state: it is for use, not for resuming.
+    A signal to stop is heeded after the step that it comes in, or after the epoch where that is the epoch's last one,
+    when that is saved. best.ckpt has no optimizer state: it is for use, not for resuming.
 
     Attributes:
         best: the task's main metric in the best validation so far; None before the first.
     """
 
-    def __init__(self, folder: Path, *, every_steps: int) -> None:
+    def __init__(self, folder: Path, signals: StopSignals, *, every_steps: int, every_minutes: float | None) -> None:
         self.folder = folder
+        self.signals = signals
         self.every_steps = every_steps
+        self.every_minutes = every_minutes
         self.best: float | None = None
-        self._saved_step = 0
+        self._step = 0
+        self._saved_at = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.watch()
+        self._step = trainer.global_step
+        self._saved_at = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # The epoch's last batch is followed by validation and its own checkpoint.
-        due = trainer.global_step % self.every_steps == 0 and trainer.global_step != self._saved_step
-        if due and not trainer.is_last_batch:
+        # Between two steps gradients are being added up, and the epoch's last batch is followed by validation and its
+        # own checkpoint.
+        if trainer.global_step == self._step or trainer.is_last_batch:
+            return
+        self._step = trainer.global_step
+        stop = self._any_rank(trainer, self.signals.received is not None)
+        minutes = (time.monotonic() - self._saved_at) / 60
+        overdue = self.every_minutes is not None and self._any_rank(trainer, minutes >= self.every_minutes)
+        if stop or overdue or self._step % self.every_steps == 0:
             self._save(trainer, LAST)
+        if stop:
+            raise RunStoppedError
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = cast(Training, pl_module)
+        self._step = trainer.global_step
         if validates(trainer):
             score = module.metrics[module.main_metric]
             if self.best is None or score > self.best:
                 self.best = score
                 self._save(trainer, BEST)
         self._save(trainer, LAST)
+        if self._any_rank(trainer, self.signals.received is not None):
+            raise RunStoppedError
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -68,8 +94,13 @@ class Checkpoints(Callback):
         self.best = state_dict["best"] if "best" in state_dict else state_dict["best_top1"]
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        self._saved_step = trainer.global_step
         trainer.save_checkpoint(self.folder / name, weights_only=name == BEST)
+        self._saved_at = time.monotonic()
+
+    @staticmethod
+    def _any_rank(trainer: Trainer, here: bool) -> bool:
+        """All ranks write a checkpoint together, so all must come to one decision."""
+        return here if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(here, all=False)
 
 
 class History(Callback):
@@ -86,8 +117,10 @@ class History(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             # Epochs after the checkpoint are done again, so their lines go.
-            kept = [line for line in read_history(self.path) if line["epoch"] <= trainer.current_epoch]
-            write_history(self.path, kept)
+            lines, unreadable = parse_history(self.path)
+            if unreadable:
+                _log.warning("%s: %d lines cannot be read and are left out", self.path, unreadable)
+            write_history(self.path, [line for line in lines if line["epoch"] <= trainer.current_epoch])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()
@@ -163,8 +196,13 @@ class ProgressLines(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._stop()
-        if isinstance(exception, KeyboardInterrupt) and (self.folder / LAST).exists():
-            self.console.print(f"interrupted; --resume continues from {self.folder / LAST}", highlight=False)
+        if trainer.is_global_zero and isinstance(exception, RunStoppedError):
+            self.console.print(
+                f"stopped after step {trainer.global_step}; the same command with --resume continues from "
+                f"{self.folder / LAST}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -196,14 +234,33 @@ def describe_epoch(line: dict[str, Any], epochs: int) -> str:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The lines of a history file; none where there is no file."""
+    """The lines of a history file, without those that cannot be read; none where there is no file."""
+    return parse_history(path)[0]
+
+
+def parse_history(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Its lines, and how many more cannot be read."""
     if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        return [], 0
+    texts = [text for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if text.strip("\0 ")]
+    lines = [line for text in texts if (line := _parse_line(text)) is not None]
+    return lines, len(texts) - len(lines)
+
+
+def _parse_line(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("epoch"), int) else None
 
 
 def write_history(path: Path, lines: list[dict[str, Any]]) -> None:
     """Replaces the file whole, so that a kill leaves the old or the new one."""
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    os.replace(part, path)
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({failure(error)}): make room or mend it, and continue with --resume"
+        ) from error

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from ...data.images.unusable import ReplacedSamples
 from .sampling import TrainingLoader
+from .stopping import leave_stopping_to_the_run
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class TrainingData(LightningDataModule):
             batch_size or self.batch_size,
             num_workers=self.num_workers,
             collate_fn=collate,
+            worker_init_fn=leave_stopping_to_the_run,
             generator=torch.Generator(),
         )
 

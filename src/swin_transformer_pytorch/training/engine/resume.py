@@ -6,9 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ...weights.files import CheckpointError
 from ..recipes.parts import RecipeError
 from ..recipes.tasks import AnyRecipe
 
@@ -27,23 +24,14 @@ _FREE = (
     "data.num_workers",
     "trainer.device",
     "trainer.checkpoint_every_steps",
+    "trainer.checkpoint_every_minutes",
 )
 
 
-def read_training_checkpoint(path: Path) -> dict[str, Any]:
-    """A last.ckpt, plain types only; a `CheckpointError` where it is damaged or not ours."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise CheckpointError(f"{path} cannot be resumed from: it is damaged or no checkpoint ({error})") from error
-    if not isinstance(checkpoint, dict) or not {"swin", "recipe", "loops"} <= checkpoint.keys():
-        raise CheckpointError(f"{path} cannot be resumed from: it is no last.ckpt of a training run of this package")
-    return checkpoint
-
-
-def check_resumable(path: Path, recipe: AnyRecipe, model: SwinClassifier | Detector | Segmenter) -> None:
+def check_resumable(
+    checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: SwinClassifier | Detector | Segmenter
+) -> None:
     """Raises an error that names the first difference that would make the rest of the run another one."""
-    checkpoint = read_training_checkpoint(path)
     before, now = checkpoint["swin"]["classes"], list(model.classes or ())
     if before != now:
         changed = sorted(set(before or ()) ^ set(now))

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...data.classification.dataset import TrainingDataset
 from .seeding import Stream, generator
+from .stopping import leave_stopping_to_the_run
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -153,6 +154,7 @@ class TrainingLoader:
             batch_sampler=batches,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            worker_init_fn=leave_stopping_to_the_run,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else each epoch would draw from the global one

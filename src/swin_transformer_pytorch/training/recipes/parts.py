@@ -139,6 +139,7 @@ class TrainerRecipe:
         ema_decay: decay of a running mean of the weights, which is then what is validated and exported; null for none.
         seed: with it, a run on CPU is reproducible to the bit for one number of threads, resumed or not.
         checkpoint_every_steps: optimizer steps between two writings of last.ckpt; one is written after each epoch too.
+        checkpoint_every_minutes: minutes between two at most, if that is sooner; null leaves it to the steps.
         validate_every_epochs: epochs between two validations; there is always one after the last.
     """
 
@@ -150,11 +151,16 @@ class TrainerRecipe:
     ema_decay: float | None = None
     seed: int = 0
     checkpoint_every_steps: int = 1000
+    checkpoint_every_minutes: float | None = None
     validate_every_epochs: int = 1
 
     def __post_init__(self) -> None:
         for name in ("devices", "accumulate", "checkpoint_every_steps", "validate_every_epochs"):
             require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "at least 1")
+        minutes = self.checkpoint_every_minutes
+        require(
+            minutes is None or minutes > 0, "trainer.checkpoint_every_minutes", minutes, "above 0, or null for none"
+        )
         ema = self.ema_decay
         require(ema is None or 0 < ema < 1, "trainer.ema_decay", ema, "between 0 and 1, or null for none")
         require(self.seed >= 0, "trainer.seed", self.seed, "at least 0")
