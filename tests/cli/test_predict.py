@@ -45,11 +45,19 @@ def test_a_bad_file_is_named_and_the_others_keep_their_results(swin, checkpoint,
     assert "a.png" in outcome.out
     assert str(bad) in outcome.err
     assert "gone.jpg" in outcome.err
-    assert "2 of 5 images" in outcome.err
+    assert "2 of 5 images could not be used, more than 20%" in outcome.err
     assert "Traceback" not in outcome.err
     records = {record["path"].rpartition("/")[2]: record for record in _lines(target)}
     assert {name for name, record in records.items() if "error" in record} == {"bad.png", "gone.jpg"}
     assert {name for name, record in records.items() if "scores" in record} == {"a.png", "b.jpg", "c.png"}
+
+
+def test_a_fifth_of_bad_files_is_not_called_too_many(swin, checkpoint, pictures) -> None:
+    (pictures / "bad.png").write_bytes(b"no picture")
+    (pictures / "d.png").write_bytes((pictures / "a.png").read_bytes())
+    outcome = swin("predict", "--weights", checkpoint, pictures)
+    assert outcome.code == 1
+    assert "1 of 5 images could not be used\n" in outcome.err
 
 
 def test_stdout_takes_json_lines_alone(swin, checkpoint, pictures) -> None:

@@ -64,3 +64,27 @@ def test_what_is_left_out_is_said_once_and_counted() -> None:
     assert unusable.summary() == "2 of 10 images could not be used"
     with pytest.raises(DataError, match="3 of 10 images could not be used"):
         unusable.usable(["c is damaged"])
+
+
+def test_what_other_processes_have_met_counts_too_and_is_not_said_again(caplog: pytest.LogCaptureFixture) -> None:
+    said: list[str] = []
+    unusable = Unusable(10, "images", say=said.append)
+    unusable.usable(["a is damaged"])
+    unusable.add(["a is damaged", "b is damaged"])
+    assert unusable.summary() == "2 of 10 images could not be used"
+    unusable.usable(["b is damaged"])
+    assert said == ["a is damaged"]
+    with pytest.raises(DataError, match="3 of 10 images"):
+        unusable.add(["c is damaged"])
+
+    samples = ReplacedSamples(Samples({1, 5, 9}))
+    samples.add([])
+    assert samples.summary() == ""
+    assert samples[1] == 2
+    assert samples.unusable == [1]
+    samples.add([1, 9])
+    assert samples.summary() == "2 of 10 training images could not be used"
+    assert samples[9] == 0
+    assert "image 9" not in caplog.text
+    with pytest.raises(DataError, match="3 of 10 training images"):
+        samples.add([1, 5, 9])

@@ -1,14 +1,17 @@
 """Validation of a classifier, against counts by hand; the model's logits are the images themselves."""
 
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset
 
-from swin_transformer_pytorch.data.errors import DataError
+from swin_transformer_pytorch.data.errors import DataError, ImageError
+from swin_transformer_pytorch.data.images.unusable import ReplacedSamples
 from swin_transformer_pytorch.training import load_recipe
 from swin_transformer_pytorch.training.engine.seeding import Stream, generator
 from swin_transformer_pytorch.training.recipes.classification import ModelRecipe, Recipe
@@ -42,11 +45,23 @@ class Flat(nn.Module):
         return images.flatten(1).to(self.dtype)
 
 
-def validated(places: range) -> OneProcess:
+class OneOfTwo(OneProcess):
+    """One of two processes, with what the other one gathers, call by call."""
+
+    calls: list[list[Any]]
+
+    def gathered(self, items: list[Any]) -> list[Any]:
+        return [*items, *self.calls.pop(0)]
+
+
+Kind = TypeVar("Kind", bound=OneProcess)
+
+
+def validated(places: range, kind: type[Kind] = OneProcess) -> Kind:  # type: ignore[assignment]
     model = nn.Flatten()
     model.num_classes = 7  # type: ignore[assignment]
     recipe = Recipe(model=ModelRecipe(name="swin_tiny_patch4_window7_224"))
-    training = OneProcess(model, recipe, batch_size=4)  # type: ignore[arg-type]
+    training = kind(model, recipe, batch_size=4)  # type: ignore[arg-type]
     training.begin_validation()
     for start in range(places.start, places.stop, 4):
         some = slice(start, min(start + 4, places.stop))
@@ -93,3 +108,42 @@ def test_the_loss_is_that_of_mixed_and_smoothed_targets_in_float32(smoothing: fl
     expected = -(targets * mixed.flatten(1).to(dtype).float().log_softmax(1)).sum(1).mean()
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+
+
+class Damaged:
+    """Ten training images, none of which can be read."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> int:
+        raise ImageError(f"{index} is damaged")
+
+
+def test_unusable_images_are_counted_over_all_processes() -> None:
+    train_samples = ReplacedSamples(Damaged())
+    # Five of the ten validation images are this process's own.
+    trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(train_samples=train_samples),
+        val_dataloaders=DataLoader(Subset(range(10), range(0, 10, 2))),  # type: ignore[arg-type]
+    )
+    training = validated(range(4), OneOfTwo)
+    training.trainer = trainer  # type: ignore[assignment]
+
+    def validate(own: list[str], problems: list[str], indices: list[int]) -> None:
+        training.on_validation_start()
+        training.validation_step((LOGITS[:4, :, None, None], LABELS[:4], own), 0)
+        training.calls = [problems, indices, []]
+        training.on_validation_epoch_end()
+
+    # Two of its five are no more than a fifth of the ten.
+    validate(["a is damaged", "b is damaged"], [], [3, 4])
+    assert training.metrics["val_loss"] > 0
+    assert training.unusable.summary() == "2 of 10 validation images could not be used"
+    assert train_samples.summary() == "2 of 10 training images could not be used"
+    validate(["a is damaged", "b is damaged"], ["b is damaged"], [4])
+    assert train_samples.summary() == "2 of 10 training images could not be used"
+    with pytest.raises(DataError, match="3 of 10 training images"):
+        validate([], [], [5])
+    with pytest.raises(DataError, match="3 of 10 validation images"):
+        validate([], ["c is damaged"], [])

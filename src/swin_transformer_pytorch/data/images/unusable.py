@@ -34,15 +34,15 @@ def item_or_problem(make: Callable[[], Item]) -> Item | str:
 
 def summary(count: int, total: int, what: str) -> str:
     """One line for the end, empty where all could be used; `what` is such as "training images"."""
-    return f"{count:,} of {total:,} {what} could not be used" if count else ""
+    too_many = f", more than {MOST:.0%}" * (count > MOST * total)
+    return f"{count:,} of {total:,} {what} could not be used{too_many}" if count else ""
 
 
 def check_share(count: int, total: int, what: str) -> None:
     """Raises a `DataError` where more than `MOST` of the images could not be used."""
     if count > MOST * total:
         raise DataError(
-            f"{summary(count, total, what)}, more than {MOST:.0%}: the messages above name them; repair the data set, "
-            "or take them out of it"
+            f"{summary(count, total, what)}: the messages above name them; repair the data set, or take them out of it"
         )
 
 
@@ -76,6 +76,11 @@ class Unusable:
                 self.say(problem)
         check_share(len(self.problems), self.total, self.what)
         return [item for item in items if not isinstance(item, str)]
+
+    def add(self, problems: list[str]) -> None:
+        """Counts what other processes have said. Raises as `usable` does."""
+        self.problems |= dict.fromkeys(problems)
+        check_share(len(self.problems), self.total, self.what)
 
     def summary(self) -> str:
         """See `summary`."""
@@ -113,10 +118,21 @@ class ReplacedSamples(Generic[Item]):
                 _log.warning("skipped: %s", found)
         raise DataError(f"none of the {len(self)} training images can be read")
 
+    @property
+    def unusable(self) -> list[int]:
+        """Which by now are known to be unusable."""
+        indices: list[int] = self._unusable.nonzero().flatten().tolist()
+        return indices
+
+    def add(self, unusable: list[int]) -> None:
+        """Counts those that other processes have named. Raises as `check` does."""
+        self._unusable[unusable] = True
+        self.check()
+
     def check(self) -> None:
         """Raises a `DataError` where by now there are too many."""
-        check_share(int(self._unusable.sum()), len(self), "training images")
+        check_share(len(self.unusable), len(self), "training images")
 
     def summary(self) -> str:
         """See `summary`."""
-        return summary(int(self._unusable.sum()), len(self), "training images")
+        return summary(len(self.unusable), len(self), "training images")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from ...data.images.unusable import Unusable
+from ...data.images.unusable import ReplacedSamples, Unusable
 from ...models.classification import SwinClassifier
 from .ema import WeightAverage
 from .schedule import Schedule
@@ -44,7 +44,7 @@ class Training(LightningModule):
         model: what is trained; the module's parameters are its own under "model.".
         ema: the running mean of the weights, or None. It is what is validated.
         metrics: of the last validation; empty before.
-        unusable: the validation images that could not be used.
+        unusable: the validation images that could not be used; after a validation those of all ranks.
         main_metric: the one that says which checkpoint is the best; more is better.
     """
 
@@ -173,13 +173,17 @@ class Training(LightningModule):
         self._loss_sums, self._loss_count = {}, 0
 
     def on_validation_start(self) -> None:
-        # Those of this process; they stay named and counted from one validation to the next.
-        self.unusable.total = len(self.trainer.val_dataloaders.dataset)  # type: ignore[union-attr]
+        # The loader has this rank's share. Problems stay named and counted from one validation to the next.
+        self.unusable.total = len(self.trainer.val_dataloaders.dataset.dataset)  # type: ignore[union-attr]
         self.begin_validation()
         if self.ema is not None:
             self._validation.enter_context(self.ema.applied())
 
     def on_validation_epoch_end(self) -> None:
+        self.unusable.add(self.gathered(list(self.unusable.problems)))
+        # Every run ends with a validation, so that its summary is of all ranks too.
+        train_samples: ReplacedSamples[Any] = self.trainer.datamodule.train_samples  # type: ignore[attr-defined]
+        train_samples.add(self.gathered(train_samples.unusable))
         self.metrics = self.end_validation()
 
     def on_validation_end(self) -> None:
