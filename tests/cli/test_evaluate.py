@@ -89,5 +89,14 @@ def test_an_image_that_cannot_be_read_is_reported_and_skipped(swin, checkpoint, 
     broken.write_bytes(b"no image")
     outcome = swin("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", tmp_path / "r")
     assert outcome.code == 1
-    assert str(broken) in outcome.err
+    assert outcome.err.count(str(broken)) == 1
+    assert "1 of 7 images could not be used" in outcome.err
     assert "6 images: top-1" in outcome.out
+
+
+def test_too_many_images_that_cannot_be_read_are_an_error(swin, checkpoint, labelled, tmp_path) -> None:
+    for path in sorted(labelled.rglob("*.png"))[:2]:
+        path.write_bytes(b"no image")
+    outcome = swin("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", tmp_path / "r")
+    assert outcome.code == 2
+    assert "2 of 6 images could not be used, more than 20%" in outcome.err

@@ -1,5 +1,6 @@
 """A run so small that it takes a second: 6 steps an epoch on the embedded images, with all randomness on."""
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,12 @@ def environment() -> dict[str, str]:
     package = str(Path(swin_transformer_pytorch.__file__).parents[1])
     path = os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def log_on_stderr(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Warnings go to stderr, as outside of tests; `capfd` then also has those of worker processes."""
+    monkeypatch.setattr(logging.getLogger("swin_transformer_pytorch"), "handlers", [logging.StreamHandler()])
 
 
 @pytest.fixture

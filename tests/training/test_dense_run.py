@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import math
 import subprocess
 import sys
@@ -234,8 +234,8 @@ def test_weights_of_another_task_need_a_model(tiny: Make, tmp_path: Path) -> Non
         train(tiny("detection", "other", values), progress=False)
 
 
-def spoil(root: Path, split: str, index: int, how: str) -> Path:
-    """Makes one image of a folder of scenes unusable, as people's data sets have it."""
+def spoil(root: Path, split: str, index: int, how: str) -> str:
+    """Makes one image of a folder of scenes unusable, as people's data sets have it; what it is named by."""
     path, labels = (folder / f"{index:06d}.png" for folder in (root / split, root / "labels" / split))
     if how == "cut short":
         path.write_bytes(path.read_bytes()[:100])
@@ -246,7 +246,24 @@ def spoil(root: Path, split: str, index: int, how: str) -> Path:
         Image.fromarray(np.full((64, 64), 99, dtype=np.uint8)).save(labels)
     elif how == "a damaged label map":
         labels.write_bytes(labels.read_bytes()[:60])
-    return path
+    elif how == "no label map":
+        labels.unlink()
+    elif how == "damaged run lengths":
+        path = root / "annotations" / f"instances_{split}.json"
+        content = json.loads(path.read_text())
+        annotation = next(one for one in content["annotations"] if one["image_id"] == content["images"][index]["id"])
+        annotation["segmentation"]["counts"] = [1, 2]
+        path.write_text(json.dumps(content))
+        return f"{path}: annotation {annotation['id']}: "
+    return str(path)
+
+
+def spoilt(root: Path, how: str, *places: tuple[str, int]) -> list[str]:
+    """Six scenes to learn from and six to validate on, as files, with unusable ones in these places; their names."""
+    for split in ("train", "val"):
+        scenes = open_scenes("scenes_sample", split, num_scenes=6, image_size=(64, 64))  # type: ignore[arg-type]
+        write_scenes(scenes, root, split)
+    return [spoil(root, *place, how) for place in places]
 
 
 @pytest.mark.parametrize(
@@ -254,6 +271,7 @@ def spoil(root: Path, split: str, index: int, how: str) -> Path:
     [
         ("detection", "cut short", 0),
         ("detection", "another size", 0),
+        ("detection", "damaged run lengths", 0),
         ("segmentation", "cut short", 2),
         ("segmentation", "another size", 0),
         ("segmentation", "a label beyond the classes", 0),
@@ -261,33 +279,39 @@ def spoil(root: Path, split: str, index: int, how: str) -> Path:
     ],
 )
 def test_an_unusable_image_is_named_once_and_counted_and_the_run_goes_on(
-    task: str, how: str, workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    task: str, how: str, workers: int, tmp_path: Path, log_on_stderr: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "damaged"
-    for split in ("train", "val"):
-        scenes = open_scenes("scenes_sample", split, num_scenes=6, image_size=(64, 64))  # type: ignore[arg-type]
-        write_scenes(scenes, root, split)
-        spoil(root, split, 1, how)
-    with caplog.at_level(logging.WARNING):
-        recipe = small(task, root, tmp_path / "run", **{"data.num_workers": workers, "schedule.epochs": 2})
-        result = train(recipe, progress=False)
+    names = spoilt(root, how, ("train", 1), ("val", 1))
+    recipe = small(task, root, tmp_path / "run", **{"data.num_workers": workers, "schedule.epochs": 2})
+    result = train(recipe, progress=False)
     assert result.unusable == (
         "1 of 6 training images could not be used",
         "1 of 6 validation images could not be used",
     )
-    for split in ("train", "val") if workers == 0 else ():  # a worker's own lines go to its own stderr
-        assert caplog.text.count(str(root / split / "000001.png")) == 1
+    said = capfd.readouterr().err
+    assert [said.count(name) for name in names] == [1, 1]
+
+
+@pytest.mark.parametrize("how", ["no label map", "a damaged label map"])
+def test_an_image_without_its_map_of_stuff_is_named_once_and_counted(
+    how: str, tmp_path: Path, log_on_stderr: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "damaged"
+    spoilt(root, how, ("train", 1))
+    config = {**CONFIGS["detection"], "method": "htc", "num_semantic_classes": 11, "backbone": BACKBONE}
+    stuff = root / "labels" / "train"
+    values = {"model.config": config, "data.train_stuff": str(stuff), "schedule.epochs": 2}
+    result = train(small("detection", root, tmp_path / "run", **values), progress=False)
+    assert result.unusable == ("1 of 6 training images could not be used",)
+    assert capfd.readouterr().err.count(str(stuff / "000001.png")) == 1
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize("task", TASKS)
 def test_more_than_a_fifth_of_unusable_images_ends_the_run(task: str, split: str, tmp_path: Path) -> None:
     root = tmp_path / "damaged"
-    for each in ("train", "val"):
-        scenes = open_scenes("scenes_sample", each, num_scenes=6, image_size=(64, 64))  # type: ignore[arg-type]
-        write_scenes(scenes, root, each)
-    for index in (1, 4):
-        spoil(root, split, index, "cut short")
+    spoilt(root, "cut short", (split, 1), (split, 4))
     with pytest.raises(DataError, match=rf"2 of 6 {'training' if split == 'train' else 'validation'} images.*20%"):
         train(small(task, root, tmp_path / "run"), progress=False)
 

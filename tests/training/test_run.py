@@ -118,19 +118,42 @@ def test_fewer_photos_than_a_batch_are_enough(tmp_path: Path, caplog: pytest.Log
     assert result.history[-1]["step"] == 3
 
 
-def test_a_damaged_photo_is_reported_and_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    photos = write_photos(tmp_path / "photos", COLOURS)
-    write_photos(tmp_path / "photos" / "val", COLOURS, count=2)
-    train_folder = tmp_path / "photos" / "train"
-    train_folder.mkdir()
-    for name in COLOURS:
-        (photos / name).rename(train_folder / name)
-    for damaged in (train_folder / "red" / "0.png", photos / "val" / "blue" / "1.png"):
-        damaged.write_bytes(damaged.read_bytes()[:100])
-    with caplog.at_level(logging.WARNING):
+def write_split_photos(root: Path, *damaged: str) -> Path:
+    """24 photos to learn from and 6 to validate on; those of these names are cut short."""
+    write_photos(root / "train", COLOURS)
+    write_photos(root / "val", COLOURS, count=2)
+    for name in damaged:
+        (root / name).write_bytes((root / name).read_bytes()[:100])
+    return root
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_photo_is_named_once_and_counted_and_the_run_goes_on(
+    workers: int, tmp_path: Path, log_on_stderr: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    damaged = ("train/red/0.png", "val/blue/1.png")
+    photos = write_split_photos(tmp_path / "photos", *damaged)
+    recipe = small_finetune(photos, tmp_path / "run", schedule__epochs=3, data__num_workers=workers)
+    result = train(recipe, progress=False)
+    assert result.unusable == (
+        "1 of 24 training images could not be used",
+        "1 of 6 validation images could not be used",
+    )
+    said = capfd.readouterr().err
+    assert [said.count(str(photos / name)) for name in damaged] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        ([f"train/red/{index}.png" for index in range(5)], "5 of 24 training images could not be used, more than 20%"),
+        (["val/red/0.png", "val/blue/1.png"], "2 of 6 validation images could not be used, more than 20%"),
+    ],
+)
+def test_more_than_a_fifth_of_damaged_photos_ends_the_run(damaged: list[str], message: str, tmp_path: Path) -> None:
+    photos = write_split_photos(tmp_path / "photos", *damaged)
+    with pytest.raises(DataError, match=message):
         train(small_finetune(photos, tmp_path / "run", schedule__epochs=3), progress=False)
-    assert str(train_folder / "red" / "0.png") in caplog.text
-    assert str(photos / "val" / "blue" / "1.png") in caplog.text
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny: Make) -> None:
