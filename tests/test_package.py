@@ -21,6 +21,7 @@ LIGHT_MODULES = (
     "swin_transformer_pytorch.window_rule",
     "swin_transformer_pytorch.backbone.config",
     "swin_transformer_pytorch.backbone.complexity",
+    "swin_transformer_pytorch.models.description",
     "swin_transformer_pytorch.weights.catalog",
     "swin_transformer_pytorch.data.classification.source",
     "swin_transformer_pytorch.data.detection.source",
