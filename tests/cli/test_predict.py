@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 from PIL import Image
@@ -113,3 +115,27 @@ def test_a_checkpoint_without_a_description_asks_which_model(swin, checkpoint, p
     outcome = swin("predict", "--weights", foreign, pictures)
     assert outcome.code == 2
     assert "give its name too" in outcome.err
+
+
+def test_a_name_that_is_no_utf8_ends_nothing(swin, checkpoint, pictures, tmp_path) -> None:
+    odd = os.fsdecode(os.fsencode(str(pictures)) + b"/caf\xe9.png")
+    try:
+        shutil.copy(pictures / "a.png", odd)
+    except OSError:
+        pytest.skip("this file system takes no names but UTF-8")
+    (pictures / "broken.png").write_bytes(b"no image")
+    results = tmp_path / "results.jsonl"
+    outcome = swin("predict", pictures, "--weights", checkpoint, "--output", results, "--device", "cpu")
+    assert outcome.code == 1
+    records = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    assert len(records) == 5
+    assert os.fsencode(odd) in [os.fsencode(record["path"]) for record in records]
+    assert "caf\\udce9.png" in outcome.out
+
+
+def test_a_file_that_several_links_lead_to_is_one_image(swin, checkpoint, pictures, tmp_path) -> None:
+    (pictures / "again.png").symlink_to(pictures / "a.png")
+    (pictures / "inside" / "up").symlink_to(pictures, target_is_directory=True)
+    results = tmp_path / "results.jsonl"
+    assert swin("predict", pictures, "--weights", checkpoint, "--output", results, "--device", "cpu").code == 0
+    assert len(results.read_text().splitlines()) == 3

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from . import model_source, terminal
 from .errors import EXIT_SOME_BAD, UsageError
+from .terminal import is_printable, printable
 
 if TYPE_CHECKING:
     from ..predict import Prediction
@@ -115,17 +116,17 @@ def run(options: argparse.Namespace) -> int:
             if isinstance(result, Exception):
                 bad += 1
                 record["error"] = str(result)
-                print(f"swin: skipped: {result}", file=sys.stderr)
+                print(f"swin: skipped: {printable(str(result))}", file=sys.stderr)
             else:
                 done += 1
-                table.add_row(str(path), *_cells(result, shown_score))
+                table.add_row(printable(str(path)), *_cells(result, shown_score))
                 record |= result.to_dict()
                 if pictures is not None:
                     _annotate(path, result, pictures, shown_score)
                 if labels is not None:
                     record["label_map"] = _save_labels(path, result, labels)
             if lines is not None:
-                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+                lines.write(_json_line(record))
                 lines.flush()
     if done and options.output != "-":
         terminal.output().print(table)
@@ -135,6 +136,12 @@ def run(options: argparse.Namespace) -> int:
     if bad:
         notes.print(summary(bad, done + bad, "images"))
     return EXIT_SOME_BAD if bad else 0
+
+
+def _json_line(record: dict[str, object]) -> str:
+    """Names that are no UTF-8 as escapes of Python's `surrogateescape`, which `os.fsencode` turns back."""
+    line = json.dumps(record, ensure_ascii=False)
+    return (line if is_printable(line) else json.dumps(record)) + "\n"
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def _expand(patterns: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, I
     for pattern in (os.fspath(one) for one in patterns):
         found: list[str] = []
         # A file's own name may hold the signs of a glob.
-        matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        matches = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern, recursive=True))
         for match in matches:
             found += find_images(match) if os.path.isdir(match) else [match]
         if not found and glob.has_magic(pattern):
@@ -66,6 +66,7 @@ def _expand(patterns: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, I
         elif not found:
             found = [pattern]  # let the reader say what is wrong with it
         for path in found:
-            if os.path.abspath(path) not in seen:
-                seen.add(os.path.abspath(path))
+            # A file that several links lead to is one image.
+            if os.path.realpath(path) not in seen:
+                seen.add(os.path.realpath(path))
                 yield path, None

@@ -366,3 +366,51 @@ def test_what_was_looked_for_is_listed(tmp_path):
         find_coco(tmp_path / "nowhere", "train")
     with pytest.raises(ValueError, match="split='test' is not known"):
         find_coco(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([{"iscrowd": 1, "segmentation": {"size": [48, 64], "counts": [0, 48 * 64]}}], "1 marked iscrowd"),
+        ([{"area": 0}, {"area": -1}], "2 with an area of 0 or less"),
+        ([{"bbox": [0.1, 0.2, 0.5, 0.4]}], r"multiply them"),
+        ([{"ignore": True}, {"bbox": [500, 500, 20, 20]}], "1 marked ignore, 1 outside their image"),
+    ],
+)
+def test_annotations_that_teach_nothing_are_an_error_by_count(make, changes, said):
+    content = document(*(annotation(number, **change) for number, change in enumerate(changes, start=1)))
+    with pytest.raises(DataError, match=rf"leaves no object to learn.*{said}"):
+        make(content)
+    assert len(make(content, keep_empty=True)) == 1  # an evaluation measures what there is
+
+
+def test_objects_that_are_left_out_are_said_once_by_count(make, caplog):
+    make(document(annotation(1), annotation(2, area=0), annotation(3, bbox=[10, 10, 0.5, 20]), annotation(4, area=0)))
+    assert "2 with an area of 0 or less, 1 with a box below 1 pixel" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (("cam1/0.png", "cam2/0.png"), ("0.png",)),
+        (("a.png", "a.png"), ("a.png",)),
+        (("train/a.png", "a.png"), ("a.png",)),
+    ],
+)
+def test_two_records_of_one_file_are_an_error_that_names_both(make, names, files):
+    images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names, start=7)]
+    content = document(annotation(1, image_id=7), annotation(2, image_id=8), images=images)
+    with pytest.raises(DataError, match="7 .* and 8 .* read one file") as caught:
+        make(content, files=dict.fromkeys(files, (48, 64)))
+    assert all(name in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize("name", ["../a.png", "x/../../a.png", "/etc/a.png", "..\\a.png"])
+def test_a_name_that_leads_out_of_the_folder_is_refused_unless_asked_for(make, name, tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    images = [{"id": 7, "file_name": name, "width": 64, "height": 48}]
+    content = document(annotation(1), images=images)
+    with pytest.raises(DataError, match="allow_outside"):
+        make(content)
+    if name == "../a.png":
+        assert make(content, allow_outside=True)[0].image.size == (64, 48)

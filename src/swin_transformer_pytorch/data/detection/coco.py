@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from .annotations import read_annotations, report
 from .folders import CocoFolder, find_coco
 
 __all__ = ["CocoDataset", "CocoFolder", "DetectionSample", "find_coco", "read_annotations"]
+
+_log = logging.getLogger(__name__)
 
 # The official training passes over images with a shorter side than this.
 _MIN_SIDE = 32
@@ -45,6 +49,7 @@ class CocoDataset(Dataset[DetectionSample]):
             None: all categories, in the order of their ids.
         stuff_folder: label maps, a PNG of each image's name: the semantic branch of HTC learns from them.
         keep_empty: whether to keep images without objects, and small ones: True for evaluation.
+        allow_outside: whether file names may be absolute or climb out of the folder with "..".
         box_masks: whether an annotation without a segmentation gets its box as mask; False: it is an error.
 
     Attributes:
@@ -66,7 +71,9 @@ class CocoDataset(Dataset[DetectionSample]):
         stuff_folder: str | os.PathLike[str] | None = None,
         keep_empty: bool = False,
         box_masks: bool = False,
+        allow_outside: bool = False,
     ) -> None:
+        self.allow_outside = allow_outside
         self.images_folder = Path(images_folder)
         self.annotations_file = Path(annotations_file)
         self.stuff_folder = None if stuff_folder is None else Path(stuff_folder)
@@ -77,6 +84,8 @@ class CocoDataset(Dataset[DetectionSample]):
         self.annotations = read_annotations(self.annotations_file)
         self.classes, self._labels = self._match_classes(classes)
         self._objects = self._objects_by_image()
+        if not keep_empty:
+            self._check_teaches()
         self._images = [image for image in self.annotations["images"] if keep_empty or self._is_for_training(image)]
         if not self._images:
             total = len(self.annotations["images"])
@@ -146,12 +155,14 @@ class CocoDataset(Dataset[DetectionSample]):
         """The annotations of each image that are of a wanted class. An image of none is not in the dictionary."""
         sizes = {image["id"]: (image["height"], image["width"]) for image in self.annotations["images"]}
         found: dict[int, list[dict[str, Any]]] = {}
+        self._left_out: Counter[str] = Counter()
         without_mask: list[str] = []
         for annotation in self.annotations["annotations"]:
             if annotation["category_id"] not in self._labels:
                 continue
             objects = found.setdefault(annotation["image_id"], [])
-            if annotation.get("ignore", False) or not _is_usable(annotation, sizes[annotation["image_id"]]):
+            if reason := _why_not(annotation, sizes[annotation["image_id"]]):
+                self._left_out[reason] += 1
                 continue
             objects.append(annotation)
             if not annotation.get("segmentation") and not self.box_masks:
@@ -159,6 +170,23 @@ class CocoDataset(Dataset[DetectionSample]):
         fix = "annotations (box_masks=True takes their boxes as masks)"
         report(self.annotations_file, fix, without_mask)
         return found
+
+    def _check_teaches(self) -> None:
+        """Says what is left out; a `DataError` where no object is left to learn."""
+        objects = [annotation for of_image in self._objects.values() for annotation in of_image]
+        crowds = sum(annotation["iscrowd"] == 1 for annotation in objects)
+        counts = [f"{count:,} {reason}" for reason, count in self._left_out.items()]
+        if len(objects) > crowds:
+            if counts:
+                _log.warning("%s: objects left out: %s", self.annotations_file, ", ".join(counts))
+            return
+        counts += [f"{crowds:,} marked iscrowd"] if crowds else []
+        boxes = [annotation["bbox"] for annotation in self.annotations["annotations"]]
+        hint = "correct them"
+        if boxes and all(0 <= number <= 1 for box in boxes for number in box):
+            hint = "all boxes lie within [0, 1]: COCO's are in pixels (x, y, width, height), so multiply them"
+        if counts:
+            raise DataError(f"{self.annotations_file} leaves no object to learn: {', '.join(counts)}; {hint}")
 
     def _is_for_training(self, image: dict[str, Any]) -> bool:
         return image["id"] in self._objects and min(image["width"], image["height"]) >= _MIN_SIDE
@@ -168,8 +196,12 @@ class CocoDataset(Dataset[DetectionSample]):
         listings: dict[Path, set[str]] = {}
         paths: list[Path] = []
         missing: list[str] = []
+        outside: list[str] = []
         for image in self._images:
             name = image["file_name"].replace("\\", "/")
+            if not self.allow_outside and (Path(name).is_absolute() or ".." in Path(name).parts):
+                outside.append(f"image {image['id']}: {image['file_name']}")
+                continue
             for path in (self.images_folder / name, self.images_folder / Path(name).name):
                 if path.parent not in listings:
                     listings[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
@@ -178,7 +210,17 @@ class CocoDataset(Dataset[DetectionSample]):
                     break
             else:
                 missing.append(f"image {image['id']}: there is no {image['file_name']} in {self.images_folder}")
+        report(
+            self.annotations_file,
+            "file names, which lead out of the images' folder (allow_outside takes them)",
+            outside,
+        )
         report(self.annotations_file, "images", missing)
+        owners: dict[Path, list[str]] = {}
+        for image, path in zip(self._images, paths, strict=True):
+            owners.setdefault(path, []).append(f"{image['id']} ({image['file_name']})")
+        shared = [f"images {' and '.join(ids)} read one file, {path}" for path, ids in owners.items() if len(ids) > 1]
+        report(self.annotations_file, "images", shared)
         return paths
 
     def _mask(self, annotation: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -225,10 +267,16 @@ def segmentation_mask(shape: list[list[float]] | dict[str, Any], size: tuple[int
     return rle.decode_mask(merged["counts"], size)
 
 
-def _is_usable(annotation: dict[str, Any], size: tuple[int, int]) -> bool:
+def _why_not(annotation: dict[str, Any], size: tuple[int, int]) -> str:
+    """Why an object is left out, empty where it is not."""
     x, y, width, height = annotation["bbox"]
-    inside = min(x + width, size[1]) > max(x, 0) and min(y + height, size[0]) > max(y, 0)
-    return inside and annotation["area"] > 0 and width >= 1 and height >= 1
+    reasons = {
+        "marked ignore": annotation.get("ignore", False),
+        "with a box below 1 pixel": width < 1 or height < 1,
+        "outside their image": min(x + width, size[1]) <= max(x, 0) or min(y + height, size[0]) <= max(y, 0),
+        "with an area of 0 or less": annotation["area"] <= 0,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _box_mask(box: list[float], size: tuple[int, int]) -> NDArray[np.bool_]:

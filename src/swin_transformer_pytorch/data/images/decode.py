@@ -98,6 +98,8 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name:
     path = Path(source)
     try:
         size = path.stat().st_size
+        if not (path.is_file() or path.is_dir()):
+            raise ImageError(f"{name} is no regular file (a pipe or a device); give an image file")
         if path.is_dir():
             raise ImageError(f"{name} is a folder; give the files in it, or the pattern {path / '*'}")
         if size == 0 and path.is_file():

@@ -8,12 +8,23 @@ from .decode import IMAGE_SUFFIXES
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[str]:
-    """Paths of all images in a folder and the folders inside it, sorted; hidden ones are left out."""
+    """Paths of all images in a folder and the folders inside it, sorted; hidden ones are left out.
+
+    Links to folders are followed, but never back into a folder that the walk is inside of. Links to files count as
+    files; what is no regular file (a pipe, a device) is passed over.
+    """
     found: list[str] = []
+    inside: dict[str, frozenset[str]] = {os.fspath(folder): frozenset({os.path.realpath(folder)})}
     for parent, folders, names in os.walk(folder, followlinks=True):
+        above = inside.pop(parent)
+        for name in folders:
+            real = os.path.realpath(os.path.join(parent, name))
+            if not name.startswith(".") and real not in above:
+                inside[os.path.join(parent, name)] = above | {real}
         # Sorting in place is also what makes os.walk go in that order.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in sorted(names) if _is_image(name)]
+        folders[:] = sorted(name for name in folders if os.path.join(parent, name) in inside)
+        paths = (os.path.join(parent, name) for name in sorted(names) if _is_image(name))
+        found += [path for path in paths if os.path.isfile(path)]
     return found
 
 
