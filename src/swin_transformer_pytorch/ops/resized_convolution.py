@@ -40,6 +40,12 @@ def convolve_levels(
     return out
 
 
+def concatenate_levels(levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B C_all H W"]:
+    """All levels, finest first, resized to the first one's size: what `convolve_levels` convolves."""
+    size = (levels[0].shape[2], levels[0].shape[3])
+    return torch.cat([_resize(level, size) for level in levels], dim=1)
+
+
 def convolve_resized(
     x: Float[Tensor, "B C h w"], weight: Float[Tensor, "D C 3 3"], size: Size
 ) -> Float[Tensor, "B D H W"]:
