@@ -108,7 +108,7 @@ def declare(name: str) -> None:
             return (None,) * 7
         qkv, bias, log_sums, pad_token, logit_scale = ctx.saved_tensors
         if is_differentiated_again(grad_out):
-            inputs = (qkv, bias, ctx.window_size, ctx.shift_size, pad_token, logit_scale)
+            inputs = (qkv, bias, tuple(ctx.window_size), tuple(ctx.shift_size), pad_token, logit_scale)
             wanted = ctx.needs_input_grad[:2] + (False, False) + ctx.needs_input_grad[4:6]
             return (*plain_gradients(reference, inputs, wanted, grad_out), None)
         backward = getattr(torch.ops.swin_transformer_pytorch, backward_name)
