@@ -107,9 +107,11 @@ def _is_whole_block(block: nn.Module) -> TypeGuard[SwinBlock]:
     if not (is_plain(block, SwinBlock) and is_plain(block.drop_path, DropPath) and is_plain(block.mlp, Mlp)):
         return False
     attn: nn.Module = block.attn
-    if not is_plain(attn, WindowAttention) and not (is_plain(attn, WindowAttentionV2) and attn.qkv.bias is None):
+    if not is_plain(attn, WindowAttention) and not is_plain(attn, WindowAttentionV2):
         return False
-    return all(is_plain(layer, nn.Linear) for layer in (attn.qkv, attn.proj, block.mlp.fc1, block.mlp.fc2))
+    linear = all(is_plain(layer, nn.Linear) for layer in (attn.qkv, attn.proj, block.mlp.fc1, block.mlp.fc2))
+    # V2's biases are its own.
+    return linear and (block.norm_first or attn.qkv.bias is None)
 
 
 def _is_whole_embedding(embed: nn.Module) -> TypeGuard[PatchEmbed]:

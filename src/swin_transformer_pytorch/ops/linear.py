@@ -181,10 +181,11 @@ class _Mlp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_hidden: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, hidden, weight1, weight2 = ctx.saved_tensors
+        saved = ctx.saved_tensors  # asked for once: activation checkpointing gives them once
         if grad is None or grad_hidden is not None or is_differentiated_again(grad):
             with without_autocast("cpu"):
-                return _mlp_gradients(grad, grad_hidden, ctx.saved_tensors, ctx.needs_input_grad)
+                return _mlp_gradients(grad, grad_hidden, saved, ctx.needs_input_grad)
+        x, hidden, weight1, weight2 = saved
         wants_x, _, wants_bias1, wants_weight2, wants_bias2 = ctx.needs_input_grad
         shape, width = grad.shape[:-1], hidden.shape[-1]
         rows, hidden = None if x is None else x.flatten(0, -2), hidden.flatten(0, -2)
