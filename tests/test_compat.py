@@ -1,8 +1,10 @@
 """The 0.4.1 API against the published package itself, which is installed apart because its module bears our name."""
 
+import importlib
 import importlib.util
 import inspect
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swin_transformer_pytorch import compat
+from swin_transformer_pytorch import compat, swin_transformer
 
 DEFAULT_FOLDER = Path(sys.prefix) / "seed-0.4.1"
 SIZES = ("swin_t", "swin_s", "swin_b", "swin_l")
@@ -191,3 +193,143 @@ def test_the_package_offers_the_names_as_0_4_1_did() -> None:
 
     for name in ("SwinTransformer", *SIZES):
         assert getattr(swin_transformer_pytorch, name) is getattr(compat, name)
+
+
+CLASSES = (
+    "CyclicShift",
+    "Residual",
+    "PreNorm",
+    "FeedForward",
+    "WindowAttention",
+    "SwinBlock",
+    "PatchMerging",
+    "StageModule",
+    "SwinTransformer",
+)
+FUNCTIONS = ("create_mask", "get_relative_distances", *SIZES)
+
+
+def test_its_own_module_path_has_all_its_names(seed_package: ModuleType) -> None:
+    defined = {
+        name
+        for name, value in vars(seed_package).items()
+        if getattr(value, "__module__", None) == seed_package.__name__
+    }
+    assert defined == {*CLASSES, *FUNCTIONS}
+    module = importlib.import_module("swin_transformer_pytorch.swin_transformer")
+    for name in defined:
+        assert getattr(module, name) is getattr(compat, name)
+        theirs = inspect.signature(getattr(seed_package, name)).parameters.values()
+        ours = inspect.signature(getattr(module, name)).parameters.values()
+        assert [(p.name, p.kind) for p in ours if p.name != "options"] == [
+            (p.name, p.kind) for p in theirs if p.kind is not inspect.Parameter.VAR_KEYWORD
+        ], name
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_every_module_has_the_same_attributes(seed_package: ModuleType, relative: bool) -> None:
+    seed, ours = both(seed_package, window_size=2, relative_pos_embedding=relative)
+    parts = dict(ours.named_modules())
+    for name, theirs in seed.named_modules():
+        part = parts.pop(name)
+        assert type(part).__name__ == type(theirs).__name__
+        for attribute, value in vars(theirs).items():
+            if not attribute.startswith("_") and attribute != "training":
+                got = getattr(part, attribute)
+                assert torch.equal(got, value) if isinstance(value, Tensor) else got == value, f"{name}.{attribute}"
+    assert not parts
+
+
+@pytest.mark.parametrize("window_size", [1, 2, 3, 4, 7])
+def test_masks_and_distances_are_the_same(seed_package: ModuleType, window_size: int) -> None:
+    ours, theirs = swin_transformer.get_relative_distances, seed_package.get_relative_distances
+    assert torch.equal(ours(window_size), theirs(window_size))
+    for displacement in range(window_size):
+        for sides in ((False, False), (True, False), (False, True), (True, True)):
+            expected = seed_package.create_mask(window_size, displacement, *sides)
+            got = swin_transformer.create_mask(window_size, displacement, upper_lower=sides[0], left_right=sides[1])
+            assert torch.equal(got, expected), (displacement, sides)
+
+
+def test_small_parts_do_the_same(seed_package: ModuleType) -> None:
+    x = images(8, 8, channels=8)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "CyclicShift": (-3,),
+        "FeedForward": (8, 12),
+        "WindowAttention": (8, 2, 4, True, 4, True),
+        "SwinBlock": (8, 2, 4, 12, True, 2, False),
+        "PatchMerging": (8, 12, 2),
+        "StageModule": (8, 12, 4, 2, 2, 4, 2, True),
+    }
+    for name, values in arguments.items():
+        results = []
+        for package in (seed_package, swin_transformer):
+            torch.manual_seed(0)
+            results.append(getattr(package, name)(*values).double()(x))
+        torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-10)
+
+
+class Scaled(nn.Module):
+    def forward(self, x: Tensor, *, scale: float) -> Tensor:
+        return x * scale
+
+
+def test_wrappers_pass_keywords_on(seed_package: ModuleType) -> None:
+    x = torch.arange(8.0)
+    for package in (seed_package, swin_transformer):
+        torch.testing.assert_close(package.Residual(Scaled())(x, scale=2.0), 3 * x)
+        torch.testing.assert_close(package.PreNorm(8, Scaled())(x, scale=2.0), 2 * nn.functional.layer_norm(x, (8,)))
+
+
+@pytest.mark.parametrize("name", ["WindowAttention", "SwinBlock", "PatchMerging", "StageModule", "SwinTransformer"])
+@pytest.mark.parametrize(("options", "size"), CONFIGURATIONS[:-1])
+def test_its_own_forward_put_in_as_a_patch_gives_its_numbers(
+    seed_package: ModuleType,
+    name: str,
+    options: dict[str, Any],
+    size: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seed, ours = both(seed_package, **options)
+    original, calls = getattr(seed_package, name).forward, []
+
+    def forward(self: nn.Module, *inputs: Tensor) -> Tensor:
+        calls.append(self)
+        return original(self, *inputs)
+
+    x = images(*size, channels=options.get("channels", 3))
+    expected = seed(x)
+    monkeypatch.setattr(getattr(swin_transformer, name), "forward", forward)
+    logits = ours(x)
+    assert calls and all(type(module) is getattr(compat, name) for module in calls)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+    expected.square().sum().backward()
+    logits.square().sum().backward()
+    for (key, parameter), theirs in zip(ours.named_parameters(), seed.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, theirs.grad, rtol=1e-8, atol=1e-8, msg=key)
+
+
+def test_a_class_that_is_replaced_takes_effect(seed_package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("swin_transformer_pytorch.swin_transformer")
+    for name in ("WindowAttention", "FeedForward", "PatchMerging", "Residual"):
+        monkeypatch.setattr(module, name, getattr(seed_package, name))
+    seed, ours = both(seed_package, window_size=2)
+    assert sum(type(part) is seed_package.WindowAttention for part in ours.modules()) == 10
+    x = images(64, 64)
+    torch.testing.assert_close(ours(x), seed(x), rtol=0, atol=1e-10)
+
+
+def test_whole_models_that_0_4_1_pickled_run(seed_package: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed, _ = both(seed_package, window_size=2)
+    x = images(64, 128)
+    expected = seed(x)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "swin_transformer_pytorch.swin_transformer", seed_package)
+        for name in CLASSES:
+            patch.setattr(getattr(seed_package, name), "__module__", "swin_transformer_pytorch.swin_transformer")
+        stored = pickle.dumps(seed)
+    model = pickle.loads(stored)  # noqa: S301  # made above
+    assert type(model) is compat.SwinTransformer
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match=r"multiples of 64"):
+        model(images(64, 96))

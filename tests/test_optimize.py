@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
 from swin_transformer_pytorch import optimize
+from swin_transformer_pytorch.backbone.attention import WindowAttention
 from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.backbone.layers import Mlp, PatchEmbed
+from swin_transformer_pytorch.backbone.swin import SwinBlock
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
@@ -262,3 +265,139 @@ with torch.inference_mode():
 def test_compiled(version: int) -> None:
     done = subprocess.run([sys.executable, "-c", COMPILED.format(version=version)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+class LoRA(nn.Module):
+    """An adapter that takes its layer's weight itself, as some do."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.delta = nn.Parameter(0.2 * torch.randn_like(base.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.base.weight + self.delta, self.base.bias)
+
+
+class LinearWithMore(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x) + 0.5
+
+
+class OtherBlock(SwinBlock):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def hooked(module: nn.Module) -> None:
+    module.register_forward_hook(lambda module, inputs, out: 1.5 * out + 0.1)
+
+
+def patched(module: nn.Module) -> None:
+    original = module.forward
+    module.forward = lambda *inputs: 1.5 * original(*inputs) + 0.1
+
+
+def of_another_class(module: nn.Module) -> None:
+    """As when a block is replaced by one that is derived from ours, or a layer by an adapter's."""
+    module.__class__ = {nn.Linear: LinearWithMore, SwinBlock: OtherBlock}[type(module)]
+
+
+def adapted(module: nn.Linear) -> nn.Module:
+    return LoRA(module)
+
+
+def normed(module: nn.Linear) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(module)
+
+
+LAYERS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+BLOCK = "layers.1.blocks.1"
+CHANGES = [
+    *[
+        (f"{BLOCK}.{layer}", change)
+        for layer in LAYERS
+        for change in (hooked, patched, adapted, normed, of_another_class)
+    ],
+    *[(name, hooked) for name in (BLOCK, f"{BLOCK}.attn", f"{BLOCK}.mlp", f"{BLOCK}.drop_path", f"{BLOCK}.norm1")],
+    *[(name, patched) for name in (BLOCK, f"{BLOCK}.attn", f"{BLOCK}.mlp", "layers.1", "patch_embed")],
+    (BLOCK, of_another_class),
+    *[
+        (name, hooked)
+        for name in ("patch_embed", "patch_embed.proj", "layers.0.downsample.reduction", "layers.0", "head")
+    ],
+    *[(name, adapted) for name in ("layers.0.downsample.reduction", "head")],
+]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("name", "change"), CHANGES)
+def test_what_is_not_as_it_was_made_stays(name: str, change: Any, version: int, form: str) -> None:
+    model = classifier(version=version)
+    torch.manual_seed(1)
+    module = model.get_submodule(name)
+    stand_in = change(module)
+    if stand_in is not None:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, stand_in)
+    images = torch.randn(2, 3, 37, 90)
+    fast = optimize_for_inference(model)
+    with torch.inference_mode():
+        expected = model(images)
+        assert_near(fast(images), expected)
+    # All the others are in their fastest form.
+    assert form in {module.form for module in fast.modules() if isinstance(module, FusedLinear)}
+    assert sum(type(module).__name__ == "_FastBlock" for module in fast.modules()) >= 4
+
+
+def test_another_first_convolution() -> None:
+    model = classifier()
+    model.patch_embed.proj = nn.Conv2d(3, 16, 7, stride=4, padding=2)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert_near(optimize_for_inference(model)(images), model(images))
+
+
+def test_patched_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (WindowAttention, Mlp, SwinBlock, PatchEmbed):
+        with monkeypatch.context() as patch:
+            original = kind.forward
+            patch.setattr(kind, "forward", lambda self, *inputs, original=original: 1.5 * original(self, *inputs))
+            model = classifier()
+            images = torch.randn(1, 3, 40, 40)
+            with torch.inference_mode():
+                assert_near(optimize_for_inference(model)(images), model(images))
+
+
+def test_another_convolution_or_norm_of_a_head() -> None:
+    config = SegmenterConfig(backbone=SMALL, num_classes=4, decode_dim=8, auxiliary_dim=8, auxiliary_index=1)
+    model = randomised(build(ModelDescription(config=config)))
+    hooked(model.decode_head.fpn_convs[0].conv)
+    hooked(model.decode_head.lateral_convs[0].bn)
+    hooked(model.decode_head.bottleneck)
+    model.decode_head.fpn_convs[1].bn = nn.GroupNorm(2, 8)
+    images = torch.randn(2, 3, 64, 90)
+    with torch.inference_mode():
+        assert_near(optimize_for_inference(model)(images), model(images))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # PyTorch's forward mode
+@pytest.mark.parametrize("version", [1, 2])
+def test_derivatives_are_refused_and_not_left_out(version: int, form: str) -> None:
+    model = classifier(version=version)
+    fast = optimize_for_inference(model)
+    images = torch.randn(2, 3, 40, 40)
+    calls = [
+        lambda: fast(images.clone().requires_grad_()),
+        lambda: torch.func.jvp(fast, (images,), (images,)),
+        lambda: torch.func.vmap(lambda x: fast(x[None]))(images),
+        lambda: torch.func.grad(lambda x: fast(x).sum())(images),
+    ]
+    for call in calls:
+        if form == "plain":
+            call()
+        else:
+            with pytest.raises(OptimizeError, match="no derivatives.*use the model that it was made from"):
+                call()
+    with torch.no_grad():
+        assert_near(fast(images.clone().requires_grad_()), model(images))

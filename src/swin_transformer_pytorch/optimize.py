@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +18,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .backbone.attention import WindowAttentionV2
-from .backbone.layers import PatchEmbed, whole_patches
+from .backbone.attention import WindowAttention, WindowAttentionV2
+from .backbone.layers import DropPath, Mlp, PatchEmbed, whole_patches
 from .backbone.swin import Swin, SwinBlock, SwinStage
 from .heads.conv import ConvModule
-from .ops import choose_window, has_packed_linear, linear_into, pack_weight, panel_layout, window_attention
+from .ops import (
+    choose_window,
+    has_packed_linear,
+    is_plain,
+    is_transformed,
+    linear_into,
+    pack_weight,
+    panel_layout,
+    window_attention,
+)
 from .sizes import Size
 
 _Model = TypeVar("_Model", bound=nn.Module)
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
 _PIECE_TOKENS = 3136
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 # Rows that weights are packed for. Other numbers work as well, but none at all does not for few rows.
 _PACKED_ROWS = 256
 
@@ -40,7 +50,9 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
     """A copy of a model that is for inference alone: the same class, calls and answers, in less time and memory.
 
     It takes a second or less and needs no warm-up. The copy is in evaluation mode, stays on its device and in its
-    dtype, and has neither gradients nor a state dict: train, move and save the model that it was made from.
+    dtype, and has neither gradients nor a state dict: train, move and save the model that it was made from. Layers and
+    blocks that are not as this package made them (replaced, patched, parametrised, quantised, with hooks) stay as they
+    are.
 
     Outputs differ from the model's own by rounding: in float32 by at most 1e-4 of the largest value, in bfloat16 by at
     most 5e-2 of it, so that scores and pixels at a threshold may fall to its other side.
@@ -56,7 +68,7 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
             floating-point one.
     """
     modules = list(model.modules())
-    if any(isinstance(module, _FastBlock) for module in modules):
+    if any(isinstance(module, _Fixed) for module in modules):
         raise OptimizeError("the model is optimised already: give the one that it was made from")
     if not any(isinstance(module, SwinBlock) for module in modules):
         raise OptimizeError(f"{type(model).__name__} holds no Swin of this package: give a model of create_model")
@@ -65,14 +77,14 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     with torch.no_grad():
         # The biases come from parameters that are not rounded to `dtype` yet.
-        scores = {block: _Scores.of(block) for block in fast.modules() if isinstance(block, SwinBlock)}
+        scores = {block: _Scores.of(block) for block in fast.modules() if _is_whole_block(block)}
         fast = fast.to(dtype=dtype)
-        _replace(fast, SwinBlock, lambda block: _FastBlock(block, scores[block], pack=not compile))
-        _replace(fast, ConvModule, _fold_batch_norm)
+        _replace(fast, _is_whole_block, lambda block: _FastBlock(block, scores[block], pack=not compile))
+        _replace(fast, lambda module: is_plain(module, ConvModule), _fold_batch_norm)
         if not compile:
-            _replace(fast, PatchEmbed, _FastPatchEmbed)
-            _replace(fast, nn.Linear, FusedLinear.of)
-            _replace(fast, SwinStage, _FastStage)
+            _replace(fast, _is_whole_embedding, _FastPatchEmbed)
+            _replace(fast, lambda module: is_plain(module, nn.Linear), FusedLinear.of)
+            _replace(fast, lambda module: is_plain(module, SwinStage), _FastStage)
     if compile:
         for module in fast.modules():
             if isinstance(module, Swin):
@@ -81,12 +93,33 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
     return fast
 
 
-def _replace(model: nn.Module, kind: type[nn.Module], make: Callable[[Any], nn.Module]) -> None:
-    """Puts `make(module)` in the place of every module of that kind."""
+def _replace(model: nn.Module, is_wanted: Callable[[nn.Module], bool], make: Callable[[Any], nn.Module]) -> None:
+    """Puts `make(module)` in the place of every module that is wanted, where what holds it is known to call it."""
     for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, kind):
-                setattr(parent, name, make(child))
+        if any(kind in _CONTAINERS or kind.__module__.startswith(f"{__package__}.") for kind in type(parent).__mro__):
+            for name, child in list(parent.named_children()):
+                if is_wanted(child):
+                    setattr(parent, name, make(child))
+
+
+def _is_whole_block(block: nn.Module) -> TypeGuard[SwinBlock]:
+    """Whether a block is all that its parameters and norms say: each of its other parts is as this package made it."""
+    if not (is_plain(block, SwinBlock) and is_plain(block.drop_path, DropPath) and is_plain(block.mlp, Mlp)):
+        return False
+    attn: nn.Module = block.attn
+    if not is_plain(attn, WindowAttention) and not is_plain(attn, WindowAttentionV2):
+        return False
+    linear = all(is_plain(layer, nn.Linear) for layer in (attn.qkv, attn.proj, block.mlp.fc1, block.mlp.fc2))
+    # V2's biases are its own.
+    return linear and (block.norm_first or attn.qkv.bias is None)
+
+
+def _is_whole_embedding(embed: nn.Module) -> TypeGuard[PatchEmbed]:
+    if not (is_plain(embed, PatchEmbed) and is_plain(embed.proj, nn.Conv2d)):
+        return False
+    conv = embed.proj
+    geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
+    return geometry == (embed.patch_size, embed.patch_size, (0, 0), (1, 1), 1, "zeros")
 
 
 def _refuse_state_dict(*_: object) -> None:
@@ -143,6 +176,7 @@ class FusedLinear(_Fixed):
     ) -> Float[Tensor, "*shape D"]:
         """The residual is for layers without an activation."""
         if self.form != "plain":
+            _refuse_derivatives(x, residual)
             x, residual = self._in_its_dtype(x), None if residual is None else self._in_its_dtype(residual)
             return self._by_panels(x, residual) if self.form == "panels" else self._by_onednn(x, residual)
         out = F.linear(x, self.weight, self.bias)
@@ -183,6 +217,15 @@ class FusedLinear(_Fixed):
         else:
             out = product.binary(x, residual, self.weight, self.bias, "add")
         return out
+
+
+def _refuse_derivatives(*maps: Tensor | None) -> None:
+    """Packed products know none, and would leave them out in silence."""
+    if is_transformed() or (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in maps)):
+        raise OptimizeError(
+            "an optimised model has no derivatives, and takes neither torch.func nor torch.jit.trace: use the model "
+            "that it was made from"
+        )
 
 
 def _can_pack(weight: Tensor) -> bool:
@@ -302,7 +345,7 @@ class _FastPatchEmbed(nn.Module):
 
 def _fold_batch_norm(module: ConvModule) -> ConvModule:
     """The norm's statistics are fixed in inference, so that it is a factor and a shift of the convolution's outputs."""
-    if isinstance(module.bn, nn.BatchNorm2d):
+    if module.bn is not None and is_plain(module.bn, nn.BatchNorm2d) and is_plain(module.conv, nn.Conv2d):
         module.conv = fuse_conv_bn_eval(module.conv, module.bn)
         module.bn = None
     return module

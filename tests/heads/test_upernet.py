@@ -1,14 +1,16 @@
 """The decode head against the same written with plain functions, and the loss against scalar code."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from swin_transformer_pytorch.heads.conv import ConvModule
 from swin_transformer_pytorch.heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
+from swin_transformer_pytorch.ops.resized_convolution import concatenate_levels
 
 DIMS = (6, 12, 24)
 SIZES = [(13, 10), (7, 5), (4, 3)]
@@ -156,3 +158,61 @@ def test_the_loss_is_in_float32_under_autocast() -> None:
 def test_batches_that_differ_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"\(2, 3, 4, 4\).*\(1, 8, 8\)"):
         pixel_cross_entropy(torch.zeros(2, 3, 4, 4), torch.zeros(1, 8, 8, dtype=torch.long))
+
+
+def hooked(layer: nn.Module) -> None:
+    layer.register_forward_hook(lambda module, inputs, out: 2 * out + 0.5)
+
+
+def hooked_before(layer: nn.Module) -> None:
+    layer.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2 + 0.5,))
+
+
+def patched(layer: nn.Module) -> None:
+    original = layer.forward
+    layer.forward = lambda x: 2 * original(x) + 0.5
+
+
+@pytest.mark.parametrize("change", [hooked, hooked_before, patched])
+@pytest.mark.parametrize(
+    "name", ["fpn_bottleneck", "fpn_bottleneck.conv", "fpn_bottleneck.bn", "bottleneck", "conv_seg"]
+)
+def test_changes_to_the_last_convolution_are_part_of_the_answer(name: str, change: Callable[[nn.Module], None]) -> None:
+    """The same as in a head whose last block is one of another class, which cannot be taken apart."""
+
+    class Block(ConvModule):
+        pass
+
+    head = randomised(UPerHead(DIMS, 48, 5, (2,), 0.1))
+    x = maps()
+    before = head(x)
+    change(head.get_submodule(name))
+    changed = head(x)
+    head.fpn_bottleneck.__class__ = Block
+    torch.testing.assert_close(changed, head(x), rtol=1e-9, atol=1e-9)
+    assert (changed - before).abs().max() > 1e-3
+
+
+def test_another_last_convolution() -> None:
+    head = randomised(UPerHead(DIMS, 48, 5, (2,), 0.1))
+    expected = head(maps())
+    for conv in (
+        nn.Conv2d(3 * 48, 48, 3, padding=2, dilation=2),
+        nn.Conv2d(3 * 48, 48, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(3 * 48, 48, 1),
+        nn.Sequential(nn.Conv2d(3 * 48, 8, 1), nn.Conv2d(8, 48, 3, padding=1)),
+    ):
+        head.fpn_bottleneck.conv = conv.double()
+        x = maps()
+        joined = concatenate_levels(head_levels(head, x))
+        torch.testing.assert_close(head(x), head.conv_seg(head.fpn_bottleneck(joined)))
+        assert head(x).shape == expected.shape
+
+
+def head_levels(head: UPerHead, x: list[Tensor]) -> list[Tensor]:
+    """What the last block gets, seen by a block of another class in its place."""
+    seen: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UPerHead, "_fuse", lambda self, levels: (seen.extend(levels), levels[0][:, :48])[1])
+        head(x)
+    return seen

@@ -288,16 +288,6 @@ def test_modes_and_forward_derivatives_see_pytorchs_operators(own_products: list
     assert own_products == []
 
 
-@pytest.mark.parametrize("function", [linear, lambda x, w: mlp(x, w, None, w.t(), None)])
-def test_second_gradients_are_refused(function: Callable[[Tensor, Tensor], Tensor]) -> None:
-    x, weight = torch.randn(300, 32, requires_grad=True), torch.randn(48, 32, requires_grad=True)
-    with pytest.raises(RuntimeError, match="no second gradients"):
-        torch.autograd.grad(function(x, weight).sum(), x, create_graph=True)
-    with force_implementation("reference"):
-        (grad,) = torch.autograd.grad(function(x, weight).sum(), x, create_graph=True)
-    assert grad.requires_grad
-
-
 def test_what_does_not_fit_is_an_error_not_memory_overrun() -> None:
     panels, x, out = kernels.pack_weight(torch.randn(48, 32), transposed=True), torch.randn(9, 32), torch.empty(9, 48)
     for arguments, said in (

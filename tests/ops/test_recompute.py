@@ -59,11 +59,15 @@ def test_a_block_stores_ten_maps() -> None:
 
 
 def test_a_layer_that_is_hooked_stores_no_more() -> None:
-    handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, out: None)
-    try:
-        assert 10 <= stored_maps() < 10.5
-    finally:
-        handle.remove()
+    hooked: list[nn.Module] = []
+
+    def hook(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda layer, inputs, out: hooked.append(layer))
+
+    sizes = [stored_bytes(classifier(depth).apply(hook)) for depth in (2, 6)]
+    assert 10 <= (sizes[1] - sizes[0]) / (4 * TOKENS * DIM * 4) < 10.5
+    assert len(hooked) == 2 * (4 * 2 + 1 + 4 * 6 + 1)
 
 
 @pytest.mark.usefixtures("products_of")

@@ -47,6 +47,20 @@ def test_cases_in_the_interpreter(marker: str) -> None:
 
 
 @needs_triton
+@pytest.mark.slow
+def test_derivatives_in_the_interpreter() -> None:
+    done = run_python(
+        "-m",
+        "pytest",
+        str(CASES.with_name("test_derivatives.py")),
+        *("-q", "-p", "no:cacheprovider", "-k", "test_attention and triton"),
+        TRITON_INTERPRET="1",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "24 passed" in done.stdout
+
+
+@needs_triton
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cases_on_the_gpu() -> None:
     run_cases("")

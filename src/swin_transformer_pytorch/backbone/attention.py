@@ -8,13 +8,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import linear, relative_position_index, window_attention, without_autocast
+from ..ops import (
+    is_plain,
+    linear,
+    pad_map,
+    relative_position_index,
+    replaceable,
+    window_attention,
+    without_autocast,
+)
 from ..sizes import Size
 from .layers import project
 
 MAX_LOGIT_SCALE = math.log(100)
 
 
+@replaceable
 class WindowAttention(nn.Module):
     """V1: dot-product scores and a learned table of relative position biases (arXiv 2103.14030, section 3.2)."""
 
@@ -38,16 +47,11 @@ class WindowAttention(nn.Module):
         return bias.t().reshape(self.num_heads, height * width, height * width)
 
     def forward(self, x: Float[Tensor, "B H W C"], window_size: Size, shift_size: Size) -> Float[Tensor, "B H W C"]:
-        out = window_attention(
-            project(self.qkv, x),
-            self.relative_position_bias(window_size),
-            window_size=window_size,
-            shift_size=shift_size,
-            pad_token=self.qkv.bias,
-        )
-        return project(self.proj, out)
+        bias = self.relative_position_bias(window_size)
+        return project(self.proj, _attend(x, self.qkv, bias, window_size, shift_size))
 
 
+@replaceable
 class WindowAttentionV2(nn.Module):
     """V2: scaled cosine scores and a continuous relative position bias (arXiv 2111.09883, sections 3.2 and 3.3)."""
 
@@ -90,16 +94,36 @@ class WindowAttentionV2(nn.Module):
         return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp().flatten()
 
     def forward(self, x: Float[Tensor, "B H W C"], window_size: Size, shift_size: Size) -> Float[Tensor, "B H W C"]:
-        qkv_bias = self.qkv_bias()
-        out = window_attention(
-            linear(x, self.qkv.weight, qkv_bias),
-            self.relative_position_bias(window_size),
-            window_size=window_size,
-            shift_size=shift_size,
-            pad_token=qkv_bias,
-            logit_scale=self.score_scale(),
-        )
+        bias = self.relative_position_bias(window_size)
+        out = _attend(x, self.qkv, bias, window_size, shift_size, self.qkv_bias(), self.score_scale())
         return project(self.proj, out)
+
+
+def _attend(
+    x: Float[Tensor, "B H W C"],
+    layer: nn.Module,
+    bias: Float[Tensor, "heads N N"],
+    window_size: Size,
+    shift_size: Size,
+    added: Float[Tensor, " qkv"] | None = None,
+    logit_scale: Float[Tensor, " heads"] | None = None,
+) -> Float[Tensor, "B H W D"]:
+    """Window attention of what `layer` makes of the map, `added` to each of its tokens."""
+
+    def attend(qkv: Tensor, pad_token: Tensor | None) -> Tensor:
+        return window_attention(
+            qkv, bias, window_size=window_size, shift_size=shift_size, pad_token=pad_token, logit_scale=logit_scale
+        )
+
+    if is_plain(layer, nn.Linear):
+        if added is None:
+            return attend(project(layer, x), layer.bias)
+        total = added if layer.bias is None else layer.bias + added
+        return attend(linear(x, layer.weight, total), total)
+    # Stand-ins and hooks may make anything of the zeros beyond the map: they see it padded, as in the official code.
+    qkv = layer(pad_map(x, window_size))
+    out = attend(qkv if added is None else qkv + added.to(qkv.dtype), None)
+    return out[:, : x.shape[1], : x.shape[2]]
 
 
 def log_spaced_coords(window_size: Size, pretrained_window_size: Size) -> Float[Tensor, "offsets 2"]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
-from ..ops import gelu_then, linear, mlp, pad_map, padding, recomputed
+from ..ops import gelu_then, is_plain, linear, mlp, pad_map, padding, recomputed, replaceable
 from ..sizes import Size
 
 
+@replaceable
 class PatchEmbed(nn.Module):
     """Cuts an image into patches and projects each to a token (arXiv 2103.14030, section 3.1)."""
 
@@ -26,20 +25,20 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         """h and w are H and W over the patch's, rounded up: the image is padded with zeros right and bottom."""
-        images = whole_patches(images, self.proj.in_channels, self.patch_size)
+        images = whole_patches(images, getattr(self.proj, "in_channels", None), self.patch_size)
         return self.norm(self.proj(images).permute(0, 2, 3, 1))
 
 
-def whole_patches(images: Tensor, in_channels: int, patch_size: Size) -> Float[Tensor, "B C height width"]:
+def whole_patches(images: Tensor, in_channels: int | None, patch_size: Size) -> Float[Tensor, "B C height width"]:
     """Images (B, C, H, W) padded with zeros, right and bottom, to whole patches.
 
     Raises:
-        ValueError: they are no batch of floating-point images with that many channels.
+        ValueError: they are no batch of floating-point images with that many channels; None is for any number.
     """
-    if images.ndim != 4 or images.shape[1] != in_channels or images.numel() == 0:
+    if images.ndim != 4 or images.shape[1] != (in_channels or images.shape[1]) or images.numel() == 0:
         raise ValueError(
-            f"images have shape {tuple(images.shape)}; this model takes (batch, {in_channels}, height, width), each at "
-            f"least 1 (another number of channels: create it with in_channels=...)"
+            f"images have shape {tuple(images.shape)}; this model takes (batch, {in_channels or 'channels'}, height, "
+            f"width), each at least 1 (another number of channels: create it with in_channels=...)"
         )
     if not images.is_floating_point():
         raise ValueError(
@@ -75,6 +74,7 @@ class PatchMerging(nn.Module):
         return self.norm(project(self.reduction, x))
 
 
+@replaceable
 class Mlp(nn.Module):
     """Two linear layers with a GELU between them, on each token alone."""
 
@@ -84,45 +84,36 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape C"]:
-        if _is_plain(self.fc1) and _is_plain(self.fc2):
+        if not torch.compiler.is_compiling() and is_plain(self.fc1, nn.Linear) and is_plain(self.fc2, nn.Linear):
             return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         return gelu_then(self.fc1(x), self.fc2)
 
 
 def project(layer: nn.Module, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape D"]:
     """`layer(x)` of a linear layer, by this package's products where they are faster."""
-    if _is_plain(layer):
+    # Compilers and exporters note which module an operator is of.
+    if not torch.compiler.is_compiling() and is_plain(layer, nn.Linear):
         return linear(x, layer.weight, layer.bias)
     out: Tensor = layer(x)
     return out
 
 
-def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether nothing would be left out where only a linear layer's parameters are taken.
-
-    Fine-tuning, offloading and quantisation put modules of their own in a layer's place, or functions in its `forward`,
-    or hooks on it; compilers and exporters note which module an operator is of.
-    """
-    return (
-        type(layer) is nn.Linear
-        and not torch.compiler.is_compiling()
-        and "forward" not in vars(layer)
-        and layer._compiled_call_impl is None
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
-        and not _has_any_global_hook()
-    )
-
-
 def after_norm(
-    norm: nn.LayerNorm, x: Float[Tensor, "*shape C"], branch: Callable[[Tensor], Tensor]
+    norm: nn.Module, x: Float[Tensor, "*shape C"], branch: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "*shape D"]:
     """`branch` of the normalised map, which training does not store: the backward pass normalises once more."""
     normed: Tensor = norm(x)
-    before, weight, bias = x.detach(), norm.weight, norm.bias
-    with recomputed(normed, lambda: F.layer_norm(before, norm.normalized_shape, weight, bias, norm.eps)):
+    # Autocast may have widened it, and the backward pass would not.
+    if torch.compiler.is_compiling() or not is_plain(norm, nn.LayerNorm) or normed.dtype != x.dtype:
+        return branch(normed)
+    shape, eps = norm.normalized_shape, norm.eps
+    with recomputed(
+        normed, lambda x, weight, bias: F.layer_norm(x, shape, weight, bias, eps), x, norm.weight, norm.bias
+    ):
         return branch(normed)
 
 
+@replaceable
 class DropPath(nn.Module):
     """Stochastic depth (arXiv 1603.09382): in training, drops a whole sample's branch with probability `rate`.
 

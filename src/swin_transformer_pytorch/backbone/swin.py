@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..ops import choose_window
+from ..ops import choose_window, replaceable
 from .attention import WindowAttention, WindowAttentionV2
 from .config import SwinConfig
 from .layers import DropPath, Mlp, PatchEmbed, PatchMerging, after_norm
 
 
+@replaceable
 class SwinBlock(nn.Module):
     """Attention and MLP, each with a residual connection. V1 normalises before each, V2 after."""
 
@@ -51,6 +52,7 @@ class SwinBlock(nn.Module):
         return x + self.drop_path(self.norm2(self.mlp(x)))
 
 
+@replaceable
 class SwinStage(nn.Module):
     """Blocks on a map of one size, every second one shifted; all stages but the last then merge patches."""
 

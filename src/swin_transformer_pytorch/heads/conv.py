@@ -8,7 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..ops import replaceable
 
+
+@replaceable
 class ConvModule(nn.Module):
     """A square convolution that keeps the map's size; with `norm` it has no bias, and a batch norm follows.
 

@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..labels import IGNORED
-from ..ops.resized_convolution import convolve_levels
+from ..ops import is_plain
+from ..ops.resized_convolution import concatenate_levels, convolve_levels
 from .conv import ConvModule
+
+# Kernel, stride, padding, dilation, groups and what is beyond the map, of the convolution that `convolve_levels` does.
+_USUAL = ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
 
 
 class UPerHead(nn.Module):
@@ -55,10 +59,18 @@ class UPerHead(nn.Module):
             lateral = self.lateral_convs[index](maps[index])
             top = lateral + _resize(top, lateral)
             levels.insert(0, self.fpn_convs[index](top))
-        conv = self.fpn_bottleneck.conv
-        x = self.fpn_bottleneck.activate(convolve_levels(levels, conv.weight, conv.bias))
-        logits: Tensor = self.conv_seg(self.dropout(x))
+        logits: Tensor = self.conv_seg(self.dropout(self._fuse(levels)))
         return logits
+
+    def _fuse(self, levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B D H W"]:
+        """`fpn_bottleneck` of all levels together."""
+        block = self.fpn_bottleneck
+        if is_plain(block, ConvModule) and is_plain(block.conv, nn.Conv2d):
+            conv = block.conv
+            if (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode) == _USUAL:
+                return block.activate(convolve_levels(levels, conv.weight, conv.bias))
+        out: Tensor = block(concatenate_levels(levels))
+        return out
 
     def _pool(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
         pooled = [_resize(module(x), x) for module in self.psp_modules]

@@ -12,6 +12,7 @@ from .attention import (
 from .cpu.linear import linear_into, pack_weight, panel_layout
 from .linear import gelu_then, has_packed_linear, linear, mlp
 from .padding import padding
+from .plain import is_plain, is_transformed, replaceable
 from .recompute import recomputed
 from .windows import (
     MASKED_SCORE,
@@ -31,6 +32,8 @@ __all__ = [
     "force_implementation",
     "gelu_then",
     "has_packed_linear",
+    "is_plain",
+    "is_transformed",
     "linear",
     "linear_into",
     "merge",
@@ -42,6 +45,7 @@ __all__ = [
     "partition",
     "recomputed",
     "relative_position_index",
+    "replaceable",
     "shift_mask",
     "window_attention",
     "without_autocast",

@@ -16,6 +16,7 @@ from .cpu import kernel as cpu_kernel
 from .cpu import library as cpu_library
 from .cpu import linear as cpu_linear
 from .matmul import matmul
+from .plain import is_transformed
 from .reference import reference
 from .sdpa import sdpa
 from .triton import kernel as triton_kernel
@@ -56,9 +57,10 @@ def choose_implementation(
 ) -> str:
     """The implementation that `window_attention` uses: the fastest measured (see `benchmarks/`), unless one is forced.
 
-    `training` is whether a gradient is wanted. A portable exported graph always holds the reference.
+    `training` is whether a gradient is wanted. A portable exported graph always holds the reference, a graph of
+    `torch.jit.trace` too, and `torch.func` and forward-mode differentiation go through it: it alone knows them all.
     """
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() or is_transformed():
         return "reference"
     if _forced is not None:
         return _check_name(_forced)
@@ -132,7 +134,8 @@ def window_attention(
     Raises:
         ValueError: if the shapes do not fit together; the message says which.
     """
-    _check(qkv, bias, window_size, shift_size, pad_token, logit_scale)
+    if not torch.jit.is_tracing():  # whose sizes are tensors
+        _check(qkv, bias, window_size, shift_size, pad_token, logit_scale)
     device = qkv.device.type
     training = torch.is_grad_enabled() and (qkv.requires_grad or bias.requires_grad)
     head_dim = qkv.shape[-1] // (3 * bias.shape[0])

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from .attention import choose_implementation, without_autocast
 from .cpu.linear import MULTIPLE, gelu_into, linear_into, multiply_by_gelu_derivative, pack_weight, why_not
+from .plain import is_differentiated_again, is_transformed
 from .recompute import recomputed
 
 # Floats of the hidden map that an MLP works on together: they fit into a processor's last-level cache.
@@ -40,12 +40,7 @@ def has_packed_linear(weight: Tensor) -> bool:
 def linear(
     x: Float[Tensor, "*shape C"], weight: Float[Tensor, "D C"], bias: Float[Tensor, " D"] | None = None
 ) -> Float[Tensor, "*shape D"]:
-    """`torch.nn.functional.linear`, with gradients.
-
-    Raises:
-        RuntimeError: in a backward pass with `create_graph=True`, where the CPU's own product was taken: it has no
-            second gradients.
-    """
+    """`torch.nn.functional.linear`, with gradients."""
     if not _takes(x, (weight, bias)):
         return F.linear(x, weight, bias)
     out: Tensor = _Linear.apply(x, weight, bias) if _trains(x, weight, bias) else _linear(x, weight, bias)
@@ -59,22 +54,18 @@ def mlp(
     weight2: Float[Tensor, "D hidden"],
     bias2: Float[Tensor, " D"] | None,
 ) -> Float[Tensor, "*shape D"]:
-    """linear(gelu(linear(x))), with gradients. Of what lies between, training stores GELU's input only.
-
-    Raises:
-        RuntimeError: as in `linear`.
-    """
+    """linear(gelu(linear(x))), with gradients. Of what lies between, training stores GELU's input only."""
     if _takes(x, (weight1, bias1), (weight2, bias2)):
         arguments = (x, weight1, bias1, weight2, bias2)
-        out: Tensor = _Mlp.apply(*arguments) if _trains(*arguments) else _mlp(*arguments)
+        out: Tensor = _Mlp.apply(*arguments)[0] if _trains(*arguments) else _mlp(*arguments)
         return out
     return gelu_then(F.linear(x, weight1, bias1), lambda activated: F.linear(activated, weight2, bias2))
 
 
 def gelu_then(hidden: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
     """`layer` of GELU of a map, which training does not store: the backward pass computes it once more."""
-    activated, before = F.gelu(hidden), hidden.detach()
-    with recomputed(activated, lambda: F.gelu(before)):
+    activated = F.gelu(hidden)
+    with recomputed(activated, F.gelu, hidden):
         return layer(activated)
 
 
@@ -85,10 +76,10 @@ def _takes(x: Tensor, *layers: tuple[Tensor, Tensor | None]) -> bool:
     (quantised, distributed, fake ones) see PyTorch's operators; autocast rounds their arguments. PyTorch also says what
     is wrong with sizes that do not fit.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _is_ordinary(x) or x.ndim == 0:
+    if torch.compiler.is_compiling() or is_transformed() or not _is_ordinary(x) or x.ndim == 0:
         return False
     width = x.shape[-1]
-    if x.numel() < FEWEST_ROWS * width or torch.is_autocast_enabled("cpu") or _is_watched():
+    if x.numel() < FEWEST_ROWS * width or torch.is_autocast_enabled("cpu") or torch._C._len_torch_dispatch_stack():
         return False
     for weight, bias in layers:
         if not has_packed_linear(weight) or weight.shape[1] != width:
@@ -107,15 +98,6 @@ def _is_ordinary(tensor: Tensor) -> bool:
         and tensor.dtype == torch.float32
         and tensor.layout == torch.strided
         and tensor.numel() > 0
-    )
-
-
-def _is_watched() -> bool:
-    """Whether something wants to see, or to differentiate forward, every operator that runs."""
-    return (
-        torch._C._are_functorch_transforms_active()  # type: ignore[attr-defined]  # the stub lacks it
-        or torch._C._len_torch_dispatch_stack() > 0
-        or forward_ad._current_level >= 0
     )
 
 
@@ -158,49 +140,55 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         wants_x, wants_weight, _ = ctx.needs_input_grad
-        x = x.contiguous()
         ctx.save_for_backward(x if wants_weight else None, weight if wants_x else None)
         return _linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_gradients()
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
         grad = grad.contiguous()
         grad_x = grad_weight = None
         with without_autocast("cpu"):
-            if wants_x:
+            if wants_x and is_differentiated_again(grad):
+                grad_x = grad @ weight
+            elif wants_x:
                 grad_x = grad.new_empty(*grad.shape[:-1], weight.shape[1])
                 linear_into(grad_x, grad, pack_weight(weight, transposed=False))
-            rows = grad.flatten(0, -2)
+            rows = grad.reshape(-1, grad.shape[-1])
             if wants_weight:
                 grad_weight = rows.t() @ x.flatten(0, -2)
             return grad_x, grad_weight, rows.sum(0) if wants_bias else None
 
 
 class _Mlp(torch.autograd.Function):
+    """Its second result, GELU's input, is for second derivatives: what the backward pass takes must be in the graph."""
+
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor | None, weight2: Tensor, bias2: Tensor | None
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         wants_x, wants_weight1, wants_bias1, *_ = ctx.needs_input_grad
-        x = x.contiguous()
-        hidden = x.new_empty(x.numel() // x.shape[-1], len(weight1))
+        ctx.set_materialize_grads(False)
+        hidden = x.new_empty(*x.shape[:-1], len(weight1))
         ctx.save_for_backward(
             x if wants_weight1 else None,
             hidden,
             weight1 if wants_x else None,
             weight2 if wants_x or wants_weight1 or wants_bias1 else None,
         )
-        return _mlp(x, weight1, bias1, weight2, bias2, hidden)
+        return _mlp(x, weight1, bias1, weight2, bias2, hidden.flatten(0, -2)), hidden
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_gradients()
-        x, hidden, weight1, weight2 = ctx.saved_tensors
-        wants_x, wants_weight1, wants_bias1, wants_weight2, wants_bias2 = ctx.needs_input_grad
+    def backward(ctx: Any, grad: Tensor | None, grad_hidden: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors  # asked for once: activation checkpointing gives them once
+        if grad is None or grad_hidden is not None or is_differentiated_again(grad):
+            with without_autocast("cpu"):
+                return _mlp_gradients(grad, grad_hidden, saved, ctx.needs_input_grad)
+        x, hidden, weight1, weight2 = saved
+        wants_x, _, wants_bias1, wants_weight2, wants_bias2 = ctx.needs_input_grad
         shape, width = grad.shape[:-1], hidden.shape[-1]
+        rows, hidden = None if x is None else x.flatten(0, -2), hidden.flatten(0, -2)
         grad = grad.contiguous().flatten(0, -2)
         panels1 = pack_weight(weight1, transposed=False) if wants_x else None
         panels2 = None if weight2 is None else pack_weight(weight2, transposed=False)
@@ -217,8 +205,8 @@ class _Mlp(torch.autograd.Function):
                 if panels2 is None:
                     continue
                 multiply_by_gelu_derivative(linear_into(hidden_grad, out_grad, panels2), before)
-                if wants_weight1:
-                    sums.add_product("weight1", hidden_grad, x.flatten(0, -2)[piece])
+                if rows is not None:
+                    sums.add_product("weight1", hidden_grad, rows[piece])
                 if wants_bias1:
                     sums.add("bias1", hidden_grad.sum(0))
                 if grad_x is not None and panels1 is not None:
@@ -226,6 +214,32 @@ class _Mlp(torch.autograd.Function):
             bias2 = grad.sum(0) if wants_bias2 else None
         grad_x = None if grad_x is None else grad_x.unflatten(0, shape)
         return grad_x, sums.get("weight1"), sums.get("bias1"), sums.get("weight2"), bias2
+
+
+def _mlp_gradients(
+    grad: Tensor | None,
+    grad_hidden: Tensor | None,
+    saved: tuple[Tensor | None, ...],
+    wanted: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """What `_Mlp` gives backwards, by operators that autograd knows."""
+    x, hidden, weight1, weight2 = saved
+    wants_x, wants_weight1, wants_bias1, wants_weight2, wants_bias2 = wanted
+    assert hidden is not None
+    grads: list[Tensor | None] = [None] * 5
+    if grad is not None:
+        rows = grad.reshape(-1, grad.shape[-1])
+        grads[3] = rows.t() @ F.gelu(hidden).flatten(0, -2) if wants_weight2 else None
+        grads[4] = rows.sum(0) if wants_bias2 else None
+        if weight2 is not None:
+            through = torch.ops.aten.gelu_backward(grad @ weight2, hidden)
+            grad_hidden = through if grad_hidden is None else through + grad_hidden
+    if grad_hidden is not None:
+        rows = grad_hidden.reshape(-1, hidden.shape[-1])
+        grads[0] = grad_hidden @ weight1 if wants_x and weight1 is not None else None
+        grads[1] = rows.t() @ x.flatten(0, -2) if wants_weight1 and x is not None else None
+        grads[2] = rows.sum(0) if wants_bias1 else None
+    return tuple(grads)
 
 
 class _Sums(dict[str, Tensor]):
@@ -236,14 +250,6 @@ class _Sums(dict[str, Tensor]):
 
     def add_product(self, name: str, grad: Tensor, x: Tensor) -> None:
         self[name] = self[name].addmm_(grad.t(), x) if name in self else grad.t() @ x
-
-
-def _refuse_second_gradients() -> None:
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "the CPU's own products have no second gradients (create_graph=True): run the model inside "
-            'force_implementation("reference")'
-        )
 
 
 def _pieces(rows: int, width: int) -> list[slice]:

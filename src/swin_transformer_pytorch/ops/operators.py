@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ..sizes import Size
+from .plain import is_differentiated_again, plain_gradients
+from .reference import reference
 
 OPERATOR = "window_attention"
 
@@ -105,6 +107,10 @@ def declare(name: str) -> None:
         if grad_out is None:
             return (None,) * 7
         qkv, bias, log_sums, pad_token, logit_scale = ctx.saved_tensors
+        if is_differentiated_again(grad_out):
+            inputs = (qkv, bias, tuple(ctx.window_size), tuple(ctx.shift_size), pad_token, logit_scale)
+            wanted = ctx.needs_input_grad[:2] + (False, False) + ctx.needs_input_grad[4:6]
+            return (*plain_gradients(reference, inputs, wanted, grad_out), None)
         backward = getattr(torch.ops.swin_transformer_pytorch, backward_name)
         grad_qkv, grad_bias, grad_pad, grad_scale = backward(
             grad_out, qkv, bias, log_sums, ctx.window_size, ctx.shift_size, pad_token, logit_scale

@@ -32,7 +32,7 @@ def reference(
     token = qkv.new_zeros(channels) if pad_token is None else pad_token
     windows = torch.where(inside[:, None], windows, token.to(dtype))  # (B, windows * N, 3 C)
 
-    q, k, v = windows.view(-1, tokens, 3, heads, channels // (3 * heads)).permute(2, 0, 3, 1, 4)
+    q, k, v = windows.view(-1, tokens, 3, heads, channels // (3 * heads)).permute(2, 0, 3, 1, 4).unbind()
     if logit_scale is None:
         q = q * q.shape[-1] ** -0.5
     else:

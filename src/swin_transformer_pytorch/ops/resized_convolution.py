@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..sizes import Size
+from .plain import is_transformed
 
 
 def convolve_levels(
@@ -20,7 +21,7 @@ def convolve_levels(
     """The convolution, padded by 1, of all levels resized to the first one's size and concatenated.
 
     A resize is linear, so on a CPU a coarser level is convolved at its own size (`convolve_resized`) where that saves
-    work: no resized copy exists then, and UPerNet's takes less than half the time at 512x512 pixels. Exported graphs
+    work: no resized copy exists then, and UPerNet's takes less than half the time at 512x512 pixels. Traced graphs
     and GPUs hold the plain form.
 
     Args:
@@ -38,6 +39,12 @@ def convolve_levels(
         if pays:
             out += convolve_resized(level, part, size)
     return out
+
+
+def concatenate_levels(levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B C_all H W"]:
+    """All levels, finest first, resized to the first one's size: what `convolve_levels` convolves."""
+    size = (levels[0].shape[2], levels[0].shape[3])
+    return torch.cat([_resize(level, size) for level in levels], dim=1)
 
 
 def convolve_resized(
@@ -70,7 +77,7 @@ def _resize_and_move(length: int, target: int, like: Tensor) -> Float[Tensor, "t
 def _pays(x: Float[Tensor, "B C h w"], size: Size) -> bool:
     """Whether `convolve_resized` has fewer products: its matrices are dense, and grow faster than the map."""
     channels, height, width = x.shape[1:]
-    if torch.compiler.is_exporting() or x.device.type != "cpu" or (height, width) == size:
+    if torch.compiler.is_exporting() or is_transformed() or x.device.type != "cpu" or (height, width) == size:
         return False
     plain = 9 * channels * size[0] * size[1]
     ours = 9 * height * width * (channels + size[1]) + 3 * height * size[0] * size[1]

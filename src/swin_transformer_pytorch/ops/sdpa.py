@@ -43,4 +43,14 @@ def _attend(rows: Tensor, bias: Tensor, logit_scale: Tensor | None) -> Tensor:
         k = F.normalize(k.to(wide), dim=-1).to(rows.dtype)
         scale = 1.0
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(rows.dtype)[None], scale=scale)
+    if not torch.compiler.is_compiling() and out.grad_fn is not None and "ScaledDotProduct" in out.grad_fn.name():
+        out.register_hook(_refuse_second_gradients)  # a fused kernel was taken
     return out.transpose(1, 2).reshape(-1, rows.shape[-1] // 3)
+
+
+def _refuse_second_gradients(grad: Tensor) -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "PyTorch's fused attention has no second gradients (create_graph=True): run the model inside "
+            'force_implementation("reference")'
+        )
