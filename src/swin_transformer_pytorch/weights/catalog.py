@@ -190,16 +190,8 @@ def _simmim(name: str, tag: str, source: str, file_format: str, licence: str, no
 def _simmim_records() -> list[WeightsRecord]:
     repository = "hf:microsoft/swin-base-simmim-window6-192"
     note = "Swin-B, 800 epochs on ImageNet-1K, converted by transformers."
-    table = [
-        _simmim(
-            "swin_base_patch4_window6_192",
-            "simmim_1k_800ep_transformers",
-            repository,
-            "transformers",
-            "Apache-2.0",
-            note,
-        )
-    ]
+    tag = "simmim_1k_800ep_transformers"
+    table = [_simmim("swin_base_patch4_window6_192", tag, repository, "transformers", "Apache-2.0", note)]
     for size in ("base", "large"):
         for data, described in _SIMMIM_DATA.items():
             for iterations in ("125k", "250k", "500k"):

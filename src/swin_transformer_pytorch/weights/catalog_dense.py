@@ -7,6 +7,8 @@ RepPoints v2 and other methods on Swin are other architectures and are not here;
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .preprocessing import DensePreprocessing
 from .record import WeightsRecord
 
@@ -73,66 +75,25 @@ def _lines(table: str) -> list[list[str]]:
     return [line.split() for line in table.split("\n")[1:-1]]
 
 
-def _detector(
-    name: str,
-    tag: str,
-    source: str,
-    box_ap: str,
-    mask_ap: str,
-    *,
-    published_by: str,
-    notes: str,
-    format: str = "official",
-    sha256: str | None = None,
-) -> WeightsRecord:
-    return WeightsRecord(
-        name=f"{name}_patch4_window7",
-        tag=tag,
-        task="detection",
-        source=source,
-        format=format,
-        num_classes=80,
-        classes="coco",
-        preprocessing=DensePreprocessing.coco(),
-        box_ap=float(box_ap),
-        mask_ap=float(mask_ap),
-        published_by=published_by,
-        licence="Apache-2.0",
-        sha256=sha256,
-        notes=notes,
-    )
-
-
-def _segmenter(
-    size: str,
-    window: str,
-    tag: str,
-    source: str,
-    miou: str,
-    miou_multiscale: str,
-    *,
-    published_by: str,
-    notes: str,
-    format: str = "official",
-    licence: str = "Apache-2.0",
-    sha256: str | None = None,
-) -> WeightsRecord:
-    return WeightsRecord(
-        name=f"upernet_swin_{size}_patch4_window{window}_512x512",
-        tag=tag,
-        task="segmentation",
-        source=source,
-        format=format,
-        num_classes=150,
-        classes="ade20k",
-        preprocessing=DensePreprocessing.ade20k(),
-        miou=float(miou),
-        miou_multiscale=float(miou_multiscale),
-        published_by=published_by,
-        licence=licence,
-        sha256=sha256,
-        notes=notes,
-    )
+# What all records of a task have alike; the empty ones are each record's own.
+_DETECTOR = WeightsRecord(
+    name="",
+    tag="",
+    source="",
+    format="official",
+    task="detection",
+    num_classes=80,
+    classes="coco",
+    preprocessing=DensePreprocessing.coco(),
+    licence="Apache-2.0",
+)
+_SEGMENTER = replace(
+    _DETECTOR,
+    task="segmentation",
+    num_classes=150,
+    classes="ade20k",
+    preprocessing=DensePreprocessing.ade20k(),
+)
 
 
 def _started(tag: str) -> str:
@@ -143,19 +104,27 @@ def _started(tag: str) -> str:
 def _detectors() -> list[WeightsRecord]:
     table = []
     for name, tag, file, box_ap, mask_ap in _lines(_OFFICIAL_DETECTORS):
-        source = f"{_RELEASES}/{file}.pth"
         table.append(
-            _detector(name, tag, source, box_ap, mask_ap, published_by=_OFFICIAL_DETECTION, notes=_started(tag))
+            replace(
+                _DETECTOR,
+                name=f"{name}_patch4_window7",
+                tag=tag,
+                source=f"{_RELEASES}/{file}.pth",
+                box_ap=float(box_ap),
+                mask_ap=float(mask_ap),
+                published_by=_OFFICIAL_DETECTION,
+                notes=_started(tag),
+            )
         )
     for size, tag, config, date, sha256, box_ap, mask_ap in _lines(_MMDETECTION_FILES):
-        source = f"{_OPENMMLAB}/mmdetection/v2.0/swin/{config}/{config}_{date}-{sha256}.pth"
         table.append(
-            _detector(
-                f"mask_rcnn_swin_{size}",
-                f"{tag}_openmmlab",
-                source,
-                box_ap,
-                mask_ap,
+            replace(
+                _DETECTOR,
+                name=f"mask_rcnn_swin_{size}_patch4_window7",
+                tag=f"{tag}_openmmlab",
+                source=f"{_OPENMMLAB}/mmdetection/v2.0/swin/{config}/{config}_{date}-{sha256}.pth",
+                box_ap=float(box_ap),
+                mask_ap=float(mask_ap),
                 published_by=_MMDETECTION,
                 format="openmmlab",
                 sha256=sha256,
@@ -167,42 +136,49 @@ def _detectors() -> list[WeightsRecord]:
 
 def _segmenters() -> list[WeightsRecord]:
     table = []
-    for size, tag, file, *figures in _lines(_OFFICIAL_SEGMENTERS):
-        source = f"{_RELEASES}/{file}.pth"
+    for size, tag, file, miou, miou_multiscale in _lines(_OFFICIAL_SEGMENTERS):
         table.append(
-            _segmenter(size, "7", tag, source, *figures, published_by=_OFFICIAL_SEGMENTATION, notes=_started(tag))
+            replace(
+                _SEGMENTER,
+                name=f"upernet_swin_{size}_patch4_window7_512x512",
+                tag=tag,
+                source=f"{_RELEASES}/{file}.pth",
+                miou=float(miou),
+                miou_multiscale=float(miou_multiscale),
+                published_by=_OFFICIAL_SEGMENTATION,
+                notes=_started(tag),
+            )
         )
-    trained: dict[tuple[str, str, str], list[str]] = {}
-    for size, window, tag, config, date, sha256, *figures in _lines(_MMSEGMENTATION_FILES):
-        trained[size, window, tag] = figures
-        full = f"upernet_swin_{size}_patch4_window{window}_512x512_{config}"
+    trained: dict[tuple[str, str, str], WeightsRecord] = {}
+    for size, window, tag, config, date, sha256, miou, miou_multiscale in _lines(_MMSEGMENTATION_FILES):
+        name = f"upernet_swin_{size}_patch4_window{window}_512x512"
+        file = f"{name}_{config}"
         notes = "OpenMMLab's own training, not the official weights."
         if (size, window, tag) == ("base", "7", "in22k_ade20k"):
             notes += " Another of OpenMMLab's pages says 50.31."
-        table.append(
-            _segmenter(
-                size,
-                window,
-                f"{tag}_openmmlab",
-                f"{_OPENMMLAB}/mmsegmentation/v0.5/swin/{full}/{full}_{date}-{sha256}.pth",
-                *figures,
-                published_by=_MMSEGMENTATION,
-                format="openmmlab",
-                sha256=sha256,
-                notes=notes,
-            )
+        trained[size, window, tag] = replace(
+            _SEGMENTER,
+            name=name,
+            tag=f"{tag}_openmmlab",
+            source=f"{_OPENMMLAB}/mmsegmentation/v0.5/swin/{file}/{file}_{date}-{sha256}.pth",
+            miou=float(miou),
+            miou_multiscale=float(miou_multiscale),
+            published_by=_MMSEGMENTATION,
+            format="openmmlab",
+            sha256=sha256,
+            notes=notes,
         )
+    table += trained.values()
     for size, window, tag in _lines(_TRANSFORMERS_FILES):
         table.append(
-            _segmenter(
-                size,
-                window,
-                f"{tag}_transformers",
-                f"hf:openmmlab/upernet-swin-{size}",
-                *trained[size, window, tag],
+            replace(
+                trained[size, window, tag],
+                tag=f"{tag}_transformers",
+                source=f"hf:openmmlab/upernet-swin-{size}",
                 published_by=f"{_MMSEGMENTATION} (same weights)",
                 format="transformers",
                 licence="MIT",
+                sha256=None,
                 notes="OpenMMLab's weights, converted by transformers, whose processor squeezes images to 512x512.",
             )
         )

@@ -9,14 +9,14 @@ import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 _TIMEOUT_SECONDS = 30
 _BLOCK = 1 << 20
@@ -188,11 +188,12 @@ def _save(response: HTTPResponse, url: str, part: Path, origin: _Origin, have: i
     if total is not None and total - start > free:
         raise DownloadError(f"{url} has {total - start:,} bytes, but {part.parent} has {free:,} free: make room there")
     received = start
-    with part.open("ab") as file, _bar(part, start, total, progress) as bar:
+    with part.open("ab") as file, _bar(progress) as bar:
+        task = bar.add_task(part.stem, total=total, completed=start)
         while block := response.read(_BLOCK):
             file.write(block)
             received += len(block)
-            bar.advance(len(block))
+            bar.advance(task, len(block))
     if total is not None and received > total:
         part.unlink()
         raise DownloadError(f"{url} sent {received:,} bytes of {total:,}: run it again")
@@ -208,37 +209,9 @@ def _content_range(text: str | None) -> tuple[int | None, int | None]:
     return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
-class _Bar(Protocol):
-    def advance(self, count: int, /) -> None: ...
-
-
-class _NoBar:
-    def advance(self, count: int, /) -> None:
-        """Nothing is shown."""
-
-
-def _bar(part: Path, start: int, total: int | None, progress: bool) -> AbstractContextManager[_Bar]:
-    return _RichBar(part.stem, start, total) if progress else nullcontext(_NoBar())
-
-
-class _RichBar:
-    def __init__(self, name: str, start: int, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.progress.add_task(name, total=total, completed=start)
-
-    def __enter__(self) -> _RichBar:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def advance(self, count: int, /) -> None:
-        self.progress.advance(self.task, count)
+def _bar(shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
 
 
 def _fetch_from_hub(source: str, sha256: str | None, cache_dir: str | Path | None, again: bool) -> Path:
