@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "rooms.svg"
-WIDTH, BOX, HIGH, GAP, ROW = 900, 104, 34, 16, 84
+WIDTH, BOX, HIGH, GAP, ROW = 900, 124, 34, 14, 84
 TOP = ("benchmark", "demo", "doctor", "commands", "cli", "__main__")
 
 
