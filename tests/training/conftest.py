@@ -41,9 +41,9 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def log_on_stderr(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def log_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     """Warnings go to stderr, as outside of tests; `capfd` then also has those of worker processes."""
-    monkeypatch.setattr(logging.getLogger("swin_transformer_pytorch"), "handlers", [logging.StreamHandler()])
+    monkeypatch.setattr(logging.getLogger("swin_transformer_pytorch"), "handlers", [logging.lastResort])
 
 
 @pytest.fixture
