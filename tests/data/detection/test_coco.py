@@ -414,3 +414,11 @@ def test_a_name_that_leads_out_of_the_folder_is_refused_unless_asked_for(make, n
         make(content)
     if name == "../a.png":
         assert make(content, allow_outside=True)[0].image.size == (64, 48)
+
+
+def test_whole_floats_are_whole_numbers(make):
+    images = [{"id": 7.0, "file_name": "a.png", "width": 64.0, "height": 48.0}]
+    content = document(annotation(1.0, image_id=7.0, category_id=3.0, iscrowd=0.0), images=images)
+    dataset = make(content)
+    assert (dataset.image_ids, dataset.image_sizes) == ([7], [(48, 64)])
+    assert dataset[0].labels.tolist() == [0]

@@ -185,6 +185,7 @@ def _check_run_lengths(shape: dict[str, Any], size: tuple[int, int]) -> str | No
 
 def _check_id(entry: dict[str, Any], seen: set[int]) -> str | None:
     """Also adds it to those seen."""
+    _make_whole(entry, "id", "image_id", "category_id", "width", "height", "iscrowd")
     if not _is_whole(entry.get("id")):
         return f"its id is {entry.get('id')!r}, not a whole number"
     if entry["id"] in seen:
@@ -195,6 +196,13 @@ def _check_id(entry: dict[str, Any], seen: set[int]) -> str | None:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _make_whole(entry: dict[str, Any], *keys: str) -> None:
+    """Some tools write ids and sizes as 3.0, which is a whole number too."""
+    for key in keys:
+        if isinstance(entry.get(key), float) and entry[key].is_integer():
+            entry[key] = int(entry[key])
 
 
 def _are_finite(numbers: list[Any]) -> bool:

@@ -16,6 +16,8 @@ MAX_CLASSES = 255
 """Labels are bytes, of which 255 means "ignore"."""
 
 _COLOURED = re.compile(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(\S.*)")
+_CVAT = re.compile(r"([^:]+):(\d+),(\d+),(\d+):[^:]*:[^:]*")  # "# label:color_rgb:parts:actions" stands above
+_VALUES = re.compile(r"pixel\s*value\s*,\s*class", re.IGNORECASE)  # Roboflow's first line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,10 @@ class SegmentationClasses:
 def read_classes(path: str | os.PathLike[str]) -> SegmentationClasses:
     """Reads a file of class names, in the order of their labels.
 
-    A text file has a class a line, its name or "red green blue name"; blank lines are passed over. A JSON file has a
-    list of names, a list of objects {"name": ..., "color": [red, green, blue]}, or one object {name: colour}.
+    A text file has a class a line, its name or "red green blue name"; blank lines and those that begin with "#" are
+    passed over. CVAT's "name:r,g,b::" is read too, and a table of "value, name" below Roboflow's "Pixel Value, Class",
+    whose values must be 0, 1, 2, ... A JSON file has a list of names, a list of objects {"name": ..., "color": [red,
+    green, blue]}, or one object {name: colour}.
     Colours are 0 to 255, and all classes have one or none has.
 
     Raises:
@@ -46,7 +50,7 @@ def read_classes(path: str | os.PathLike[str]) -> SegmentationClasses:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); give a text or JSON file of class names") from error
-    entries = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(text)
+    entries = _from_json(path, text) if path.suffix.lower() == ".json" else _from_lines(path, text)
     if not entries:
         raise DataError(f"{path} names no classes; write one a line, in the order of their labels from 0")
     if len(entries) > MAX_CLASSES:
@@ -71,14 +75,26 @@ def _lack(colour: Colour | None) -> str:
     return "has no colour and the first class has" if colour is None else "has a colour and the first class has none"
 
 
-def _from_lines(text: str) -> list[_Entry]:
+def _from_lines(path: Path, text: str) -> list[_Entry]:
     entries: list[_Entry] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = _COLOURED.fullmatch(line.strip())
-        if match:
-            entries.append((f"line {number}", match[4], (int(match[1]), int(match[2]), int(match[3]))))
-        elif line.strip():
-            entries.append((f"line {number}", line.strip(), None))
+    numbered = False
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        where = f"line {number}"
+        if not line or line.startswith("#"):
+            continue
+        if not entries and _VALUES.fullmatch(line):
+            numbered = True
+        elif numbered:
+            value, _, name = line.partition(",")
+            if value.strip() != str(len(entries)) or not name.strip():
+                raise DataError(f"{path}, {where} is {line!r}; write '{len(entries)}, NAME': the values count from 0")
+            entries.append((where, name.strip(), None))
+        elif match := _COLOURED.fullmatch(line):
+            entries.append((where, match[4], (int(match[1]), int(match[2]), int(match[3]))))
+        elif match := _CVAT.fullmatch(line):
+            entries.append((where, match[1].strip(), (int(match[2]), int(match[3]), int(match[4]))))
+        else:
+            entries.append((where, line, None))
     return entries
 
 
