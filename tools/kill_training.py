@@ -27,9 +27,8 @@ from typing import Any
 
 import torch
 
+from swin_transformer_pytorch.training import load_recipe, train
 from swin_transformer_pytorch.training.recipes.classification import Recipe
-from swin_transformer_pytorch.training.recipes.files import load_recipe
-from swin_transformer_pytorch.training.run import train
 from swin_transformer_pytorch.weights.files import read_checkpoint
 from swin_transformer_pytorch.weights.whole import is_intact
 

@@ -12,10 +12,9 @@ import pytest
 import torch
 import yaml
 
+from swin_transformer_pytorch.training import RecipeError, train
 from swin_transformer_pytorch.training.engine.run_lock import locked
 from swin_transformer_pytorch.training.recipes.classification import Recipe
-from swin_transformer_pytorch.training.recipes.parts import RecipeError
-from swin_transformer_pytorch.training.run import train
 
 Make = Callable[..., Recipe]
 
