@@ -22,6 +22,7 @@ from .backbone.attention import WindowAttention, WindowAttentionV2
 from .backbone.layers import DropPath, Mlp, PatchEmbed, whole_patches
 from .backbone.swin import Swin, SwinBlock, SwinStage
 from .heads.conv import ConvModule
+from .models.named_classes import NamedClasses
 from .ops import (
     choose_window,
     has_packed_linear,
@@ -75,6 +76,7 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
     if dtype is not None and not dtype.is_floating_point:
         raise OptimizeError(f"dtype={dtype} is not possible: use torch.float32, torch.bfloat16 or torch.float16")
     fast = copy.deepcopy(model).eval().requires_grad_(False)
+    named = fast.classes if isinstance(fast, NamedClasses) else None
     with torch.no_grad():
         # The biases come from parameters that are not rounded to `dtype` yet.
         scores = {block: _Scores.of(block) for block in fast.modules() if _is_whole_block(block)}
@@ -89,6 +91,8 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
         for module in fast.modules():
             if isinstance(module, Swin):
                 module.compile(dynamic=False)
+    if isinstance(fast, NamedClasses):
+        fast.classes = named  # names go with layers, and these are others
     fast.register_state_dict_pre_hook(_refuse_state_dict)
     return fast
 

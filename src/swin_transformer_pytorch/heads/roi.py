@@ -93,12 +93,26 @@ class BoxHead(nn.Module):
             )
         dims = [in_channels * region_size**2, *[fc_dim] * num_fcs]
         self.shared_fcs = nn.ModuleList(nn.Linear(dims[i], dims[i + 1]) for i in range(num_fcs))
-        self.fc_cls = nn.Linear(dims[-1], num_classes + 1)
-        self.fc_reg = nn.Linear(dims[-1], 4 if class_agnostic else 4 * num_classes)
+        self.fc_dim, self.class_agnostic = dims[-1], class_agnostic
+        self._make_class_layers(num_classes)
         self.num_convs = num_convs
         init_xavier(module for module in self.shared_fcs if isinstance(module, nn.Linear))
+        self._init_class_layers()
+
+    def _make_class_layers(self, num_classes: int) -> None:
+        self.fc_cls = nn.Linear(self.fc_dim, num_classes + 1)
+        self.fc_reg = nn.Linear(self.fc_dim, 4 if self.class_agnostic else 4 * num_classes)
+
+    def _init_class_layers(self) -> None:
         init_normal([self.fc_cls], std=0.01)
         init_normal([self.fc_reg], std=0.001)
+
+    def reset_classes(self, num_classes: int) -> None:
+        """Layers with random weights for that many classes."""
+        like = next(self.shared_fcs.parameters())
+        self._make_class_layers(num_classes)
+        self._init_class_layers()
+        self.to(like).train(self.training)
 
     def forward(self, x: Float[Tensor, "n C s s"]) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n boxes 4"]]:
         """Logits (num_classes + 1) and deltas (one box a class, or one where `class_agnostic`), in float32."""
@@ -120,8 +134,15 @@ class MaskHead(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(ConvModule(in_channels, in_channels, 3) for _ in range(num_convs))
         self.upsample = nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2)
+        self.in_channels = in_channels
         self.conv_logits = nn.Conv2d(in_channels, num_classes, 1)
         init_kaiming([self.upsample, self.conv_logits])
+
+    def reset_classes(self, num_classes: int) -> None:
+        """A layer with random weights for that many classes."""
+        layer = nn.Conv2d(self.in_channels, num_classes, 1)
+        init_kaiming([layer])
+        self.conv_logits = layer.to(next(self.parameters())).train(self.training)
 
     def forward_convs(self, x: Float[Tensor, "n C s s"]) -> Float[Tensor, "n C s s"]:
         """The features before the upsampling, which HTC passes on."""

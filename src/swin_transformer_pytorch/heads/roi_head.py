@@ -97,6 +97,8 @@ class RoIHead(nn.Module, ABC):
     so that testing at several scales can come in between.
     """
 
+    num_classes: int
+
     def __init__(self, *, strides: Sequence[int], rules: DetectionRules) -> None:
         """
         Args:

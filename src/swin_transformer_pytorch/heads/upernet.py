@@ -49,7 +49,13 @@ class UPerHead(nn.Module):
         self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3, norm=True) for _ in finer)
         self.fpn_bottleneck = ConvModule(len(in_channels) * channels, channels, 3, norm=True)
         self.dropout = nn.Dropout2d(dropout)
+        self.channels = channels
         self.conv_seg = _classifier(channels, num_classes)
+
+    def reset_classes(self, num_classes: int) -> None:
+        """A classifier with random weights for that many classes."""
+        layer = _classifier(self.channels, num_classes)
+        self.conv_seg = layer.to(next(self.parameters())).train(self.training)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B classes H W"]:
         """Logits of the size of the first map. `maps` are finest first, one for each of `in_channels`."""
@@ -87,7 +93,13 @@ class FCNHead(nn.Module):
         super().__init__()
         self.convs = nn.Sequential(ConvModule(in_channels, channels, 3, norm=True))
         self.dropout = nn.Dropout2d(dropout)
+        self.channels = channels
         self.conv_seg = _classifier(channels, num_classes)
+
+    def reset_classes(self, num_classes: int) -> None:
+        """A classifier with random weights for that many classes."""
+        layer = _classifier(self.channels, num_classes)
+        self.conv_seg = layer.to(next(self.parameters())).train(self.training)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes H W"]:
         """Logits of the map's size."""

@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..backbone.config import ConfigError, SwinConfig
 from ..backbone.swin import Swin
+from ..checks import is_count
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import Preprocessing
-from .description import describe
+from .named_classes import NamedClasses, check_length, count_outputs
 
 
-class SwinClassifier(Swin):
+class SwinClassifier(NamedClasses, Swin):
     """Swin for classification (arXiv 2103.14030, section 4.1), with the official parameter names.
 
     Attributes:
         num_classes: outputs of the head; 0 for none, `forward` then gives the pooled features.
-        classes: their names, or None.
+        classes: their names, or None. They go with the head: another linear layer in its place has none yet.
         preprocessing: what the weights expect of an image, or None.
         name: the variant's official name, or None.
     """
 
     task = "classification"
+    class_layers = ("head",)  # whose rows are classes
 
     def __init__(
         self,
         config: SwinConfig,
         *,
         num_classes: int = 1000,
-        classes: tuple[str, ...] | None = None,
+        classes: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(config)
-        if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 0:
+        self.preprocessing = preprocessing
+        self.name = name
+        self.norm = nn.LayerNorm(config.stage_dims[-1])
+        self.reset_classifier(num_classes, classes=classes)
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the head, also of another one that was put in its place; 0 for none."""
+        found = count_outputs(self.head)
+        return self._made_for if found is None else found
+
+    def reset_classifier(self, num_classes: int, *, classes: Sequence[str] | None = None) -> None:
+        """Puts in a head with random weights for other classes, with their names if they are given; 0 for none.
+
+        Raises:
+            ConfigError: `num_classes` is not possible, or there are not as many names.
+        """
+        if not is_count(num_classes, 0):
             raise ConfigError(
                 f"num_classes={num_classes!r} is not possible: use a whole number of at least 0 (0: no head, pooled "
                 f"features)"
             )
-        if classes is not None and len(classes) != num_classes:
-            raise ConfigError(f"{len(classes)} class names for num_classes={num_classes}; give one name a class")
-        self.num_classes = num_classes
-        self.classes = classes
-        self.preprocessing = preprocessing
-        self.name = name
-        self.norm = nn.LayerNorm(config.stage_dims[-1])
-        self.head = nn.Linear(config.stage_dims[-1], num_classes) if num_classes else nn.Identity()
-        if isinstance(self.head, nn.Linear):
-            nn.init.trunc_normal_(self.head.weight, std=0.02)
-            nn.init.zeros_(self.head.bias)
+        check_length("class names", classes, num_classes)
+        dim = self.config.stage_dims[-1]
+        head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
+        if isinstance(head, nn.Linear):
+            nn.init.trunc_normal_(head.weight, std=0.02)
+            nn.init.zeros_(head.bias)
+        self.head = head.to(next(self.patch_embed.parameters())).train(self.training)
+        self._made_for = num_classes
+        self.settle(classes)
 
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         """The last stage's map, normalised."""
@@ -66,6 +83,8 @@ class SwinClassifier(Swin):
         names = tuple(f"head.{name}" for name, _ in self.head.named_parameters())
         return (ClassParameters(names=names, of="head"),) if names else ()
 
-    def metadata(self) -> dict[str, Any]:
-        """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        return describe(self).to_dict()
+    def expected_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """As it was made, but for a head of as many classes as it has now."""
+        kept = {name: shape for name, shape in super().expected_shapes().items() if not name.startswith("head.")}
+        count, dim = self.num_classes, self.config.stage_dims[-1]
+        return kept | ({"head.weight": (count, dim), "head.bias": (count,)} if count else {})

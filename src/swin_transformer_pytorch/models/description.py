@@ -119,9 +119,10 @@ class DescribesItself(Protocol):
     """The attributes of a model that a checkpoint holds."""
 
     name: str | None
-    num_classes: int
     classes: tuple[str, ...] | None
 
+    @property
+    def num_classes(self) -> int: ...
     @property
     def config(self) -> ModelConfig: ...
     @property

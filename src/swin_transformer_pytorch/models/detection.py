@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..backbone.config import ConfigError
 from ..heads.fpn import FPN
 from ..heads.global_attention import GlobalAttention
 from ..heads.roi import BoxHead, MaskHead
@@ -22,12 +20,12 @@ from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .class_parameters import names_of_class_parameters
 from .config import DetectorConfig
-from .description import describe
+from .named_classes import NamedClasses, check_length
 
 __all__ = ["Detector", "InstancePredictions", "InstanceTargets"]
 
 
-class Detector(nn.Module):
+class Detector(NamedClasses):
     """A detector of two stages that gives boxes and masks, with the official parameter names.
 
     Images of different sizes are padded on the right and bottom to one size, `image_sizes` being their own (height,
@@ -52,16 +50,13 @@ class Detector(nn.Module):
         rpn_head: RPNHead,
         roi_head: RoIHead,
         global_attention: GlobalAttention | None = None,
-        classes: tuple[str, ...] | None = None,
+        classes: Sequence[str] | None = None,
         preprocessing: DensePreprocessing | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__()
-        if classes is not None and len(classes) != config.num_classes:
-            raise ConfigError(f"{len(classes)} class names for num_classes={config.num_classes}; give one a class")
-        self.config = config
-        self.num_classes = config.num_classes
-        self.classes = classes
+        check_length("class names", classes, config.num_classes)
+        self.config: DetectorConfig = config
         self.preprocessing = preprocessing
         self.name = name
         self.backbone = backbone
@@ -69,6 +64,23 @@ class Detector(nn.Module):
         self.neck = neck
         self.rpn_head = rpn_head
         self.roi_head = roi_head
+        self.settle(classes)
+
+    def reset_classifier(self, num_classes: int, *, classes: Sequence[str] | None = None) -> None:
+        """Puts the last layers of boxes and masks in anew, with random weights, for other classes.
+
+        HTC's semantic branch has classes of its own, which stay.
+
+        Raises:
+            ConfigError: `num_classes` is not possible, or there are not as many names.
+        """
+        config = self.config.replace(num_classes=num_classes)
+        check_length("class names", classes, num_classes)
+        for head in self.roi_head.modules():
+            if isinstance(head, BoxHead | MaskHead):
+                head.reset_classes(num_classes)
+        self.config, self.roi_head.num_classes = config, num_classes
+        self.settle(classes)
 
     def extract(self, images: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B D _ _"]]:
         """The feature pyramid, finest map first."""
@@ -136,10 +148,6 @@ class Detector(nn.Module):
         things = ClassParameters(names=names_of_class_parameters(self, BoxHead, MaskHead), background=1)
         stuff = names_of_class_parameters(self, SemanticHead)
         return (things, ClassParameters(names=stuff, of="semantic branch")) if stuff else (things,)
-
-    def metadata(self) -> dict[str, Any]:
-        """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        return describe(self).to_dict()
 
 
 def _checked_sizes(images: Float[Tensor, "B C H W"], image_sizes: Sequence[Size] | None) -> list[Size]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from jaxtyping import Float, Integer
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..backbone.config import ConfigError
 from ..colours import Colour
 from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
 from ..weights.adapt import ClassParameters
@@ -15,10 +14,10 @@ from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .class_parameters import names_of_class_parameters
 from .config import SegmenterConfig
-from .description import describe
+from .named_classes import NamedClasses, check_length
 
 
-class Segmenter(nn.Module):
+class Segmenter(NamedClasses):
     """UPerNet on Swin (arXiv 2103.14030, section 4.3), with the official parameter names.
 
     `models.segmentation_inference` turns its logits into label maps: whole, in windows, or from several sizes.
@@ -40,24 +39,42 @@ class Segmenter(nn.Module):
         decode_head: UPerHead,
         auxiliary_head: FCNHead,
         *,
-        classes: tuple[str, ...] | None = None,
+        classes: Sequence[str] | None = None,
         palette: tuple[Colour, ...] | None = None,
         preprocessing: DensePreprocessing | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__()
-        for what, values in (("class names", classes), ("colours", palette)):
-            if values is not None and len(values) != config.num_classes:
-                raise ConfigError(f"{len(values)} {what} for num_classes={config.num_classes}; give one a class")
-        self.config = config
-        self.num_classes = config.num_classes
-        self.classes = classes
+        check_length("class names", classes, config.num_classes)
+        check_length("colours", palette, config.num_classes)
+        self.config: SegmenterConfig = config
         self.palette = palette
         self.preprocessing = preprocessing
         self.name = name
         self.backbone = backbone
         self.decode_head = decode_head
         self.auxiliary_head = auxiliary_head
+        self.settle(classes)
+
+    def reset_classifier(
+        self,
+        num_classes: int,
+        *,
+        classes: Sequence[str] | None = None,
+        palette: tuple[Colour, ...] | None = None,
+    ) -> None:
+        """Puts the last layers of both heads in anew, with random weights, for other classes.
+
+        Raises:
+            ConfigError: `num_classes` is not possible, or there are not as many names or colours.
+        """
+        config = self.config.replace(num_classes=num_classes)
+        check_length("class names", classes, num_classes)
+        check_length("colours", palette, num_classes)
+        for head in (self.decode_head, self.auxiliary_head):
+            head.reset_classes(num_classes)
+        self.config, self.palette = config, palette
+        self.settle(classes)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes h w"]:
         """Logits of the size of the backbone's first map: one for `patch_size` pixels, rounded up."""
@@ -92,7 +109,3 @@ class Segmenter(nn.Module):
     def class_parameters(self) -> tuple[ClassParameters, ...]:
         """Those whose rows are classes, in both heads."""
         return (ClassParameters(names=names_of_class_parameters(self, UPerHead, FCNHead)),)
-
-    def metadata(self) -> dict[str, Any]:
-        """What a checkpoint must hold for the model to be rebuilt from it alone. Plain types only."""
-        return describe(self).to_dict()

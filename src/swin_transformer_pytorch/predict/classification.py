@@ -37,6 +37,12 @@ class ClassificationTask:
     def predict(self, prepared: Sequence[Tensor]) -> list[Classification]:
         """All images in one batch: they have one size."""
         logits = self.model(model_input(self.model, torch.stack(list(prepared))))
+        count = getattr(self.model, "num_classes", logits.shape[-1])
+        if logits.shape[-1] != count:
+            raise ValueError(
+                f"the model's head gives {logits.shape[-1]} numbers an image, and the model is of {count} classes: "
+                f"call model.reset_classifier({logits.shape[-1]}, classes=...), and put a head of your own in after it"
+            )
         scores, labels = logits.float().softmax(-1).topk(min(self.top_k, logits.shape[-1]))
         names = class_names(self.model)
         return [

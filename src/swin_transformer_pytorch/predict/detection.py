@@ -11,7 +11,7 @@ from ..models.detection import InstancePredictions
 from ..models.detection_inference import detect, detect_multi_scale
 from ..models.detection_results import instances_to_detections
 from ..results import Detections
-from .task import AnyImage, class_names, views_of
+from .task import AnyImage, check_class_layers, class_names, views_of
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 """Sizes of multi-scale detection, as parts of the model's own. The authors published none; these are ours."""
@@ -34,6 +34,7 @@ class DetectionTask:
         self.score_threshold = score_threshold
         self.flip = flip
         self.ratios = SCALES if multi_scale else (1.0,)
+        check_class_layers(model)
         self.transform: DenseTransform = create_transform(model)
 
     def prepare(self, image: AnyImage) -> list[PreparedImage]:

@@ -12,7 +12,7 @@ from ..data.images.dense_transforms import DenseTransform, PreparedImage, as_byt
 from ..data.transforms import create_transform
 from ..models.segmentation_inference import RATIOS, segment, segment_multi_scale, segment_sliding
 from ..results import SegmentationMap
-from .task import AnyImage, class_names, name_of, views_of
+from .task import AnyImage, check_class_layers, class_names, name_of, views_of
 
 Mode = Literal["whole", "slide"]
 
@@ -59,6 +59,7 @@ class SegmentationTask:
         self.mode = mode
         self.flip = flip
         self.ratios = RATIOS if multi_scale else (1.0,)
+        check_class_layers(model)
         self.transform: DenseTransform = create_transform(model)
         scale = self.transform.preprocessing.scale
         side = _USUAL_CROP if scale is None else scale[1]

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..data.images.dense_transforms import DenseTransform, PreparedImage, as_byte_array
+from ..models.named_classes import NamedClasses
 from ..models.segmentation_inference import preprocessing_at_ratio
 from ..results import Classification, Detections, SegmentationMap
 
@@ -41,6 +42,12 @@ def class_names(model: nn.Module) -> Sequence[str] | None:
     """The model's class names, or None."""
     names: Sequence[str] | None = getattr(model, "classes", None)
     return names
+
+
+def check_class_layers(model: nn.Module) -> None:
+    """Refuses a dense model of ours whose last layers were exchanged for ones of other classes."""
+    if isinstance(model, NamedClasses):
+        model.check_class_layers()
 
 
 def name_of(names: Sequence[str] | None, label: int) -> str:
