@@ -254,6 +254,12 @@ def test_linear_layers_of_a_block(version: int, name: str, change: Change, dtype
 
 
 @pytest.mark.parametrize("version", [1, 2])
+def test_a_stand_in_that_changes_what_it_gets(version: int, dtype: torch.dtype) -> None:
+    """Which is GELU's output, that the backward pass would compute again."""
+    check_block(version, "mlp.fc2", lambda layer: nn.Sequential(nn.Hardtanh(-0.1, 0.5, inplace=True), layer), dtype)
+
+
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("name", ["norm1", "norm2"])
 @pytest.mark.parametrize("change", [untouched, *NORM_CHANGES], ids=range(1 + len(NORM_CHANGES)))
 def test_norms_of_a_block(version: int, name: str, change: Change, dtype: torch.dtype) -> None:

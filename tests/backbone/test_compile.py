@@ -38,3 +38,36 @@ with torch.no_grad():
 def test_one_graph_trains_and_infers_like_the_model(version: int) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT.format(version=version)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+TRANSFORMED = """
+import torch
+from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.models.classification import SwinClassifier
+
+torch.manual_seed(0)
+config = SwinConfig(embed_dim=16, depths=(2,), num_heads=(2,), window_size=4, drop_path_rate=0.0)
+model = SwinClassifier(config, num_classes=5)
+images = torch.randn(2, 3, 40, 44)
+parameters = {{name: parameter.detach() for name, parameter in model.named_parameters()}}
+
+def loss(parameters, image):
+    return torch.func.functional_call(model, parameters, (image[None],)).logsumexp(1).sum()
+
+functions = {{
+    "grad": lambda x: torch.func.grad(lambda z: model(z).logsumexp(1).sum())(x),
+    "vmap": lambda x: torch.func.vmap(lambda z: model(z[None])[0])(x),
+    "jvp": lambda x: torch.func.jvp(model, (x,), (x,))[1],
+    "per sample": lambda x: torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)["head.weight"],
+}}
+function = functions["{name}"]
+torch.testing.assert_close(torch.compile(function, backend="aot_eager")(images), function(images), rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["grad", "vmap", "jvp", "per sample"])
+def test_torch_func_inside_a_compiled_function(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", TRANSFORMED.format(name=name)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "performance drop" not in done.stderr

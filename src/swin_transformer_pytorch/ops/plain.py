@@ -42,7 +42,7 @@ def is_plain(module: nn.Module, kind: type[_Module]) -> TypeGuard[_Module]:
 
 def is_transformed() -> bool:
     """Whether `torch.func`, forward-mode differentiation or `torch.jit.trace` wants to see every operator that runs."""
-    return not torch.compiler.is_compiling() and (torch.jit.is_tracing() or _derivatives_are_nested())
+    return torch.jit.is_tracing() or _derivatives_are_nested()
 
 
 def is_differentiated_again(*grads: Tensor | None) -> bool:
