@@ -104,7 +104,9 @@ def after_norm(
     """`branch` of the normalised map, which training does not store: the backward pass normalises once more."""
     normed: Tensor = norm(x)
     # Autocast may have widened it, and the backward pass would not.
-    if torch.compiler.is_compiling() or not is_plain(norm, nn.LayerNorm) or normed.dtype != x.dtype:
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or normed.dtype != x.dtype:
+        return branch(normed)
+    if not is_plain(norm, nn.LayerNorm):
         return branch(normed)
     shape, eps = norm.normalized_shape, norm.eps
     with recomputed(
