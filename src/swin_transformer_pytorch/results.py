@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .colours import Colour
 from .labels import IGNORED
 from .rle import decode_mask
 
@@ -168,7 +169,7 @@ class SegmentationMap:
 
     labels: NDArray[np.integer[Any]]
     names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...] | None = None
+    palette: tuple[Colour, ...] | None = None
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)

@@ -5,29 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, Protocol
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.images.unusable import Unusable, item_or_problem
+from ..data.images.unusable import Samples, Unusable, item_or_problem
 from ..predict import Predictor
 from . import terminal
 from .errors import EXIT_SOME_BAD
 from .predict import view_options
 
 
-class Samples(Protocol):
-    """A data set whose items have a PIL image, `.image`, and what is known of it."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
 class PreparedSamples(Dataset[Any]):
     """Items are (what is known of the image, the image as the model takes it), or what is wrong with it, as text."""
 
-    def __init__(self, samples: Samples, predictor: Predictor, truth: Callable[[Any], Any]) -> None:
+    def __init__(self, samples: Samples[Any], predictor: Predictor, truth: Callable[[Any], Any]) -> None:
         self.samples = samples
         self.prepare = predictor.prepare
         self.truth = truth
@@ -48,7 +40,7 @@ def build_predictor(model: Any, options: argparse.Namespace, device: str | None)
 
 
 def predictions(
-    predictor: Predictor, samples: Samples, truth: Callable[[Any], Any], *, num_workers: int
+    predictor: Predictor, samples: Samples[Any], truth: Callable[[Any], Any], *, num_workers: int
 ) -> Iterator[tuple[Any, Any] | str]:
     """For each image (what `truth` says of it, its result), or what is wrong with it; with a bar on a terminal."""
     items = PreparedSamples(samples, predictor, truth)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from . import model_source, terminal
 from .errors import EXIT_SOME_BAD, UsageError
-from .terminal import is_printable, printable
+from .terminal import printable
 
 if TYPE_CHECKING:
     from ..predict import Prediction
@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> int:
 def _json_line(record: dict[str, object]) -> str:
     """Names that are no UTF-8 as escapes of Python's `surrogateescape`, which `os.fsencode` turns back."""
     line = json.dumps(record, ensure_ascii=False)
-    return (line if is_printable(line) else json.dumps(record)) + "\n"
+    return (line if printable(line) == line else json.dumps(record)) + "\n"
 
 
 @contextmanager

@@ -55,11 +55,6 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterable[T]:
     return track(items, what, total=total, console=console, transient=True) if console.is_terminal else items
 
 
-def is_printable(text: str) -> bool:
-    """Whether it can be written as UTF-8; names of files that are none hold lone surrogates."""
-    return text.isprintable() or not any("\ud800" <= character <= "\udfff" for character in text)
-
-
 def printable(text: str) -> str:
     """A text that any terminal takes: bytes of a file's name that are no UTF-8 as \\udcff, as Python escapes them."""
-    return text if is_printable(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

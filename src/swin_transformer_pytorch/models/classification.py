@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..backbone.config import ConfigError, SwinConfig
+from ..backbone.config import SwinConfig
 from ..backbone.swin import Swin
-from ..checks import is_count
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import Preprocessing
-from .named_classes import NamedClasses, check_length, count_outputs
+from .description import check_length, check_num_classes
+from .named_classes import NamedClasses, count_outputs
 
 
 class SwinClassifier(NamedClasses, Swin):
@@ -55,11 +55,7 @@ class SwinClassifier(NamedClasses, Swin):
         Raises:
             ConfigError: `num_classes` is not possible, or there are not as many names.
         """
-        if not is_count(num_classes, 0):
-            raise ConfigError(
-                f"num_classes={num_classes!r} is not possible: use a whole number of at least 0 (0: no head, pooled "
-                f"features)"
-            )
+        check_num_classes(num_classes)
         check_length("class names", classes, num_classes)
         dim = self.config.stage_dims[-1]
         head = nn.Linear(dim, num_classes) if num_classes else nn.Identity()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, get_args
 
 from ..backbone.config import ConfigError, SwinConfig
-from ..checks import is_count
+from ..checks import is_count, require
 from ..colours import Colour
 from ..weights.preprocessing import DensePreprocessing, Preprocessing, preprocessing_from_dict
 from .config import DetectorConfig, SegmenterConfig, Task
@@ -51,16 +51,11 @@ class ModelDescription:
         own = 1000 if isinstance(self.config, SwinConfig) else self.config.num_classes
         if self.num_classes is None:
             object.__setattr__(self, "num_classes", own)
-        if not is_count(self.num_classes, 0):
-            raise ConfigError(
-                f"num_classes={self.num_classes!r} is not possible: use a whole number of at least 0 (0: no head, "
-                "pooled features)"
-            )
+        check_num_classes(self.num_classes)
         if not isinstance(self.config, SwinConfig) and self.num_classes != own:
             raise ConfigError(f"it is of num_classes={own} and of {self.num_classes}; leave the latter out")
-        for what, values in (("class names", self.classes), ("colours", self.palette)):
-            if values is not None and len(values) != self.num_classes:
-                raise ConfigError(f"{len(values)} {what} for num_classes={self.num_classes}; give one a class")
+        check_length("class names", self.classes, self.num_classes)
+        check_length("colours", self.palette, self.num_classes)
         if self.palette is not None and self.task != "segmentation":
             raise ConfigError(f"a palette is for segmentation, and this model for {self.task}; leave it out")
         kind = Preprocessing if self.task == "classification" else DensePreprocessing
@@ -113,6 +108,26 @@ class ModelDescription:
             preprocessing=None if preprocessing is None else preprocessing_from_dict(preprocessing),
             name=values["name"],
         )
+
+
+def check_length(what: str, values: Sequence[Any] | None, num_classes: int) -> None:
+    """That there is one value a class, if there are any.
+
+    Raises:
+        ConfigError: there are more or fewer.
+    """
+    if values is not None and len(values) != num_classes:
+        raise ConfigError(f"{len(values)} {what} for num_classes={num_classes}; give one a class")
+
+
+def check_num_classes(num_classes: object) -> None:
+    """That it is a number of classes.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    fix = "use a whole number of at least 0 (0: no head, pooled features)"
+    require(is_count(num_classes, 0), "num_classes", num_classes, fix, error=ConfigError)
 
 
 class DescribesItself(Protocol):

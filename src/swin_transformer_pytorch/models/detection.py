@@ -20,7 +20,8 @@ from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .class_parameters import names_of_class_parameters
 from .config import DetectorConfig
-from .named_classes import NamedClasses, check_length
+from .description import check_length
+from .named_classes import NamedClasses
 
 __all__ = ["Detector", "InstancePredictions", "InstanceTargets"]
 

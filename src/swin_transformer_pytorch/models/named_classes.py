@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..backbone.config import ConfigError
-from .description import describe
+from .description import check_length, describe
 
 _Shapes = dict[str, tuple[int, ...]]
 
@@ -103,16 +103,6 @@ class NamedClasses(nn.Module):
             any(hasattr(part, "gives_named_classes") or type(part).__module__.startswith("torch.ao.") for part in parts)
             for parts in (layer.modules() for layer in self._class_layers().values())
         )
-
-
-def check_length(what: str, values: Sequence[Any] | None, num_classes: int) -> None:
-    """That there is one value a class, if there are any.
-
-    Raises:
-        ConfigError: there are more or fewer.
-    """
-    if values is not None and len(values) != num_classes:
-        raise ConfigError(f"{len(values)} {what} for num_classes={num_classes}; give one a class")
 
 
 def count_outputs(layer: nn.Module) -> int | None:

@@ -203,7 +203,7 @@ def _load(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def _split_tag(name: str, weights: str | Path | None) -> tuple[str, str | Path | None]:
-    """ "name.tag" as the name and the tag, which stands for the weights."""
+    """A name with its tag, "name.tag", as the two; the tag stands for the weights."""
     name, dot, tag = name.partition(".")
     if dot and weights is not None:
         raise ValueError(f"name {name}.{tag!s} and weights={str(weights)!r} both say which weights; give one of them")

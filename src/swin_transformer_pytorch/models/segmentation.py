@@ -14,7 +14,8 @@ from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .class_parameters import names_of_class_parameters
 from .config import SegmenterConfig
-from .named_classes import NamedClasses, check_length
+from .description import check_length
+from .named_classes import NamedClasses
 
 
 class Segmenter(NamedClasses):

@@ -83,9 +83,9 @@ class CocoDataset(Dataset[DetectionSample]):
                 raise DataError(f"{folder} is not a folder; give the one that {self.annotations_file} speaks of")
         self.annotations = read_annotations(self.annotations_file)
         self.classes, self._labels = self._match_classes(classes)
-        self._objects = self._objects_by_image()
+        self._objects, left_out = self._objects_by_image()
         if not keep_empty:
-            self._check_teaches()
+            self._check_teaches(left_out)
         self._images = [image for image in self.annotations["images"] if keep_empty or self._is_for_training(image)]
         if not self._images:
             total = len(self.annotations["images"])
@@ -151,31 +151,34 @@ class CocoDataset(Dataset[DetectionSample]):
             )
         return tuple(classes), labels
 
-    def _objects_by_image(self) -> dict[int, list[dict[str, Any]]]:
-        """The annotations of each image that are of a wanted class. An image of none is not in the dictionary."""
+    def _objects_by_image(self) -> tuple[dict[int, list[dict[str, Any]]], Counter[str]]:
+        """The annotations of each image that are of a wanted class, and how many were left out for which reason.
+
+        An image without any such annotation is not in the dictionary.
+        """
         sizes = {image["id"]: (image["height"], image["width"]) for image in self.annotations["images"]}
         found: dict[int, list[dict[str, Any]]] = {}
-        self._left_out: Counter[str] = Counter()
+        left_out: Counter[str] = Counter()
         without_mask: list[str] = []
         for annotation in self.annotations["annotations"]:
             if annotation["category_id"] not in self._labels:
                 continue
             objects = found.setdefault(annotation["image_id"], [])
             if reason := _why_not(annotation, sizes[annotation["image_id"]]):
-                self._left_out[reason] += 1
+                left_out[reason] += 1
                 continue
             objects.append(annotation)
             if not annotation.get("segmentation") and not self.box_masks:
                 without_mask.append(f"annotation {annotation['id']}: it has no segmentation, and masks are learned too")
         fix = "annotations (box_masks=True takes their boxes as masks)"
         report(self.annotations_file, fix, without_mask)
-        return found
+        return found, left_out
 
-    def _check_teaches(self) -> None:
+    def _check_teaches(self, left_out: Counter[str]) -> None:
         """Says what is left out; a `DataError` where no object is left to learn."""
         objects = [annotation for of_image in self._objects.values() for annotation in of_image]
         crowds = sum(annotation["iscrowd"] == 1 for annotation in objects)
-        counts = [f"{count:,} {reason}" for reason, count in self._left_out.items()]
+        counts = [f"{count:,} {reason}" for reason, count in left_out.items()]
         if len(objects) > crowds:
             if counts:
                 _log.warning("%s: objects left out: %s", self.annotations_file, ", ".join(counts))

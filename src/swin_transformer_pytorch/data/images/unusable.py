@@ -131,8 +131,11 @@ class ReplacedSamples(Generic[Item]):
 
     def check(self) -> None:
         """Raises a `DataError` where by now there are too many."""
-        check_share(len(self.unusable), len(self), "training images")
+        check_share(self._count(), len(self), "training images")
 
     def summary(self) -> str:
         """See `summary`."""
-        return summary(len(self.unusable), len(self), "training images")
+        return summary(self._count(), len(self), "training images")
+
+    def _count(self) -> int:
+        return int(self._unusable.count_nonzero())  # asked after each batch, of millions of images

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torch.utils.data import Dataset
 
+from ...colours import Colour
 from ..classification.fashion import ArrayDataset, FashionMNIST, FashionSample
 from ..samples import DetectionSample
 from .coco import coco_annotations
@@ -186,7 +187,7 @@ def open_scenes(
     return SceneDataset(items, num_scenes, seed=seed + offset, image_size=image_size)
 
 
-def palette(num_items: int) -> tuple[tuple[int, int, int], ...]:
+def palette(num_items: int) -> tuple[Colour, ...]:
     """Colours well apart from each other for so many classes, and a dark grey for the ground after them."""
     colours = []
     for index in range(num_items):

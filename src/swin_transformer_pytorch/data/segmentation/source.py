@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ...colours import Colour
 from ...labels import IGNORED
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class SegmentationSource:
     train: tuple[str, str] | None = None
     val: tuple[str, str] | None = None
     classes: str | Sequence[str] | None = None
-    palette: Sequence[tuple[int, int, int]] | None = None
+    palette: Sequence[Colour] | None = None
     ignore_label: int = IGNORED
     val_fraction: float = 0.2
     seed: int = 0

@@ -121,6 +121,16 @@ def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) ->
         require(schedule.steps % every == 0, "trainer.validate_every_steps", every, fix)
 
 
+def check_dense_data(data: Any) -> None:
+    """Raises a `RecipeError` unless the numbers that `data` has in both dense tasks are possible."""
+    require(data.batch_size >= 1, "data.batch_size", data.batch_size, "at least 1")
+    require(data.num_workers >= 0, "data.num_workers", data.num_workers, "at least 0")
+    for name in ("num_scenes", "num_val_scenes"):
+        require(getattr(data, name) >= 1, f"data.{name}", getattr(data, name), "at least 1")
+    require(min(data.scene_size) >= 32, "data.scene_size", data.scene_size, "at least 32 pixels a side")
+    check_scale("data.scale", data.scale)
+
+
 def check_scale(name: str, scale: Scale | None) -> None:
     """Raises a `RecipeError` unless `scale` is None or (longest, shortest) in pixels."""
     ok = scale is None or (scale[0] >= scale[1] >= 1)

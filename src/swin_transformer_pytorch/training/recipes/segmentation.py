@@ -13,8 +13,8 @@ from .dense import (
     DenseScheduleRecipe,
     DenseTrainerRecipe,
     Scale,
+    check_dense_data,
     check_lengths,
-    check_scale,
     check_scenes_root,
     given_folders,
 )
@@ -66,14 +66,9 @@ class SegmentationDataRecipe:
     augmentation: SegmentationAugmentation = field(default_factory=SegmentationAugmentation)
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
-        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
-        for name in ("num_scenes", "num_val_scenes"):
-            require(getattr(self, name) >= 1, f"data.{name}", getattr(self, name), "at least 1")
+        check_dense_data(self)
         require(0 <= self.ignore_label <= 255, "data.ignore_label", self.ignore_label, "0 to 255")
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
-        require(min(self.scene_size) >= 32, "data.scene_size", self.scene_size, "at least 32 pixels a side")
-        check_scale("data.scale", self.scale)
 
     def source(self, *, seed: int = 0) -> SegmentationSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from ...colours import Colour
 from ...models.build import build
 from ...models.config import Task
-from ...models.description import CONFIGS, ModelDescription
+from ...models.description import ModelDescription
 from ...models.registry import describe_named, describe_source
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
 from ...weights.preprocessing import DensePreprocessing
@@ -28,7 +29,7 @@ def build_model(
     task: Task,
     classes: tuple[str, ...],
     *,
-    palette: tuple[tuple[int, int, int], ...] | None = None,
+    palette: tuple[Colour, ...] | None = None,
     prepare: Callable[[Any], Any] = lambda known: known,
 ) -> Model:
     """The recipe's model for a task with these classes, and with the weights that it starts from.
@@ -73,7 +74,9 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
     if recipe.name is not None:
         described, checkpoint = describe_named(recipe.name, recipe.weights, num_classes, **overrides)
     elif recipe.config is not None:
-        described = ModelDescription(config=CONFIGS[task].from_dict(recipe.config).replace(**overrides))
+        config = recipe.described_config(task)
+        assert config is not None, "it is given"
+        described = ModelDescription(config=config)
         checkpoint = open_checkpoint(recipe.weights) if recipe.weights is not None else None
     else:
         assert recipe.weights is not None, "the recipe has checked that there is a model"

@@ -65,8 +65,9 @@ class DetectionTraining(DenseTraining):
         # In full precision, as the official code tests.
         with torch.autocast(self.device.type, enabled=False):
             found = detect(self.model, [image.pixels for image in images], [image.scale_factor for image in images])
+        names = self.model.classes  # looked up once: it looks at each class layer
         for (image_id, image), one in zip(usable, found, strict=True):
-            self._found.append((image_id, instances_to_detections(one, image.original_size, self.model.classes)))
+            self._found.append((image_id, instances_to_detections(one, image.original_size, names)))
 
     def end_validation(self) -> dict[str, float]:
         assert self.model.classes is not None
