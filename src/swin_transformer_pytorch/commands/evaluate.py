@@ -19,18 +19,26 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from typing import get_args
 
+from ..data.classification.source import ClassificationKind
+from ..data.detection.source import DetectionKind
+from ..data.segmentation.source import SegmentationKind
 from ..labels import IGNORED
 from . import model_source
 from .errors import UsageError
 from .predict import add_view_options
 
-KINDS = ("folder", "fashion_sample", "fashion_mnist", "scenes_sample", "scenes")
+_FOLDERS = ("coco", "ade20k")  # what recipes tell apart, and here is "folder"
 KINDS_OF_TASK = {
-    "classification": ("folder", "fashion_sample", "fashion_mnist"),
-    "detection": ("folder", "scenes_sample", "scenes"),
-    "segmentation": ("folder", "scenes_sample", "scenes"),
+    task: tuple(dict.fromkeys("folder" if kind in _FOLDERS else kind for kind in get_args(kinds)))
+    for task, kinds in (
+        ("classification", ClassificationKind),
+        ("detection", DetectionKind),
+        ("segmentation", SegmentationKind),
+    )
 }
+KINDS = tuple(dict.fromkeys(kind for kinds in KINDS_OF_TASK.values() for kind in kinds))
 _FILES = ("root", "annotations", "images", "labels")
 
 
@@ -89,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     if options.weights is None and options.model is None:
         raise UsageError("which model? add --weights CHECKPOINT, --weights fashion or --model NAME")
     kind, given = options.data.kind, [name for name in _FILES if getattr(options.data, name) is not None]
-    if kind in ("fashion_mnist", "scenes") and "root" not in given:
+    if kind != "folder" and not kind.endswith("_sample") and "root" not in given:
         raise UsageError(f"--data {kind} needs --data.root DIR, the folder with its files")
     if kind == "folder" and not given:
         raise UsageError(

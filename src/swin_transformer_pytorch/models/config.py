@@ -173,6 +173,14 @@ class SegmenterConfig(_DenseConfig):
 
 
 DenseConfig = DetectorConfig | SegmenterConfig
+ModelConfig = SwinConfig | DenseConfig
+
+TASKS: tuple[Task, ...] = get_args(Task)
+CONFIGS: dict[Task, type[ModelConfig]] = {
+    "classification": SwinConfig,
+    "detection": DetectorConfig,
+    "segmentation": SegmenterConfig,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

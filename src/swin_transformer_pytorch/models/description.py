@@ -5,22 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, get_args
+from typing import Any, Protocol, cast
 
 from ..backbone.config import ConfigError, SwinConfig
 from ..checks import is_count, require
 from ..colours import Colour
 from ..weights.preprocessing import DensePreprocessing, Preprocessing, preprocessing_from_dict
-from .config import DetectorConfig, SegmenterConfig, Task
-
-ModelConfig = SwinConfig | DetectorConfig | SegmenterConfig
-
-TASKS: tuple[Task, ...] = get_args(Task)
-CONFIGS: dict[Task, type[ModelConfig]] = {
-    "classification": SwinConfig,
-    "detection": DetectorConfig,
-    "segmentation": SegmenterConfig,
-}
+from .config import CONFIGS, TASKS, ModelConfig, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +49,14 @@ class ModelDescription:
         check_length("colours", self.palette, self.num_classes)
         if self.palette is not None and self.task != "segmentation":
             raise ConfigError(f"a palette is for segmentation, and this model for {self.task}; leave it out")
-        kind = Preprocessing if self.task == "classification" else DensePreprocessing
+        kind = Preprocessing if isinstance(self.config, SwinConfig) else DensePreprocessing
         if not isinstance(self.preprocessing, kind | None):
             raise ConfigError(f"preprocessing={self.preprocessing!r} is not for {self.task}; give a {kind.__name__}")
 
     @property
     def task(self) -> Task:
         """What the model does."""
-        return next(task for task, kind in CONFIGS.items() if isinstance(self.config, kind))
+        return next(task for task, kind in CONFIGS.items() if type(self.config) is kind)
 
     def with_num_classes(self, num_classes: int) -> ModelDescription:
         """The same model for that many classes, which have no names yet."""

@@ -17,8 +17,8 @@ from ..weights.load import Checkpoint, CheckpointError, load_weights, open_check
 from ..weights.preprocessing import DensePreprocessing, Preprocessing
 from .backbone import SwinBackbone
 from .build import build, build_backbone
-from .config import DENSE_VARIANTS, Task, find_dense_variant, model_names
-from .description import TASKS, ModelConfig, ModelDescription
+from .config import DENSE_VARIANTS, TASKS, ModelConfig, Task, find_dense_variant, model_names
+from .description import ModelDescription
 from .size import check_size
 
 if TYPE_CHECKING:

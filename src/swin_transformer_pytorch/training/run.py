@@ -20,8 +20,8 @@ from .. import extras
 from ..models.config import Task
 from ..weights.files import read_checkpoint, save_checkpoint
 from ..weights.whole import remove_unfinished
-from .recipes.classification import Recipe
-from .recipes.dense import leg_steps
+from .recipes.classification import ScheduleRecipe
+from .recipes.dense import DenseTrainerRecipe, leg_steps
 from .recipes.parts import RecipeError
 from .recipes.tasks import TASKS, AnyRecipe
 
@@ -226,10 +226,11 @@ def make_trainer(
 
 def count_epochs(recipe: AnyRecipe) -> int:
     """Passes over the images; in a run of `schedule.steps`, stretches from one validation to the next."""
-    if isinstance(recipe, Recipe):
-        return recipe.schedule.epochs
-    steps = leg_steps(recipe.schedule, recipe.trainer)
-    return recipe.schedule.epochs or (recipe.schedule.steps or 1) // (steps or 1)
+    schedule, trainer = recipe.schedule, recipe.trainer
+    if isinstance(schedule, ScheduleRecipe):
+        return schedule.epochs
+    assert isinstance(trainer, DenseTrainerRecipe), "it belongs to the schedule"
+    return schedule.epochs or (schedule.steps or 1) // (leg_steps(schedule, trainer) or 1)
 
 
 def is_first_process() -> bool:

@@ -72,10 +72,13 @@ class Checkpoint:
     def task(self) -> str:
         """What it is for: "detection" or "segmentation" where it is a whole model, else "classification".
 
-        A backbone, and one of masked pre-training, count as a classifier without a head.
+        A backbone, and one of masked pre-training, count as a classifier without a head. Of a task that names do not
+        tell, the file's word is taken.
         """
-        method = method_of(self.state_dict)
-        return method.task if method is not None else "classification"
+        if (method := method_of(self.state_dict)) is not None:
+            return method.task
+        said: str = self.metadata["task"] if self.metadata is not None else "classification"
+        return "classification" if said in DENSE_TASKS else said
 
     @property
     def num_classes(self) -> int:
@@ -277,7 +280,7 @@ def _check_description(metadata: dict[str, Any], source: str) -> None:
 
 def _backbone_config(metadata: Mapping[str, Any]) -> SwinConfig:
     """That of the model, or of a dense model's backbone, whose windows keep their size where nothing else is said."""
-    config = metadata["config"]
-    if metadata["task"] not in DENSE_TASKS:
+    config, task = metadata["config"], metadata["task"]
+    if task == "classification" or (task not in DENSE_TASKS and "backbone" not in config):
         return SwinConfig.from_dict(config)
     return SwinConfig.from_dict({"single_window": "keep", **config.get("backbone", {})})

@@ -6,9 +6,13 @@ A model that is built says which of its parameters have rows for classes; this i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HEADS = ("rpn_head", "roi_head", "decode_head", "auxiliary_head")
+"""What whole detectors and segmenters have beside backbone and neck."""
 
 
 class Method(NamedTuple):

@@ -15,6 +15,17 @@ from swin_transformer_pytorch.data.errors import DataError
 SQUARE = [[10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]]
 
 
+def test_another_reader_makes_the_dictionary(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("10 10 20 20", encoding="utf-8")
+
+    def read(path):
+        return document(annotation(1, bbox=[float(number) for number in path.read_text(encoding="utf-8").split()]))
+
+    assert CocoDataset(tmp_path, labels, read=read)[0].boxes_xyxy.tolist() == [[10, 10, 30, 30]]
+
+
 def annotation(number, **changes):
     values = {"id": number, "image_id": 7, "category_id": 3, "bbox": [10, 10, 20, 20], "area": 400, "iscrowd": 0}
     return {**values, "segmentation": SQUARE, **changes}

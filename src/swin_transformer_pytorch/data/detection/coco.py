@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class CocoDataset(Dataset[DetectionSample]):
         stuff_folder: label maps, a PNG of each image's name: the semantic branch of HTC learns from them.
         keep_empty: whether to keep images without objects, and small ones: True for evaluation.
         allow_outside: whether file names may be absolute or climb out of the folder with "..".
+        read: makes COCO's dictionary, checked, of `annotations_file`; another for other formats.
         box_masks: whether an annotation without a segmentation gets its box as mask; False: it is an error.
 
     Attributes:
@@ -72,6 +73,7 @@ class CocoDataset(Dataset[DetectionSample]):
         keep_empty: bool = False,
         box_masks: bool = False,
         allow_outside: bool = False,
+        read: Callable[[Path], dict[str, Any]] = read_annotations,
     ) -> None:
         self.allow_outside = allow_outside
         self.images_folder = Path(images_folder)
@@ -81,7 +83,7 @@ class CocoDataset(Dataset[DetectionSample]):
         for folder in (self.images_folder, self.stuff_folder):
             if folder is not None and not folder.is_dir():
                 raise DataError(f"{folder} is not a folder; give the one that {self.annotations_file} speaks of")
-        self.annotations = read_annotations(self.annotations_file)
+        self.annotations = read(self.annotations_file)
         self.classes, self._labels = self._match_classes(classes)
         self._objects, left_out = self._objects_by_image()
         if not keep_empty:

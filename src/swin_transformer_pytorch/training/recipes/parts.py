@@ -13,8 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from ... import checks
 from ...backbone.config import ConfigError, find_variant
-from ...models.config import Task, find_dense_variant
-from ...models.description import CONFIGS, ModelConfig
+from ...models.config import CONFIGS, ModelConfig, Task, find_dense_variant
 
 _log = logging.getLogger(__name__)
 

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from ..methods import HEADS
 from .format import StateDict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BACKBONE = "backbone."
-_HEAD = re.compile(r"(rpn_head|roi_head|decode_head|auxiliary_head)\..+")
+_HEAD = re.compile(rf"({'|'.join(HEADS)})\..+")
 _NECK = re.compile(r"neck\.(lateral_convs|fpn_convs)\.\d+\..+|global_attention\..+")
 
 
