@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeGuard, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .backbone.attention import WindowAttention, WindowAttentionV2
-from .backbone.layers import DropPath, Mlp, PatchEmbed, whole_patches
+from .backbone.attention import WindowAttentionV2
+from .backbone.layers import PatchEmbed, whole_patches
 from .backbone.swin import Swin, SwinBlock, SwinStage
+from .backbone.whole import is_whole_block, is_whole_embedding, replace_modules
 from .heads.conv import ConvModule
 from .models.named_classes import NamedClasses
 from .ops import (
@@ -38,7 +39,6 @@ from .sizes import Size
 _Model = TypeVar("_Model", bound=nn.Module)
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
 _PIECE_TOKENS = 3136
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 # Rows that weights are packed for. Other numbers work as well, but none at all does not for few rows.
 _PACKED_ROWS = 256
 
@@ -79,14 +79,14 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
     named = fast.classes if isinstance(fast, NamedClasses) else None
     with torch.no_grad():
         # The biases come from parameters that are not rounded to `dtype` yet.
-        scores = {block: _Scores.of(block) for block in fast.modules() if _is_whole_block(block)}
+        scores = {block: _Scores.of(block) for block in fast.modules() if is_whole_block(block)}
         fast = fast.to(dtype=dtype)
-        _replace(fast, _is_whole_block, lambda block: _FastBlock(block, scores[block], pack=not compile))
-        _replace(fast, lambda module: is_plain(module, ConvModule), _fold_batch_norm)
+        replace_modules(fast, is_whole_block, lambda block: _FastBlock(block, scores[block], pack=not compile))
+        replace_modules(fast, lambda module: is_plain(module, ConvModule), _fold_batch_norm)
         if not compile:
-            _replace(fast, _is_whole_embedding, _FastPatchEmbed)
-            _replace(fast, lambda module: is_plain(module, nn.Linear), FusedLinear.of)
-            _replace(fast, lambda module: is_plain(module, SwinStage), _FastStage)
+            replace_modules(fast, is_whole_embedding, _FastPatchEmbed)
+            replace_modules(fast, lambda module: is_plain(module, nn.Linear), FusedLinear.of)
+            replace_modules(fast, lambda module: is_plain(module, SwinStage), _FastStage)
     if compile:
         for module in fast.modules():
             if isinstance(module, Swin):
@@ -95,35 +95,6 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
         fast.classes = named  # names go with layers, and these are others
     fast.register_state_dict_pre_hook(_refuse_state_dict)
     return fast
-
-
-def _replace(model: nn.Module, is_wanted: Callable[[nn.Module], bool], make: Callable[[Any], nn.Module]) -> None:
-    """Puts `make(module)` in the place of every module that is wanted, where what holds it is known to call it."""
-    for parent in list(model.modules()):
-        if any(kind in _CONTAINERS or kind.__module__.startswith(f"{__package__}.") for kind in type(parent).__mro__):
-            for name, child in list(parent.named_children()):
-                if is_wanted(child):
-                    setattr(parent, name, make(child))
-
-
-def _is_whole_block(block: nn.Module) -> TypeGuard[SwinBlock]:
-    """Whether a block is all that its parameters and norms say: each of its other parts is as this package made it."""
-    if not (is_plain(block, SwinBlock) and is_plain(block.drop_path, DropPath) and is_plain(block.mlp, Mlp)):
-        return False
-    attn: nn.Module = block.attn
-    if not is_plain(attn, WindowAttention) and not is_plain(attn, WindowAttentionV2):
-        return False
-    linear = all(is_plain(layer, nn.Linear) for layer in (attn.qkv, attn.proj, block.mlp.fc1, block.mlp.fc2))
-    # V2's biases are its own.
-    return linear and (block.norm_first or attn.qkv.bias is None)
-
-
-def _is_whole_embedding(embed: nn.Module) -> TypeGuard[PatchEmbed]:
-    if not (is_plain(embed, PatchEmbed) and is_plain(embed.proj, nn.Conv2d)):
-        return False
-    conv = embed.proj
-    geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
-    return geometry == (embed.patch_size, embed.patch_size, (0, 0), (1, 1), 1, "zeros")
 
 
 def _refuse_state_dict(*_: object) -> None:

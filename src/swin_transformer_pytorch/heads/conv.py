@@ -39,7 +39,7 @@ class ConvModule(nn.Module):
         if self.training and isinstance(self.bn, nn.BatchNorm2d) and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             raise ValueError("batch norm needs more than a batch of one image in training: use a batch of at least 2")
         # A norm of nothing would make its running mean NaN.
-        if self.bn is not None and len(x):
+        if self.bn is not None and x.shape[0]:  # a tensor's `len` would be the example's in an exported graph
             x = self.bn(x)
         elif self.bn is not None:
             x = x * self.bn.weight[:, None, None] + self.bn.bias[:, None, None]

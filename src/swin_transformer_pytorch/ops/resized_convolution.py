@@ -32,9 +32,9 @@ def convolve_levels(
     size = (levels[0].shape[2], levels[0].shape[3])
     parts = list(zip(levels, weight.split([level.shape[1] for level in levels], dim=1), strict=True))
     coarse = [_pays(level, size) for level in levels]
-    plain = [(_resize(level, size), part) for (level, part), pays in zip(parts, coarse, strict=True) if not pays]
-    maps, weights = zip(*plain, strict=True)
-    out = F.conv2d(torch.cat(maps, dim=1), torch.cat(weights, dim=1), bias, padding=1)
+    plain = [(level, part) for (level, part), pays in zip(parts, coarse, strict=True) if not pays]
+    maps, weights = zip(*plain, strict=True)  # the first level is among them
+    out = F.conv2d(concatenate_levels(maps), torch.cat(weights, dim=1), bias, padding=1)
     for (level, part), pays in zip(parts, coarse, strict=True):
         if pays:
             out += convolve_resized(level, part, size)
@@ -44,7 +44,7 @@ def convolve_levels(
 def concatenate_levels(levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B C_all H W"]:
     """All levels, finest first, resized to the first one's size: what `convolve_levels` convolves."""
     size = (levels[0].shape[2], levels[0].shape[3])
-    return torch.cat([_resize(level, size) for level in levels], dim=1)
+    return torch.cat([levels[0], *(_resize(level, size) for level in levels[1:])], dim=1)
 
 
 def convolve_resized(
@@ -85,6 +85,7 @@ def _pays(x: Float[Tensor, "B C h w"], size: Size) -> bool:
 
 
 def _resize(x: Float[Tensor, "B C h w"], size: Size) -> Float[Tensor, "B C H W"]:
-    if (x.shape[2], x.shape[3]) == size:
+    # A graph for all sizes has no branch on one.
+    if not torch.compiler.is_exporting() and (x.shape[2], x.shape[3]) == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,158 @@
+"""A model as a graph without Python: the copy that is traced, what goes in and comes out, and the trace."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..backbone.swin import Swin, SwinBlock, SwinStage
+from ..backbone.whole import is_whole_block, replace_modules
+from ..heads.upernet import UPerHead
+from ..models.backbone import SwinBackbone
+from ..models.classification import SwinClassifier
+from ..models.segmentation import Segmenter
+from ..ops import is_plain
+from ..sizes import Size
+from ..weights.preprocessing import Preprocessing
+from .blocks import ExportedPooling, ExportedStage
+
+
+class ExportError(ValueError):
+    """What cannot be exported, or did not come out equal to the model. The message names it and says the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A model ready to be traced.
+
+    Attributes:
+        module: the copy that is traced; it takes images and gives a tuple of outputs.
+        original: the model as it is, taking and giving the same.
+        outputs: their names: "logits", or "map0", "map1", ... of a backbone's stages.
+        image_size: the only (height, width) in pixels that images may have; None for any.
+        byte_input: whether images are (batch, height, width, channels) in bytes, normalised inside, rather than
+            (batch, channels, height, width), normalised.
+        channels: of an image.
+    """
+
+    module: nn.Module
+    original: nn.Module
+    outputs: tuple[str, ...]
+    image_size: Size | None
+    byte_input: bool
+    channels: int
+
+    def example(self, size: Size, batch: int, seed: int = 0) -> Shaped[Tensor, "..."]:
+        """Random images of that size, in the form that it takes."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.byte_input:
+            return torch.randint(256, (batch, *size, self.channels), generator=generator, dtype=torch.uint8)
+        return torch.randn(batch, self.channels, *size, generator=generator)
+
+    def trace(self) -> ExportedProgram:
+        """Of images of any size, or of `image_size`, in a batch of any number."""
+        names = ("batch", "height", "width") if self.byte_input else ("batch", "channels", "height", "width")
+        free = {"batch"} if self.image_size else {"batch", "height", "width"}
+        dims = {axis: Dim(name, min=1) for axis, name in enumerate(names) if name in free}
+        # Otherwise PyTorch makes a map of one cell, window or image a case of its own and keeps it out.
+        apart = torch.fx.experimental._config.patch(backed_size_oblivious=True)
+        with apart, warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return torch.export.export(
+                self.module,
+                (self.example(self.image_size or (96, 80), batch=2),),
+                dynamic_shapes={"images": dims},
+                prefer_deferred_runtime_asserts_over_guards=True,
+                strict=False,
+            )
+
+
+def prepare(model: nn.Module, image_size: int | Size | None = None, *, byte_input: bool = False) -> Graph:
+    """A copy of a model in the form that exporters take; the model stays as it is.
+
+    Raises:
+        ExportError: the model is of no kind that can be exported, holds layers that are not this package's, is no
+            float32, or has no preprocessing that `byte_input` could take in.
+    """
+    if not isinstance(model, SwinClassifier | SwinBackbone | Segmenter):
+        raise ExportError(
+            f"{type(model).__name__} cannot be exported: give a classifier or segmenter of create_model, or a backbone "
+            "of create_backbone"
+        )
+    dtypes = {str(parameter.dtype) for parameter in model.parameters()}
+    if dtypes != {"torch.float32"}:
+        raise ExportError(f"the model is {' and '.join(sorted(dtypes))}: export it in float32 (model.float())")
+    stages = [module for module in model.modules() if is_plain(module, SwinStage)]
+    if len(stages) != sum(len(part.layers) for part in model.modules() if isinstance(part, Swin)):
+        raise ExportError("the model is optimised, or its stages were exchanged: export the one that it was made from")
+    for name, module in model.named_modules():
+        if isinstance(module, SwinBlock) and not is_whole_block(module):
+            raise ExportError(
+                f"{name} is not as this package made it (hooks, adapters, other layers): merge or remove them first"
+            )
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and min(size) < 1:
+        raise ExportError(f"image_size={image_size!r} is not possible: use pixels (height, width), or None for any")
+    original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    exported = copy.deepcopy(original)
+    backbone = exported.backbone if isinstance(exported, Segmenter) else exported
+    sizes = iter(_map_sizes(backbone, size))
+    replace_modules(exported, lambda part: is_plain(part, SwinStage), lambda stage: ExportedStage(stage, next(sizes)))
+    if isinstance(exported, Segmenter) and isinstance(exported.decode_head, UPerHead):
+        for branch in exported.decode_head.psp_modules:
+            branch[0] = ExportedPooling(branch[0].output_size)
+    outputs = ("logits",)
+    if isinstance(exported, SwinBackbone):
+        outputs = tuple(f"map{index}" for index in exported.out_indices)
+    scale = _byte_scale(model) if byte_input else None
+    return Graph(
+        module=_Whole(exported, scale).eval(),
+        original=_Whole(original, scale).eval(),
+        outputs=outputs,
+        image_size=size,
+        byte_input=byte_input,
+        channels=backbone.config.in_channels,
+    )
+
+
+def _map_sizes(backbone: Swin, image_size: Size | None) -> list[Size | None]:
+    """Tokens (height, width) of each stage's map."""
+    config = backbone.config
+    if image_size is None:
+        return [None] * len(config.depths)
+    return [
+        (-(-image_size[0] // height), -(-image_size[1] // width)) for height, width in config.stage_strides
+    ]
+
+
+def _byte_scale(model: Any) -> tuple[Tensor, Tensor]:
+    """What is subtracted from bytes, and what they are divided by."""
+    preprocessing = getattr(model, "preprocessing", None)
+    if preprocessing is None or preprocessing.channels != model.config.in_channels:
+        raise ExportError("byte_input needs a model whose preprocessing is known: set it, or normalise outside")
+    factor = 255.0 if isinstance(preprocessing, Preprocessing) else 1.0
+    return factor * torch.tensor(preprocessing.mean), factor * torch.tensor(preprocessing.std)
+
+
+class _Whole(nn.Module):
+    """A model with the last of its preprocessing before it, and its outputs as a tuple."""
+
+    def __init__(self, model: nn.Module, byte_scale: tuple[Tensor, Tensor] | None) -> None:
+        super().__init__()
+        self.model = model
+        self.takes_bytes = byte_scale is not None
+        for name, value in zip(("mean", "std"), byte_scale or (None, None), strict=True):
+            self.register_buffer(name, value)
+
+    def forward(self, images: Shaped[Tensor, "B ..."]) -> tuple[Tensor, ...]:
+        if self.takes_bytes:
+            images = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        out = self.model(images)
+        return (out,) if isinstance(out, Tensor) else tuple(out)
