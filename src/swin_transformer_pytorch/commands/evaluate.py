@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.root", metavar="DIR", help="the folder, for the kinds that have one")
     parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
     parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
+    parser.add_argument(
+        "--data.allow_outside",
+        type=bool,
+        default=False,
+        help="detection: whether file names in the annotations may be absolute or climb out of the images' folder",
+    )
     parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
     parser.add_argument(
         "--data.ignore_label",

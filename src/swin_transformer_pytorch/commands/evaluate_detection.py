@@ -85,6 +85,7 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
         val=part,
         classes=model.classes,
         box_masks=True,
+        allow_outside=data.allow_outside,
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
         seed=data.seed,

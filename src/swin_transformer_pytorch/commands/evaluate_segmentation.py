@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..names import composed
 from . import terminal
 from .errors import UsageError
 
@@ -98,9 +99,9 @@ def save(report: SegmentationReport, folder: Path) -> None:
 
 def _check_classes(model: Segmenter, classes: tuple[str, ...]) -> None:
     known = model.classes if model.classes is not None else classes
-    if tuple(known) == tuple(classes) and len(classes) == model.num_classes:
+    if [*map(composed, known)] == [*map(composed, classes)] and len(classes) == model.num_classes:
         return
-    strangers = [name for name in classes if name not in known]
+    strangers = [name for name in classes if composed(name) not in map(composed, known)]
     difference = (
         f"the model does not know {', '.join(strangers[:10])}" if strangers else "their order or number differs"
     )

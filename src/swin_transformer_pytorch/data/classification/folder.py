@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ...names import by_name
 from ..errors import DataError
 from ..images.decode import IMAGE_SUFFIXES, read_image
 from ..images.files import find_images
@@ -155,20 +156,21 @@ def _class_indices(home: Path, classes: Sequence[str], whose: str) -> dict[str, 
     if len(classes) == 1000:
         for index, synset in enumerate(imagenet_synsets()):
             positions.setdefault(synset, [index])
-    folders = _folder_classes(home)
-    strangers = [name for name in folders if name not in positions]
+    places = by_name(positions)
+    found = {name: places(name) or [] for name in _folder_classes(home)}
+    strangers = [name for name, indices in found.items() if not indices]
     if strangers:
         raise DataError(
             f"{home} has folders that are not among {whose}: {_some(strangers)}; these are: {_some(classes)}; "
             "rename or remove the folders"
         )
-    ambiguous = [name for name in folders if len(positions[name]) > 1]
+    ambiguous = [name for name, indices in found.items() if len(indices) > 1]
     if ambiguous:
         raise DataError(
             f"{home} has folders whose names are those of several of {whose}: {_some(ambiguous)}; "
             "name ImageNet's folders by synset instead, such as n01440764"
         )
-    return {name: positions[name][0] for name in folders}
+    return {name: indices[0] for name, indices in found.items()}
 
 
 def _part(paths: list[str], validation: bool, val_fraction: float, seed: int) -> list[str]:

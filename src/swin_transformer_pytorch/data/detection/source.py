@@ -26,6 +26,7 @@ class DetectionSource:
         val: likewise the validation part.
         classes: a model's class names; None for the annotations' own.
         box_masks: whether objects annotated without a mask get their box as mask.
+        allow_outside: whether file names in annotations may lead out of the images' folder.
         stuff: whether training's label maps of stuff are read, as HTC needs them.
         stuff_folder: where they are; None for `root`'s stuffthingmaps/.
         num_scenes: scenes for training.
@@ -40,6 +41,7 @@ class DetectionSource:
     val: CocoFolder | None = None
     classes: tuple[str, ...] | None = None
     box_masks: bool = False
+    allow_outside: bool = False
     stuff: bool = False
     stuff_folder: str | None = None
     num_scenes: int = 4000
@@ -80,4 +82,5 @@ class DetectionSource:
             stuff_folder=stuff_folder,
             keep_empty=not training,
             box_masks=self.box_masks,
+            allow_outside=self.allow_outside,
         )

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ...colours import Colour
 from ...labels import IGNORED
+from ...names import by_name
 from ...weights.dense_classes import ade20k_palette, dense_class_names
 from ..errors import DataError, SampleError
 from ..images.decode import read_image
@@ -248,13 +249,14 @@ def _match(images: Path, labels: Path) -> list[tuple[str, str]]:
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; give the one that holds the {what}")
     maps = {_stem(path, labels): path for path in find_images(labels) if path.lower().endswith(".png")}
+    name_of = by_name({name: name for name in maps})
     found = find_images(images)
     if not found:
         raise DataError(f"{images} holds no images")
     pairs: dict[str, tuple[str, str]] = {}
     lonely: list[str] = []
     for path in found:
-        name = _stem(path, images)
+        name = name_of(stem := _stem(path, images)) or stem
         if name in pairs:
             raise DataError(f"{pairs[name][0]} and {path} would share one label map; rename or remove one")
         if name in maps:

@@ -37,6 +37,7 @@ class DetectionDataRecipe:
         val_annotations: their COCO annotations.
         train_stuff: the folder of their label maps, for HTC; null for `root`'s stuffthingmaps/, where it has them.
         box_masks: whether objects annotated without a mask get their box as mask, rather than being an error.
+        allow_outside: whether file names in the annotations may be absolute or climb out of the images' folder by "..".
         num_scenes: different scenes for training.
         num_val_scenes: scenes of a validation, made of other items.
         scene_size: height and width of a scene in pixels.
@@ -55,6 +56,7 @@ class DetectionDataRecipe:
     val_annotations: str | None = None
     train_stuff: str | None = None
     box_masks: bool = False
+    allow_outside: bool = False
     num_scenes: int = 4000
     num_val_scenes: int = 200
     scene_size: tuple[int, int] = (128, 128)
@@ -79,6 +81,7 @@ class DetectionDataRecipe:
             train=parts.get("train"),
             val=parts.get("val"),
             box_masks=self.box_masks,
+            allow_outside=self.allow_outside,
             stuff=stuff,
             stuff_folder=self.train_stuff,
             num_scenes=self.num_scenes,
