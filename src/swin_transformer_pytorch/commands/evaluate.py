@@ -75,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.seed", type=NonNegativeInt, default=0, metavar="S", help="the seed it did so with; that of scenes"
     )
     parser.add_argument("--data.num_scenes", type=PositiveInt, default=200, metavar="N", help="how many scenes")
+    parser.add_argument(
+        "--data.max_pixels",
+        type=PositiveInt,
+        metavar="N",
+        help="larger image files are skipped (default: 179 million)",
+    )
     parser.add_argument("--output", default="evaluation", metavar="DIR", help="where report and pictures go")
     add_view_options(parser)
     model_source.add_device_option(parser)

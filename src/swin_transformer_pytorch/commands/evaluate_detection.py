@@ -89,6 +89,7 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
         seed=data.seed,
+        max_pixels=data.max_pixels,
     ).open(split)
 
 

@@ -50,11 +50,14 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         ignore_label=data.ignore_label,
         val_fraction=data.val_fraction,
         seed=data.seed,
+        max_pixels=data.max_pixels,
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
     )
     if data.kind != "folder":
         return source.open(split)
+    if data.allow_outside:
+        raise UsageError("--data.allow_outside is for detection, and this model is for segmentation; leave it out")
     if data.annotations is not None:
         raise UsageError("--data.annotations is for detection, and this model is for segmentation; give --data.labels")
     if data.images is not None or data.labels is not None:

@@ -26,6 +26,8 @@ from .errors import EXIT_SOME_BAD, UsageError
 from .terminal import printable
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ..predict import Prediction
 
 _SHOWN_SCORE = 0.3
@@ -51,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_view_options(parser)
     parser.add_argument(
         "--labels", metavar="DIR", help="segmentation: write label maps, PNGs whose values are class indices"
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=PositiveInt,
+        metavar="N",
+        help="skip larger image files (default: PIL's limit, 179 million)",
     )
     model_source.add_device_option(parser)
     parser.add_argument(
@@ -95,6 +103,7 @@ def view_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..data.images.decode import read_image
     from ..data.images.unusable import summary
     from ..predict import Predictor, predict_files
 
@@ -103,7 +112,12 @@ def run(options: argparse.Namespace) -> int:
     if options.labels is not None and model.task != "segmentation":
         raise UsageError(f"--labels is for segmenters, and this model is for {model.task}; leave it out")
     predictor = Predictor(
-        model, device=device, top_k=options.top_k, batch_size=options.batch_size, **view_options(options)
+        model,
+        device=device,
+        top_k=options.top_k,
+        batch_size=options.batch_size,
+        max_pixels=options.max_pixels,
+        **view_options(options),
     )
     shown_score = _SHOWN_SCORE if options.score_threshold is None else 0.0
     pictures, labels = (Path(one) if one is not None else None for one in (options.pictures, options.labels))
@@ -122,7 +136,8 @@ def run(options: argparse.Namespace) -> int:
                 table.add_row(printable(str(path)), *_cells(result, shown_score))
                 record |= result.to_dict()
                 if pictures is not None:
-                    _annotate(path, result, pictures, shown_score)
+                    image = read_image(path, max_pixels=options.max_pixels)
+                    _annotate(image, path, result, pictures, shown_score)
                 if labels is not None:
                     record["label_map"] = _save_labels(path, result, labels)
             if lines is not None:
@@ -174,15 +189,14 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 
-def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float) -> None:
+def _annotate(image: Image, path: str | Path, result: Prediction, folder: Path, shown_score: float) -> None:
     """Writes the image with its result; never over the image itself, nor over a namesake's of another folder."""
-    from ..data.images.decode import read_image
     from ..results import Detections
     from ..visualize import annotate
 
     folder.mkdir(parents=True, exist_ok=True)
     shown = result.above(shown_score) if isinstance(result, Detections) else result
-    annotate(read_image(path), shown, _free_path(folder, f"{Path(path).stem}_predicted"))
+    annotate(image, shown, _free_path(folder, f"{Path(path).stem}_predicted"))
 
 
 def _save_labels(image: str | Path, result: Any, folder: Path) -> str:

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import Dataset
 
 from ... import extras, rle
 from ...names import by_name
 from ..errors import DataError, SampleError
-from ..images.decode import read_image
+from ..images.decode import open_image, read_image
 from ..images.files import file_finder
 from ..samples import DetectionSample
 from .annotations import read_annotations, report
@@ -52,6 +51,7 @@ class CocoDataset(Dataset[DetectionSample]):
         stuff_folder: label maps, a PNG of each image's name: the semantic branch of HTC learns from them.
         keep_empty: whether to keep images without objects, and small ones: True for evaluation.
         allow_outside: whether file names may be absolute or climb out of the folder with "..".
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         box_masks: whether an annotation whose segmentation is absent, empty or of fewer than three points gets its box
             as mask, which is logged by count; False: it is an error.
 
@@ -75,8 +75,10 @@ class CocoDataset(Dataset[DetectionSample]):
         keep_empty: bool = False,
         box_masks: bool = False,
         allow_outside: bool = False,
+        max_pixels: int | None = None,
     ) -> None:
         self.allow_outside = allow_outside
+        self.max_pixels = max_pixels
         self.images_folder = Path(images_folder)
         self.annotations_file = Path(annotations_file)
         self.stuff_folder = None if stuff_folder is None else Path(stuff_folder)
@@ -112,7 +114,7 @@ class CocoDataset(Dataset[DetectionSample]):
             ImageError: the image cannot be read.
             SampleError: it has another size than the annotations say, or run lengths are damaged.
         """
-        image = read_image(self._paths[index])
+        image = read_image(self._paths[index], max_pixels=self.max_pixels)
         height, width = size = self.image_sizes[index]
         if image.size != (width, height):
             turned = ", turned: the annotations were made without its EXIF rotation" * (image.size == (height, width))
@@ -248,7 +250,7 @@ class CocoDataset(Dataset[DetectionSample]):
     def _label_map(self, index: int) -> UInt8[np.ndarray, "H W"]:
         path = self._label_maps[index]
         try:
-            with Image.open(path) as image:
+            with path.open("rb") as file, open_image(file, str(path), max_pixels=self.max_pixels) as image:
                 labels, mode = np.array(image), image.mode
         except FileNotFoundError as error:
             raise SampleError(

@@ -31,6 +31,7 @@ class DetectionSource:
         stuff_folder: where they are; None for `root`'s stuffthingmaps/.
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         scene_size: (height, width) of a scene in pixels.
         seed: chooses the scenes.
     """
@@ -46,6 +47,7 @@ class DetectionSource:
     stuff_folder: str | None = None
     num_scenes: int = 4000
     num_val_scenes: int = 200
+    max_pixels: int | None = None
     scene_size: tuple[int, int] = (128, 128)
     seed: int = 0
 
@@ -83,4 +85,5 @@ class DetectionSource:
             keep_empty=not training,
             box_masks=self.box_masks,
             allow_outside=self.allow_outside,
+            max_pixels=self.max_pixels,
         )
