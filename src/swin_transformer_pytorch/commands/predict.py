@@ -26,8 +26,6 @@ from .errors import EXIT_SOME_BAD, UsageError
 from .terminal import printable
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from ..predict import Prediction
 
 _SHOWN_SCORE = 0.3
@@ -103,7 +101,6 @@ def view_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..data.images.decode import read_image
     from ..data.images.unusable import summary
     from ..predict import Predictor, predict_files
 
@@ -136,8 +133,7 @@ def run(options: argparse.Namespace) -> int:
                 table.add_row(printable(str(path)), *_cells(result, shown_score))
                 record |= result.to_dict()
                 if pictures is not None:
-                    image = read_image(path, max_pixels=options.max_pixels)
-                    _annotate(image, path, result, pictures, shown_score)
+                    _annotate(path, result, pictures, shown_score, options.max_pixels)
                 if labels is not None:
                     record["label_map"] = _save_labels(path, result, labels)
             if lines is not None:
@@ -189,14 +185,15 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 
-def _annotate(image: Image, path: str | Path, result: Prediction, folder: Path, shown_score: float) -> None:
+def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float, max_pixels: int | None) -> None:
     """Writes the image with its result; never over the image itself, nor over a namesake's of another folder."""
+    from ..data.images.decode import read_image
     from ..results import Detections
     from ..visualize import annotate
 
     folder.mkdir(parents=True, exist_ok=True)
     shown = result.above(shown_score) if isinstance(result, Detections) else result
-    annotate(image, shown, _free_path(folder, f"{Path(path).stem}_predicted"))
+    annotate(read_image(path, max_pixels=max_pixels), shown, _free_path(folder, f"{Path(path).stem}_predicted"))
 
 
 def _save_labels(image: str | Path, result: Any, folder: Path) -> str:
