@@ -94,6 +94,14 @@ def test_an_image_that_cannot_be_read_is_reported_and_skipped(swin, checkpoint, 
     assert "6 images: top-1" in outcome.out
 
 
+def test_a_limit_of_pixels(swin, checkpoint, labelled, tmp_path) -> None:
+    words = ("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", tmp_path / "r")
+    assert swin(*words, "--data.max_pixels", 28 * 28).code == 0
+    outcome = swin(*words, "--data.max_pixels", 28 * 28 - 1)
+    assert outcome.code == 2
+    assert "28 x 28 pixels, more than 783" in outcome.err
+
+
 def test_too_many_images_that_cannot_be_read_are_an_error(swin, checkpoint, labelled, tmp_path) -> None:
     for path in sorted(labelled.rglob("*.png"))[:2]:
         path.write_bytes(b"no image")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from swin_transformer_pytorch import Predictor
+from swin_transformer_pytorch import Predictor, load_model
 from swin_transformer_pytorch.evaluation.coco import METRICS, CocoEvaluator
 from swin_transformer_pytorch.evaluation.segmentation import SegmentationEvaluator
+from swin_transformer_pytorch.weights.files import save_checkpoint
 
 
 def test_a_detector_on_a_coco_folder(swin, dense_checkpoints, dense_data, scenes, tmp_path) -> None:
@@ -155,6 +157,7 @@ def test_pixels_of_the_ignore_label_do_not_count(swin, dense_checkpoints, dense_
         ("detection", ["--data.images", "x"], "--data.annotations"),
         ("detection", ["--data.root", "DATA", "--data.labels", "x"], "is for segmentation"),
         ("segmentation", ["--data.root", "DATA", "--data.annotations", "x"], "is for detection"),
+        ("segmentation", ["--data.root", "DATA", "--data.allow_outside", "true"], "is for detection"),
         ("segmentation", ["--data.images", "x"], "both --data.images and --data.labels"),
         ("detection", ["--data.root", "nowhere"], "nowhere"),
         ("segmentation", ["--data.root", "DATA", "--mode", "slide", "--flip"], "has one view"),
@@ -167,6 +170,43 @@ def test_what_cannot_be_measured_is_one_error(swin, dense_checkpoints, dense_dat
     assert outcome.code == 2
     assert outcome.err.startswith("swin: error: ")
     assert hint in outcome.err
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_limit_of_pixels(swin, dense_checkpoints, dense_data, tmp_path, task) -> None:
+    words = ("evaluate", "--weights", dense_checkpoints[task], "--data.root", dense_data, "--output", tmp_path / "r")
+    assert swin(*words, "--device", "cpu", "--data.max_pixels", 64 * 80).code == 0
+    outcome = swin(*words, "--device", "cpu", "--data.max_pixels", 64 * 80 - 1)
+    assert outcome.code == 2
+    assert "80 x 64 pixels, more than 5,119" in outcome.err and "6 images could not be used" in outcome.err
+
+
+def test_file_names_that_lead_out_of_the_folder(swin, dense_checkpoints, dense_data, tmp_path) -> None:
+    annotations = json.loads((dense_data / "annotations" / "instances_val.json").read_text())
+    for number, image in enumerate(annotations["images"]):
+        name = image["file_name"]
+        image["file_name"] = f"../val/{name}" if number % 2 else str(dense_data.resolve() / "val" / name)
+    (tmp_path / "out.json").write_text(json.dumps(annotations))
+    words = ("--data.annotations", tmp_path / "out.json", "--data.images", dense_data / "labels", "--output", tmp_path)
+    words = ("evaluate", "--weights", dense_checkpoints["detection"], *words, "--device", "cpu")
+    refused = swin(*words)
+    assert refused.code == 2
+    assert "--data.allow_outside true" in refused.err
+    assert swin(*words, "--data.allow_outside", "true").code == 0
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_classes_in_either_form_of_unicode_are_the_models(swin, dense_checkpoints, dense_data, tmp_path, form) -> None:
+    model = load_model(dense_checkpoints["segmentation"])
+    model.classes = [f"{name}\u00e9" for name in model.classes]
+    save_checkpoint(tmp_path / "named.safetensors", model.state_dict(), model.metadata())
+    folder = tmp_path / "data"
+    shutil.copytree(dense_data, folder)
+    lines = (folder / "classes.txt").read_text().splitlines()
+    (folder / "classes.txt").write_text("".join(f"{unicodedata.normalize(form, line + chr(233))}\n" for line in lines))
+    words = ("--data.root", folder, "--output", tmp_path / "out", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", tmp_path / "named.safetensors", *words)
+    assert outcome.code == 0, outcome.err
 
 
 def test_classes_that_the_model_does_not_know_are_an_error(swin, dense_checkpoints, dense_data, tmp_path) -> None:

@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data.root", metavar="DIR", help="the folder, for the kinds that have one")
     parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
     parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
+    parser.add_argument(
+        "--data.allow_outside",
+        type=bool,
+        default=False,
+        help="detection: whether file names in the annotations may be absolute or climb out of the images' folder",
+    )
     parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
     parser.add_argument(
         "--data.ignore_label",
@@ -77,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.seed", type=NonNegativeInt, default=0, metavar="S", help="the seed it did so with; that of scenes"
     )
     parser.add_argument("--data.num_scenes", type=PositiveInt, default=200, metavar="N", help="how many scenes")
+    parser.add_argument(
+        "--data.max_pixels",
+        type=PositiveInt,
+        metavar="N",
+        help="larger image files are skipped (default: 179 million)",
+    )
     parser.add_argument("--output", default="evaluation", metavar="DIR", help="where report and pictures go")
     add_view_options(parser)
     model_source.add_device_option(parser)

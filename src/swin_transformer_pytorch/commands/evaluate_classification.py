@@ -24,7 +24,9 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
     from .evaluate_images import counted, end
 
     foreign = [f"--{name.replace('_', '-')}" for name, value in view_options(options).items() if value]
-    foreign += [f"--data.{name}" for name in ("annotations", "images", "labels") if getattr(options.data, name)]
+    foreign += [
+        f"--data.{name}" for name in ("annotations", "images", "labels", "allow_outside") if getattr(options.data, name)
+    ]
     if foreign:
         raise UsageError(f"{', '.join(foreign)}: not for classification, which this model does; leave it out")
     images = open_images(options.data, model)
@@ -57,6 +59,7 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
         classes=model.classes,
         val_fraction=data.val_fraction,
         seed=data.seed,
+        max_pixels=data.max_pixels,
     )
     return source.open(data.split)
 

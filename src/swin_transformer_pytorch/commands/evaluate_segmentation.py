@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..names import composed
 from . import terminal
 from .errors import UsageError
 
@@ -49,11 +50,14 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         ignore_label=data.ignore_label,
         val_fraction=data.val_fraction,
         seed=data.seed,
+        max_pixels=data.max_pixels,
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
     )
     if data.kind != "folder":
         return source.open(split)
+    if data.allow_outside:
+        raise UsageError("--data.allow_outside is for detection, and this model is for segmentation; leave it out")
     if data.annotations is not None:
         raise UsageError("--data.annotations is for detection, and this model is for segmentation; give --data.labels")
     if data.images is not None or data.labels is not None:
@@ -98,9 +102,9 @@ def save(report: SegmentationReport, folder: Path) -> None:
 
 def _check_classes(model: Segmenter, classes: tuple[str, ...]) -> None:
     known = model.classes if model.classes is not None else classes
-    if tuple(known) == tuple(classes) and len(classes) == model.num_classes:
+    if [*map(composed, known)] == [*map(composed, classes)] and len(classes) == model.num_classes:
         return
-    strangers = [name for name in classes if name not in known]
+    strangers = [name for name in classes if composed(name) not in map(composed, known)]
     difference = (
         f"the model does not know {', '.join(strangers[:10])}" if strangers else "their order or number differs"
     )

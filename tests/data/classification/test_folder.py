@@ -99,6 +99,19 @@ def test_a_models_own_classes(tmp_path):
         ImageFolder(tmp_path, classes=("cat", "fox", "cat"))
 
 
+@pytest.mark.parametrize(("known", "stored"), [("caf\u00e9", "cafe\u0301"), ("cafe\u0301", "caf\u00e9")])
+def test_a_class_is_found_in_either_form_of_unicode(tmp_path, known, stored):
+    fill(tmp_path / "train", **{known: 2, "dog": 1})
+    fill(tmp_path / "val", **{stored: 3, "dog": 1})
+    val = ImageFolder(tmp_path, "val")
+    assert val.classes == ImageFolder(tmp_path, "train").classes
+    assert sum(val.classes[label] == known for _, label in val.samples) == 3
+    assert [label for _, label in ImageFolder(tmp_path, classes=["dog", "cat", known]).samples] == [2, 2, 2, 0]
+    # Of two classes that look the same, a folder is the one of exactly its name.
+    labels = dict.fromkeys(label for _, label in ImageFolder(tmp_path, classes=["dog", known, stored]).samples)
+    assert list(labels) == [2, 0]
+
+
 def test_a_subset_of_imagenet_by_synset(tmp_path):
     """For a model that knows the 1,000 by name, and for training on the subset alone."""
     fill(tmp_path, n01440764=1, n03710721=1)

@@ -119,6 +119,22 @@ def test_two_images_of_one_name_are_an_error(tmp_path):
         folder(tmp_path)
 
 
+NFC, NFD = "k\u00e4fer/\u00e9", "ka\u0308fer/e\u0301"
+
+
+@pytest.mark.parametrize(("image", "label_map"), [(NFC, NFD), (NFD, NFC)])
+def test_a_label_map_is_found_in_either_form_of_unicode(tmp_path, image, label_map):
+    fill(tmp_path, labels="others", names=[image])
+    fill(tmp_path, images="others", names=[label_map])
+    assert folder(tmp_path).names == (image,)
+    fill(tmp_path, images="images", labels="none", names=[label_map])
+    with pytest.raises(DataError, match="would share one label map"):
+        folder(tmp_path)
+    fill(tmp_path, names=[image, label_map])
+    fill(tmp_path, names=[label_map], values=LABELS[:1])
+    assert {one.name: one.labels.shape for one in folder(tmp_path)} == {image: (2, 4), label_map: (1, 4)}
+
+
 def test_sizes_that_differ_name_the_pair(tmp_path):
     fill(tmp_path)
     Image.new("RGB", (4, 3)).save(tmp_path / "images" / "0.jpg")

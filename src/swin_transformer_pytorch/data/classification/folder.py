@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+from ...names import by_name
 from ..errors import DataError
 from ..images.decode import IMAGE_SUFFIXES, read_image
 from ..images.files import find_images
@@ -36,6 +37,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
             image of each class of two or more. Which ones depends on `seed` and on that class's file names alone.
         seed: of that choice.
         channels: 3 for RGB, 1 for grey.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         classes: a model's class names, to evaluate it: each folder is then looked up among them, and some may have no
             folder. For the 1,000 of ImageNet, folders may be named by synset, such as "n01440764". None: the classes
             are the folders, sorted by name.
@@ -56,6 +58,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         val_fraction: float = 0.2,
         seed: int = 0,
         channels: int = 3,
+        max_pixels: int | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
         if split not in ("train", "val", None):
@@ -64,6 +67,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
             raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
         self.root = Path(root)
         self.channels = channels
+        self.max_pixels = max_pixels
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds a folder of images for each class")
 
@@ -105,7 +109,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """Reads one image; an `ImageError` names its file where that is not possible."""
         path, label = self.samples[index]
-        return read_image(path, self.channels), label
+        return read_image(path, self.channels, max_pixels=self.max_pixels), label
 
 
 @cache
@@ -155,20 +159,21 @@ def _class_indices(home: Path, classes: Sequence[str], whose: str) -> dict[str, 
     if len(classes) == 1000:
         for index, synset in enumerate(imagenet_synsets()):
             positions.setdefault(synset, [index])
-    folders = _folder_classes(home)
-    strangers = [name for name in folders if name not in positions]
+    places = by_name(positions)
+    found = {name: places(name) or [] for name in _folder_classes(home)}
+    strangers = [name for name, indices in found.items() if not indices]
     if strangers:
         raise DataError(
             f"{home} has folders that are not among {whose}: {_some(strangers)}; these are: {_some(classes)}; "
             "rename or remove the folders"
         )
-    ambiguous = [name for name in folders if len(positions[name]) > 1]
+    ambiguous = [name for name, indices in found.items() if len(indices) > 1]
     if ambiguous:
         raise DataError(
             f"{home} has folders whose names are those of several of {whose}: {_some(ambiguous)}; "
             "name ImageNet's folders by synset instead, such as n01440764"
         )
-    return {name: positions[name][0] for name in folders}
+    return {name: indices[0] for name, indices in found.items()}
 
 
 def _part(paths: list[str], validation: bool, val_fraction: float, seed: int) -> list[str]:

@@ -23,6 +23,7 @@ class ClassificationSource:
         classes: a model's class names, to evaluate it; None for the folder's own.
         val_fraction: the part of each class that is held out where the folder has no val/.
         seed: of that choice.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
     """
 
     kind: ClassificationKind = "folder"
@@ -31,6 +32,7 @@ class ClassificationSource:
     classes: tuple[str, ...] | None = None
     val_fraction: float = 0.2
     seed: int = 0
+    max_pixels: int | None = None
 
     def open(self, split: Literal["train", "val"] | None) -> LabelledImages:
         """One part of it; None for what there is to evaluate. A `DataError` says what is missing or broken."""
@@ -50,4 +52,5 @@ class ClassificationSource:
             classes=self.classes,
             val_fraction=self.val_fraction,
             seed=self.seed,
+            max_pixels=self.max_pixels,
         )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
+from pathlib import Path
 
+from ...names import by_name
 from .decode import IMAGE_SUFFIXES
 
 
@@ -26,6 +30,27 @@ def find_images(folder: str | os.PathLike[str]) -> list[str]:
         paths = (os.path.join(parent, name) for name in sorted(names) if _is_image(name))
         found += [path for path in paths if os.path.isfile(path)]
     return found
+
+
+def file_finder() -> Callable[[Path], Path | None]:
+    """Looks up where files lie whose names come from elsewhere; None for one that is not there.
+
+    File systems and annotation files may write one name in two ways, see `names`. A look into each folder is enough,
+    rather than one at each file.
+    """
+
+    @functools.cache
+    def folder(wanted: Path) -> tuple[Path, Callable[[str], str | None]]:
+        there = wanted if wanted.is_dir() or wanted == wanted.parent else find(wanted)
+        names = os.listdir(there) if there is not None and there.is_dir() else []
+        return there or wanted, by_name({name: name for name in names})
+
+    def find(path: Path) -> Path | None:
+        parent, entry = folder(path.parent)
+        name = entry(path.name)
+        return None if name is None else parent / name
+
+    return find
 
 
 def _is_image(name: str) -> bool:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ...colours import Colour
 from ...labels import IGNORED
+from ...names import by_name
 from ...weights.dense_classes import ade20k_palette, dense_class_names
 from ..errors import DataError, SampleError
 from ..images.decode import read_image
@@ -57,6 +58,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         palette: an RGB colour of each class, for label maps in colours and for pictures; None: the classes file's.
         ignore_label: pixels of this value in the files are ignored, as those of 255 always are.
         reduce_zero_label: ADE20K's rule: 0 in the files is ignored, and the labels are their values minus one.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
 
     Attributes:
         classes: class names by label.
@@ -78,6 +80,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         palette: Sequence[Colour] | None = None,
         ignore_label: int = IGNORED,
         reduce_zero_label: bool = False,
+        max_pixels: int | None = None,
     ) -> None:
         if not 0 <= ignore_label <= 255:
             raise ValueError(f"ignore_label={ignore_label} is not possible: use a number from 0 to 255")
@@ -88,6 +91,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
             raise ValueError(f"palette has {len(self.palette)} colours for {len(self.classes)} classes; give one each")
         self.ignore_label = ignore_label
         self.reduce_zero_label = reduce_zero_label
+        self.max_pixels = max_pixels
         self.pairs = _match(Path(images), Path(labels))
         self.names = tuple(_stem(image, Path(images)) for image, _ in self.pairs)
         for image, label in self.pairs[:_CHECKED_FIRST]:
@@ -105,9 +109,9 @@ class SegmentationFolder(Dataset[SegmentationSample]):
             SampleError: its label map cannot, or has another size or labels beyond the classes.
         """
         image_path, label_path = self.pairs[index]
-        image = read_image(image_path)
+        image = read_image(image_path, max_pixels=self.max_pixels)
         with _naming(image_path, SampleError):
-            labels = read_label_map(label_path, self.palette)
+            labels = read_label_map(label_path, self.palette, max_pixels=self.max_pixels)
         height, width = labels.shape
         if (width, height) != image.size:
             raise SampleError(
@@ -175,6 +179,7 @@ def open_segmentation(
     ignore_label: int = IGNORED,
     val_fraction: float = 0.2,
     seed: int = 0,
+    max_pixels: int | None = None,
 ) -> SegmentationFolder:
     """One part of a data set of segmentation in any layout that `find_segmentation` knows.
 
@@ -185,6 +190,7 @@ def open_segmentation(
         ignore_label: see `SegmentationFolder`.
         val_fraction: the share that is set apart where there is no validation folder; at least one image.
         seed: of that choice, which depends on the number of images alone.
+        max_pixels: see `SegmentationFolder`.
 
     Raises:
         DataError: see `find_segmentation` and `SegmentationFolder`.
@@ -193,10 +199,14 @@ def open_segmentation(
         raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
     layout = find_segmentation(root, split)
     if layout.ade20k and classes is None:
-        data = ade20k_folder(layout.images, layout.labels, ignore_label=ignore_label)
+        data = ade20k_folder(layout.images, layout.labels, ignore_label=ignore_label, max_pixels=max_pixels)
     else:
         data = SegmentationFolder(
-            layout.images, layout.labels, classes=classes or layout.classes_file, ignore_label=ignore_label
+            layout.images,
+            layout.labels,
+            classes=classes or layout.classes_file,
+            ignore_label=ignore_label,
+            max_pixels=max_pixels,
         )
     if not layout.hold_out:
         return data
@@ -211,7 +221,11 @@ def open_segmentation(
 
 
 def ade20k_folder(
-    images: str | os.PathLike[str], labels: str | os.PathLike[str], *, ignore_label: int = IGNORED
+    images: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    ignore_label: int = IGNORED,
+    max_pixels: int | None = None,
 ) -> SegmentationFolder:
     """A part of ADE20K (SceneParse150): its 150 classes and colours; 0 in its label maps is "other" and ignored."""
     return SegmentationFolder(
@@ -221,6 +235,7 @@ def ade20k_folder(
         palette=ade20k_palette(),
         ignore_label=ignore_label,
         reduce_zero_label=True,
+        max_pixels=max_pixels,
     )
 
 
@@ -248,13 +263,14 @@ def _match(images: Path, labels: Path) -> list[tuple[str, str]]:
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; give the one that holds the {what}")
     maps = {_stem(path, labels): path for path in find_images(labels) if path.lower().endswith(".png")}
+    name_of = by_name({name: name for name in maps})
     found = find_images(images)
     if not found:
         raise DataError(f"{images} holds no images")
     pairs: dict[str, tuple[str, str]] = {}
     lonely: list[str] = []
     for path in found:
-        name = _stem(path, images)
+        name = name_of(stem := _stem(path, images)) or stem
         if name in pairs:
             raise DataError(f"{pairs[name][0]} and {path} would share one label map; rename or remove one")
         if name in maps:

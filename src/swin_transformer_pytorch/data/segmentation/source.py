@@ -32,6 +32,7 @@ class SegmentationSource:
         seed: of that choice, and of the scenes.
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         scene_size: (height, width) of a scene in pixels.
     """
 
@@ -46,6 +47,7 @@ class SegmentationSource:
     seed: int = 0
     num_scenes: int = 4000
     num_val_scenes: int = 200
+    max_pixels: int | None = None
     scene_size: tuple[int, int] = (128, 128)
 
     def open(self, split: Literal["train", "val"]) -> SegmentationFolder | SceneLabelMaps:
@@ -62,10 +64,14 @@ class SegmentationSource:
             return SceneLabelMaps(scenes)
         folders = self.train if split == "train" else self.val
         if folders is not None and self.kind == "ade20k":
-            return ade20k_folder(*folders, ignore_label=self.ignore_label)
+            return ade20k_folder(*folders, ignore_label=self.ignore_label, max_pixels=self.max_pixels)
         if folders is not None:
             return SegmentationFolder(
-                *folders, classes=self.classes, palette=self.palette, ignore_label=self.ignore_label
+                *folders,
+                classes=self.classes,
+                palette=self.palette,
+                ignore_label=self.ignore_label,
+                max_pixels=self.max_pixels,
             )
         assert self.root is not None, "who makes it has checked that"
         return open_segmentation(
@@ -75,4 +81,5 @@ class SegmentationSource:
             ignore_label=self.ignore_label,
             val_fraction=self.val_fraction,
             seed=self.seed,
+            max_pixels=self.max_pixels,
         )

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
 from ...models.config import Task
-from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require
+from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, check_max_pixels, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class DataRecipe:
         image_size: side of the model's images in pixels, or (height, width); null for the model's own.
         resize_size: evaluation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
             both sides, without a crop; null for the official rule (256 for 224).
+        max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
         batch_size: images of a step on one device.
         num_workers: processes that read and change images; 0 reads in the training process.
         val_fraction: part of each class that is held out where the folder has no val/.
@@ -63,6 +64,7 @@ class DataRecipe:
     root: str | None = None
     image_size: int | tuple[int, int] | None = None
     resize_size: int | tuple[int, int] | None = None
+    max_pixels: int | None = None
     batch_size: int = 128
     num_workers: int = 4
     val_fraction: float = 0.2
@@ -74,6 +76,7 @@ class DataRecipe:
             sides = value if isinstance(value, tuple) else () if value is None else (value,)
             require(all(side >= 1 for side in sides), f"data.{name}", value, "at least 1 pixel")
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        check_max_pixels(self.max_pixels)
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
 
@@ -82,7 +85,12 @@ class DataRecipe:
         if self.kind != "fashion_sample" and self.root is None:
             raise RecipeError(f"data.kind={self.kind!r} needs data.root: add --data.root FOLDER")
         return ClassificationSource(
-            kind=self.kind, root=self.root, channels=channels, val_fraction=self.val_fraction, seed=seed
+            kind=self.kind,
+            root=self.root,
+            channels=channels,
+            val_fraction=self.val_fraction,
+            seed=seed,
+            max_pixels=self.max_pixels,
         )
 
 
