@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files in --data.root; detection and segmentation: scenes of the same images, from the package or --data.root",
     )
     parser.add_argument("--data.root", metavar="DIR", help="the folder, for the kinds that have one")
+    parser.add_argument(
+        "--data.class_order",
+        metavar="ORDER",
+        help="classification: which class folder is which of the model's classes: natural (2 before 10), sorted (10 "
+        "before 2) or a file of their names, one a line (default: by name; sorted for a model without names)",
+    )
     parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
     parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
     parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
@@ -101,6 +107,8 @@ def run(options: argparse.Namespace) -> int:
     kinds = KINDS_OF_TASK[model.task]
     if kind not in kinds:
         raise UsageError(f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(kinds)}")
+    if options.data.class_order is not None and (model.task, kind) != ("classification", "folder"):
+        raise UsageError("--data.class_order is for a classifier's folder (--data.root); leave it out")
     task = importlib.import_module(f"{__package__}.evaluate_{model.task}")
     code: int = task.run(model, options, device)
     return code
