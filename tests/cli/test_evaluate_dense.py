@@ -77,7 +77,9 @@ def test_a_segmenter_on_folders(swin, dense_checkpoints, dense_data, scenes, tmp
         assert outcome.code == 0, outcome.err
         saved = json.loads((target / "report.json").read_text())
         assert saved["mIoU"] == pytest.approx(expected.miou, abs=1e-3)
-        assert f"6 images: mIoU {saved['mIoU']:.2%}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
+        miou = f"mIoU {saved['mIoU']:.2%} over {expected.num_scored} of 11 classes"
+        assert f"6 images: {miou}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
+        assert saved["mIoU_classes"] == sum(value is not None for value in saved["IoU"].values())
         assert set(saved["IoU"]) == set(scenes.semantic_classes)
         with Image.open(target / "class_iou.png") as picture:
             assert min(picture.size) > 100

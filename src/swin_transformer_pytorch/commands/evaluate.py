@@ -25,11 +25,11 @@ from . import model_source
 from .errors import UsageError
 from .predict import add_view_options
 
-KINDS = ("folder", "fashion_sample", "fashion_mnist", "scenes_sample", "scenes")
+KINDS = ("folder", "ade20k", "fashion_sample", "fashion_mnist", "scenes_sample", "scenes")
 KINDS_OF_TASK = {
     "classification": ("folder", "fashion_sample", "fashion_mnist"),
     "detection": ("folder", "scenes_sample", "scenes"),
-    "segmentation": ("folder", "scenes_sample", "scenes"),
+    "segmentation": ("folder", "ade20k", "scenes_sample", "scenes"),
 }
 _FILES = ("root", "annotations", "images", "labels")
 
@@ -42,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.kind",
         choices=KINDS,
         default="folder",
-        help="your folder; classification: the 1,000 test images in the package, or all of Fashion-MNIST from its "
-        "files in --data.root; detection and segmentation: scenes of the same images, from the package or --data.root",
+        help="your folder; ade20k: the same, known to be ADE20K; classification: the 1,000 test images in the package, "
+        "or all of Fashion-MNIST from its files in --data.root; detection and segmentation: scenes of the same images, "
+        "from the package or --data.root",
     )
     parser.add_argument("--data.root", metavar="DIR", help="the folder, for the kinds that have one")
     parser.add_argument(
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     kind, given = options.data.kind, [name for name in _FILES if getattr(options.data, name) is not None]
     if kind in ("fashion_mnist", "scenes") and "root" not in given:
         raise UsageError(f"--data {kind} needs --data.root DIR, the folder with its files")
-    if kind == "folder" and not given:
+    if kind in ("folder", "ade20k") and not given:
         raise UsageError(
             "which images? add --data.root DIR, or for those in the package --data fashion_sample (classifiers) or "
             "--data scenes_sample (detectors and segmenters)"
