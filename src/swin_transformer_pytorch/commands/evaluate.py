@@ -5,7 +5,7 @@
   swin evaluate --model swin_tiny_patch4_window7_224 --data.root imagenet/ --output evaluation/swin_tiny
   swin evaluate --weights detector.ckpt --data.root coco/ --multi-scale --flip
   swin evaluate --weights detector.ckpt --data.annotations boxes.json --data.images photos/
-  swin evaluate --weights segmenter.ckpt --data.root ade20k/
+  swin evaluate --weights segmenter.ckpt --data ade20k --data.root ade20k/
   swin evaluate --weights detector.ckpt --data scenes_sample
 
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
