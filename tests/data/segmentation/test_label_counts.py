@@ -148,3 +148,12 @@ def test_maps_that_cannot_be_used_are_left_to_whoever_reads_them(
     caplog.clear()
     check_labels(folder(tmp_path, [[9], [9]]), "train")
     assert not caplog.records
+
+
+def test_names_that_classes_share_are_counted_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As ADE20K has them; a few of its photos lack most classes, and that alone."""
+    folder(tmp_path, [[0, 1, 2]])
+    names = ("wall", "screen", "screen")
+    data = SegmentationFolder(tmp_path / "images", tmp_path / "labels", classes=names, reduce_zero_label=True)
+    check_labels(data, "train")
+    assert "1 of 3 (screen); nothing can be learned" in caplog.text

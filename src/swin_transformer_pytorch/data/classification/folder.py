@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..errors import DataError
+from ..errors import DataError, some
 from ..images.decode import IMAGE_SUFFIXES, read_image
 from ..images.files import find_images
 
@@ -87,7 +87,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
             names, whose = _ordered(names, class_order), f"the classes in data.class_order={str(class_order)!r}"
             missing = sorted({*names} - {*_folder_classes(teacher)}) if split == "train" else []
             if missing:
-                raise DataError(f"{teacher} has no folders for some of {whose}: {_some(missing)}; add or rename them")
+                raise DataError(f"{teacher} has no folders for some of {whose}: {some(missing)}; add or rename them")
             if classes is not None and len(names) != len(classes):
                 raise DataError(f"{whose} are {len(names)} for the model's {len(classes)}; name all of them in a file")
         elif classes is not None:
@@ -148,8 +148,8 @@ def guessed_order(classes: Sequence[str]) -> str:
     if natural_order(classes) == tuple(classes):
         return ""
     return (
-        f"the order of the classes is a guess: sorted by name ({_some(classes, 4)}); `--data.class_order natural` "
-        f"takes {_some(natural_order(classes), 4)}, a file of the folders' names any order"
+        f"the order of the classes is a guess: sorted by name ({some(classes, 4)}); `--data.class_order natural` "
+        f"takes {some(natural_order(classes), 4)}, a file of the folders' names any order"
     )
 
 
@@ -165,7 +165,7 @@ def _ordered(folders: tuple[str, ...], order: str | os.PathLike[str]) -> tuple[s
     names = tuple(line.strip() for line in lines if line.strip())
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
-        raise DataError(f"{order} names {f'{_some(twice)} twice' if twice else 'no class folders'}; name each once")
+        raise DataError(f"{order} names {f'{some(twice)} twice' if twice else 'no class folders'}; name each once")
     return names
 
 
@@ -234,13 +234,13 @@ def _class_indices(home: Path, classes: Sequence[str], whose: str, *, by_number:
     strangers = [name for name in folders if name not in positions]
     if strangers:
         raise DataError(
-            f"{home} has folders that are not among {whose}: {_some(strangers)}; these are: {_some(classes)}; "
+            f"{home} has folders that are not among {whose}: {some(strangers)}; these are: {some(classes)}; "
             "rename or remove the folders"
         )
     ambiguous = [name for name in folders if len(positions[name]) > 1]
     if ambiguous:
         raise DataError(
-            f"{home} has folders whose names are those of several of {whose}: {_some(ambiguous)}; "
+            f"{home} has folders whose names are those of several of {whose}: {some(ambiguous)}; "
             "name ImageNet's folders by synset instead, such as n01440764"
         )
     return {name: positions[name][0] for name in folders}
@@ -255,8 +255,3 @@ def _part(paths: list[str], validation: bool, val_fraction: float, seed: int) ->
         count = 0
     chosen = set(np.random.default_rng(seed).permutation(len(paths))[:count].tolist())
     return [path for position, path in enumerate(paths) if (position in chosen) == validation]
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

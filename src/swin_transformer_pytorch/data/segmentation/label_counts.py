@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...labels import IGNORED
-from ..errors import DataError
+from ..errors import DataError, some
 from .dataset import SegmentationFolder
 
 # Large data sets are not read twice; these are drawn from all of their label maps.
 _LOOKED_AT = 200
-_SHOWN = 10
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ def check_labels(data: SegmentationFolder, split: Literal["train", "val"]) -> No
     """
     least = 2 if split == "train" else 1
     counts, read = count_labels(data, most=_LOOKED_AT if split == "train" else 0, least_classes=least)
-    there = [name for name, count in zip(data.classes, counts.tolist(), strict=False) if count]
+    there = [name for index, name in enumerate(data.classes) if counts[index]]
     maps = f"{'all' if read == len(data) else f'{read:,} of'} {len(data):,} label maps"
     if not read:
         return  # each is named when it is used, and then there are too many
@@ -72,9 +70,9 @@ def check_labels(data: SegmentationFolder, split: Literal["train", "val"]) -> No
     if data.guess:
         _log.warning("%s", data.guess)
     order = np.argsort(-counts[: len(data.classes)], kind="stable").tolist()
-    shares = _some([f"{data.classes[index]} {counts[index]:,}" for index in order])
+    shares = some([f"{data.classes[index]} {counts[index]:,}" for index in order])
     _log.warning("%s: pixels of %s: %s%s", data.folder, maps, shares, _ignored(counts))
-    missing = [name for name in data.classes if name not in there]
+    missing = [name for index, name in enumerate(data.classes) if not counts[index]]
     if missing:
         _log.warning(
             "%s: classes without a pixel in %s: %d of %d (%s); %s",
@@ -82,14 +80,14 @@ def check_labels(data: SegmentationFolder, split: Literal["train", "val"]) -> No
             maps,
             len(missing),
             len(data.classes),
-            _some(missing),
+            some(missing),
             _cause(data, counts) if read == len(data) else "the others may have some",
         )
 
 
 def _cause(data: SegmentationFolder, counts: NDArray[np.int64]) -> str:
     """The likely reason why classes have no pixels, and what to do."""
-    if data.reduce_zero_label:
+    if data.reduce_zero_label and np.count_nonzero(counts[:IGNORED]) < 2:
         return "ADE20K's 0 is ignored: for label maps of your own use --data.kind folder, and name their classes"
     if counts[IGNORED] and not counts[1:IGNORED].any() and data.ignore_label == IGNORED:
         return "masks of 0 and 255? 255 is ignored: write class indices, such as 1 for an object rather than 255"
@@ -98,7 +96,3 @@ def _cause(data: SegmentationFolder, counts: NDArray[np.int64]) -> str:
 
 def _ignored(counts: NDArray[np.int64]) -> str:
     return f"; {counts[IGNORED]:,} ({counts[IGNORED] / max(1, counts.sum()):.1%}) are ignored"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
