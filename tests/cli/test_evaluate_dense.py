@@ -13,6 +13,9 @@ from PIL import Image
 from swin_transformer_pytorch import Predictor, load_model
 from swin_transformer_pytorch.evaluation.coco import METRICS, CocoEvaluator
 from swin_transformer_pytorch.evaluation.segmentation import SegmentationEvaluator
+from swin_transformer_pytorch.models.build import build
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.weights.dense_classes import dense_class_names
 from swin_transformer_pytorch.weights.files import save_checkpoint
 
 
@@ -79,7 +82,9 @@ def test_a_segmenter_on_folders(swin, dense_checkpoints, dense_data, scenes, tmp
         assert outcome.code == 0, outcome.err
         saved = json.loads((target / "report.json").read_text())
         assert saved["mIoU"] == pytest.approx(expected.miou, abs=1e-3)
-        assert f"6 images: mIoU {saved['mIoU']:.2%}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
+        miou = f"mIoU {saved['mIoU']:.2%} over {expected.num_scored} of 11 classes"
+        assert f"6 images: {miou}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
+        assert saved["mIoU_classes"] == sum(value is not None for value in saved["IoU"].values())
         assert set(saved["IoU"]) == set(scenes.semantic_classes)
         with Image.open(target / "class_iou.png") as picture:
             assert min(picture.size) > 100
@@ -148,9 +153,74 @@ def test_pixels_of_the_ignore_label_do_not_count(swin, dense_checkpoints, dense_
     assert sum(saved["pixels"].values()) == 6 * (64 - 8) * 80
 
 
+@pytest.fixture
+def ade20k_like(tmp_path):
+    """Folders as ADE20K's, with label maps of 0, 1 and a third value."""
+
+    def make(value):
+        for name in ("images", "annotations"):
+            (tmp_path / name / "validation").mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "images" / "validation" / "a.png")
+        values = np.repeat(np.array([0, 1, 0, value], dtype=np.uint8), 16)
+        Image.fromarray(np.tile(values, (64, 1))).save(tmp_path / "annotations" / "validation" / "a.png")
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ade20k_model(dense_checkpoints, tmp_path_factory):
+    """A random segmenter of 150 classes."""
+    known = load_model(dense_checkpoints["segmentation"])
+    config = known.config.replace(num_classes=150)
+    model = build(
+        ModelDescription(config=config, classes=dense_class_names("ade20k"), preprocessing=known.preprocessing)
+    )
+    path = tmp_path_factory.mktemp("ade20k") / "model.safetensors"
+    save_checkpoint(path, model.state_dict(), model.metadata())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "code", "said"),
+    [
+        ("folder", 150, 0, "taken for ADE20K"),
+        ("ade20k", 150, 0, ""),
+        ("folder", 2, 2, "--data.kind ade20k"),
+        ("ade20k", 2, 0, ""),
+    ],
+)
+def test_ade20k_by_its_folders_or_by_its_kind(swin, ade20k_model, ade20k_like, kind, value, code, said) -> None:
+    root = ade20k_like(value)
+    words = ("--data", kind, "--data.root", root, "--output", root / "report", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", ade20k_model, *words)
+    assert outcome.code == code, outcome.err
+    assert said in outcome.err and outcome.err.count("taken for") == (kind == "folder")
+    if code == 0:
+        saved = json.loads((root / "report" / "report.json").read_text())
+        assert sum(saved["pixels"].values()) == 2 * 16 * 64, "0 is ignored"
+        pair = ("--data.images", root / "images" / "validation", "--data.labels", root / "annotations" / "validation")
+        again = swin("evaluate", "--weights", ade20k_model, "--data", "ade20k", *pair, *words[4:])
+        assert again.out == outcome.out
+
+
+def test_a_models_number_of_classes_settles_what_ade20ks_folders_hold(swin, dense_checkpoints, ade20k_like) -> None:
+    root = ade20k_like(10)
+    words = ("--data.root", root, "--output", root / "report", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", dense_checkpoints["segmentation"], *words)
+    assert outcome.code == 0 and "ADE20K" not in outcome.err
+    saved = json.loads((root / "report" / "report.json").read_text())
+    assert sum(saved["pixels"].values()) == 64 * 64
+    assert f"over {saved['mIoU_classes']} of 11 classes" in outcome.out
+
+
 @pytest.mark.parametrize(
     ("task", "words", "hint"),
     [
+        ("detection", ["--data", "ade20k", "--data.root", "DATA"], "is not for detection"),
+        ("segmentation", ["--data", "ade20k"], "which images?"),
+        ("segmentation", ["--data.root", "DATA", "--data.class_order", "natural"], "is for a classifier's folder"),
+        ("segmentation", ["--data", "ade20k", "--data.root", "DATA"], "ADE20K's are known"),
         ("detection", [], "--data scenes_sample (detectors and segmenters)"),
         ("detection", ["--data", "fashion_sample"], "is not for detection"),
         ("segmentation", ["--data", "scenes"], "--data.root"),

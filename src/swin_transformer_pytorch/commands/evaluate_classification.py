@@ -50,6 +50,7 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
 
 def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImages:
     """The labelled images that the `--data` options name, with the model's class indices."""
+    from ..data.classification.folder import guessed_order
     from ..data.classification.source import ClassificationSource
 
     source = ClassificationSource(
@@ -57,11 +58,16 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
         root=data.root,
         channels=model.preprocessing.channels if model.preprocessing is not None else 3,
         classes=model.classes,
+        class_order=data.class_order,
         val_fraction=data.val_fraction,
         seed=data.seed,
         max_pixels=data.max_pixels,
     )
-    return source.open(data.split)
+    images = source.open(data.split)
+    unknown = data.kind == "folder" and model.classes is None and data.class_order is None
+    if unknown and (guess := guessed_order(images.classes)):
+        terminal.notes().print(f"{data.root}: {guess}")
+    return images
 
 
 def has_validation_folder(root: str) -> bool:

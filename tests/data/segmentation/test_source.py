@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from swin_transformer_pytorch.data.errors import DataError, ImageError
-from swin_transformer_pytorch.data.segmentation.source import SegmentationSource
+from swin_transformer_pytorch.data.segmentation.source import SegmentationKind, SegmentationSource
 
 CLASSES = ("road", "sky", "tree")
 
@@ -64,6 +64,27 @@ def test_ade20k(named: bool, tmp_path: Path) -> None:
         dataset = source.open(split)  # type: ignore[arg-type]
         assert len(dataset.classes) == 150
         assert dataset[0].labels.tolist() == [[255, 0, 149, 1]] * 2
+
+
+@pytest.mark.parametrize("place", ["root", "train"])
+def test_ade20k_takes_no_other_classes(place: str, tmp_path: Path) -> None:
+    folders = fill(tmp_path / "images", tmp_path / "annotations", 2, VALUES)
+    source = SegmentationSource(classes=CLASSES, **{place: str(tmp_path) if place == "root" else folders})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="does not go with data.kind='ade20k'"):
+        source.open("train")
+    own = dataclasses.replace(source, kind="folder", ignore_label=7).open("train")
+    assert own.classes == CLASSES
+
+
+@pytest.mark.parametrize("kind", ["ade20k", "folder"])
+def test_the_kind_decides_what_is_ade20k(kind: SegmentationKind, tmp_path: Path) -> None:
+    fill(tmp_path / "images" / "train", tmp_path / "labels" / "train", 2, [[0, 1, 150, 2]] * 2)
+    source = SegmentationSource(kind=kind, root=str(tmp_path))
+    if kind == "ade20k":
+        assert source.open("train")[0].labels.tolist() == [[255, 0, 149, 1]] * 2
+    else:
+        with pytest.raises(DataError, match="classes of the label maps .* are not known"):
+            source.open("train")
 
 
 def test_scenes_of_the_package_and_of_files(fashion_folder: Path) -> None:

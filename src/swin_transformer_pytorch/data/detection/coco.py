@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from ... import extras, rle
 from ...names import by_name
-from ..errors import DataError, SampleError
+from ..errors import DataError, SampleError, some
 from ..images.decode import open_image, read_image
 from ..images.files import file_finder
 from ..samples import DetectionSample
@@ -155,8 +155,8 @@ class CocoDataset(Dataset[DetectionSample]):
         labels = {number: index for number, index in found.items() if index is not None}
         if not labels:
             raise DataError(
-                f"{self.annotations_file} has none of the classes asked for ({_some(classes)}); its categories are "
-                f"{_some(list(names.values()))}"
+                f"{self.annotations_file} has none of the classes asked for ({some(classes)}); its categories are "
+                f"{some(list(names.values()))}"
             )
         return tuple(classes), labels
 
@@ -301,7 +301,3 @@ def _box_mask(box: list[float], size: tuple[int, int]) -> NDArray[np.bool_]:
     x, y, width, height = box
     rows, columns = (np.arange(side) + 0.5 for side in size)
     return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))[None]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

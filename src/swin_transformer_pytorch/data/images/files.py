@@ -14,11 +14,12 @@ from .decode import IMAGE_SUFFIXES
 def find_images(folder: str | os.PathLike[str]) -> list[str]:
     """Paths of all images in a folder and the folders inside it, sorted; hidden ones are left out.
 
-    Links to folders are followed, but never back into a folder that the walk is inside of. Links to files count as
-    files; what is no regular file (a pipe, a device) is passed over.
+    Links to folders are followed, but never back into a folder that the walk is inside of, or that holds `folder`.
+    Links to files count as files; what is no regular file (a pipe, a device) is passed over.
     """
     found: list[str] = []
-    inside: dict[str, frozenset[str]] = {os.fspath(folder): frozenset({os.path.realpath(folder)})}
+    start = Path(os.path.realpath(folder))
+    inside: dict[str, frozenset[str]] = {os.fspath(folder): frozenset(map(str, (start, *start.parents)))}
     for parent, folders, names in os.walk(folder, followlinks=True):
         above = inside.pop(parent)
         for name in folders:

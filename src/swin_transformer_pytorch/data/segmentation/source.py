@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...colours import Colour
 from ...labels import IGNORED
+from ..errors import DataError
 
 if TYPE_CHECKING:
     from .dataset import SceneLabelMaps, SegmentationFolder
@@ -20,7 +21,8 @@ class SegmentationSource:
     """A data set of segmentation.
 
     Attributes:
-        kind: "ade20k" (SceneParse150), "folder" (images with a label PNG each), "scenes_sample" (scenes of the
+        kind: "ade20k" (SceneParse150, whatever its folders are called), "folder" (images with a label PNG each; ADE20K
+            is recognised, see `open_segmentation`), "scenes_sample" (scenes of the
             Fashion-MNIST items in the package) or "scenes" (of all of Fashion-MNIST, from the four files in `root`).
         root: the folder, see `find_segmentation`.
         train: instead of `root`, the folders of the training images and of their label maps.
@@ -62,6 +64,8 @@ class SegmentationSource:
                 self.kind, split, num_scenes=number, root=self.root, seed=self.seed, image_size=self.scene_size
             )
             return SceneLabelMaps(scenes)
+        if self.kind == "ade20k" and self.classes is not None:
+            raise DataError(f"data.classes={self.classes!r} does not go with data.kind='ade20k'; use 'folder' for it")
         folders = self.train if split == "train" else self.val
         if folders is not None and self.kind == "ade20k":
             return ade20k_folder(*folders, ignore_label=self.ignore_label, max_pixels=self.max_pixels)
@@ -82,4 +86,5 @@ class SegmentationSource:
             val_fraction=self.val_fraction,
             seed=self.seed,
             max_pixels=self.max_pixels,
+            ade20k=self.kind == "ade20k",
         )

@@ -27,8 +27,8 @@ class SegmentationDataRecipe:
 
     Attributes:
         kind: "ade20k" (SceneParse150, 0 in its label maps is ignored), "folder" (your own images with a label PNG
-            each), "scenes_sample" (scenes of the Fashion-MNIST items in the package, made on the fly) or "scenes" (of
-            all of Fashion-MNIST, from `root`).
+            each; ADE20K is recognised by its folders, which is said), "scenes_sample" (scenes of the Fashion-MNIST
+            items in the package, made on the fly) or "scenes" (of all of Fashion-MNIST, from `root`).
         root: the folder of images and label maps, in any of the usual layouts (see the guide); for "scenes" that of
             Fashion-MNIST's four files.
         train_images: for "folder", instead of `root`, the folder of the training images.
