@@ -1,12 +1,22 @@
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from swin_transformer_pytorch.extras import MissingExtraError
-from swin_transformer_pytorch.results import Classification
-from swin_transformer_pytorch.visualize import annotate, confusion_matrix_picture, prediction_grid, training_curve
+from swin_transformer_pytorch.results import Classification, Detections, SegmentationMap
+from swin_transformer_pytorch.visualize import (
+    annotate,
+    confusion_matrix_picture,
+    picture_grid,
+    pictures,
+    prediction_grid,
+    training_curve,
+)
+from swin_transformer_pytorch.visualize.charts import new_figure, save_figure
+from swin_transformer_pytorch.visualize.pictures import text_font
 
 
 def result(*names):
@@ -94,6 +104,66 @@ def test_a_confusion_matrix_without_images_or_with_names_in_any_script(tmp_path)
     annotate(Image.new("RGB", (50, 50)), result("猫", "собака"), tmp_path / "annotated.png")
     with pytest.raises(ValueError, match=r"\(2, 3\) does not go with 2"):
         confusion_matrix_picture(np.zeros((2, 3)), ["a", "b"], tmp_path / "bad.png")
+
+
+BEYOND_ASCII = ["Käfer é", "ñandú", "Straße", "собака", "Ωμέγα", "10 µm – 20 µm…", "Đà Nẵng", "ẞ ǆ ⅓ ☃"]
+
+
+def drawn(name, tmp_path):
+    """The pictures that show a name, each kind of them."""
+    image = Image.new("RGB", (64, 48))
+    box = Detections(boxes_xyxy=[[4, 4, 60, 44]], scores=[0.5], labels=[0], names=[name], image_size=(48, 64))
+    label_map = SegmentationMap(labels=np.zeros((48, 64), dtype=np.uint8), names=(name,))
+    for kind, result_ in enumerate((result(name), box, label_map)):
+        annotate(image, result_, tmp_path / f"{kind}.png")
+    picture_grid([image], tmp_path / "3.png", titles=[name])
+    confusion_matrix_picture(np.eye(2, dtype=np.int64), [name, "x"], tmp_path / "4.png")
+    return [pixels(tmp_path / f"{kind}.png") for kind in range(5)]
+
+
+@pytest.mark.parametrize("name", BEYOND_ASCII)
+def test_letters_beyond_ascii_are_drawn(name, caplog):
+    font = text_font(20, ["plain", name])
+    nothing = bytes(font.getmask("\u0378"))  # no character
+    assert all(bytes(font.getmask(letter)) != nothing for letter in name)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", BEYOND_ASCII[:3])
+def test_both_forms_of_unicode_are_drawn_alike(name, tmp_path):
+    pairs = zip(*(drawn(unicodedata.normalize(form, name), tmp_path) for form in ("NFC", "NFD")), strict=True)
+    for composed, decomposed in pairs:
+        np.testing.assert_array_equal(composed, decomposed)
+
+
+def test_ascii_keeps_pillows_font_and_matplotlib_is_not_imported(monkeypatch):
+    for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    every = "".join(map(chr, range(32, 127)))
+    assert text_font(17, ["fox", every, "cut short…"]).getname() == ImageFont.load_default(17).getname()
+    assert text_font(17, ["fox", "é"]).getname() == ("DejaVu Sans", "Book")
+    assert "matplotlib" not in sys.modules
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("name", ["猫", "한국어 dog", "\U0001f43a"])
+def test_what_no_font_has_is_said_once_with_the_fix(name, installed, tmp_path, monkeypatch, caplog):
+    pictures._say_once.cache_clear()
+    if not installed:
+        monkeypatch.setattr(pictures, "_dejavu_sans", lambda: None)
+    fix = "Latin, Greek or Cyrillic" if installed else "pip install 'swin-transformer-pytorch[train]'"
+    for _ in range(2):
+        drawn(name, tmp_path)
+    (record,) = [record for record in caplog.records if name in record.getMessage() and "%" not in record.getMessage()]
+    assert fix in record.getMessage()
+
+
+def test_other_warnings_of_matplotlib_are_passed_on(tmp_path):
+    figure = new_figure(0.3, 0.3)
+    axes = figure.subplots(1, 9)
+    axes[0].set_title("猫")
+    with pytest.warns(UserWarning, match="constrained_layout not applied"):
+        save_figure(figure, tmp_path / "tiny.png")
 
 
 def test_training_curves_with_gaps_and_of_one_point(tmp_path):

@@ -8,6 +8,7 @@ sixth bit that says whether more follow, each digit an ASCII character from "0" 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,13 @@ _FIRST_CHARACTER = 48
 _MORE = 0x20  # another digit follows
 _SIGN = 0x10  # in the last digit: the number is negative
 _LONGEST = 7  # digits of a difference of 32-bit numbers
+
+
+def says_pixels(segmentation: Any) -> bool:
+    """Whether COCO's "segmentation" of an object has an area: run lengths, or polygons, one of three points or more."""
+    if isinstance(segmentation, list):
+        return any(isinstance(polygon, list) and len(polygon) >= 6 for polygon in segmentation)
+    return bool(segmentation)
 
 
 def encode_mask(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> bytes:

@@ -6,10 +6,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from swin_transformer_pytorch import Predictor
+from swin_transformer_pytorch import Predictor, load_model
 from swin_transformer_pytorch.data.classification.fashion import CLASSES, FashionSample
+from swin_transformer_pytorch.data.transforms import create_transform
+from swin_transformer_pytorch.models.classification import SwinClassifier
+from swin_transformer_pytorch.weights.files import save_checkpoint
 
 
 @pytest.fixture
@@ -94,9 +98,74 @@ def test_an_image_that_cannot_be_read_is_reported_and_skipped(swin, checkpoint, 
     assert "6 images: top-1" in outcome.out
 
 
+def test_a_limit_of_pixels(swin, checkpoint, labelled, tmp_path) -> None:
+    words = ("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", tmp_path / "r")
+    assert swin(*words, "--data.max_pixels", 28 * 28).code == 0
+    outcome = swin(*words, "--data.max_pixels", 28 * 28 - 1)
+    assert outcome.code == 2
+    assert "28 x 28 pixels, more than 783" in outcome.err
+
+
 def test_too_many_images_that_cannot_be_read_are_an_error(swin, checkpoint, labelled, tmp_path) -> None:
     for path in sorted(labelled.rglob("*.png"))[:2]:
         path.write_bytes(b"no image")
     outcome = swin("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", tmp_path / "r")
     assert outcome.code == 2
     assert "2 of 6 images could not be used, more than 20%" in outcome.err
+
+
+@pytest.fixture(scope="session")
+def numbered(checkpoint, tmp_path_factory):
+    """A head of 12 numbers, as one trained elsewhere, and folders 0 to 11 of images that it takes for their number."""
+    folder = tmp_path_factory.mktemp("numbered")
+    model, sample = load_model(checkpoint), FashionSample("test")
+    with torch.no_grad():
+        transform = create_transform(model)
+        images = torch.stack([transform(sample[index][0]) for index in range(400)])
+        features = model.forward_features(images).mean(dim=(1, 2))
+        model.reset_classifier(12)
+        model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+        model.head.bias.copy_(-model.head.weight @ features.mean(0))
+        found = model(images).argmax(1)
+    for number in range(12):
+        (folder / "data" / f"{number}").mkdir(parents=True)
+        for index in (found == number).nonzero().flatten().tolist()[:3]:
+            sample[index][0].save(folder / "data" / f"{number}" / f"{index}.png")
+    save_checkpoint(folder / "nameless.safetensors", model.state_dict(), model.metadata())
+    named = SwinClassifier(
+        model.config, num_classes=12, classes=tuple("abcdefghijkl"), preprocessing=model.preprocessing
+    )
+    named.load_state_dict(model.state_dict())
+    save_checkpoint(folder / "named.safetensors", named.state_dict(), named.metadata())
+    (folder / "order.txt").write_text("".join(f"{number}\n" for number in range(12)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("weights", "order", "right", "said"),
+    [
+        ("nameless", None, False, "0, 1, 10, 11 and 8 more"),
+        ("nameless", "sorted", False, ""),
+        ("nameless", "natural", True, ""),
+        ("nameless", "order.txt", True, ""),
+        ("named", None, True, "0 is 'a'"),
+        ("named", "natural", True, ""),
+        ("named", "sorted", False, ""),
+    ],
+)
+def test_the_order_of_numbered_folders(swin, numbered, tmp_path, caplog, weights, order, right, said) -> None:
+    given = [] if order is None else ["--data.class_order", numbered / order if order == "order.txt" else order]
+    words = ("evaluate", "--weights", numbered / f"{weights}.safetensors", "--data.root", numbered / "data")
+    outcome = swin(*words, *given, "--output", tmp_path, "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert saved["top1"] == 1 if right else saved["top1"] < 0.4
+    told = outcome.err + caplog.text
+    assert said in told and told.count("guess") == (weights == "nameless" and order is None)
+
+
+@pytest.mark.parametrize("data", [["--data", "fashion_sample"], ["--data", "fashion_mnist", "--data.root", "x"]])
+def test_an_order_of_classes_is_for_folders(swin, checkpoint, data) -> None:
+    outcome = swin("evaluate", "--weights", checkpoint, *data, "--data.class_order", "natural")
+    assert outcome.code == 2
+    assert "--data.class_order is for a classifier's folder" in outcome.err

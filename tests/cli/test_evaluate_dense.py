@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from swin_transformer_pytorch import Predictor
+from swin_transformer_pytorch import Predictor, load_model
 from swin_transformer_pytorch.evaluation.coco import METRICS, CocoEvaluator
 from swin_transformer_pytorch.evaluation.segmentation import SegmentationEvaluator
+from swin_transformer_pytorch.models.build import build
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.weights.dense_classes import dense_class_names
+from swin_transformer_pytorch.weights.files import save_checkpoint
 
 
 def test_a_detector_on_a_coco_folder(swin, dense_checkpoints, dense_data, scenes, tmp_path) -> None:
@@ -77,7 +82,9 @@ def test_a_segmenter_on_folders(swin, dense_checkpoints, dense_data, scenes, tmp
         assert outcome.code == 0, outcome.err
         saved = json.loads((target / "report.json").read_text())
         assert saved["mIoU"] == pytest.approx(expected.miou, abs=1e-3)
-        assert f"6 images: mIoU {saved['mIoU']:.2%}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
+        miou = f"mIoU {saved['mIoU']:.2%} over {expected.num_scored} of 11 classes"
+        assert f"6 images: {miou}, mAcc {saved['mAcc']:.2%}, aAcc {saved['aAcc']:.2%}" in outcome.out
+        assert saved["mIoU_classes"] == sum(value is not None for value in saved["IoU"].values())
         assert set(saved["IoU"]) == set(scenes.semantic_classes)
         with Image.open(target / "class_iou.png") as picture:
             assert min(picture.size) > 100
@@ -146,15 +153,81 @@ def test_pixels_of_the_ignore_label_do_not_count(swin, dense_checkpoints, dense_
     assert sum(saved["pixels"].values()) == 6 * (64 - 8) * 80
 
 
+@pytest.fixture
+def ade20k_like(tmp_path):
+    """Folders as ADE20K's, with label maps of 0, 1 and a third value."""
+
+    def make(value):
+        for name in ("images", "annotations"):
+            (tmp_path / name / "validation").mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "images" / "validation" / "a.png")
+        values = np.repeat(np.array([0, 1, 0, value], dtype=np.uint8), 16)
+        Image.fromarray(np.tile(values, (64, 1))).save(tmp_path / "annotations" / "validation" / "a.png")
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ade20k_model(dense_checkpoints, tmp_path_factory):
+    """A random segmenter of 150 classes."""
+    known = load_model(dense_checkpoints["segmentation"])
+    config = known.config.replace(num_classes=150)
+    model = build(
+        ModelDescription(config=config, classes=dense_class_names("ade20k"), preprocessing=known.preprocessing)
+    )
+    path = tmp_path_factory.mktemp("ade20k") / "model.safetensors"
+    save_checkpoint(path, model.state_dict(), model.metadata())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "code", "said"),
+    [
+        ("folder", 150, 0, "taken for ADE20K"),
+        ("ade20k", 150, 0, ""),
+        ("folder", 2, 2, "--data.kind ade20k"),
+        ("ade20k", 2, 0, ""),
+    ],
+)
+def test_ade20k_by_its_folders_or_by_its_kind(swin, ade20k_model, ade20k_like, kind, value, code, said) -> None:
+    root = ade20k_like(value)
+    words = ("--data", kind, "--data.root", root, "--output", root / "report", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", ade20k_model, *words)
+    assert outcome.code == code, outcome.err
+    assert said in outcome.err and outcome.err.count("taken for") == (kind == "folder")
+    if code == 0:
+        saved = json.loads((root / "report" / "report.json").read_text())
+        assert sum(saved["pixels"].values()) == 2 * 16 * 64, "0 is ignored"
+        pair = ("--data.images", root / "images" / "validation", "--data.labels", root / "annotations" / "validation")
+        again = swin("evaluate", "--weights", ade20k_model, "--data", "ade20k", *pair, *words[4:])
+        assert again.out == outcome.out
+
+
+def test_a_models_number_of_classes_settles_what_ade20ks_folders_hold(swin, dense_checkpoints, ade20k_like) -> None:
+    root = ade20k_like(10)
+    words = ("--data.root", root, "--output", root / "report", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", dense_checkpoints["segmentation"], *words)
+    assert outcome.code == 0 and "ADE20K" not in outcome.err
+    saved = json.loads((root / "report" / "report.json").read_text())
+    assert sum(saved["pixels"].values()) == 64 * 64
+    assert f"over {saved['mIoU_classes']} of 11 classes" in outcome.out
+
+
 @pytest.mark.parametrize(
     ("task", "words", "hint"),
     [
+        ("detection", ["--data", "ade20k", "--data.root", "DATA"], "is not for detection"),
+        ("segmentation", ["--data", "ade20k"], "which images?"),
+        ("segmentation", ["--data.root", "DATA", "--data.class_order", "natural"], "is for a classifier's folder"),
+        ("segmentation", ["--data", "ade20k", "--data.root", "DATA"], "ADE20K's are known"),
         ("detection", [], "--data scenes_sample (detectors and segmenters)"),
         ("detection", ["--data", "fashion_sample"], "is not for detection"),
         ("segmentation", ["--data", "scenes"], "--data.root"),
         ("detection", ["--data.images", "x"], "--data.annotations"),
         ("detection", ["--data.root", "DATA", "--data.labels", "x"], "is for segmentation"),
         ("segmentation", ["--data.root", "DATA", "--data.annotations", "x"], "is for detection"),
+        ("segmentation", ["--data.root", "DATA", "--data.allow_outside", "true"], "is for detection"),
         ("segmentation", ["--data.images", "x"], "both --data.images and --data.labels"),
         ("detection", ["--data.root", "nowhere"], "nowhere"),
         ("segmentation", ["--data.root", "DATA", "--mode", "slide", "--flip"], "has one view"),
@@ -167,6 +240,43 @@ def test_what_cannot_be_measured_is_one_error(swin, dense_checkpoints, dense_dat
     assert outcome.code == 2
     assert outcome.err.startswith("swin: error: ")
     assert hint in outcome.err
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_limit_of_pixels(swin, dense_checkpoints, dense_data, tmp_path, task) -> None:
+    words = ("evaluate", "--weights", dense_checkpoints[task], "--data.root", dense_data, "--output", tmp_path / "r")
+    assert swin(*words, "--device", "cpu", "--data.max_pixels", 64 * 80).code == 0
+    outcome = swin(*words, "--device", "cpu", "--data.max_pixels", 64 * 80 - 1)
+    assert outcome.code == 2
+    assert "80 x 64 pixels, more than 5,119" in outcome.err and "6 images could not be used" in outcome.err
+
+
+def test_file_names_that_lead_out_of_the_folder(swin, dense_checkpoints, dense_data, tmp_path) -> None:
+    annotations = json.loads((dense_data / "annotations" / "instances_val.json").read_text())
+    for number, image in enumerate(annotations["images"]):
+        name = image["file_name"]
+        image["file_name"] = f"../val/{name}" if number % 2 else str(dense_data.resolve() / "val" / name)
+    (tmp_path / "out.json").write_text(json.dumps(annotations))
+    words = ("--data.annotations", tmp_path / "out.json", "--data.images", dense_data / "labels", "--output", tmp_path)
+    words = ("evaluate", "--weights", dense_checkpoints["detection"], *words, "--device", "cpu")
+    refused = swin(*words)
+    assert refused.code == 2
+    assert "--data.allow_outside true" in refused.err
+    assert swin(*words, "--data.allow_outside", "true").code == 0
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_classes_in_either_form_of_unicode_are_the_models(swin, dense_checkpoints, dense_data, tmp_path, form) -> None:
+    model = load_model(dense_checkpoints["segmentation"])
+    model.classes = [f"{name}\u00e9" for name in model.classes]
+    save_checkpoint(tmp_path / "named.safetensors", model.state_dict(), model.metadata())
+    folder = tmp_path / "data"
+    shutil.copytree(dense_data, folder)
+    lines = (folder / "classes.txt").read_text().splitlines()
+    (folder / "classes.txt").write_text("".join(f"{unicodedata.normalize(form, line + chr(233))}\n" for line in lines))
+    words = ("--data.root", folder, "--output", tmp_path / "out", "--device", "cpu")
+    outcome = swin("evaluate", "--weights", tmp_path / "named.safetensors", *words)
+    assert outcome.code == 0, outcome.err
 
 
 def test_classes_that_the_model_does_not_know_are_an_error(swin, dense_checkpoints, dense_data, tmp_path) -> None:

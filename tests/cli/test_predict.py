@@ -67,6 +67,18 @@ def test_stdout_takes_json_lines_alone(swin, checkpoint, pictures) -> None:
     assert [set(json.loads(line)) for line in outcome.out.splitlines()] == [{"path", "labels", "scores", "names"}] * 3
 
 
+def test_a_limit_of_pixels(swin, checkpoint, pictures, tmp_path) -> None:
+    Image.new("L", (60, 28)).save(pictures / "large.png")
+    words = ("predict", "--weights", checkpoint, pictures, "--pictures", tmp_path / "out", "--max-pixels")
+    outcome = swin(*words, 28 * 28)
+    assert outcome.code == 1
+    assert outcome.err.count("60 x 28 pixels, more than 784") == 1 and "1 of 4 images" in outcome.err
+    assert swin(*words, 60 * 28).code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3 + 4
+    wrong = swin(*words, 0)
+    assert wrong.code == 2 and "--max-pixels" in wrong.err
+
+
 def test_pictures_never_replace_the_images_or_one_another(swin, checkpoint, pictures) -> None:
     (pictures / "inside" / "a.png").write_bytes((pictures / "a.png").read_bytes())
     before = {path: path.read_bytes() for path in pictures.rglob("*.*")}

@@ -55,6 +55,29 @@ def test_trains_on_a_persons_folder_and_predicts_with_the_result_alone(swin, rec
         assert sorted(json.loads(predicted.out)["names"]) == ["daisy", "rose"]
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_summary_says_of_how_many_classes_the_mean_is(swin, tmp_path, resumed) -> None:
+    backbone = {"patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+    content = {
+        "task": "segmentation",
+        "model": {"config": {"backbone": backbone, "decode_dim": 8, "auxiliary_dim": 8, "auxiliary_index": 0}},
+        "data": {"kind": "scenes_sample", "num_scenes": 2, "num_val_scenes": 1, "scene_size": [64, 64]},
+        "schedule": {"steps": 1, "warmup_steps": 0},
+        "trainer": {"device": "cpu"},
+        "output": str(tmp_path / "run"),
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content))
+    outcome = swin("train", tmp_path / "recipe.yaml", "--data.num_workers", 0)
+    assert outcome.code == 0, outcome.err
+    line = json.loads((tmp_path / "run" / "history.jsonl").read_text())
+    over = f"mIoU {line['val_miou']:.2%} over {line['val_miou_classes']} of 11 classes"
+    assert over in outcome.err
+    if resumed:
+        outcome = swin("train", tmp_path / "recipe.yaml", "--data.num_workers", 0, "--resume")
+    rows = [" ".join(row.split()) for row in outcome.out.splitlines()]
+    assert any(row.startswith(over) for row in rows), rows
+
+
 def test_resume_continues_the_run(swin, recipe, tmp_path) -> None:
     assert swin("train", recipe).code == 0
     history = (tmp_path / "run" / "history.jsonl").read_text()

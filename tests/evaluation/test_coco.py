@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,79 @@ def test_what_does_not_fit_together_is_an_error() -> None:
     evaluator.update(100, found[100])
     with pytest.raises(EvaluationError, match="100 came before"):
         evaluator.update(100, found[100])
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("images", "id"),
+        ("categories", "id"),
+        ("categories", "name"),
+        ("annotations", "image_id"),
+        ("annotations", "category_id"),
+        ("annotations", "bbox"),
+    ],
+)
+@pytest.mark.parametrize("what", ["absent", "null", "part"])
+def test_what_is_missing_to_measure_by_is_named(part: str, key: str, what: str) -> None:
+    annotations, _ = data(0)
+    entry = annotations[part][2]
+    if what == "part":
+        del annotations[part]
+    elif what == "null":
+        entry[key] = None
+    else:
+        del entry[key]
+    missing = f"no {part!r}" if what == "part" else f"number 2 of the {part} .*no {key!r}"
+    with pytest.raises(EvaluationError, match=missing):
+        CocoEvaluator(annotations, classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": []}, r"annotation 3 of image \d+ has the bbox \[\]; give x, y, width and height"),
+        ({"bbox": [1, 2, 3, 4, 5]}, r"annotation 3 of .* has the bbox \[1, 2, 3, 4, 5\]"),
+        ({"image_id": 5}, "annotation 3 of image 5: there is no such image"),
+    ],
+)
+def test_an_annotation_that_cannot_be_measured_by_is_named(change: dict[str, Any], message: str) -> None:
+    annotations, _ = data(0)
+    annotations["annotations"][2] |= change
+    with pytest.raises(EvaluationError, match=message):
+        CocoEvaluator(annotations, classes=CLASSES)
+
+
+@pytest.mark.parametrize("shape", [None, [], [[]], [[1, 2, 3, 4]], [[], [1, 2]]])
+def test_masks_are_measured_only_where_every_annotation_has_one(shape: object) -> None:
+    annotations, found = data(0)
+    assert evaluator_of(annotations, found).report().masks is not None
+    annotations["annotations"][2]["segmentation"] = shape
+    report = evaluator_of(annotations, found).report()
+    assert report.masks is None and report.boxes.metrics["AP"] is not None
+
+
+@pytest.mark.parametrize("label", [-1, 4, 99])
+def test_results_that_are_none_are_named(label: int) -> None:
+    annotations, found = data(0)
+    image_id = next(number for number, one in found.items() if len(one) > 1)
+    evaluator = CocoEvaluator(annotations, classes=CLASSES)
+    found[image_id].labels[1] = label
+    with pytest.raises(
+        EvaluationError, match=rf"results of image {image_id} have labels .*{label}.*there are 4 classes"
+    ):
+        evaluator.update(image_id, found[image_id])
+    with pytest.raises(EvaluationError, match=rf"results of image {image_id} are a dict; give Detections"):
+        evaluator.update(image_id, {"scores": [0.5], "labels": [1]})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_class_meets_its_category_in_either_form_of_unicode(form: str) -> None:
+    annotations, found = data(0)
+    expected = evaluator_of(annotations, found).report().boxes.metrics
+    for category in annotations["categories"]:
+        category["name"] = unicodedata.normalize(form, f"{category['name']}\u00e9")
+    report = evaluator_of(annotations, found, classes=[f"{name}\u00e9" for name in CLASSES]).report()
+    assert report.boxes.metrics == expected
+    with pytest.raises(EvaluationError, match="two classes have the name"):
+        CocoEvaluator(annotations, classes=["cat\u00e9", "cate\u0301"])

@@ -56,6 +56,7 @@ def test_the_figures_are_those_counted_by_hand() -> None:
     assert list(report.accuracy.values()) == [*map(pytest.approx, accuracies), None]
     assert report.pixels == dict(zip(report.classes, labelled, strict=True))
     assert report.num_images == 4
+    assert report.num_scored == report.to_dict()["mIoU_classes"] == 4
 
 
 def test_torchmetrics_says_the_same() -> None:

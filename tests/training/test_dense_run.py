@@ -227,6 +227,60 @@ def test_a_folder_without_annotations_is_named(tmp_path: Path) -> None:
         train(small("detection", tmp_path / "empty", tmp_path / "run"), progress=False)
 
 
+def label_maps(root: Path, values: list[int], classes: list[str]) -> Path:
+    """Four images to learn from and two to validate on, whose label maps hold these values; their classes."""
+    for split, count in (("train", 4), ("val", 2)):
+        for name in ("images", "labels"):
+            (root / name / split).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (64, 64), "green").save(root / "images" / split / f"{index}.png")
+            columns = np.repeat(np.array(values, dtype=np.uint8), 64 // len(values))
+            Image.fromarray(np.tile(columns, (64, 1))).save(root / "labels" / split / f"{index}.png")
+    (root / "classes.txt").write_text("\n".join(classes))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"), [([0, 255], ["background", "object"]), ([255, 255], ["object"]), ([1, 1], ["a", "b", "c"])]
+)
+def test_label_maps_that_teach_nothing_are_refused_before_the_first_step(
+    values: list[int], classes: list[str], tmp_path: Path
+) -> None:
+    root = label_maps(tmp_path / "data", values, classes)
+    with pytest.raises(DataError, match="nothing to tell apart: in all 4 label maps"):
+        train(small("segmentation", root, tmp_path / "run"), progress=False)
+    assert not (tmp_path / "run" / "history.jsonl").exists()
+
+
+def test_the_mean_of_some_classes_says_of_how_many(
+    tmp_path: Path, log_on_stderr: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = label_maps(tmp_path / "data", [0, 1], ["road", "sky", "tree"])
+    result = train(small("segmentation", root, tmp_path / "run", **{"schedule.epochs": 4, "optimizer.lr": 0.01}))
+    said = capfd.readouterr().err
+    assert said.count("pixels of all 4 label maps: road 8,192, sky 8,192, tree 0;") == 1
+    assert said.count("classes without a pixel in all 4 label maps: 1 of 3 (tree)") == 1
+    metrics = result.history[-1]
+    assert metrics["val_num_classes"] == 3
+    assert f"over {metrics['val_miou_classes']} of 3 classes" in said
+    assert metrics["val_miou_classes"] in (2, 3)
+
+
+def test_what_is_taken_for_ade20k_is_said_once(
+    tmp_path: Path, log_on_stderr: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = label_maps(tmp_path / "data", [0, 1, 2, 150], ["none"])
+    for old, new in (("train", "training"), ("val", "validation")):
+        (root / "images" / old).rename(root / "images" / new)
+        (root / "labels" / old).rename(root / "labels" / new)
+    (root / "labels").rename(root / "annotations")
+    (root / "classes.txt").unlink()
+    for kind, count in (("folder", 1), ("ade20k", 0)):
+        result = train(small("segmentation", root, tmp_path / kind, **{"data.kind": kind}), progress=False)
+        assert result.history[-1]["val_num_classes"] == 150
+        assert capfd.readouterr().err.count("taken for ADE20K") == count
+
+
 def test_weights_of_another_task_need_a_model(tiny: Make, tmp_path: Path) -> None:
     result = train(tiny("segmentation", overrides={"schedule.steps": 1}), progress=False)
     values = {"model.config": None, "model.weights": str(result.weights), "model.init": "official"}

@@ -5,7 +5,7 @@
   swin evaluate --model swin_tiny_patch4_window7_224 --data.root imagenet/ --output evaluation/swin_tiny
   swin evaluate --weights detector.ckpt --data.root coco/ --multi-scale --flip
   swin evaluate --weights detector.ckpt --data.annotations boxes.json --data.images photos/
-  swin evaluate --weights segmenter.ckpt --data.root ade20k/
+  swin evaluate --weights segmenter.ckpt --data ade20k --data.root ade20k/
   swin evaluate --weights detector.ckpt --data scenes_sample
 
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
@@ -29,9 +29,9 @@ from . import model_source
 from .errors import UsageError
 from .predict import add_view_options
 
-_FOLDERS = ("coco", "ade20k")  # what recipes tell apart, and here is "folder"
+# What recipes call coco is a folder here.
 KINDS_OF_TASK = {
-    task: tuple(dict.fromkeys("folder" if kind in _FOLDERS else kind for kind in get_args(kinds)))
+    task: tuple(dict.fromkeys("folder" if kind == "coco" else kind for kind in ("folder", *get_args(kinds))))
     for task, kinds in (
         ("classification", ClassificationKind),
         ("detection", DetectionKind),
@@ -39,6 +39,7 @@ KINDS_OF_TASK = {
     )
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in KINDS_OF_TASK.values() for kind in kinds))
+_FOLDERS = ("folder", "ade20k")
 _FILES = ("root", "annotations", "images", "labels")
 
 
@@ -50,12 +51,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.kind",
         choices=KINDS,
         default="folder",
-        help="your folder; classification: the 1,000 test images in the package, or all of Fashion-MNIST from its "
-        "files in --data.root; detection and segmentation: scenes of the same images, from the package or --data.root",
+        help="your folder; ade20k: the same, known to be ADE20K; classification: the 1,000 test images in the package, "
+        "or all of Fashion-MNIST from its files in --data.root; detection and segmentation: scenes of the same images, "
+        "from the package or --data.root",
     )
     parser.add_argument("--data.root", metavar="DIR", help="the folder, for the kinds that have one")
+    parser.add_argument(
+        "--data.class_order",
+        metavar="ORDER",
+        help="classification: which class folder is which of the model's classes: natural (2 before 10), sorted (10 "
+        "before 2) or a file of their names, one a line (default: by name; sorted for a model without names)",
+    )
     parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
     parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
+    parser.add_argument(
+        "--data.allow_outside",
+        type=bool,
+        default=False,
+        help="detection: whether file names in the annotations may be absolute or climb out of the images' folder",
+    )
     parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
     parser.add_argument(
         "--data.ignore_label",
@@ -77,6 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.seed", type=NonNegativeInt, default=0, metavar="S", help="the seed it did so with; that of scenes"
     )
     parser.add_argument("--data.num_scenes", type=PositiveInt, default=200, metavar="N", help="how many scenes")
+    parser.add_argument(
+        "--data.max_pixels",
+        type=PositiveInt,
+        metavar="N",
+        help="larger image files are skipped (default: 179 million)",
+    )
     parser.add_argument("--output", default="evaluation", metavar="DIR", help="where report and pictures go")
     add_view_options(parser)
     model_source.add_device_option(parser)
@@ -97,9 +117,9 @@ def run(options: argparse.Namespace) -> int:
     if options.weights is None and options.model is None:
         raise UsageError("which model? add --weights CHECKPOINT, --weights fashion or --model NAME")
     kind, given = options.data.kind, [name for name in _FILES if getattr(options.data, name) is not None]
-    if kind != "folder" and not kind.endswith("_sample") and "root" not in given:
+    if kind not in _FOLDERS and not kind.endswith("_sample") and "root" not in given:
         raise UsageError(f"--data {kind} needs --data.root DIR, the folder with its files")
-    if kind == "folder" and not given:
+    if kind in _FOLDERS and not given:
         raise UsageError(
             "which images? add --data.root DIR, or for those in the package --data fashion_sample (classifiers) or "
             "--data scenes_sample (detectors and segmenters)"
@@ -109,6 +129,8 @@ def run(options: argparse.Namespace) -> int:
     kinds = KINDS_OF_TASK[model.task]
     if kind not in kinds:
         raise UsageError(f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(kinds)}")
+    if options.data.class_order is not None and (model.task, kind) != ("classification", "folder"):
+        raise UsageError("--data.class_order is for a classifier's folder (--data.root); leave it out")
     task = importlib.import_module(f"{__package__}.evaluate_{model.task}")
     code: int = task.run(model, options, device)
     return code

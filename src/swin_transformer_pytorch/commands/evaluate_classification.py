@@ -24,7 +24,9 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
     from .evaluate_images import counted, end
 
     foreign = [f"--{name.replace('_', '-')}" for name, value in view_options(options).items() if value]
-    foreign += [f"--data.{name}" for name in ("annotations", "images", "labels") if getattr(options.data, name)]
+    foreign += [
+        f"--data.{name}" for name in ("annotations", "images", "labels", "allow_outside") if getattr(options.data, name)
+    ]
     if foreign:
         raise UsageError(f"{', '.join(foreign)}: not for classification, which this model does; leave it out")
     images = open_images(options.data, model)
@@ -48,6 +50,7 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
 
 def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImages:
     """The labelled images that the `--data` options name, with the model's class indices."""
+    from ..data.classification.folder import guessed_order
     from ..data.classification.source import ClassificationSource
 
     source = ClassificationSource(
@@ -55,10 +58,16 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
         root=data.root,
         channels=model.preprocessing.channels if model.preprocessing is not None else 3,
         classes=model.classes,
+        class_order=data.class_order,
         val_fraction=data.val_fraction,
         seed=data.seed,
+        max_pixels=data.max_pixels,
     )
-    return source.open(data.split)
+    images = source.open(data.split)
+    unknown = data.kind == "folder" and model.classes is None and data.class_order is None
+    if unknown and (guess := guessed_order(images.classes)):
+        terminal.notes().print(f"{data.root}: {guess}")
+    return images
 
 
 def has_validation_folder(root: str) -> bool:

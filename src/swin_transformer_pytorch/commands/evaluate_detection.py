@@ -85,9 +85,11 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
         val=part,
         classes=model.classes,
         box_masks=True,
+        allow_outside=data.allow_outside,
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
         seed=data.seed,
+        max_pixels=data.max_pixels,
     ).open(split)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..names import composed
 from . import terminal
 from .errors import UsageError
 
@@ -39,6 +40,7 @@ def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> in
 
 def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFolder | SceneLabelMaps:
     """The images and label maps that the `--data` options name."""
+    from ..data.segmentation.dataset import SegmentationFolder
     from ..data.segmentation.folders import CLASS_FILES, find_segmentation
     from ..data.segmentation.source import SegmentationSource
 
@@ -49,11 +51,14 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         ignore_label=data.ignore_label,
         val_fraction=data.val_fraction,
         seed=data.seed,
+        max_pixels=data.max_pixels,
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
     )
-    if data.kind != "folder":
+    if data.kind not in ("folder", "ade20k"):
         return source.open(split)
+    if data.allow_outside:
+        raise UsageError("--data.allow_outside is for detection, and this model is for segmentation; leave it out")
     if data.annotations is not None:
         raise UsageError("--data.annotations is for detection, and this model is for segmentation; give --data.labels")
     if data.images is not None or data.labels is not None:
@@ -62,15 +67,19 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         pair = (data.images, data.labels)
         folders = [folder for path in map(Path, pair) for folder in (path, path.parent)]
         known = any((folder / name).is_file() for folder in folders for name in CLASS_FILES)
-        if not known:
+        if not known and data.kind == "folder":
             source = replace(source, classes=model.classes, palette=model.palette)
         return replace(source, train=pair, val=pair).open(split)
     layout = find_segmentation(data.root, split)
     if layout.hold_out:
         share = f"the {data.val_fraction:.0%} of {layout.images} that `swin train` holds out"
         terminal.notes().print(f"measured: {share if split == 'val' else f'all but {share}'}")
-    classes = None if layout.classes_file is not None or layout.ade20k else model.classes
-    return replace(source, classes=classes).open(split)
+    # ADE20K's folders may hold one's own data, which a model of another number of classes settles.
+    known = layout.classes_file is not None or data.kind == "ade20k" or (layout.ade20k and model.num_classes == 150)
+    samples = replace(source, classes=None if known else model.classes).open(split)
+    if isinstance(samples, SegmentationFolder) and samples.guess:
+        terminal.notes().print(samples.guess)
+    return samples
 
 
 def show(report: SegmentationReport) -> None:
@@ -81,7 +90,8 @@ def show(report: SegmentationReport) -> None:
     for name, iou in sorted(report.iou.items(), key=lambda item: -1.0 if item[1] is None else item[1]):
         table.add_row(name, _percent(iou), _percent(report.accuracy[name]), f"{report.pixels[name] / pixels:.1%}")
     output.print(table)
-    figures = f"mIoU {report.miou:.2%}, mAcc {report.macc:.2%}, aAcc {report.aacc:.2%}"
+    over = f"over {report.num_scored} of {len(report.classes)} classes"
+    figures = f"mIoU {report.miou:.2%} {over}, mAcc {report.macc:.2%}, aAcc {report.aacc:.2%}"
     output.print(f"{report.num_images} images: {figures}")
 
 
@@ -98,9 +108,9 @@ def save(report: SegmentationReport, folder: Path) -> None:
 
 def _check_classes(model: Segmenter, classes: tuple[str, ...]) -> None:
     known = model.classes if model.classes is not None else classes
-    if tuple(known) == tuple(classes) and len(classes) == model.num_classes:
+    if [*map(composed, known)] == [*map(composed, classes)] and len(classes) == model.num_classes:
         return
-    strangers = [name for name in classes if name not in known]
+    strangers = [name for name in classes if composed(name) not in map(composed, known)]
     difference = (
         f"the model does not know {', '.join(strangers[:10])}" if strangers else "their order or number differs"
     )

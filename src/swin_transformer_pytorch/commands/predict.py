@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", metavar="DIR", help="segmentation: write label maps, PNGs whose values are class indices"
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=PositiveInt,
+        metavar="N",
+        help="skip larger image files (default: PIL's limit, 179 million)",
+    )
     model_source.add_device_option(parser)
     parser.add_argument(
         "--batch-size", type=PositiveInt, metavar="N", help="images at once (default: 32 to classify, else 4)"
@@ -103,7 +109,12 @@ def run(options: argparse.Namespace) -> int:
     if options.labels is not None and model.task != "segmentation":
         raise UsageError(f"--labels is for segmenters, and this model is for {model.task}; leave it out")
     predictor = Predictor(
-        model, device=device, top_k=options.top_k, batch_size=options.batch_size, **view_options(options)
+        model,
+        device=device,
+        top_k=options.top_k,
+        batch_size=options.batch_size,
+        max_pixels=options.max_pixels,
+        **view_options(options),
     )
     shown_score = _SHOWN_SCORE if options.score_threshold is None else 0.0
     pictures, labels = (Path(one) if one is not None else None for one in (options.pictures, options.labels))
@@ -122,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
                 table.add_row(printable(str(path)), *_cells(result, shown_score))
                 record |= result.to_dict()
                 if pictures is not None:
-                    _annotate(path, result, pictures, shown_score)
+                    _annotate(path, result, pictures, shown_score, options.max_pixels)
                 if labels is not None:
                     record["label_map"] = _save_labels(path, result, labels)
             if lines is not None:
@@ -174,7 +185,7 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 
-def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float) -> None:
+def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float, max_pixels: int | None) -> None:
     """Writes the image with its result; never over the image itself, nor over a namesake's of another folder."""
     from ..data.images.decode import read_image
     from ..results import Detections
@@ -182,7 +193,7 @@ def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: f
 
     folder.mkdir(parents=True, exist_ok=True)
     shown = result.above(shown_score) if isinstance(result, Detections) else result
-    annotate(read_image(path), shown, _free_path(folder, f"{Path(path).stem}_predicted"))
+    annotate(read_image(path, max_pixels=max_pixels), shown, _free_path(folder, f"{Path(path).stem}_predicted"))
 
 
 def _save_labels(image: str | Path, result: Any, folder: Path) -> str:

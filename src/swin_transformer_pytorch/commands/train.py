@@ -35,6 +35,7 @@ _SCORES = {
     "mIoU": "val_miou",
     "pixel accuracy": "val_aacc",
 }
+_COUNTED = " over {val_miou_classes} of {val_num_classes} classes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +84,10 @@ def run(options: argparse.Namespace) -> int:
     table = terminal.table("done", "")
     for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in result.metrics):
         best = f" (best of the run: {result.best_score:.2%})" if number == 0 else ""
-        table.add_row(name, f"{result.metrics[value]:.2%}{best}")
+        # Runs of before it was counted may be resumed.
+        told = value == "val_miou" and "val_miou_classes" in result.metrics
+        counted = _COUNTED.format(**result.metrics) if told else ""
+        table.add_row(name, f"{result.metrics[value]:.2%}{counted}{best}")
     table.add_row("weights, ready for use", str(result.weights))
     table.add_row("best validation's weights", str(result.best))
     table.add_row("checkpoint to resume from", str(result.last))

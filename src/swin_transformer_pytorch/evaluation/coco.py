@@ -6,6 +6,7 @@ faster-coco-eval does the counting; the tests hold it against pycocotools on the
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
+from ..names import by_name, composed
 from ..results import Detections
+from ..rle import says_pixels
 from .errors import EvaluationError
 from .report import save_report
 
@@ -27,6 +30,8 @@ IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
 RECALLS = tuple(np.linspace(0.0, 1.0, 101).round(2).tolist())
 
 Kind = Literal["bbox", "segm"]
+
+_NEEDED = {"images": ("id",), "categories": ("id", "name"), "annotations": ("image_id", "category_id", "bbox")}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,24 +117,26 @@ class CocoEvaluator:
     """Holds detections against COCO annotations.
 
     Args:
-        annotations: the content of a COCO file: "images", "annotations" and "categories". It is not changed.
+        annotations: the content of a COCO file: "images", "annotations" and "categories". It is not changed. Boxes
+            are always measured, so each annotation has one; masks are where each has one.
         classes: the detector's class names by index; they meet the categories by name. What is found of a class that
             no category has counts for nothing; categories that the detector does not know are not measured.
 
     An image that is never passed to `update` counts as one in which nothing was found, as pycocotools has it.
 
     Raises:
-        EvaluationError: names are ambiguous, or no class is among the categories.
+        EvaluationError: something of the annotations is missing, names are ambiguous, or no class is among the
+            categories.
     """
 
     def __init__(self, annotations: Mapping[str, Any], *, classes: Sequence[str]) -> None:
+        _check(annotations)
         self._images = {int(image["id"]): image for image in annotations["images"]}
         ids = {str(category["name"]): int(category["id"]) for category in annotations["categories"]}
         for what, names in (("categories", [one["name"] for one in annotations["categories"]]), ("classes", classes)):
-            if len(set(names)) != len(names):
-                twice = next(name for name in names if list(names).count(name) > 1)
-                raise EvaluationError(f"two {what} have the name {twice!r}; rename one, they are told apart by it")
-        self._category_of = [ids.get(name) for name in classes]
+            if twice := [name for name, count in Counter(map(composed, names)).items() if count > 1]:
+                raise EvaluationError(f"two {what} have the name {twice[0]!r}; rename one, they are told apart by it")
+        self._category_of = [*map(by_name(ids), classes)]
         if all(category is None for category in self._category_of):
             raise EvaluationError(
                 f"none of the annotations' categories ({_some(ids)}) is a class of the model ({_some(classes)}); "
@@ -145,15 +152,23 @@ class CocoEvaluator:
         ]
         self._records: dict[Kind, list[dict[str, Any]]] = {"bbox": [], "segm": []}
         self._seen: set[int] = set()
-        self._has_masks = all(annotation.get("segmentation") for annotation in self._annotations)
+        self._has_masks = all(says_pixels(annotation.get("segmentation")) for annotation in self._annotations)
         self._count = 0
 
     def update(self, image_id: int, detections: Detections) -> None:
         """Takes what was found in one image, in the image's own pixels.
 
         Raises:
-            EvaluationError: the annotations do not name the image, give it another size, or it came before.
+            EvaluationError: the annotations do not name the image, give it another size, or it came before; or a
+                label is none of the classes.
         """
+        if not isinstance(detections, Detections):
+            raise EvaluationError(f"the results of image {image_id} are a {type(detections).__name__}; give Detections")
+        if len(detections) and not 0 <= detections.labels.min() <= detections.labels.max() < len(self._category_of):
+            raise EvaluationError(
+                f"the results of image {image_id} have labels from {detections.labels.min()} to "
+                f"{detections.labels.max()}, and there are {len(self._category_of)} classes; name all of the model's"
+            )
         image = self._images.get(image_id)
         if image is None or image_id in self._seen:
             problem = "is not among the annotations' images" if image is None else "came before"
@@ -230,6 +245,26 @@ class CocoEvaluator:
             precision=precision[:, :, [order[ids[name]] for name in self.classes]],
             classes=self.classes,
         )
+
+
+def _check(annotations: Mapping[str, Any]) -> None:
+    """Raises an `EvaluationError` where something is missing that is measured by; `read_annotations` checks all."""
+    for part, keys in _NEEDED.items():
+        if part not in annotations:
+            raise EvaluationError(f"the annotations have no {part!r}; give the content of a COCO file")
+        for number, entry in enumerate(annotations[part]):
+            for key in keys:
+                if entry.get(key) is None:
+                    raise EvaluationError(
+                        f"number {number} of the {part} (id {entry.get('id')}) has no {key!r}; add it"
+                    )
+    images = {int(image["id"]) for image in annotations["images"]}
+    for annotation in annotations["annotations"]:
+        where = f"the annotation {annotation.get('id')} of image {annotation['image_id']}"
+        if annotation["image_id"] not in images:
+            raise EvaluationError(f"{where}: there is no such image; add it to the images, or remove the annotation")
+        if len(annotation["bbox"]) != 4:
+            raise EvaluationError(f"{where} has the bbox {annotation['bbox']}; give x, y, width and height")
 
 
 def _completed(annotation: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -42,11 +42,17 @@ class SegmentationReport:
     num_images: int
     skipped: tuple[str, ...] = ()
 
+    @property
+    def num_scored(self) -> int:
+        """How many classes `miou` is the mean of."""
+        return sum(value is not None for value in self.iou.values())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only."""
         return {
             "num_images": self.num_images,
             "mIoU": self.miou,
+            "mIoU_classes": self.num_scored,
             "mAcc": self.macc,
             "aAcc": self.aacc,
             "IoU": dict(self.iou),

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..data.images.decode import read_image
+from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
 from ..models.inputs import model_input
 from ..results import Classification
-from .task import AnyImage, class_names, name_of
-
-_ENCODED = (str, os.PathLike, bytes, bytearray, memoryview)
+from .task import class_names, name_of
 
 
 class ClassificationTask:
@@ -27,10 +24,8 @@ class ClassificationTask:
         self.top_k = top_k
         self.transform = create_transform(model)
 
-    def prepare(self, image: AnyImage) -> Tensor:
-        """One image in any form -> the model's input, (C, h, w)."""
-        if isinstance(image, _ENCODED):
-            image = read_image(image, self.transform.preprocessing.channels)
+    def prepare(self, image: ImageInput) -> Tensor:
+        """One image -> the model's input, (C, h, w)."""
         prepared: Tensor = self.transform(image)
         return prepared
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..data.images.dense_transforms import DenseTransform, PreparedImage
+from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
 from ..models.detection import InstancePredictions
 from ..models.detection_inference import detect, detect_multi_scale
 from ..models.detection_results import instances_to_detections
 from ..results import Detections
-from .task import AnyImage, check_class_layers, class_names, views_of
+from .task import check_class_layers, class_names, views_of
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 """Sizes of multi-scale detection, as parts of the model's own. The authors published none; these are ours."""
@@ -37,8 +38,8 @@ class DetectionTask:
         check_class_layers(model)
         self.transform: DenseTransform = create_transform(model)
 
-    def prepare(self, image: AnyImage) -> list[PreparedImage]:
-        """One image in any form -> its views, resized and normalised but not padded."""
+    def prepare(self, image: ImageInput) -> list[PreparedImage]:
+        """One image -> its views, resized and normalised but not padded."""
         return views_of(image, self.transform, self.ratios)
 
     def predict(self, prepared: Sequence[list[PreparedImage]]) -> list[Detections]:

@@ -10,6 +10,8 @@ from typing import Any, overload
 import torch
 from torch import nn
 
+from ..checks import require
+from ..data.images.decode import read_image
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
@@ -37,6 +39,7 @@ class Predictor:
         stride: segmentation, "slide": (height, width) from a window to the next.
         multi_scale: detection and segmentation: whether to look at each image at several sizes. Slow.
         flip: detection and segmentation: whether to look at its mirror image too.
+        max_pixels: the most pixels that a file may have; None for PIL's own limit, see `data.images.decode.open_image`.
 
     Attributes:
         model: the model.
@@ -62,9 +65,11 @@ class Predictor:
         stride: tuple[int, int] | None = None,
         multi_scale: bool = False,
         flip: bool = False,
+        max_pixels: int | None = None,
     ) -> None:
-        if top_k < 1 or (batch_size is not None and batch_size < 1):
-            raise ValueError(f"top_k={top_k} and batch_size={batch_size} must both be at least 1")
+        counts = {"top_k": top_k, "batch_size": batch_size, "max_pixels": max_pixels}
+        for what, count in counts.items():
+            require(count is None or count >= 1, what, count, "use a whole number of at least 1")
         model = model_or_name if isinstance(model_or_name, nn.Module) else _load(model_or_name, weights)
         # Other buffers may hold infinities on purpose, as masks do.
         statistics = {name: it for name, it in model.named_buffers() if name.endswith(("running_mean", "running_var"))}
@@ -98,6 +103,7 @@ class Predictor:
         self.transform: Any = task.transform
         self.classes = class_names(model)
         self.top_k = top_k
+        self.max_pixels = max_pixels
         self.batch_size = batch_size or task.batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
@@ -121,6 +127,8 @@ class Predictor:
 
     def prepare(self, image: AnyImage) -> Any:
         """One image in any form -> what `predict_prepared` takes. An `ImageError` says why it cannot be done."""
+        if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
+            image = read_image(image, self.transform.preprocessing.channels, max_pixels=self.max_pixels)
         return self._task.prepare(image)
 
     @torch.inference_mode()

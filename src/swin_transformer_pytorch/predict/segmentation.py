@@ -9,10 +9,11 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from ..data.images.dense_transforms import DenseTransform, PreparedImage, as_byte_array
+from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
 from ..models.segmentation_inference import RATIOS, segment, segment_multi_scale, segment_sliding
 from ..results import SegmentationMap
-from .task import AnyImage, check_class_layers, class_names, name_of, views_of
+from .task import check_class_layers, class_names, name_of, views_of
 
 Mode = Literal["whole", "slide"]
 
@@ -66,8 +67,8 @@ class SegmentationTask:
         self.crop_size = crop_size or (side, side)
         self.stride = stride or (max(1, self.crop_size[0] * 2 // 3), max(1, self.crop_size[1] * 2 // 3))
 
-    def prepare(self, image: AnyImage) -> list[PreparedImage]:
-        """One image in any form -> its views, resized and normalised."""
+    def prepare(self, image: ImageInput) -> list[PreparedImage]:
+        """One image -> its views, resized and normalised."""
         if self.mode == "whole":
             return views_of(image, self.transform, self.ratios)
         preprocessing = self.transform.preprocessing

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..data.images.dense_transforms import DenseTransform, PreparedImage, as_byte_array
+from ..data.images.pixels import ImageInput
 from ..models.named_classes import NamedClasses
 from ..models.segmentation_inference import preprocessing_at_ratio
 from ..results import Classification, Detections, SegmentationMap
@@ -31,8 +32,8 @@ class PredictionTask(Protocol):
     transform: Any
     batch_size: int
 
-    def prepare(self, image: AnyImage) -> Any:
-        """One image in any form -> what `predict` takes. An `ImageError` says why it cannot be done."""
+    def prepare(self, image: ImageInput) -> Any:
+        """One image, read where it was a file -> what `predict` takes. An `ImageError` says why it cannot be done."""
 
     def predict(self, prepared: Sequence[Any]) -> Sequence[Prediction]:
         """The prepared images' results, each as the image gets it alone. The model is in evaluation mode."""
@@ -55,8 +56,8 @@ def name_of(names: Sequence[str] | None, label: int) -> str:
     return names[label] if names is not None else f"class {label}"
 
 
-def views_of(image: AnyImage, transform: DenseTransform, ratios: Sequence[float]) -> list[PreparedImage]:
-    """One image in any form, prepared at each ratio of the preprocessing's size."""
+def views_of(image: ImageInput, transform: DenseTransform, ratios: Sequence[float]) -> list[PreparedImage]:
+    """One image, prepared at each ratio of the preprocessing's size."""
     array = as_byte_array(image, transform.preprocessing.channels)
     if tuple(ratios) == (1.0,):
         return [transform(array)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
-from .pictures import NEUTRAL, StrPath, cut, make_room
+from .pictures import NEUTRAL, StrPath, cut, make_room, tell_boxes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,10 +176,18 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: StrPath) -> None:
     make_room(path)
-    with warnings.catch_warnings():
-        # Class names in a script that the font lacks are shown as boxes; a warning for each helps nobody.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with warnings.catch_warnings(record=True, action="always") as caught:
         figure.savefig(path, dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.12)
+    lacking = set()
+    for warning in caught:
+        # One for each letter, several times; the texts are what helps.
+        if glyph := re.match(r"Glyph (\d+) .*missing from", str(warning.message)):
+            lacking.add(chr(int(glyph[1])))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if lacking:
+        text = require("matplotlib.text", extra="train").Text
+        tell_boxes((one.get_text() for one in figure.findobj(text)), lacking)
 
 
 def _readable(name: str) -> str:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..results import Classification
 from .charts import new_figure, save_figure
-from .pictures import NEUTRAL, Picture, StrPath, as_rgb, cut, readable_scale, resized, shortened
+from .pictures import NEUTRAL, Picture, StrPath, as_rgb, cut, readable_scale, resized, shortened, text_font
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 
@@ -24,7 +24,7 @@ def classification_overlay(image: Picture, result: Classification) -> Image.Imag
     picture = resized(picture, readable_scale(picture.size, shortest=320, longest=1024))
     width = max(320, picture.width)
     text_size = max(14, width // 32)
-    font = ImageFont.load_default(size=text_size)
+    font = text_font(text_size, result.names)
     row = round(text_size * 1.7)
     canvas = Image.new("RGB", (width, picture.height + row * len(result.labels) + row // 2), "white")
     canvas.paste(picture, ((width - picture.width) // 2, 0))

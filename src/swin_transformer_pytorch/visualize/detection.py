@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..colours import Colour
 from ..results import Detections
-from .pictures import Picture, as_rgb, class_colours, cut, readable_scale, resized, text_colour
+from .pictures import Picture, as_rgb, class_colours, cut, readable_scale, resized, text_colour, text_font
 
 _Box: TypeAlias = tuple[float, float, float, float]
 _MASK_OPACITY = 0.42
@@ -95,7 +95,7 @@ def _write_names(
 
     Where no place of a box is free, a name goes to its corner while there are few, and is left out in a crowd.
     """
-    font: Any = ImageFont.load_default(size=max(12, round(max(size) / (56 if len(boxes) <= 30 else 64))))
+    font = text_font(max(12, round(max(size) / (56 if len(boxes) <= 30 else 64))), result.names)
     taken: list[_Box] = []
     for index, box in enumerate(boxes):
         text = f"{cut(result.names[index], 24)} {result.scores[index]:.0%}"

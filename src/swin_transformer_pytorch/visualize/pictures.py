@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import colorsys
+import functools
+import importlib.util
+import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..colours import Colour
+from ..names import composed
+
+_log = logging.getLogger(__name__)
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Picture: TypeAlias = Image.Image | NDArray[np.uint8]
@@ -47,15 +53,62 @@ def make_room(path: StrPath) -> None:
 
 def cut(name: str, most: int = 18) -> str:
     """A name of at most so many letters."""
+    name = composed(name)  # fonts and layouts draw an accent of its own beside its letter
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def shortened(name: str, draw: ImageDraw.ImageDraw, font: Any, room: float) -> str:
     """A name's first line, cut to so many pixels."""
-    text = name.splitlines()[0] if name else ""
+    text = composed(name).splitlines()[0] if name else ""
     while text and draw.textlength(text, font=font) > room:
         text = text[:-2] + "…" if len(text) > 2 else ""
     return text
+
+
+def text_font(size: float, texts: Iterable[str]) -> Any:
+    """The font for some texts of one picture, of so many pixels.
+
+    It is Pillow's own where that has all of their letters. For others, é among them, it is DejaVu Sans, which comes
+    with matplotlib. What neither has is drawn as boxes, which `tell_boxes` says.
+    """
+    texts = [composed(text) for text in texts]
+    strange = {letter for text in texts for letter in text if not letter.isascii()}
+    lacking = {path: {letter for letter in strange if not _has(path, letter)} for path in (None, _dejavu_sans())}
+    path = min(lacking, key=lambda one: len(lacking[one]))
+    tell_boxes(texts, lacking[path])
+    return _font(path, size)
+
+
+def tell_boxes(texts: Iterable[str], lacking: set[str]) -> None:
+    """Logs, once for each, the texts that have letters that the font lacks."""
+    fix = "give it a name in Latin, Greek or Cyrillic letters for pictures (JSON keeps any)"
+    if _dejavu_sans() is None:
+        fix = "pip install 'swin-transformer-pytorch[train]' brings a font that has more letters"
+    for text in texts:
+        if lacking.intersection(text):
+            _say_once(f"{text!r} is drawn with empty boxes for letters that the font lacks: {fix}")
+
+
+@functools.cache
+def _say_once(warning: str) -> None:
+    _log.warning("%s", warning)
+
+
+def _font(path: Path | None, size: float) -> Any:
+    return ImageFont.load_default(size) if path is None else ImageFont.truetype(path, size)
+
+
+@functools.cache
+def _has(path: Path | None, letter: str) -> bool:
+    """Whether a font draws a letter otherwise than what is no character."""
+    return bytes(_font(path, 20).getmask(letter)) != bytes(_font(path, 20).getmask("\uffff"))
+
+
+def _dejavu_sans() -> Path | None:
+    """Where it is; None without matplotlib, which is not imported, as that takes long."""
+    package = importlib.util.find_spec("matplotlib")
+    path = Path(package.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if package and package.origin else None
+    return path if path is not None and path.is_file() else None
 
 
 def class_colours(count: int) -> tuple[Colour, ...]:
@@ -99,7 +152,7 @@ def picture_grid(
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     heights = [max(cell.height for cell in row) + line for row in rows]
     canvas = Image.new("RGB", (gap + columns * (width + gap), gap + sum(heights) + gap * len(rows)), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=text_size)
+    draw, font = ImageDraw.Draw(canvas), text_font(text_size, titles or ())
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         left, top = gap + column * (width + gap), gap + sum(heights[:row]) + gap * row

@@ -6,12 +6,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..colours import Colour
 from ..labels import IGNORED
 from ..results import SegmentationMap
-from .pictures import NEUTRAL, Picture, StrPath, as_rgb, class_colours, make_room, readable_scale, resized, shortened
+from .pictures import (
+    NEUTRAL,
+    Picture,
+    StrPath,
+    as_rgb,
+    class_colours,
+    make_room,
+    readable_scale,
+    resized,
+    shortened,
+    text_font,
+)
 
 _OPACITY = 0.55
 _WHITE = (255, 255, 255)
@@ -100,7 +111,7 @@ def _with_legend(picture: Image.Image, result: SegmentationMap) -> Image.Image:
         return picture
     width = max(320, picture.width)
     text_size = max(13, width // 56)
-    font: Any = ImageFont.load_default(size=text_size)
+    font = text_font(text_size, [result.names[label] for label, _ in shown])
     row = round(text_size * 1.6)
     columns = max(1, min(len(shown), width // (text_size * 13)))
     rows = -(-len(shown) // columns)

@@ -1,5 +1,6 @@
 """One description of labelled images: each kind opens, and its fields reach the data set."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from swin_transformer_pytorch.data.classification.fashion import CLASSES
 from swin_transformer_pytorch.data.classification.folder import ImageFolder
 from swin_transformer_pytorch.data.classification.source import ClassificationSource
-from swin_transformer_pytorch.data.errors import DataError
+from swin_transformer_pytorch.data.errors import DataError, ImageError
 
 
 @pytest.fixture
@@ -33,6 +34,18 @@ def test_a_folder(folder: Path) -> None:
     to_evaluate = ClassificationSource(root=str(folder), classes=("dog", "bird", "cat")).open(None)
     assert to_evaluate.classes == ("dog", "bird", "cat")
     assert [to_evaluate[index][1] for index in (0, 19)] == [2, 0]
+
+
+def test_a_limit_of_pixels_in_any_process(folder: Path) -> None:
+    image, _ = ClassificationSource(root=str(folder)).open(None)[0]
+    pixels = image.width * image.height
+    for limit in (pixels, pixels - 1):
+        images = pickle.loads(pickle.dumps(ClassificationSource(root=str(folder), max_pixels=limit).open(None)))  # noqa: S301
+        if limit == pixels:
+            assert images[0][0].size == image.size
+        else:
+            with pytest.raises(ImageError, match=f"more than {limit}"):
+                images[0]
 
 
 def test_fashion_mnist_in_the_package_and_as_files(fashion_folder: Path) -> None:

@@ -200,6 +200,14 @@ class TestTraining:
         assert not torch.equal(first[0], first[1])
         assert all(one.shape == (3, 32, 32) and one.isfinite().all() for one in first)
 
+    @pytest.mark.parametrize("size", [(70, 100), (300, 60), (1, 20000), (41, 50)])
+    def test_an_image_that_pil_would_not_crop_is_shrunk_first(self, monkeypatch, size):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+        monkeypatch.setattr("swin_transformer_pytorch.data.classification.transforms._MAX_CROPPED_PIXELS", 2000)
+        transform = create_transform(Preprocessing.imagenet(32), train=True, augment=Augmentation(erase_prob=0))
+        for image in (noise(*size, channels=3), noise(*size, channels=1)):
+            assert transform(image).isfinite().all()
+
     def test_padded_crop_shows_every_place_with_zeros_around(self):
         augment = Augmentation(crop="pad", crop_padding=1, flip_prob=0, auto_augment=None, color_jitter=0, erase_prob=0)
         preprocessing = Preprocessing(image_size=3, resize_size=3, mean=(0.0,), std=(1.0,))

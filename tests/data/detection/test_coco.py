@@ -158,14 +158,86 @@ def test_files_are_found_below_and_beside(make):
     assert len(make(document(annotation(1), annotation(2, image_id=8), images=images), files)) == 2
 
 
-def test_boxes_can_stand_for_masks(make):
-    bare = [annotation(1, segmentation=[], bbox=[10.2, 5, 3, 2]), annotation(2)]
-    del bare[1]["segmentation"]
-    with pytest.raises(DataError, match=r"box_masks=True.*\n  annotation 1: it has no segm.*\n  annotation 2: it has"):
+@pytest.mark.parametrize("shape", [None, [], {}, [[]], [[], []], [[1, 2]], [[1, 2, 3, 4]], [[], [1, 2, 3, 4]]])
+def test_boxes_can_stand_for_masks(make, caplog, shape):
+    bare = [annotation(1, segmentation=shape, bbox=[10.2, 5, 3, 2]), annotation(2, segmentation=shape), annotation(3)]
+    if shape is None:
+        del bare[0]["segmentation"]
+    with pytest.raises(
+        DataError, match=r"box_masks true.*\n  annotation 1: it has no .*\n  annotation 2: it has"
+    ) as error:
         make(document(*bare))
+    assert "annotation 3" not in str(error.value)
+    assert ("polygon" in str(error.value)) == bool(shape)
     masks = make(document(*bare), box_masks=True)[0].masks
     assert masks[0].sum() == 6 and masks[0, 5:7, 10:13].all()
-    assert masks[1].sum() == 400
+    assert masks[1].sum() == masks[2].sum() == 400
+    assert "2 of 3 objects have no mask" in caplog.text
+
+
+def test_of_several_polygons_those_without_an_area_are_passed_over(make):
+    sample = make(document(annotation(1, segmentation=[[], [1, 1, 60, 40], *SQUARE])))[0]
+    assert sample.masks[0].sum() == 400
+
+
+@pytest.mark.parametrize(
+    ("categories", "classes", "left_out"),
+    [
+        ([(3, "cat"), (4, "cat")], ("cat",), "4 (cat)"),
+        ([(1, "cat"), (3, "cat")], ("cat",), "1 (cat)"),
+        ([(1, "cat"), (2, "cat"), (3, "cat"), (4, "cat")], ("cat",), "2 (cat), 1 (cat), 4 (cat)"),
+        ([(0, "cat"), (1, "dog"), (2, "dog"), (3, "cat")], ("dog", "cat"), "2 (dog), 0 (cat)"),
+        ([(3, "caf\u00e9"), (4, "cafe\u0301")], ("caf\u00e9",), "4 (cafe\u0301)"),
+    ],
+)
+def test_an_unused_category_of_a_name_that_is_there_is_left_out(make, caplog, categories, classes, left_out):
+    content = {**document(annotation(1)), "categories": [{"id": number, "name": name} for number, name in categories]}
+    dataset = make(content)
+    assert dataset.classes == tuple(one["name"] for one in dataset.coco()["categories"]) == classes
+    assert dataset[0].labels.tolist() == [len(classes) - 1]
+    assert left_out in caplog.text and len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("names", [("cat", "cat", "cat"), ("caf\u00e9", "cafe\u0301", "dog"), ("x", "x", "y")])
+def test_two_categories_of_a_name_with_annotations_are_an_error(make, names):
+    content = document(annotation(1), annotation(2, category_id=4))
+    content["categories"] = [{"id": number, "name": name} for number, name in enumerate(names, start=3)]
+    with pytest.raises(DataError, match=f"broken categories.*\n  category 4: category 3 has the name {names[1]!r} as"):
+        make(content)
+
+
+NFC, NFD = "k\u00e4fer \u00e9", "ka\u0308fer e\u0301"
+
+
+@pytest.mark.parametrize(("listed", "stored"), [(NFC, NFD), (NFD, NFC), (NFC, NFC), (NFD, NFD)])
+@pytest.mark.parametrize("pattern", ["{}.png", "{}/a.png", "{}/in/{}.png", "away/{}.png"])
+def test_a_name_is_found_in_either_form_of_unicode(make, listed, stored, pattern):
+    path = pattern.format(stored, stored).removeprefix("away/")
+    images = [{"id": 7, "file_name": pattern.format(listed, listed), "width": 64, "height": 48}]
+    content = document(annotation(1), images=images)
+    content["categories"] = [{"id": 3, "name": listed}]
+    sample = make(content, {path: (48, 64)}, classes=["dog", stored])[0]
+    assert sample.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("listed", [(NFC, NFD), (NFD, NFC), (NFC,), (NFD,)])
+def test_of_two_files_whose_names_look_the_same_the_exact_one_is_taken(make, listed):
+    images = [
+        {"id": number, "file_name": f"{name}.png", "width": 64, "height": 48 if name == NFC else 40}
+        for number, name in enumerate(listed, start=7)
+    ]
+    content = document(*(annotation(image["id"], image_id=image["id"]) for image in images), images=images)
+    dataset = make(content, {f"{NFC}.png": (48, 64), f"{NFD}.png": (40, 64)})
+    assert [sample.image.height for sample in dataset] == [48 if name == NFC else 40 for name in listed]
+
+
+@pytest.mark.parametrize(("image", "label_map"), [(NFC, NFD), (NFD, NFC)])
+def test_a_stuff_map_is_found_in_either_form_of_unicode(make, tmp_path, image, label_map):
+    (tmp_path / "stuff").mkdir()
+    Image.new("L", (64, 48), 9).save(tmp_path / "stuff" / f"{label_map}.png")
+    content = document(annotation(1), images=[{"id": 7, "file_name": f"{image}.png", "width": 64, "height": 48}])
+    dataset = make(content, {f"{image}.png": (48, 64)}, stuff_folder=tmp_path / "stuff")
+    assert (dataset[0].semantic == 9).all()
 
 
 def test_stuff_maps(make, tmp_path):
@@ -208,8 +280,7 @@ BROKEN = [
     ({"iscrowd": 2}, "annotation 5: its iscrowd is 2"),
     ({"area": "big"}, "annotation 5: its area is 'big'"),
     ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, "annotation 5: its polygon has 7 numbers, an odd count"),
-    ({"segmentation": [[1, 2, 3, 4]]}, "annotation 5: its polygon has 4 numbers; three points"),
-    ({"segmentation": [[]]}, "annotation 5: its polygon has 0 numbers"),
+    ({"segmentation": [[1, 2, 3]]}, "annotation 5: its polygon has 3 numbers, an odd count"),
     ({"segmentation": [1, 2, 3, 4, 5, 6]}, r"annotation 5: .* a list of numbers; .*\[\[x, y"),
     ({"segmentation": [[1, 2, 3, 4, 5, float("inf")]]}, "annotation 5: its polygon .* not a list of finite"),
     ({"segmentation": [[1, 2, 3, 4, 5, 1e12]]}, "annotation 5: its polygon reaches 1000000000000 pixels"),
@@ -278,7 +349,6 @@ IMAGE = {"id": 7, "file_name": "a.png", "width": 64, "height": 48}
         ({"images": [{**IMAGE, "file_name": None}]}, "image 7: its file_name is None"),
         ({"images": [5]}, "image number 0 is 5, not an object"),
         ({"categories": []}, "has no categories"),
-        ({"categories": [{"id": 3, "name": "cat"}, {"id": 4, "name": "cat"}]}, "category 4: category 3 has the name"),
         ({"categories": [{"id": 3}]}, "category 3: its name is None"),
         (
             {"annotations": [annotation(1), annotation(1)]},
@@ -421,7 +491,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused_unless_asked_for(make, n
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     images = [{"id": 7, "file_name": name, "width": 64, "height": 48}]
     content = document(annotation(1), images=images)
-    with pytest.raises(DataError, match="allow_outside"):
+    with pytest.raises(DataError, match=r"allow_outside=True, or --data\.allow_outside true"):
         make(content)
     if name == "../a.png":
         assert make(content, allow_outside=True)[0].image.size == (64, 48)

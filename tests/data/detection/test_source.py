@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+import pickle
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from swin_transformer_pytorch.data.detection.coco import CocoDataset
 from swin_transformer_pytorch.data.detection.folders import find_coco
 from swin_transformer_pytorch.data.detection.source import DetectionSource
-from swin_transformer_pytorch.data.errors import DataError
+from swin_transformer_pytorch.data.errors import DataError, ImageError
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.data.scenes.files import write_scenes
 
@@ -86,3 +88,24 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         DetectionSource(root=str(tmp_path)).open("train")
     with pytest.raises(DataError, match="train-images"):
         DetectionSource(kind="scenes", root=str(tmp_path)).open("train")
+
+
+def test_a_limit_of_pixels_is_for_images_and_maps_of_stuff_in_any_process(folder: Path) -> None:
+    source = DetectionSource(root=str(folder), stuff=True, max_pixels=64 * 64)
+    Image.new("L", (64, 65)).save(folder / "stuffthingmaps" / "train" / "000001.png")
+    for limited in (source, dataclasses.replace(source, max_pixels=4095)):
+        dataset = pickle.loads(pickle.dumps(limited.open("train", training=True)))  # noqa: S301
+        with pytest.raises(ImageError, match=f"more than {limited.max_pixels:,}"):
+            dataset[0]
+    assert pickle.loads(pickle.dumps(source.open("train")))[0].image.size == (64, 64)  # noqa: S301
+
+
+def test_names_that_lead_out_of_the_folder(folder: Path) -> None:
+    path = folder / "annotations" / "instances_val.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["file_name"] = f"../val/{image['file_name']}"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"--data\.allow_outside true"):
+        DetectionSource(root=str(folder)).open("val")
+    assert len(DetectionSource(root=str(folder), allow_outside=True).open("val")) == 2

@@ -179,8 +179,7 @@ def broken(photo):
         "drawing.png": (b'<?xml version="1.0"?><svg xmlns="x"/>', "SVG"),
         "paper.jpg": (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
         "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40, "HEIC"),
-        "bomb.png": (png(60_000, 60_000, 8, 0, [b"\0"]), "decompression bombs"),
-        "large.png": (png(10_000, 10_000, 8, 0, [b"\0"]), "decompression bombs"),
+        "bomb.png": (png(60_000, 60_000, 8, 0, [b"\0"]), "60000 x 60000 pixels, more than 178,956,970, .*max_pixels"),
     }
 
 
@@ -195,6 +194,46 @@ def test_a_broken_file_is_one_error_that_names_it(name, photo, tmp_path):
     if content:
         with pytest.raises(ImageError, match=f"{len(content)} bytes .*{expected}"):
             read_image(content)
+
+
+# A photo has 1,200 pixels; PIL warns from its limit on, and refuses from twice that on.
+@pytest.mark.parametrize(
+    ("pils", "max_pixels", "ok"),
+    [
+        (1200, None, True),
+        (600, None, True),
+        (599, None, False),
+        (None, None, True),
+        (599, 1199, False),
+        (599, 1200, True),
+        (1, 1200, True),
+        (None, 1199, False),
+        (10_000, 1199, False),
+        (10_000, 1200, True),
+    ],
+)
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "GIF", "PPM", "TGA"])
+def test_an_image_is_read_up_to_a_number_of_pixels(photo, monkeypatch, recwarn, tmp_path, format, pils, max_pixels, ok):
+    path = tmp_path / "photo"
+    photo.save(path, format)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pils)
+    for source in (path, path.read_bytes()):
+        if ok:
+            assert read_image(source, max_pixels=max_pixels).size == (40, 30)
+        else:
+            limit = f"{max_pixels or 2 * pils:,}"
+            with pytest.raises(
+                ImageError, match=rf"40 x 30 pixels, more than {limit}, .*--data\.max_pixels .*--max-pix"
+            ):
+                read_image(source, max_pixels=max_pixels)
+    assert pils == Image.MAX_IMAGE_PIXELS and not recwarn.list
+
+
+@pytest.mark.parametrize("format", ["TIFF", "WEBP"])
+def test_a_format_that_keeps_pils_limit_says_so(photo, monkeypatch, format):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    with pytest.raises(ImageError, match="too large for PIL in its format .*; save it as PNG or JPEG"):
+        read_image(encoded(photo, format), max_pixels=1200)
 
 
 def test_missing_file_folder_url_and_strange_types(tmp_path):

@@ -26,6 +26,12 @@ def test_a_link_back_up_is_not_followed(folder: Path, target: str) -> None:
     assert found == [str(folder / "a.png"), str(folder / "inside" / "b.png")]
 
 
+@pytest.mark.parametrize("target", ["../..", "../../.."])
+def test_a_link_to_above_the_start_does_not_lead_beside_it(folder: Path, target: str) -> None:
+    (folder / "inside" / "loop").symlink_to(target, target_is_directory=True)
+    assert find_images(folder / "inside") == [str(folder / "inside" / "b.png")]
+
+
 def test_two_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
     for here, there in (("one", "two"), ("two", "one")):
         (tmp_path / here).mkdir(exist_ok=True)

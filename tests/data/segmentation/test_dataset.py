@@ -119,6 +119,22 @@ def test_two_images_of_one_name_are_an_error(tmp_path):
         folder(tmp_path)
 
 
+NFC, NFD = "k\u00e4fer/\u00e9", "ka\u0308fer/e\u0301"
+
+
+@pytest.mark.parametrize(("image", "label_map"), [(NFC, NFD), (NFD, NFC)])
+def test_a_label_map_is_found_in_either_form_of_unicode(tmp_path, image, label_map):
+    fill(tmp_path, labels="others", names=[image])
+    fill(tmp_path, images="others", names=[label_map])
+    assert folder(tmp_path).names == (image,)
+    fill(tmp_path, images="images", labels="none", names=[label_map])
+    with pytest.raises(DataError, match="would share one label map"):
+        folder(tmp_path)
+    fill(tmp_path, names=[image, label_map])
+    fill(tmp_path, names=[label_map], values=LABELS[:1])
+    assert {one.name: one.labels.shape for one in folder(tmp_path)} == {image: (2, 4), label_map: (1, 4)}
+
+
 def test_sizes_that_differ_name_the_pair(tmp_path):
     fill(tmp_path)
     Image.new("RGB", (4, 3)).save(tmp_path / "images" / "0.jpg")
@@ -275,6 +291,50 @@ def test_ade20k_is_known_by_its_folders(tmp_path):
     assert find_segmentation(tmp_path, "train").ade20k
     (tmp_path / "classes.txt").write_text("\n".join(map(str, range(151))))
     assert open_segmentation(tmp_path, "val")[0].labels.tolist() == [[0, 1, 150]], "one's own classes come first"
+
+
+def ade20k_like(root, values):
+    for name in ("training", "validation"):
+        fill(root, f"images/{name}", f"annotations/{name}", 3, values=np.array([values], dtype=np.uint8))
+    return root
+
+
+@pytest.mark.parametrize(("values", "highest"), [([0, 1], 1), ([0, 255], 0), ([0, 20, 255], 20), ([3, 151], 151)])
+def test_what_ade20k_cannot_be_is_not_taken_for_it(tmp_path, values, highest):
+    root = ade20k_like(tmp_path, values)
+    for split in ("train", "val"):
+        with pytest.raises(
+            DataError, match=rf"highest label of the [13] label maps looked at is {highest}, where"
+        ) as e:
+            open_segmentation(root, split)
+        assert str(root / "classes.txt") in str(e.value) and "--data.kind ade20k" in str(e.value)
+    known = open_segmentation(root, "train", ade20k=True)
+    assert len(known.classes) == 150 and known.reduce_zero_label and not known.guess
+    own = open_segmentation(root, "train", classes=[f"class {index}" for index in range(200)])
+    assert own[0].labels.tolist() == [values] and not own.guess
+
+
+@pytest.mark.parametrize("values", [[0, 21], [0, 1, 150, 255], [150]])
+def test_what_may_be_ade20k_is_taken_for_it_and_says_so(tmp_path, values):
+    data = open_segmentation(ade20k_like(tmp_path, values), "val")
+    assert data.reduce_zero_label
+    assert "taken for ADE20K" in data.guess and data.select([0]).guess == data.guess
+
+
+def test_an_ignored_label_and_damaged_maps_say_nothing_of_ade20k(tmp_path):
+    root = ade20k_like(tmp_path, [0, 1, 200])
+    with pytest.raises(DataError, match="is 1, where"):
+        open_segmentation(root, "train", ignore_label=200)
+    for path in (root / "annotations" / "training").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    assert open_segmentation(root, "train").reduce_zero_label, "they are named when they are read"
+
+
+def test_known_ade20k_has_no_other_classes(tmp_path):
+    root = ade20k_like(tmp_path, [0, 150])
+    (root / "classes.txt").write_text("\n".join(map(str, range(151))))
+    with pytest.raises(DataError, match=r"classes\.txt has classes, and ADE20K's are known: use --data\.kind folder"):
+        open_segmentation(root, "train", ade20k=True)
 
 
 def test_what_was_looked_for_is_listed(tmp_path):

@@ -1,14 +1,15 @@
 """One description of images with label maps: each kind opens, and its fields reach the data set."""
 
 import dataclasses
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from swin_transformer_pytorch.data.errors import DataError
-from swin_transformer_pytorch.data.segmentation.source import SegmentationSource
+from swin_transformer_pytorch.data.errors import DataError, ImageError
+from swin_transformer_pytorch.data.segmentation.source import SegmentationKind, SegmentationSource
 
 CLASSES = ("road", "sky", "tree")
 
@@ -65,6 +66,27 @@ def test_ade20k(named: bool, tmp_path: Path) -> None:
         assert dataset[0].labels.tolist() == [[255, 0, 149, 1]] * 2
 
 
+@pytest.mark.parametrize("place", ["root", "train"])
+def test_ade20k_takes_no_other_classes(place: str, tmp_path: Path) -> None:
+    folders = fill(tmp_path / "images", tmp_path / "annotations", 2, VALUES)
+    source = SegmentationSource(classes=CLASSES, **{place: str(tmp_path) if place == "root" else folders})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="does not go with data.kind='ade20k'"):
+        source.open("train")
+    own = dataclasses.replace(source, kind="folder", ignore_label=7).open("train")
+    assert own.classes == CLASSES
+
+
+@pytest.mark.parametrize("kind", ["ade20k", "folder"])
+def test_the_kind_decides_what_is_ade20k(kind: SegmentationKind, tmp_path: Path) -> None:
+    fill(tmp_path / "images" / "train", tmp_path / "labels" / "train", 2, [[0, 1, 150, 2]] * 2)
+    source = SegmentationSource(kind=kind, root=str(tmp_path))
+    if kind == "ade20k":
+        assert source.open("train")[0].labels.tolist() == [[255, 0, 149, 1]] * 2
+    else:
+        with pytest.raises(DataError, match="classes of the label maps .* are not known"):
+            source.open("train")
+
+
 def test_scenes_of_the_package_and_of_files(fashion_folder: Path) -> None:
     sample = SegmentationSource(kind="scenes_sample", num_scenes=3, num_val_scenes=2, scene_size=(64, 96))
     for source in (sample, dataclasses.replace(sample, kind="scenes", root=str(fashion_folder))):
@@ -79,3 +101,22 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         SegmentationSource(root=str(tmp_path)).open("train")
     with pytest.raises(DataError, match="train-images"):
         SegmentationSource(kind="scenes", root=str(tmp_path)).open("train")
+
+
+@pytest.mark.parametrize("kind", ["root", "parts", "ade20k", "ade20k parts"])
+def test_a_limit_of_pixels_is_for_images_and_label_maps_in_any_process(kind: str, tmp_path: Path) -> None:
+    pairs = [
+        fill(tmp_path / "images" / name, tmp_path / "annotations" / name, 2, [[1, 1, 1, 1]] * 2)
+        for name in ("training", "validation")
+    ]
+    Image.new("L", (4, 3)).save(tmp_path / "annotations" / "training" / "1.png")
+    where = {"train": pairs[0]} if "parts" in kind else {"root": str(tmp_path)}
+    own = {} if "ade20k" in kind else {"classes": CLASSES, "kind": "folder"}
+    source = SegmentationSource(**where, **own, max_pixels=8)  # type: ignore[arg-type]
+    dataset = pickle.loads(pickle.dumps(source.open("train")))  # noqa: S301
+    assert dataset[0].image.size == (4, 2)
+    with pytest.raises(ImageError, match=r"label map .*1\.png has 4 x 3 pixels, more than 8"):
+        dataset[1]
+    dataset = pickle.loads(pickle.dumps(dataclasses.replace(source, max_pixels=7).open("train")))  # noqa: S301
+    with pytest.raises(ImageError, match=r"^.*images/training/0\.png has 4 x 2 pixels, more than 7"):
+        dataset[0]

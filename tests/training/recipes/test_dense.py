@@ -93,7 +93,17 @@ def test_lengths_are_changed_from_the_command_line() -> None:
     assert isinstance(recipe, DetectionRecipe)
     assert (recipe.schedule.steps, recipe.schedule.epochs) == (100, None)
     words = ["--data.augmentation.scales", "[320, 400]", "--data.scale", "null", "--data.box_masks", "true"]
+    words += ["--data.allow_outside", "true", "--data.root", "x"]
     recipe = load_recipe("finetune_detection", words)
     assert isinstance(recipe, DetectionRecipe)
     assert recipe.data.augmentation.scales == (320, 400)
     assert (recipe.data.scale, recipe.data.box_masks) == (None, True)
+    assert (recipe.data.source().box_masks, recipe.data.source().allow_outside) == (True, True)
+
+
+@pytest.mark.parametrize("name", ["finetune", "finetune_detection", "finetune_segmentation"])
+def test_a_limit_of_pixels_reaches_the_data(name: str) -> None:
+    assert load_recipe(name, ["--data.root", "x"]).data.source().max_pixels is None
+    assert load_recipe(name, ["--data.root", "x", "--data.max_pixels", "300000000"]).data.source().max_pixels == 3e8
+    with pytest.raises(RecipeError, match=r"data\.max_pixels=0 .*at least 1"):
+        load_recipe(name, ["--data.max_pixels", "0"])

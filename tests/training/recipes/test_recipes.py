@@ -112,6 +112,7 @@ def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
         (["--optimizer.lr", "fast"], r"optimizer\.lr.*float.*fast"),
         (["--schedule.epochs", "2.5"], r"schedule\.epochs"),
         ({"data.kind": "coco"}, r"data\.kind"),
+        ({"data.kind": "fashion_sample", "data.class_order": "natural"}, r"data\.class_order='natural'"),
         ({"trainer.precision": "fp8"}, r"trainer\.precision"),
         ({"optimizer.lr": -1.0}, r"optimizer\.lr=-1\.0"),
         ({"optimizer.lr": float("nan")}, r"optimizer\.lr=nan"),

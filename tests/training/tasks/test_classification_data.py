@@ -1,6 +1,9 @@
 """How a recipe's data becomes tensors."""
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
 from swin_transformer_pytorch.data.classification.fashion import CLASSES
 from swin_transformer_pytorch.data.classification.folder import imagenet_synsets
@@ -60,3 +63,18 @@ def test_imagenets_folders_get_the_names_that_people_read(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("swin_transformer_pytorch.data.classification.folder.ImageFolder", Synsets)
     assert open_splits(DataRecipe(root="imagenet")).classes == class_names("imagenet1k")
+
+
+@pytest.mark.parametrize(
+    ("order", "classes", "told"),
+    [(None, ["1", "10", "2"], 1), ("sorted", ["1", "10", "2"], 0), ("natural", ["1", "2", "10"], 0)],
+)
+def test_an_order_of_classes_that_is_a_guess_is_said_once(
+    order: str | None, classes: list[str], told: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in classes:
+        for index in range(2):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("RGB", (4, 4)).save(tmp_path / name / f"{index}.png")
+    assert open_splits(DataRecipe(root=str(tmp_path), class_order=order)).classes == tuple(classes)
+    assert caplog.text.count("is a guess") == told

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..errors import DataError
+from ...names import by_name
+from ..errors import DataError, some
 from ..images.decode import IMAGE_SUFFIXES, read_image
 from ..images.files import find_images
 
@@ -21,13 +24,16 @@ __all__ = ["DataError", "ImageFolder", "imagenet_synsets"]
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
 
+_log = logging.getLogger(__name__)
+
 
 class ImageFolder(Dataset[tuple[Image.Image, int]]):
     """Images sorted into class folders. Items are (PIL image, class index).
 
     Two layouts are known: `root/train/<class>/` with `root/val/<class>/` (also "valid" or "validation"), and
     `root/<class>/`, of which a part is set apart for validation. Images may lie in folders inside a class's folder;
-    hidden files and files of other kinds are passed over.
+    hidden files and files of other kinds are passed over. Class folders may be links, though not to a folder that they
+    lie in; what several links of a class lead to is taken once.
 
     Args:
         root: the folder.
@@ -36,16 +42,20 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
             image of each class of two or more. Which ones depends on `seed` and on that class's file names alone.
         seed: of that choice.
         channels: 3 for RGB, 1 for grey.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         classes: a model's class names, to evaluate it: each folder is then looked up among them, and some may have no
-            folder. For the 1,000 of ImageNet, folders may be named by synset, such as "n01440764". None: the classes
-            are the folders, sorted by name.
+            folder. For the 1,000 of ImageNet, folders may be named by synset, such as "n01440764"; and for any model by
+            class index, as ImageNetV2's are, where no folder has a class's name. None: the classes are the folders.
+        class_order: which folder is which class of the model, whatever its classes are called: "natural" (2 before 10),
+            "sorted" (10 before 2), or a file of the folders' names, one a line. None: by name as above, or sorted.
 
     Attributes:
         classes: class names by index.
         samples: (path, class index) of each item.
 
     Raises:
-        DataError: there are no images, or fewer than two classes (without `classes`), or folders that do not belong.
+        DataError: there are no images, or fewer than two classes (without `classes`), or folders that do not belong, or
+            that are links to where they lie or to each other.
     """
 
     def __init__(
@@ -56,7 +66,9 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         val_fraction: float = 0.2,
         seed: int = 0,
         channels: int = 3,
+        max_pixels: int | None = None,
         classes: Sequence[str] | None = None,
+        class_order: str | os.PathLike[str] | None = None,
     ) -> None:
         if split not in ("train", "val", None):
             raise ValueError(f"split={split!r} is not known: use 'train', 'val' or None for all images")
@@ -64,6 +76,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
             raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
         self.root = Path(root)
         self.channels = channels
+        self.max_pixels = max_pixels
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds a folder of images for each class")
 
@@ -73,24 +86,32 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         home = (train if split == "train" else val) or train or self.root
         hold_out = val is None and split is not None
         teacher = train or home  # the folder whose names are the classes
-        self.classes = tuple(classes) if classes is not None else _folder_classes(teacher)
+        names, whose = _folder_classes(teacher), f"the class folders of {teacher}"
+        if class_order is not None:
+            names, whose = _ordered(names, class_order), f"the classes in data.class_order={str(class_order)!r}"
+            missing = sorted({*names} - {*_folder_classes(teacher)}) if split == "train" else []
+            if missing:
+                raise DataError(f"{teacher} has no folders for some of {whose}: {some(missing)}; add or rename them")
+            if classes is not None and len(names) != len(classes):
+                raise DataError(f"{whose} are {len(names)} for the model's {len(classes)}; name all of them in a file")
+        elif classes is not None:
+            names, whose = tuple(classes), "the model's classes"
+        self.classes = tuple(classes) if classes is not None else names
         if len(self.classes) < 2 and classes is None:
             raise DataError(
                 f"{teacher} has the one class {self.classes[0]!r}; telling classes apart takes two or more, "
                 "each in a folder of its own"
             )
-        whose = "the model's classes" if classes is not None else f"the class folders of {teacher}"
-        indices = _class_indices(home, self.classes, whose)
+        indices = _class_indices(home, names, whose, by_number=class_order is None and classes is not None)
 
         self.samples: list[tuple[str, int]] = []
-        for name, index in indices.items():
-            paths = find_images(home / name)
+        for name, paths in _images_by_class(home, indices):
             if not paths and home == teacher and classes is None:
                 raise DataError(f"the class folder {home / name} holds no images; fill it, or remove it")
             if hold_out:
                 # The class's own name and number play no part: a new class leaves the others' choice as it was.
                 paths = _part(paths, split == "val", val_fraction, seed)
-            self.samples += [(path, index) for path in paths]
+            self.samples += [(path, indices[name]) for path in paths]
         if not self.samples and hold_out and split == "val":
             raise DataError(
                 f"{self.root} has no images for validation: give it a folder 'val', at least two images a class, "
@@ -105,7 +126,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """Reads one image; an `ImageError` names its file where that is not possible."""
         path, label = self.samples[index]
-        return read_image(path, self.channels), label
+        return read_image(path, self.channels, max_pixels=self.max_pixels), label
 
 
 @cache
@@ -117,6 +138,58 @@ def imagenet_synsets() -> tuple[str, ...]:
         .read_text(encoding="ascii")
     )
     return tuple(text.split())
+
+
+def natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """The names with the numbers in them by value: "2" comes before "10"."""
+    parts = {name: re.split("([0-9]+)", name) for name in sorted(names)}
+    # Every second part is a number, so that like is compared with like.
+    return tuple(sorted(parts, key=lambda name: [int(p) if i % 2 else p for i, p in enumerate(parts[name])]))
+
+
+def guessed_order(classes: Sequence[str]) -> str:
+    """What to say of classes that were sorted by name; empty where natural order would be the same."""
+    if natural_order(classes) == tuple(classes):
+        return ""
+    return (
+        f"the order of the classes is a guess: sorted by name ({some(classes, 4)}); `--data.class_order natural` "
+        f"takes {some(natural_order(classes), 4)}, a file of the folders' names any order"
+    )
+
+
+def _ordered(folders: tuple[str, ...], order: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of class folders by class index; `folders` are sorted."""
+    if order in ("natural", "sorted"):
+        return natural_order(folders) if order == "natural" else folders
+    try:
+        lines = Path(order).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "use natural, sorted, or a text file of the class folders' names, one a line"
+        raise DataError(f"data.class_order={str(order)!r} cannot be read ({error}); {fix}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise DataError(f"{order} names {f'{some(twice)} twice' if twice else 'no class folders'}; name each once")
+    return names
+
+
+def _images_by_class(home: Path, names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each class folder's images, those of a folder that several links lead to once."""
+    real = cache(os.path.realpath)
+    first: dict[str, str] = {}  # a folder with images -> the path on which it was met first
+    for name in names:
+        folder = home / name
+        if home.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"the class folder {folder} is a link to {folder.resolve()}, which it lies in; remove it")
+        paths = []
+        for path in find_images(folder):
+            parent = os.path.dirname(path)
+            met = first.setdefault(real(parent), parent)
+            if met == parent:
+                paths.append(path)
+            elif not Path(met).is_relative_to(folder):
+                raise DataError(f"{met} and {parent}, of two classes, are one folder by a link; remove one of them")
+        yield name, paths
 
 
 def _suffixes() -> str:
@@ -147,8 +220,8 @@ def _folder_classes(folder: Path) -> tuple[str, ...]:
     raise DataError(f"{folder} holds neither class folders nor images; make a folder of images for each class")
 
 
-def _class_indices(home: Path, classes: Sequence[str], whose: str) -> dict[str, int]:
-    """Each class folder's index among `classes`, by name or by synset; a `DataError` where one has none."""
+def _class_indices(home: Path, classes: Sequence[str], whose: str, *, by_number: bool) -> dict[str, int]:
+    """Each class folder's index among `classes`: by name, synset or number; a `DataError` where one has none."""
     positions: dict[str, list[int]] = {}
     for index, name in enumerate(classes):
         positions.setdefault(name, []).append(index)
@@ -156,19 +229,27 @@ def _class_indices(home: Path, classes: Sequence[str], whose: str) -> dict[str, 
         for index, synset in enumerate(imagenet_synsets()):
             positions.setdefault(synset, [index])
     folders = _folder_classes(home)
-    strangers = [name for name in folders if name not in positions]
+    places = by_name(positions)
+    found = {name: places(name) or [] for name in folders}
+    strangers = [name for name, indices in found.items() if not indices]
+    if by_number and strangers == list(folders) and all(re.fullmatch("[0-9]+", name) for name in folders):
+        numbers = [int(name) for name in folders]
+        if max(numbers) < len(classes) and len({*numbers}) == len(numbers):
+            example = f"{folders[0]} is {classes[numbers[0]]!r}"
+            _log.warning("%s: its folders are numbers, read as indices of %s: %s", home, whose, example)
+            return dict(zip(folders, numbers, strict=True))
     if strangers:
         raise DataError(
-            f"{home} has folders that are not among {whose}: {_some(strangers)}; these are: {_some(classes)}; "
+            f"{home} has folders that are not among {whose}: {some(strangers)}; these are: {some(classes)}; "
             "rename or remove the folders"
         )
-    ambiguous = [name for name in folders if len(positions[name]) > 1]
+    ambiguous = [name for name, indices in found.items() if len(indices) > 1]
     if ambiguous:
         raise DataError(
-            f"{home} has folders whose names are those of several of {whose}: {_some(ambiguous)}; "
+            f"{home} has folders whose names are those of several of {whose}: {some(ambiguous)}; "
             "name ImageNet's folders by synset instead, such as n01440764"
         )
-    return {name: positions[name][0] for name in folders}
+    return {name: indices[0] for name, indices in found.items()}
 
 
 def _part(paths: list[str], validation: bool, val_fraction: float, seed: int) -> list[str]:
@@ -180,8 +261,3 @@ def _part(paths: list[str], validation: bool, val_fraction: float, seed: int) ->
         count = 0
     chosen = set(np.random.default_rng(seed).permutation(len(paths))[:count].tolist())
     return [path for position, path in enumerate(paths) if (position in chosen) == validation]
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -21,16 +21,20 @@ class ClassificationSource:
         root: the folder, for the kinds that have one.
         channels: of the images, 1 (grey) or 3 (colour).
         classes: a model's class names, to evaluate it; None for the folder's own.
+        class_order: of a folder's classes, see `ImageFolder`.
         val_fraction: the part of each class that is held out where the folder has no val/.
         seed: of that choice.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
     """
 
     kind: ClassificationKind = "folder"
     root: str | None = None
     channels: int = 3
     classes: tuple[str, ...] | None = None
+    class_order: str | None = None
     val_fraction: float = 0.2
     seed: int = 0
+    max_pixels: int | None = None
 
     def open(self, split: Literal["train", "val"] | None) -> LabelledImages:
         """One part of it; None for what there is to evaluate. A `DataError` says what is missing or broken."""
@@ -48,6 +52,8 @@ class ClassificationSource:
             split,
             channels=self.channels,
             classes=self.classes,
+            class_order=self.class_order,
             val_fraction=self.val_fraction,
             seed=self.seed,
+            max_pixels=self.max_pixels,
         )

@@ -28,6 +28,8 @@ _RESAMPLING = {
 }
 # A resized image beyond this (a strip of 1 x 20,000 pixels would become 256 x 5,120,000) is never made whole.
 _MAX_RESIZED_PIXELS = 64_000_000
+# PIL crops larger images by a complaint, and those of twice the size not at all.
+_MAX_CROPPED_PIXELS = 89_000_000
 
 
 class EvaluationTransform:
@@ -126,6 +128,8 @@ class TrainingTransform:
 
     def _random_crop(self, pixels: Image.Image | Tensor) -> Image.Image | Tensor:
         if self.augmentation.crop == "random_resized":
+            while isinstance(pixels, Image.Image) and pixels.width * pixels.height > _MAX_CROPPED_PIXELS:
+                pixels = pixels.reduce(2)
             cropped: Image.Image | Tensor = self._crop(pixels)
             return cropped.clamp(0.0, 1.0) if isinstance(cropped, Tensor) else cropped
         pixels = self._evaluation.resize_and_crop(pixels)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...names import composed
 from ..errors import DataError
+
+_log = logging.getLogger(__name__)
 
 _SHOWN = 5
 _FAR = 10  # times the longer side of the image
@@ -20,7 +24,8 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Returns:
         COCO's dictionary: "images", "annotations", "categories" and what else the file has. Where an annotation lacks
-        them, `iscrowd` is 0 and `area` that of its box.
+        them, `iscrowd` is 0 and `area` that of its box. Of categories of one name, those without annotations are left
+        out, which is logged.
 
     Raises:
         DataError: the file cannot be read, is no annotation file, or some of its entries are broken; the message
@@ -41,10 +46,17 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, Any]:
     categories, images = document["categories"], document["images"]
     if not categories:
         raise DataError(f"{path} has no categories; list each class there with an id and a name")
-    report(path, "categories", _collect(categories, "category", _category_checker()))
+    repeated: list[dict[str, Any]] = []
+    has = [one.get("category_id") for one in document["annotations"] if isinstance(one, dict)]
+    used = {number for number in has if isinstance(number, int | float)}
+    report(path, "categories", _collect(categories, "category", _category_checker(used, repeated)))
+    if repeated:
+        named = ", ".join(f"{category['id']} ({category['name']})" for category in repeated)
+        _log.warning("%s: categories left out, as no annotation has them and others have their names: %s", path, named)
+        document["categories"] = [category for category in categories if category not in repeated]
     report(path, "images", _collect(images, "image", _image_checker()))
     sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-    known = {category["id"] for category in categories}
+    known = {category["id"] for category in document["categories"]}
     report(path, "annotations", _collect(document["annotations"], "annotation", _annotation_checker(sizes, known)))
     for annotation in document["annotations"]:
         annotation.setdefault("iscrowd", 0)
@@ -90,9 +102,10 @@ def _collect(entries: list[Any], kind: str, check: _Checker) -> Iterator[str]:
             yield f"{name}: {problem}"
 
 
-def _category_checker() -> _Checker:
+def _category_checker(used: set[float], repeated: list[dict[str, Any]]) -> _Checker:
+    """Adds to `repeated` those of a name that is there already and that no annotation has."""
     ids: set[int] = set()
-    names: dict[str, int] = {}
+    names: dict[str, dict[str, Any]] = {}
 
     def check(category: dict[str, Any]) -> str | None:
         problem = _check_id(category, ids)
@@ -101,9 +114,13 @@ def _category_checker() -> _Checker:
         name = category.get("name")
         if not isinstance(name, str) or not name:
             return f"its name is {name!r}, not a text"
-        if name in names:
-            return f"category {names[name]} has the name {name!r} as well; names must differ"
-        names[name] = category["id"]
+        first = names.setdefault(composed(name), category)
+        if first is not category:
+            unused = next((one for one in (category, first) if one["id"] not in used), None)
+            if unused is None:
+                return f"category {first['id']} has the name {name!r} as well; names must differ"
+            repeated.append(unused)
+            names[composed(name)] = category if unused is first else first
         return None
 
     return check
@@ -169,8 +186,6 @@ def _check_shape(shape: Any, size: tuple[int, int]) -> str | None:
         # COCO's code walks along every pixel of an edge, however far it leads.
         if polygon and max(max(polygon), -min(polygon)) > _FAR * max(size):
             return f"its polygon reaches {max(max(polygon), -min(polygon)):.0f} pixels, far beyond its image of {size}"
-    if all(len(polygon) < 6 for polygon in shape):
-        return f"its polygon has {len(shape[0])} numbers; three points, 6 numbers, are the least that has an area"
     return None
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import Dataset
 
 from ... import extras, rle
-from ..errors import DataError, SampleError
-from ..images.decode import read_image
+from ...names import by_name
+from ..errors import DataError, SampleError, some
+from ..images.decode import open_image, read_image
+from ..images.files import file_finder
 from ..samples import DetectionSample
 from .annotations import read_annotations, report
 from .folders import CocoFolder, find_coco
@@ -51,7 +52,9 @@ class CocoDataset(Dataset[DetectionSample]):
         keep_empty: whether to keep images without objects, and small ones: True for evaluation.
         allow_outside: whether file names may be absolute or climb out of the folder with "..".
         read: makes COCO's dictionary, checked, of `annotations_file`; another for other formats.
-        box_masks: whether an annotation without a segmentation gets its box as mask; False: it is an error.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        box_masks: whether an annotation whose segmentation is absent, empty or of fewer than three points gets its box
+            as mask, which is logged by count; False: it is an error.
 
     Attributes:
         classes: class names by index.
@@ -74,8 +77,10 @@ class CocoDataset(Dataset[DetectionSample]):
         box_masks: bool = False,
         allow_outside: bool = False,
         read: Callable[[Path], dict[str, Any]] = read_annotations,
+        max_pixels: int | None = None,
     ) -> None:
         self.allow_outside = allow_outside
+        self.max_pixels = max_pixels
         self.images_folder = Path(images_folder)
         self.annotations_file = Path(annotations_file)
         self.stuff_folder = None if stuff_folder is None else Path(stuff_folder)
@@ -97,6 +102,7 @@ class CocoDataset(Dataset[DetectionSample]):
                 f"{'' if keep_empty else f' and sides of at least {_MIN_SIDE} pixels'}"
             )
         self._paths = self._find_files()
+        self._label_maps = self._find_label_maps()
         self.image_ids: list[int] = [image["id"] for image in self._images]
         self.image_sizes: list[tuple[int, int]] = [(image["height"], image["width"]) for image in self._images]
 
@@ -110,7 +116,7 @@ class CocoDataset(Dataset[DetectionSample]):
             ImageError: the image cannot be read.
             SampleError: it has another size than the annotations say, or run lengths are damaged.
         """
-        image = read_image(self._paths[index])
+        image = read_image(self._paths[index], max_pixels=self.max_pixels)
         height, width = size = self.image_sizes[index]
         if image.size != (width, height):
             turned = ", turned: the annotations were made without its EXIF rotation" * (image.size == (height, width))
@@ -131,7 +137,7 @@ class CocoDataset(Dataset[DetectionSample]):
             labels=np.array([self._labels[annotation["category_id"]] for annotation in objects], dtype=np.int64),
             masks=masks,
             crowd=np.array([annotation["iscrowd"] == 1 for annotation in objects], dtype=np.bool_),
-            semantic=None if self.stuff_folder is None else self._label_map(index, self.stuff_folder),
+            semantic=self._label_map(index) if self._label_maps else None,
         )
 
     def coco(self) -> dict[str, Any]:
@@ -144,12 +150,13 @@ class CocoDataset(Dataset[DetectionSample]):
         if classes is None:
             ids = sorted(names)
             return tuple(names[number] for number in ids), {number: index for index, number in enumerate(ids)}
-        indices = {name: index for index, name in enumerate(classes)}
-        labels = {number: indices[name] for number, name in names.items() if name in indices}
+        index_of = by_name({name: index for index, name in enumerate(classes)})
+        found = {number: index_of(name) for number, name in names.items()}
+        labels = {number: index for number, index in found.items() if index is not None}
         if not labels:
             raise DataError(
-                f"{self.annotations_file} has none of the classes asked for ({_some(classes)}); its categories are "
-                f"{_some(list(names.values()))}"
+                f"{self.annotations_file} has none of the classes asked for ({some(classes)}); its categories are "
+                f"{some(list(names.values()))}"
             )
         return tuple(classes), labels
 
@@ -170,10 +177,16 @@ class CocoDataset(Dataset[DetectionSample]):
                 left_out[reason] += 1
                 continue
             objects.append(annotation)
-            if not annotation.get("segmentation") and not self.box_masks:
-                without_mask.append(f"annotation {annotation['id']}: it has no segmentation, and masks are learned too")
-        fix = "annotations (box_masks=True takes their boxes as masks)"
-        report(self.annotations_file, fix, without_mask)
+            if not rle.says_pixels(shape := annotation.get("segmentation")):
+                lack = "no polygon of three points" if shape else "no segmentation"
+                without_mask.append(f"annotation {annotation['id']}: it has {lack}, and masks are learned too")
+        if not self.box_masks:
+            fix = "annotations (box_masks=True, or --data.box_masks true, takes their boxes as masks)"
+            report(self.annotations_file, fix, without_mask)
+        elif without_mask:
+            counts = f"{len(without_mask):,} of {sum(map(len, found.values())):,}"
+            text = "%s: %s objects have no mask: their boxes stand for it, and by this file no masks are evaluated"
+            _log.warning(text, self.annotations_file, counts)
         return found, left_out
 
     def _check_teaches(self, left_out: Counter[str]) -> None:
@@ -197,8 +210,8 @@ class CocoDataset(Dataset[DetectionSample]):
         return image["id"] in self._objects and min(image["width"], image["height"]) >= _MIN_SIDE
 
     def _find_files(self) -> list[Path]:
-        """The path of each image; one look into each folder rather than one at each file."""
-        listings: dict[Path, set[str]] = {}
+        """The path of each image."""
+        find = file_finder()
         paths: list[Path] = []
         missing: list[str] = []
         outside: list[str] = []
@@ -207,19 +220,13 @@ class CocoDataset(Dataset[DetectionSample]):
             if not self.allow_outside and (Path(name).is_absolute() or ".." in Path(name).parts):
                 outside.append(f"image {image['id']}: {image['file_name']}")
                 continue
-            for path in (self.images_folder / name, self.images_folder / Path(name).name):
-                if path.parent not in listings:
-                    listings[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
-                if path.name in listings[path.parent]:
-                    paths.append(path)
-                    break
-            else:
+            path = find(self.images_folder / name) or find(self.images_folder / Path(name).name)
+            if path is None:
                 missing.append(f"image {image['id']}: there is no {image['file_name']} in {self.images_folder}")
-        report(
-            self.annotations_file,
-            "file names, which lead out of the images' folder (allow_outside takes them)",
-            outside,
-        )
+            else:
+                paths.append(path)
+        fix = "(allow_outside=True, or --data.allow_outside true, takes them)"
+        report(self.annotations_file, f"file names, which lead out of the images' folder {fix}", outside)
         report(self.annotations_file, "images", missing)
         owners: dict[Path, list[str]] = {}
         for image, path in zip(self._images, paths, strict=True):
@@ -229,18 +236,23 @@ class CocoDataset(Dataset[DetectionSample]):
         return paths
 
     def _mask(self, annotation: dict[str, Any], size: tuple[int, int]) -> NDArray[np.bool_]:
-        shape = annotation.get("segmentation")
-        if not shape:
+        if not rle.says_pixels(annotation.get("segmentation")):
             return _box_mask(annotation["bbox"], size)
         try:
-            return segmentation_mask(shape, size)
+            return segmentation_mask(annotation["segmentation"], size)
         except ValueError as error:
             raise SampleError(f"{self.annotations_file}: annotation {annotation['id']}: {error}") from error
 
-    def _label_map(self, index: int, folder: Path) -> UInt8[np.ndarray, "H W"]:
-        path = folder / f"{self._paths[index].stem}.png"
+    def _find_label_maps(self) -> list[Path]:
+        """Of each image, empty without a folder of them; one that is not there is an error when it is read."""
+        find, folder = file_finder(), self.stuff_folder
+        wanted = [] if folder is None else [folder / f"{path.stem}.png" for path in self._paths]
+        return [find(path) or path for path in wanted]
+
+    def _label_map(self, index: int) -> UInt8[np.ndarray, "H W"]:
+        path = self._label_maps[index]
         try:
-            with Image.open(path) as image:
+            with path.open("rb") as file, open_image(file, str(path), max_pixels=self.max_pixels) as image:
                 labels, mode = np.array(image), image.mode
         except FileNotFoundError as error:
             raise SampleError(
@@ -289,7 +301,3 @@ def _box_mask(box: list[float], size: tuple[int, int]) -> NDArray[np.bool_]:
     x, y, width, height = box
     rows, columns = (np.arange(side) + 0.5 for side in size)
     return ((rows >= y) & (rows < y + height))[:, None] & ((columns >= x) & (columns < x + width))[None]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -26,10 +26,12 @@ class DetectionSource:
         val: likewise the validation part.
         classes: a model's class names; None for the annotations' own.
         box_masks: whether objects annotated without a mask get their box as mask.
+        allow_outside: whether file names in annotations may lead out of the images' folder.
         stuff: whether training's label maps of stuff are read, as HTC needs them.
         stuff_folder: where they are; None for `root`'s stuffthingmaps/.
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         scene_size: (height, width) of a scene in pixels.
         seed: chooses the scenes.
     """
@@ -40,10 +42,12 @@ class DetectionSource:
     val: CocoFolder | None = None
     classes: tuple[str, ...] | None = None
     box_masks: bool = False
+    allow_outside: bool = False
     stuff: bool = False
     stuff_folder: str | None = None
     num_scenes: int = 4000
     num_val_scenes: int = 200
+    max_pixels: int | None = None
     scene_size: tuple[int, int] = (128, 128)
     seed: int = 0
 
@@ -80,4 +84,6 @@ class DetectionSource:
             stuff_folder=stuff_folder,
             keep_empty=not training,
             box_masks=self.box_masks,
+            allow_outside=self.allow_outside,
+            max_pixels=self.max_pixels,
         )

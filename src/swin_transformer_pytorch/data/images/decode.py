@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import struct
 import warnings
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,7 +29,7 @@ _MODES = {1: "L", 3: "RGB"}
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def read_image(source: ImageSource, channels: int = 3) -> Image.Image:
+def read_image(source: ImageSource, channels: int = 3, *, max_pixels: int | None = None) -> Image.Image:
     """Reads one image as a person sees it in a viewer.
 
     The camera's rotation (EXIF) is applied, transparency is laid over white, 16 bits are scaled to 8, CMYK and
@@ -36,13 +38,13 @@ def read_image(source: ImageSource, channels: int = 3) -> Image.Image:
     Args:
         source: a path, a file's bytes, or an opened PIL image (which is left as it is).
         channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
+        max_pixels: see `open_image`.
 
     Returns:
         A loaded image of mode "RGB" or "L".
 
     Raises:
-        ImageError: the file is missing, empty, damaged, of no known format, or larger than PIL's limit
-            (`PIL.Image.MAX_IMAGE_PIXELS`) against decompression bombs.
+        ImageError: the file is missing, empty, damaged, of no known format, or has more pixels than `max_pixels`.
     """
     if channels not in _MODES:
         raise ImageError(
@@ -51,23 +53,19 @@ def read_image(source: ImageSource, channels: int = 3) -> Image.Image:
         )
     name = _name(source)
     with warnings.catch_warnings():
-        # Damaged metadata is no reason to bother anyone; a possible bomb is one to stop.
+        # Neither damaged metadata nor a size below the limit is a reason to bother anyone.
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             if isinstance(source, Image.Image):
                 return _to_8_bit(_upright(source), _MODES[channels], name)
-            with _open(source, name) as image:
+            with _file(source, name) as file, open_image(file, name, max_pixels=max_pixels) as image:
                 return _to_8_bit(_upright(image), _MODES[channels], name)
         except ImageError:
             raise
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise ImageError(
-                f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels, PIL's limit against decompression bombs; "
-                "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-            ) from error
         except Image.UnidentifiedImageError as error:
             raise ImageError(f"{name} {_what_it_is(source)}") from error
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"{name} is too large for PIL in its format ({error}); save it as PNG or JPEG") from error
         except MemoryError as error:
             raise ImageError(f"{name} does not fit in memory; make it smaller") from error
         # Decoders raise nearly every kind of exception on a damaged file.
@@ -75,6 +73,51 @@ def read_image(source: ImageSource, channels: int = 3) -> Image.Image:
             raise ImageError(
                 f"{name} is damaged or cut short ({error or type(error).__name__}); copy or export it again"
             ) from error
+
+
+def open_image(file: BinaryIO, name: str, *, max_pixels: int | None = None) -> Image.Image:
+    """Opens an image without reading its pixels yet.
+
+    Args:
+        file: at its beginning.
+        name: what to call it.
+        max_pixels: the most pixels that it may have, as a guard against files that are made to fill the memory;
+            None for PIL's own limit, 2 * `PIL.Image.MAX_IMAGE_PIXELS`, which is 179 million.
+
+    Raises:
+        ImageError: it has more.
+        Exception: as `PIL.Image.open`.
+    """
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        try:
+            image: Image.Image = Image.open(file)
+        except Image.DecompressionBombError:
+            image = _open_of_any_size(file)
+    usual = None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    limit = usual if max_pixels is None else max_pixels
+    if limit is not None and image.width * image.height > limit:
+        raise ImageError(
+            f"{name} has {image.width} x {image.height} pixels, more than {limit:,}, the limit against files that are "
+            "made to fill the memory; make it smaller, or if you trust it raise max_pixels (--data.max_pixels of "
+            "swin train and swin evaluate, --max-pixels of swin predict)"
+        )
+    return image
+
+
+def _open_of_any_size(file: BinaryIO) -> Image.Image:
+    """`Image.open` without its limit, which is one for the whole process and all of its threads, so it stays as it is.
+
+    Readers that look at the limit themselves, WebP's and TIFF's, still raise `DecompressionBombError`, maybe later.
+    """
+    file.seek(0)
+    start = file.read(16)
+    for make, accepts in map(Image.OPEN.__getitem__, Image.ID):
+        taken = accepts is None or accepts(start)
+        if taken and not isinstance(taken, str):  # a text says why it does not
+            file.seek(0)
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` does
+                return make(file, "")
+    raise Image.UnidentifiedImageError
 
 
 def _name(source: ImageSource) -> str:
@@ -90,11 +133,11 @@ def _name(source: ImageSource) -> str:
     raise ImageError(f"an image cannot be read from a {type(source).__name__}; give a path, bytes or a PIL image")
 
 
-def _open(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name: str) -> Image.Image:
+def _file(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name: str) -> BinaryIO:
     if isinstance(source, bytes | bytearray | memoryview):
         if len(source) == 0:
             raise ImageError(f"{name} is empty; give the whole content of an image file")
-        return Image.open(io.BytesIO(source))
+        return io.BytesIO(source)
     path = Path(source)
     try:
         size = path.stat().st_size
@@ -104,9 +147,7 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name:
             raise ImageError(f"{name} is a folder; give the files in it, or the pattern {path / '*'}")
         if size == 0 and path.is_file():
             raise ImageError(f"{name} is empty (0 bytes); copy or download it again")
-        return Image.open(path)
-    except Image.UnidentifiedImageError:
-        raise
+        return path.open("rb")
     except FileNotFoundError as error:
         hint = "download it first" if "://" in name else f"check the path (looked from {Path.cwd()})"
         raise ImageError(f"{name} does not exist; {hint}") from error

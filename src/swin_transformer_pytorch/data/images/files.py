@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
+from pathlib import Path
 
+from ...names import by_name
 from .decode import IMAGE_SUFFIXES
 
 
 def find_images(folder: str | os.PathLike[str]) -> list[str]:
     """Paths of all images in a folder and the folders inside it, sorted; hidden ones are left out.
 
-    Links to folders are followed, but never back into a folder that the walk is inside of. Links to files count as
-    files; what is no regular file (a pipe, a device) is passed over.
+    Links to folders are followed, but never back into a folder that the walk is inside of, or that holds `folder`.
+    Links to files count as files; what is no regular file (a pipe, a device) is passed over.
     """
     found: list[str] = []
-    inside: dict[str, frozenset[str]] = {os.fspath(folder): frozenset({os.path.realpath(folder)})}
+    start = Path(os.path.realpath(folder))
+    inside: dict[str, frozenset[str]] = {os.fspath(folder): frozenset(map(str, (start, *start.parents)))}
     for parent, folders, names in os.walk(folder, followlinks=True):
         above = inside.pop(parent)
         for name in folders:
@@ -26,6 +31,27 @@ def find_images(folder: str | os.PathLike[str]) -> list[str]:
         paths = (os.path.join(parent, name) for name in sorted(names) if _is_image(name))
         found += [path for path in paths if os.path.isfile(path)]
     return found
+
+
+def file_finder() -> Callable[[Path], Path | None]:
+    """Looks up where files lie whose names come from elsewhere; None for one that is not there.
+
+    File systems and annotation files may write one name in two ways, see `names`. A look into each folder is enough,
+    rather than one at each file.
+    """
+
+    @functools.cache
+    def folder(wanted: Path) -> tuple[Path, Callable[[str], str | None]]:
+        there = wanted if wanted.is_dir() or wanted == wanted.parent else find(wanted)
+        names = os.listdir(there) if there is not None and there.is_dir() else []
+        return there or wanted, by_name({name: name for name in names})
+
+    def find(path: Path) -> Path | None:
+        parent, entry = folder(path.parent)
+        name = entry(path.name)
+        return None if name is None else parent / name
+
+    return find
 
 
 def _is_image(name: str) -> bool:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ...colours import Colour
 from ...labels import IGNORED
+from ...names import by_name
 from ...weights.dense_classes import ade20k_palette, dense_class_names
 from ..errors import DataError, SampleError
 from ..images.decode import read_image
@@ -27,6 +28,8 @@ from .label_maps import check_label_file, read_label_map
 # Looked at before training starts; the others when they are read.
 _CHECKED_FIRST = 200
 _SHOWN = 5
+# Its photos have nine classes each, of 150; of a few photos, nearly always one beyond the 20 that are the most common.
+_COMMON_IN_ADE20K, _CLASSES_OF_ADE20K = 20, 150
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +60,15 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         palette: an RGB colour of each class, for label maps in colours and for pictures; None: the classes file's.
         ignore_label: pixels of this value in the files are ignored, as those of 255 always are.
         reduce_zero_label: ADE20K's rule: 0 in the files is ignored, and the labels are their values minus one.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
 
     Attributes:
         classes: class names by label.
         palette: an RGB colour of each, or None.
         pairs: (image path, label path) of each sample, sorted by image.
         names: of each sample: the image's path below its folder, without its ending.
+        folder: that of the label maps.
+        guess: what was guessed of the data, for the user to know; empty where nothing was.
 
     Raises:
         DataError: there are no images, one has no label map, two have one name, a label map is no PNG of 8 bits (of
@@ -78,17 +84,21 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         palette: Sequence[Colour] | None = None,
         ignore_label: int = IGNORED,
         reduce_zero_label: bool = False,
+        max_pixels: int | None = None,
     ) -> None:
         if not 0 <= ignore_label <= 255:
             raise ValueError(f"ignore_label={ignore_label} is not possible: use a number from 0 to 255")
-        known = _classes(classes, Path(images), Path(labels))
+        self.folder = Path(labels)
+        self.guess = ""
+        known = _classes(classes, Path(images), self.folder)
         self.classes = known.names
         self.palette = known.palette if palette is None else tuple(palette)
         if self.palette is not None and len(self.palette) != len(self.classes):
             raise ValueError(f"palette has {len(self.palette)} colours for {len(self.classes)} classes; give one each")
         self.ignore_label = ignore_label
         self.reduce_zero_label = reduce_zero_label
-        self.pairs = _match(Path(images), Path(labels))
+        self.max_pixels = max_pixels
+        self.pairs = _match(Path(images), self.folder)
         self.names = tuple(_stem(image, Path(images)) for image, _ in self.pairs)
         for image, label in self.pairs[:_CHECKED_FIRST]:
             with _naming(image):
@@ -105,16 +115,25 @@ class SegmentationFolder(Dataset[SegmentationSample]):
             SampleError: its label map cannot, or has another size or labels beyond the classes.
         """
         image_path, label_path = self.pairs[index]
-        image = read_image(image_path)
-        with _naming(image_path, SampleError):
-            labels = read_label_map(label_path, self.palette)
+        image = read_image(image_path, max_pixels=self.max_pixels)
+        labels = self.read_labels(index)
         height, width = labels.shape
         if (width, height) != image.size:
             raise SampleError(
                 f"{image_path} has {image.width} x {image.height} pixels and its label map {label_path} "
                 f"{width} x {height}; make them the same (cameras' rotation is applied to the image)"
             )
-        labels = self._mapped(labels)
+        return SegmentationSample(image=image, labels=labels, name=self.names[index])
+
+    def read_labels(self, index: int) -> UInt8[np.ndarray, "H W"]:
+        """Reads the label map of one pair, without its image.
+
+        Raises:
+            SampleError: it cannot be read, or has labels beyond the classes.
+        """
+        image_path, label_path = self.pairs[index]
+        with _naming(image_path, SampleError):
+            labels = self._mapped(read_label_map(label_path, self.palette, max_pixels=self.max_pixels))
         beyond = (labels >= len(self.classes)) & (labels != IGNORED)
         if beyond.any():
             y, x = (int(place) for place in np.argwhere(beyond)[0])
@@ -125,7 +144,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
                 f"{len(self.classes)} classes, {first} to {len(self.classes) - 1 + first} "
                 f"(and {self.ignore_label} to ignore); correct it, or name all classes"
             )
-        return SegmentationSample(image=image, labels=labels, name=self.names[index])
+        return labels
 
     def select(self, indices: Sequence[int]) -> SegmentationFolder:
         """The same data set with these samples alone."""
@@ -175,6 +194,8 @@ def open_segmentation(
     ignore_label: int = IGNORED,
     val_fraction: float = 0.2,
     seed: int = 0,
+    max_pixels: int | None = None,
+    ade20k: bool = False,
 ) -> SegmentationFolder:
     """One part of a data set of segmentation in any layout that `find_segmentation` knows.
 
@@ -185,18 +206,36 @@ def open_segmentation(
         ignore_label: see `SegmentationFolder`.
         val_fraction: the share that is set apart where there is no validation folder; at least one image.
         seed: of that choice, which depends on the number of images alone.
+        max_pixels: see `SegmentationFolder`.
+        ade20k: whether it is known to be ADE20K. Otherwise it is taken for it where its folders are called so and no
+            classes are known, unless its label maps contradict that.
 
     Raises:
-        DataError: see `find_segmentation` and `SegmentationFolder`.
+        DataError: see `find_segmentation` and `SegmentationFolder`; or what is or was taken for ADE20K is none.
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
     layout = find_segmentation(root, split)
-    if layout.ade20k and classes is None:
-        data = ade20k_folder(layout.images, layout.labels, ignore_label=ignore_label)
+    if ade20k and layout.classes_file is not None:
+        raise DataError(
+            f"{layout.classes_file} has classes, and ADE20K's are known: use --data.kind folder for label maps of "
+            "the file's classes, or remove it"
+        )
+    if ade20k or (layout.ade20k and classes is None):
+        data = ade20k_folder(layout.images, layout.labels, ignore_label=ignore_label, max_pixels=max_pixels)
     else:
         data = SegmentationFolder(
-            layout.images, layout.labels, classes=classes or layout.classes_file, ignore_label=ignore_label
+            layout.images,
+            layout.labels,
+            classes=classes or layout.classes_file,
+            ignore_label=ignore_label,
+            max_pixels=max_pixels,
+        )
+    if data.reduce_zero_label and not ade20k:
+        _check_ade20k(data, Path(root))
+        data.guess = (
+            f"{root}: taken for ADE20K, as its folders are called: 150 classes, and 0 in the label maps is ignored; "
+            f"--data.kind ade20k says that it is, and {CLASS_FILES[0]} in there that the data is your own"
         )
     if not layout.hold_out:
         return data
@@ -211,7 +250,11 @@ def open_segmentation(
 
 
 def ade20k_folder(
-    images: str | os.PathLike[str], labels: str | os.PathLike[str], *, ignore_label: int = IGNORED
+    images: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    ignore_label: int = IGNORED,
+    max_pixels: int | None = None,
 ) -> SegmentationFolder:
     """A part of ADE20K (SceneParse150): its 150 classes and colours; 0 in its label maps is "other" and ignored."""
     return SegmentationFolder(
@@ -221,7 +264,29 @@ def ade20k_folder(
         palette=ade20k_palette(),
         ignore_label=ignore_label,
         reduce_zero_label=True,
+        max_pixels=max_pixels,
     )
+
+
+def _check_ade20k(data: SegmentationFolder, root: Path) -> None:
+    """Raises a `DataError` where label maps that were taken for ADE20K's hold other labels than these."""
+    highest, read = 0, 0
+    for _, path in data.pairs[:_CHECKED_FIRST]:
+        try:
+            labels = read_label_map(path, data.palette, max_pixels=data.max_pixels)
+        except DataError:
+            continue  # it is named when it is used
+        read += 1
+        counted = labels[(labels != IGNORED) & (labels != data.ignore_label)]
+        highest = max(highest, int(counted.max(initial=0)))
+        if highest > _COMMON_IN_ADE20K:
+            break
+    if read and not _COMMON_IN_ADE20K < highest <= _CLASSES_OF_ADE20K:
+        raise DataError(
+            f"{data.folder} was taken for ADE20K's, as the folders are called, and the highest label of the {read} "
+            f"label maps looked at is {highest}, where ADE20K's go up to {_CLASSES_OF_ADE20K}; if the data is your "
+            f"own, name its classes in {root / CLASS_FILES[0]}; if it is a part of ADE20K, use --data.kind ade20k"
+        )
 
 
 def _classes(given: Sequence[str] | str | os.PathLike[str] | None, images: Path, labels: Path) -> SegmentationClasses:
@@ -248,13 +313,14 @@ def _match(images: Path, labels: Path) -> list[tuple[str, str]]:
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; give the one that holds the {what}")
     maps = {_stem(path, labels): path for path in find_images(labels) if path.lower().endswith(".png")}
+    name_of = by_name({name: name for name in maps})
     found = find_images(images)
     if not found:
         raise DataError(f"{images} holds no images")
     pairs: dict[str, tuple[str, str]] = {}
     lonely: list[str] = []
     for path in found:
-        name = _stem(path, images)
+        name = name_of(stem := _stem(path, images)) or stem
         if name in pairs:
             raise DataError(f"{pairs[name][0]} and {path} would share one label map; rename or remove one")
         if name in maps:

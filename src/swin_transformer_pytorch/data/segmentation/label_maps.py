@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from ...colours import Colour
-from ..errors import DataError
+from ..errors import DataError, ImageError
+from ..images.decode import open_image
 
 """The label of pixels that count neither in training nor in evaluation."""
 
@@ -26,7 +26,9 @@ def check_label_file(path: str | os.PathLike[str]) -> None:
         _read_header(file, Path(path))
 
 
-def read_label_map(path: str | os.PathLike[str], palette: tuple[Colour, ...] | None = None) -> UInt8[np.ndarray, "H W"]:
+def read_label_map(
+    path: str | os.PathLike[str], palette: tuple[Colour, ...] | None = None, *, max_pixels: int | None = None
+) -> UInt8[np.ndarray, "H W"]:
     """Reads the label of each pixel as the file has it.
 
     Of palette PNGs the indices count, whatever the colours; of grey ones the stored values, with 1, 2 or 4 bits too.
@@ -35,6 +37,7 @@ def read_label_map(path: str | os.PathLike[str], palette: tuple[Colour, ...] | N
     Raises:
         DataError: the file is missing, is no PNG, has 16 bits, is damaged, or has colours and there is no palette, or
             colours that it lacks or has twice.
+        ImageError: it has more than `max_pixels`, see `images.decode.open_image`.
     """
     path = Path(path)
     with _open(path) as file:
@@ -43,8 +46,10 @@ def read_label_map(path: str | os.PathLike[str], palette: tuple[Colour, ...] | N
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                with Image.open(file) as image:
+                with open_image(file, f"the label map {path}", max_pixels=max_pixels) as image:
                     image.load()
+            except ImageError:
+                raise
             # Decoders raise nearly every kind of exception on a damaged file.
             except Exception as error:
                 raise DataError(f"the label map {path} is damaged or cut short ({error}); export it again") from error

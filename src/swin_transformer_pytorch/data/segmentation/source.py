@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...colours import Colour
 from ...labels import IGNORED
+from ..errors import DataError
 
 if TYPE_CHECKING:
     from .dataset import SceneLabelMaps, SegmentationFolder
@@ -20,7 +21,8 @@ class SegmentationSource:
     """A data set of segmentation.
 
     Attributes:
-        kind: "ade20k" (SceneParse150), "folder" (images with a label PNG each), "scenes_sample" (scenes of the
+        kind: "ade20k" (SceneParse150, whatever its folders are called), "folder" (images with a label PNG each; ADE20K
+            is recognised, see `open_segmentation`), "scenes_sample" (scenes of the
             Fashion-MNIST items in the package) or "scenes" (of all of Fashion-MNIST, from the four files in `root`).
         root: the folder, see `find_segmentation`.
         train: instead of `root`, the folders of the training images and of their label maps.
@@ -32,6 +34,7 @@ class SegmentationSource:
         seed: of that choice, and of the scenes.
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
+        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         scene_size: (height, width) of a scene in pixels.
     """
 
@@ -46,6 +49,7 @@ class SegmentationSource:
     seed: int = 0
     num_scenes: int = 4000
     num_val_scenes: int = 200
+    max_pixels: int | None = None
     scene_size: tuple[int, int] = (128, 128)
 
     def open(self, split: Literal["train", "val"]) -> SegmentationFolder | SceneLabelMaps:
@@ -60,12 +64,18 @@ class SegmentationSource:
                 self.kind, split, num_scenes=number, root=self.root, seed=self.seed, image_size=self.scene_size
             )
             return SceneLabelMaps(scenes)
+        if self.kind == "ade20k" and self.classes is not None:
+            raise DataError(f"data.classes={self.classes!r} does not go with data.kind='ade20k'; use 'folder' for it")
         folders = self.train if split == "train" else self.val
         if folders is not None and self.kind == "ade20k":
-            return ade20k_folder(*folders, ignore_label=self.ignore_label)
+            return ade20k_folder(*folders, ignore_label=self.ignore_label, max_pixels=self.max_pixels)
         if folders is not None:
             return SegmentationFolder(
-                *folders, classes=self.classes, palette=self.palette, ignore_label=self.ignore_label
+                *folders,
+                classes=self.classes,
+                palette=self.palette,
+                ignore_label=self.ignore_label,
+                max_pixels=self.max_pixels,
             )
         assert self.root is not None, "who makes it has checked that"
         return open_segmentation(
@@ -75,4 +85,6 @@ class SegmentationSource:
             ignore_label=self.ignore_label,
             val_fraction=self.val_fraction,
             seed=self.seed,
+            max_pixels=self.max_pixels,
+            ade20k=self.kind == "ade20k",
         )

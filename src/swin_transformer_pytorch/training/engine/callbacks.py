@@ -24,7 +24,7 @@ METRICS = {
     "val_top5": "top-5 {:.2%}",
     "val_box_ap": "box AP {:.2%}",
     "val_mask_ap": "mask AP {:.2%}",
-    "val_miou": "mIoU {:.2%}",
+    "val_miou": "mIoU {:.2%} over {val_miou_classes} of {val_num_classes} classes",
     "val_aacc": "pixel accuracy {:.2%}",
 }
 """How metrics are shown; the history has more."""
@@ -229,7 +229,7 @@ def validates(trainer: Trainer) -> bool:
 def describe_epoch(line: dict[str, Any], epochs: int) -> str:
     """A line of the history in words."""
     words = [f"epoch {line['epoch']}/{epochs}", f"loss {line['train_loss']:.4f}"]
-    words += [text.format(line[name]) for name, text in METRICS.items() if line.get(name) is not None]
+    words += [text.format(line[name], **line) for name, text in METRICS.items() if line.get(name) is not None]
     return "  ".join([*words, f"{line['seconds']:.1f} s"])
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...names import composed
 from ..recipes.parts import RecipeError
 from ..recipes.tasks import AnyRecipe
 
@@ -20,6 +21,7 @@ _FREE = (
     "output",
     "resume",
     "data.root",
+    "data.allow_outside",
     *_PLACES,
     "data.num_workers",
     "trainer.device",
@@ -32,9 +34,9 @@ def check_resumable(
     checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: SwinClassifier | Detector | Segmenter
 ) -> None:
     """Raises an error that names the first difference that would make the rest of the run another one."""
-    before, now = checkpoint["swin"]["classes"], list(model.classes or ())
+    before, now = ([*map(composed, names or ())] for names in (checkpoint["swin"]["classes"], model.classes))
     if before != now:
-        changed = sorted(set(before or ()) ^ set(now))
+        changed = sorted(set(before) ^ set(now))
         raise RecipeError(
             f"{path} was trained on other classes than the data has now (only one of them has: "
             f"{', '.join(changed[:10]) or 'the same, in another order'}); give the same data, or start a new run in "

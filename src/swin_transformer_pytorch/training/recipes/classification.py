@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
 from ...models.config import Task
-from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require
+from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, check_max_pixels, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,12 @@ class DataRecipe:
         kind: "folder" (`root` has train/ and val/, or one folder a class), "fashion_sample" (the 2,000 images in the
             package) or "fashion_mnist" (all 60,000, from the four files in `root`).
         root: the folder of images, for the kinds that have one.
+        class_order: for "folder", the order of the class folders in the head: "natural" (2 before 10), "sorted" (10
+            before 2), or a file of their names, one a line; null sorts them, and says so where that makes a difference.
         image_size: side of the model's images in pixels, or (height, width); null for the model's own.
         resize_size: evaluation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
             both sides, without a crop; null for the official rule (256 for 224).
+        max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
         batch_size: images of a step on one device.
         num_workers: processes that read and change images; 0 reads in the training process.
         val_fraction: part of each class that is held out where the folder has no val/.
@@ -61,8 +64,10 @@ class DataRecipe:
 
     kind: ClassificationKind = "folder"
     root: str | None = None
+    class_order: str | None = None
     image_size: int | tuple[int, int] | None = None
     resize_size: int | tuple[int, int] | None = None
+    max_pixels: int | None = None
     batch_size: int = 128
     num_workers: int = 4
     val_fraction: float = 0.2
@@ -73,7 +78,10 @@ class DataRecipe:
             value = getattr(self, name)
             sides = value if isinstance(value, tuple) else () if value is None else (value,)
             require(all(side >= 1 for side in sides), f"data.{name}", value, "at least 1 pixel")
+        ok = self.class_order is None or self.kind == "folder"
+        require(ok, "data.class_order", self.class_order, f"null: data.kind={self.kind!r} has an order of its own")
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
+        check_max_pixels(self.max_pixels)
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
 
@@ -82,7 +90,13 @@ class DataRecipe:
         if self.kind != "fashion_sample" and self.root is None:
             raise RecipeError(f"data.kind={self.kind!r} needs data.root: add --data.root FOLDER")
         return ClassificationSource(
-            kind=self.kind, root=self.root, channels=channels, val_fraction=self.val_fraction, seed=seed
+            kind=self.kind,
+            root=self.root,
+            channels=channels,
+            class_order=self.class_order,
+            val_fraction=self.val_fraction,
+            seed=seed,
+            max_pixels=self.max_pixels,
         )
 
 

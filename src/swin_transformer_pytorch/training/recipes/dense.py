@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .parts import RecipeError, TrainerRecipe, require
+from .parts import RecipeError, TrainerRecipe, check_max_pixels, require
 
 ScheduleKind = Literal["multistep", "poly", "cosine"]
 Scale = tuple[int, int]
@@ -124,6 +124,7 @@ def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) ->
 def check_dense_data(data: Any) -> None:
     """Raises a `RecipeError` unless the numbers that `data` has in both dense tasks are possible."""
     require(data.batch_size >= 1, "data.batch_size", data.batch_size, "at least 1")
+    check_max_pixels(data.max_pixels)
     require(data.num_workers >= 0, "data.num_workers", data.num_workers, "at least 0")
     for name in ("num_scenes", "num_val_scenes"):
         require(getattr(data, name) >= 1, f"data.{name}", getattr(data, name), "at least 1")

@@ -37,11 +37,13 @@ class DetectionDataRecipe:
         val_annotations: their COCO annotations.
         train_stuff: the folder of their label maps, for HTC; null for `root`'s stuffthingmaps/, where it has them.
         box_masks: whether objects annotated without a mask get their box as mask, rather than being an error.
+        allow_outside: whether file names in the annotations may be absolute or climb out of the images' folder by "..".
         num_scenes: different scenes for training.
         num_val_scenes: scenes of a validation, made of other items.
         scene_size: height and width of a scene in pixels.
         scale: [longest, shortest] side in pixels that images are resized within, for evaluation and use; training's
             sizes are the augmentation's. null for no resize.
+        max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
         batch_size: images of a step on one device; wide and upright ones are not mixed.
         num_workers: processes that read and change images; 0 reads in the training process.
         augmentation: the random changes.
@@ -55,10 +57,12 @@ class DetectionDataRecipe:
     val_annotations: str | None = None
     train_stuff: str | None = None
     box_masks: bool = False
+    allow_outside: bool = False
     num_scenes: int = 4000
     num_val_scenes: int = 200
     scene_size: tuple[int, int] = (128, 128)
     scale: Scale | None = (1333, 800)
+    max_pixels: int | None = None
     batch_size: int = 2
     num_workers: int = 4
     augmentation: DetectionAugmentation = field(default_factory=DetectionAugmentation)
@@ -79,10 +83,12 @@ class DetectionDataRecipe:
             train=parts.get("train"),
             val=parts.get("val"),
             box_masks=self.box_masks,
+            allow_outside=self.allow_outside,
             stuff=stuff,
             stuff_folder=self.train_stuff,
             num_scenes=self.num_scenes,
             num_val_scenes=self.num_val_scenes,
+            max_pixels=self.max_pixels,
             scene_size=self.scene_size,
             seed=seed,
         )

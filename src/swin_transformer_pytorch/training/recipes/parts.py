@@ -221,6 +221,11 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def check_max_pixels(value: int | None) -> None:
+    """Raises a `RecipeError` unless `data.max_pixels` is possible."""
+    require(value is None or value >= 1, "data.max_pixels", value, "at least 1, or null for Pillow's own limit")
+
+
 def require(condition: bool, name: str, value: object, fix: str) -> None:
     """Raises a `RecipeError` that says what to use instead, unless `condition` holds and `value` is finite."""
     checks.require(condition, name, value, f"use {fix}", error=RecipeError)

@@ -27,8 +27,8 @@ class SegmentationDataRecipe:
 
     Attributes:
         kind: "ade20k" (SceneParse150, 0 in its label maps is ignored), "folder" (your own images with a label PNG
-            each), "scenes_sample" (scenes of the Fashion-MNIST items in the package, made on the fly) or "scenes" (of
-            all of Fashion-MNIST, from `root`).
+            each; ADE20K is recognised by its folders, which is said), "scenes_sample" (scenes of the Fashion-MNIST
+            items in the package, made on the fly) or "scenes" (of all of Fashion-MNIST, from `root`).
         root: the folder of images and label maps, in any of the usual layouts (see the guide); for "scenes" that of
             Fashion-MNIST's four files.
         train_images: for "folder", instead of `root`, the folder of the training images.
@@ -43,6 +43,7 @@ class SegmentationDataRecipe:
         scene_size: height and width of a scene in pixels.
         scale: [longest, shortest] side in pixels that images are resized within, for evaluation and use; training's
             sizes are the augmentation's. null for no resize.
+        max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
         batch_size: images of a step on one device.
         num_workers: processes that read and change images; 0 reads in the training process.
         augmentation: the random changes.
@@ -61,6 +62,7 @@ class SegmentationDataRecipe:
     num_val_scenes: int = 200
     scene_size: tuple[int, int] = (128, 128)
     scale: Scale | None = (2048, 512)
+    max_pixels: int | None = None
     batch_size: int = 2
     num_workers: int = 4
     augmentation: SegmentationAugmentation = field(default_factory=SegmentationAugmentation)
@@ -85,6 +87,7 @@ class SegmentationDataRecipe:
             seed=seed,
             num_scenes=self.num_scenes,
             num_val_scenes=self.num_val_scenes,
+            max_pixels=self.max_pixels,
             scene_size=self.scene_size,
         )
 

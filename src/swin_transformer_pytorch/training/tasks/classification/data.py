@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ....data.classification.dataset import EvaluationDataset, LabelledImages, TrainingDataset
-from ....data.classification.folder import imagenet_synsets
+from ....data.classification.folder import guessed_order, imagenet_synsets
 from ....data.errors import DataError
 from ....data.transforms import create_transform
 from ....evaluation.classification import collate_usable
@@ -53,6 +53,8 @@ def open_splits(recipe: DataRecipe, *, channels: int = 3, seed: int = 0) -> Spli
         if len(images) == 0:
             raise DataError(f"{recipe.root or recipe.kind}: there are no {name} images")
     classes = tuple(train.classes)
+    if recipe.kind == "folder" and recipe.class_order is None and (guess := guessed_order(classes)):
+        _log.warning("%s: %s", recipe.root, guess)
     # ImageNet's folders are named by synset; people read names.
     named = class_names("imagenet1k") if classes == imagenet_synsets() else None
     return Splits(train=train, val=val, classes=named or classes)

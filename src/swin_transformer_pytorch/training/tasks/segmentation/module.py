@@ -22,7 +22,9 @@ Prepared = tuple[PreparedImage, UInt8[np.ndarray, "H W"]]
 
 
 class SegmentationTraining(DenseTraining):
-    """Trains a segmenter. Metrics, all in [0, 1]: "val_miou", "val_macc" and "val_aacc"."""
+    """Trains a segmenter. Metrics: "val_miou", "val_macc" and "val_aacc", in [0, 1]; "val_miou_classes" is how many of
+    the "val_num_classes" the first is the mean of.
+    """
 
     main_metric = "val_miou"
     model: Segmenter
@@ -56,4 +58,5 @@ class SegmentationTraining(DenseTraining):
         self._evaluator.confusion_matrix = np.sum([matrix for matrix, _ in counts], axis=0)
         self._evaluator.num_images = sum(number for _, number in counts)
         report = self._evaluator.report()
-        return {"val_miou": report.miou, "val_macc": report.macc, "val_aacc": report.aacc}
+        scores = {"val_miou": report.miou, "val_macc": report.macc, "val_aacc": report.aacc}
+        return {**scores, "val_miou_classes": report.num_scored, "val_num_classes": self.model.num_classes}

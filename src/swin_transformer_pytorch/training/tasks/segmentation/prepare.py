@@ -7,6 +7,8 @@ from typing import cast
 
 import torch
 
+from ....data.segmentation.dataset import SegmentationFolder
+from ....data.segmentation.label_counts import check_labels
 from ....models.segmentation import Segmenter
 from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
@@ -20,6 +22,9 @@ def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraini
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
     source = recipe.data.source(seed=recipe.trainer.seed)
     train, val = source.open("train"), source.open("val")
+    if isinstance(train, SegmentationFolder) and isinstance(val, SegmentationFolder):
+        check_labels(train, "train")
+        check_labels(val, "val")
     torch.manual_seed(recipe.trainer.seed)
     scale = functools.partial(scaled, DensePreprocessing.ade20k(), recipe.data.scale)
     built = cast(
