@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .graph import ExportError
 from .onnx import export_onnx
+from .program import export_program
 
-__all__ = ["ExportError", "export_onnx"]
+__all__ = ["ExportError", "export_onnx", "export_program"]

@@ -102,7 +102,8 @@ class ExportedBlock(nn.Module):
         tokens = torch.cat([x.flatten(1, 2), x.new_zeros(batch, 1, dim)], dim=1)
         windows = tokens.index_select(1, places.source).view(-1, slots, dim)
         q, k, v = (
-            part.reshape(-1, slots, heads, dim // heads).transpose(1, 2) for part in self.qkv(windows).split(dim, dim=-1)
+            part.reshape(-1, slots, heads, dim // heads).transpose(1, 2)
+            for part in self.qkv(windows).split(dim, dim=-1)
         )  # (B * windows, heads, N, head_dim)
         if self.logit_scale is not None:
             q, k = F.normalize(q, dim=-1) * self.logit_scale, F.normalize(k, dim=-1)

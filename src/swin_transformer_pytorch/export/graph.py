@@ -12,20 +12,45 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from .. import __version__
 from ..backbone.swin import Swin, SwinBlock, SwinStage
 from ..backbone.whole import is_whole_block, replace_modules
 from ..heads.upernet import UPerHead
 from ..models.backbone import SwinBackbone
 from ..models.classification import SwinClassifier
+from ..models.description import describe
 from ..models.segmentation import Segmenter
 from ..ops import is_plain
 from ..sizes import Size
 from ..weights.preprocessing import Preprocessing
 from .blocks import ExportedPooling, ExportedStage
 
+METADATA = "swin_transformer_pytorch"
+"""Under this name a file holds its description, as JSON."""
+
 
 class ExportError(ValueError):
     """What cannot be exported, or did not come out equal to the model. The message names it and says the fix."""
+
+
+class Whole(nn.Module):
+    """A model with the last of its preprocessing before it, and its outputs as a tuple."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, byte_scale: tuple[Tensor, Tensor] | None) -> None:
+        super().__init__()
+        self.model = model
+        self.takes_bytes = byte_scale is not None
+        for name, value in zip(("mean", "std"), byte_scale or (None, None), strict=True):
+            self.register_buffer(name, value)
+
+    def forward(self, images: Shaped[Tensor, "B ..."]) -> tuple[Tensor, ...]:
+        if self.takes_bytes:
+            images = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        out = self.model(images)
+        return (out,) if isinstance(out, Tensor) else tuple(out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +65,32 @@ class Graph:
         byte_input: whether images are (batch, height, width, channels) in bytes, normalised inside, rather than
             (batch, channels, height, width), normalised.
         channels: of an image.
+        description: what the file is, in plain types.
     """
 
-    module: nn.Module
-    original: nn.Module
+    module: Whole
+    original: Whole
     outputs: tuple[str, ...]
     image_size: Size | None
     byte_input: bool
     channels: int
+    description: dict[str, Any]
 
-    def example(self, size: Size, batch: int, seed: int = 0) -> Shaped[Tensor, "..."]:
+    @property
+    def axes(self) -> tuple[str, str, str, str]:
+        """Of the images."""
+        if self.byte_input:
+            return ("batch", "height", "width", "channels")
+        return ("batch", "channels", "height", "width")
+
+    def telling_sizes(self) -> list[Size]:
+        """Image sizes that differ in how windows fit: one pixel, below a window, oblong, and above one."""
+        config: Any = self.original.model.config
+        config = getattr(config, "backbone", config)
+        height, width = (patch * window for patch, window in zip(config.patch_size, config.window_size, strict=True))
+        return [(1, 1), (height // 2 + 1, width - 1), (height - 1, 3 * width + 1), (2 * height + 1, 2 * width)]
+
+    def example(self, size: Size, batch: int, seed: int = 0) -> Shaped[Tensor, ...]:
         """Random images of that size, in the form that it takes."""
         generator = torch.Generator().manual_seed(seed)
         if self.byte_input:
@@ -62,16 +103,27 @@ class Graph:
         free = {"batch"} if self.image_size else {"batch", "height", "width"}
         dims = {axis: Dim(name, min=1) for axis, name in enumerate(names) if name in free}
         # Otherwise PyTorch makes a map of one cell, window or image a case of its own and keeps it out.
-        apart = torch.fx.experimental._config.patch(backed_size_oblivious=True)
+        apart = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
         with apart, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            return torch.export.export(
+            program = torch.export.export(
                 self.module,
                 (self.example(self.image_size or (96, 80), batch=2),),
                 dynamic_shapes={"images": dims},
                 prefer_deferred_runtime_asserts_over_guards=True,
                 strict=False,
             )
+        _forget_layouts(program.graph_module)
+        return program
+
+
+def _forget_layouts(traced: torch.fx.GraphModule) -> None:
+    """Removes assertions that a map's side is not 1: the tracer asked so to know its layout, which changes no value."""
+    for node in list(traced.graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default and "expression Ne(" in node.args[1]:
+            traced.graph.erase_node(node)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
 
 
 def prepare(model: nn.Module, image_size: int | Size | None = None, *, byte_input: bool = False) -> Graph:
@@ -107,19 +159,34 @@ def prepare(model: nn.Module, image_size: int | Size | None = None, *, byte_inpu
     replace_modules(exported, lambda part: is_plain(part, SwinStage), lambda stage: ExportedStage(stage, next(sizes)))
     if isinstance(exported, Segmenter) and isinstance(exported.decode_head, UPerHead):
         for branch in exported.decode_head.psp_modules:
-            branch[0] = ExportedPooling(branch[0].output_size)
-    outputs = ("logits",)
+            branch[0] = ExportedPooling(branch[0].output_size)  # type: ignore[index]
+    outputs: tuple[str, ...] = ("logits",)
     if isinstance(exported, SwinBackbone):
         outputs = tuple(f"map{index}" for index in exported.out_indices)
     scale = _byte_scale(model) if byte_input else None
     return Graph(
-        module=_Whole(exported, scale).eval(),
-        original=_Whole(original, scale).eval(),
+        module=Whole(exported, scale).eval(),
+        original=Whole(original, scale).eval(),
         outputs=outputs,
         image_size=size,
         byte_input=byte_input,
         channels=backbone.config.in_channels,
+        description={
+            **_describe(model),
+            "version": __version__,
+            "input": "uint8 (batch, height, width, channels)"
+            if byte_input
+            else "float32 (batch, channels, height, width)",
+            "image_size": None if size is None else list(size),
+            "outputs": list(outputs),
+        },
     )
+
+
+def _describe(model: SwinClassifier | SwinBackbone | Segmenter) -> dict[str, Any]:
+    if isinstance(model, SwinBackbone):
+        return {"task": model.task, "name": model.name, "config": model.config.to_dict()}
+    return describe(model).to_dict()
 
 
 def _map_sizes(backbone: Swin, image_size: Size | None) -> list[Size | None]:
@@ -127,9 +194,7 @@ def _map_sizes(backbone: Swin, image_size: Size | None) -> list[Size | None]:
     config = backbone.config
     if image_size is None:
         return [None] * len(config.depths)
-    return [
-        (-(-image_size[0] // height), -(-image_size[1] // width)) for height, width in config.stage_strides
-    ]
+    return [(-(-image_size[0] // height), -(-image_size[1] // width)) for height, width in config.stage_strides]
 
 
 def _byte_scale(model: Any) -> tuple[Tensor, Tensor]:
@@ -139,20 +204,3 @@ def _byte_scale(model: Any) -> tuple[Tensor, Tensor]:
         raise ExportError("byte_input needs a model whose preprocessing is known: set it, or normalise outside")
     factor = 255.0 if isinstance(preprocessing, Preprocessing) else 1.0
     return factor * torch.tensor(preprocessing.mean), factor * torch.tensor(preprocessing.std)
-
-
-class _Whole(nn.Module):
-    """A model with the last of its preprocessing before it, and its outputs as a tuple."""
-
-    def __init__(self, model: nn.Module, byte_scale: tuple[Tensor, Tensor] | None) -> None:
-        super().__init__()
-        self.model = model
-        self.takes_bytes = byte_scale is not None
-        for name, value in zip(("mean", "std"), byte_scale or (None, None), strict=True):
-            self.register_buffer(name, value)
-
-    def forward(self, images: Shaped[Tensor, "B ..."]) -> tuple[Tensor, ...]:
-        if self.takes_bytes:
-            images = ((images.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        out = self.model(images)
-        return (out,) if isinstance(out, Tensor) else tuple(out)

@@ -1,0 +1,70 @@
+"""Writes a model as a file that runs without this package, for every batch and image size.
+
+  swin export fashion fashion.onnx
+  swin export swin_tiny_patch4_window7_224 swin_tiny.onnx --image-size 224
+  swin export runs/flowers/best.ckpt flowers.pt2
+  swin export segmenter.ckpt segmenter.onnx --byte-input
+
+SOURCE is a checkpoint of ours, a name of `swin models`, or a model in the package. OUT ends in .onnx (ONNX, with a
+JSON file beside it that says what the model is) or .pt2 (PyTorch's exported program). Classifiers and segmenters; the
+file is run and compared with the model before it is put in place.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from . import terminal
+from .errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from jsonargparse.typing import PositiveInt
+
+    parser.add_argument("source", metavar="SOURCE", help="the model")
+    parser.add_argument("output", metavar="OUT", help="the file to write")
+    parser.add_argument(
+        "--image-size",
+        type=PositiveInt,
+        nargs="+",
+        metavar="N",
+        help="the only size that the file takes, a side or height and width in pixels: without arithmetic on sizes, "
+        "for TensorRT, Core ML and WebGPU (default: any size)",
+    )
+    parser.add_argument(
+        "--byte-input",
+        action="store_true",
+        help="the file takes uint8 images, (batch, height, width, channels), and normalises them itself",
+    )
+    parser.add_argument(
+        "--opset", type=PositiveInt, default=20, metavar="N", help="ONNX: of the operators (default: 20)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT where there is one")
+
+
+def run(options: argparse.Namespace) -> int:
+    target = Path(options.output)
+    if target.suffix not in (".onnx", ".pt2"):
+        raise UsageError(f"{target} must end in .onnx or .pt2, which chooses the kind of file")
+    if target.exists() and not options.force:
+        raise UsageError(f"{target} exists already: choose another name, or add --force to replace it")
+    if options.image_size is not None and len(options.image_size) > 2:
+        raise UsageError("--image-size takes one number, or two: height and width")
+    from ..export import export_onnx, export_program
+    from ..models.registry import load_model
+
+    size = None if options.image_size is None else (options.image_size[0], options.image_size[-1])
+    model = load_model(options.source)
+    if target.suffix == ".pt2":
+        export_program(model, target, size, byte_input=options.byte_input)
+    else:
+        export_onnx(model, target, size, byte_input=options.byte_input, opset=options.opset)
+    output = terminal.output()
+    sizes = "any size" if size is None else f"{size[0]} x {size[1]} pixels"
+    output.print(f"wrote   {target}: {target.stat().st_size / 1e6:.1f} MB, any batch of images of {sizes}")
+    output.print(
+        "checked its outputs are the model's, to 1e-4 of the largest, at "
+        + ("4 sizes" if size is None else "that size")
+    )
+    return 0
