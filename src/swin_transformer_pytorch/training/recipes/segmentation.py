@@ -108,7 +108,7 @@ class SegmentationRecipe(BaseRecipe):
         default_factory=lambda: OptimizerRecipe(lr=6e-5, scale_lr=16, weight_decay=0.01, clip_grad_norm=None)
     )
     schedule: DenseScheduleRecipe = field(
-        default_factory=lambda: DenseScheduleRecipe(kind="poly", warmup_steps=1500, warmup_ratio=1e-6)
+        default_factory=lambda: DenseScheduleRecipe(kind="poly", warmup_ratio=1e-6)
     )
     trainer: DenseTrainerRecipe = field(default_factory=DenseTrainerRecipe)
 

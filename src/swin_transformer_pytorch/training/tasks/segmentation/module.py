@@ -25,6 +25,7 @@ class SegmentationTraining(DenseTraining):
     """Trains a segmenter. Metrics, all in [0, 1]: "val_miou", "val_macc" and "val_aacc"."""
 
     main_metric = "val_miou"
+    warmup = ("schedule.warmup_steps", 1500)
     model: Segmenter
     recipe: SegmentationRecipe
 
