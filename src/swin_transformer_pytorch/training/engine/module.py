@@ -118,7 +118,7 @@ class Training(LightningModule):
         }
 
     def _settle_warmup(self, total_steps: int) -> None:
-        """Chooses the length of the rise where the recipe leaves it open, and says so; says if it takes the whole run."""
+        """Chooses the length of the rise where the recipe leaves it open. Says so, and if it takes the whole run."""
         key, official = self.warmup
         unit = key.rpartition("_")[2]
         length = total_steps if unit == "steps" else int(self.trainer.max_epochs or 1)
@@ -129,7 +129,7 @@ class Training(LightningModule):
             self.recipe = self.recipe.replace({key: warmup})
             said = f"{key}={warmup:g} was chosen, of the run's {length:,} {unit}"
         elif warmup >= length:
-            said = f"{key}={warmup:g} is all of the run's {length:,} {unit}: optimizer.lr is never reached; null is a tenth"
+            said = f"{key}={warmup:g} is all of the run's {length:,} {unit}: use null for a tenth of it"
         else:
             return
         if self.trainer.is_global_zero:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
 from ...models.config import Task
-from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require
+from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,8 @@ class DataRecipe:
         kind: "folder" (`root` has train/ and val/, or one folder a class), "fashion_sample" (the 2,000 images in the
             package) or "fashion_mnist" (all 60,000, from the four files in `root`).
         root: the folder of images, for the kinds that have one.
-        image_size: side of the model's images in pixels, or (height, width); null for the model's own.
+        image_size: side of the model's images in pixels, or (height, width); null for the model's own, else 224. "auto"
+            is likewise, but else the shorter side of the usual training image, at most 224.
         resize_size: evaluation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
             both sides, without a crop; null for the official rule (256 for 224).
         batch_size: images of a step on one device.
@@ -61,7 +62,7 @@ class DataRecipe:
 
     kind: ClassificationKind = "folder"
     root: str | None = None
-    image_size: int | tuple[int, int] | None = None
+    image_size: int | tuple[int, int] | Auto | None = None
     resize_size: int | tuple[int, int] | None = None
     batch_size: int = 128
     num_workers: int = 4
@@ -71,7 +72,7 @@ class DataRecipe:
     def __post_init__(self) -> None:
         for name in ("image_size", "resize_size"):
             value = getattr(self, name)
-            sides = value if isinstance(value, tuple) else () if value is None else (value,)
+            sides = value if isinstance(value, tuple) else () if value is None or value == "auto" else (value,)
             require(all(side >= 1 for side in sides), f"data.{name}", value, "at least 1 pixel")
         require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
         require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .parts import RecipeError, TrainerRecipe, require
+from .parts import Auto, RecipeError, TrainerRecipe, require
 
 ScheduleKind = Literal["multistep", "poly", "cosine"]
 Scale = tuple[int, int]
@@ -132,10 +132,10 @@ def check_dense_data(data: Any) -> None:
     check_scale("data.scale", data.scale)
 
 
-def check_scale(name: str, scale: Scale | None) -> None:
-    """Raises a `RecipeError` unless `scale` is None or (longest, shortest) in pixels."""
-    ok = scale is None or (scale[0] >= scale[1] >= 1)
-    require(ok, name, scale, "[longest side, shortest side] in pixels, or null for no resize")
+def check_scale(name: str, scale: Scale | Auto | None) -> None:
+    """Raises a `RecipeError` unless `scale` is None, "auto" or (longest, shortest) in pixels."""
+    ok = scale is None or scale == "auto" or scale[0] >= scale[1] >= 1
+    require(ok, name, scale, "[longest side, shortest side] in pixels, null for no resize, or auto")
 
 
 def leg_steps(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) -> int | None:

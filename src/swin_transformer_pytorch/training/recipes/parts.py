@@ -22,6 +22,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Init = Literal["official", "fan_in"]
+Auto = Literal["auto"]
 
 
 class RecipeError(ValueError):

@@ -15,7 +15,7 @@ from ...models.config import Task
 from ...models.description import ModelDescription
 from ...models.registry import describe_named, describe_source
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
-from ...weights.preprocessing import DensePreprocessing
+from ...weights.preprocessing import DensePreprocessing, Preprocessing
 from ..recipes.parts import ModelRecipe, RecipeError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def build_model(
     classes: tuple[str, ...],
     *,
     palette: tuple[Colour, ...] | None = None,
-    prepare: Callable[[Any], Any] = lambda known: known,
+    prepare: Callable[[Any, Any], Any] = lambda known, own: known,
 ) -> Model:
     """The recipe's model for a task with these classes, and with the weights that it starts from.
 
@@ -39,7 +39,8 @@ def build_model(
         task: of the recipe.
         classes: the data's.
         palette: segmentation: their colours, or None.
-        prepare: from the preprocessing of the weights, or None, to that of the model.
+        prepare: from the preprocessing that the model is known to have and that of the weights, each or None, to the
+            one for this run. Where it differs from that of the weights, that is said.
 
     Raises:
         RecipeError: `recipe.num_classes` is another number than that of the classes, or the weights are another task's.
@@ -49,9 +50,11 @@ def build_model(
             f"model.num_classes={recipe.num_classes}, but the data has {len(classes)} classes; leave it out"
         )
     known, checkpoint = _describe(recipe, task, len(classes))
-    description = dataclasses.replace(
-        known, classes=classes, palette=palette, preprocessing=prepare(known.preprocessing)
-    )
+    own = checkpoint.preprocessing if checkpoint is not None and checkpoint.task == task else None
+    chosen = prepare(known.preprocessing, own)
+    description = dataclasses.replace(known, classes=classes, palette=palette, preprocessing=chosen)
+    if differences := _differences(own, chosen):
+        _log.warning("preprocessing differs from that of the weights: %s", differences)
     model = build(description)
     if checkpoint is not None:
         _log.warning("%s", load_weights(model, checkpoint))
@@ -60,11 +63,14 @@ def build_model(
     return model
 
 
-def scaled(
-    usual: DensePreprocessing, scale: tuple[int, int] | None, known: DensePreprocessing | None
-) -> DensePreprocessing:
-    """The weights' own preprocessing, else the usual one, at the recipe's scale."""
-    return dataclasses.replace(known or usual, scale=scale)
+def _differences(
+    theirs: Preprocessing | DensePreprocessing | None, ours: Preprocessing | DensePreprocessing | None
+) -> str:
+    """What differs between two of one kind, "name: theirs -> ours"; empty for nothing, and where one is not known."""
+    if theirs is None or ours is None:
+        return ""
+    pairs = {item.name: [getattr(side, item.name) for side in (theirs, ours)] for item in dataclasses.fields(theirs)}
+    return ", ".join(f"{name}: {their} -> {our}" for name, (their, our) in pairs.items() if their != our)
 
 
 def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelDescription, Checkpoint | None]:
