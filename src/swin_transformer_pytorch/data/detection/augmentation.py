@@ -42,13 +42,13 @@ class DetectionAugmentation:
             value = getattr(self, name)
             if name == "scales" and value == "auto":
                 continue
-            ok = isinstance(value, list | tuple) and all(map(is_count, value))
-            _require(ok and (len(value) > 0 or name == "scales"), name, value, "positive whole numbers of pixels")
+            ok = isinstance(value, list | tuple) and all(is_count(side, 1, 65535) for side in value)
+            _require(ok and (len(value) > 0 or name == "scales"), name, value, "whole numbers of pixels, 1 to 65,535")
             object.__setattr__(self, name, tuple(value))
         ok = len(self.crop_range) == 2 and self.crop_range[0] <= self.crop_range[1]
         _require(ok, "crop_range", self.crop_range, "two whole numbers of pixels, the smaller first")
         largest = self._largest
-        ok = self.max_long == "auto" or is_count(self.max_long, largest)
+        ok = self.max_long == "auto" or is_count(self.max_long, largest, 65535)
         _require(ok, "max_long", self.max_long, f"a whole number of pixels, at least {largest}, the largest scale")
         _require(isinstance(self.instaboost, bool), "instaboost", self.instaboost, "true or false")
 
@@ -61,6 +61,8 @@ class DetectionAugmentation:
     def at(self, scale: tuple[int, int] | None) -> DetectionAugmentation:
         """The same, with what is "auto" chosen for evaluation's `scale`, (longest, shortest) side or None."""
         scales, max_long = self.scales, self.max_long
+        if "auto" not in (scales, max_long):
+            return self
         if scales == "auto":
             scales = () if scale is None else tuple(max(round(side * scale[1] / 800), 1) for side in _SCALES)
         if max_long == "auto":

@@ -58,6 +58,8 @@ class SegmentationAugmentation:
             scale: evaluation's, (longest, shortest) side or None.
             shorter_side: that of the usual image, where `scale` is None.
         """
+        if "auto" not in (self.scale, self.crop_size):
+            return self
         side = min(shorter_side or 512, 512) if scale is None else min(scale[1], 512)
         crop_size = (side, side) if self.crop_size == "auto" else self.crop_size
         return replace(self, scale=scale if self.scale == "auto" else self.scale, crop_size=crop_size)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
 from ...models.config import Task
-from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require
+from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require, require_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,9 @@ class DataRecipe:
         for name in ("image_size", "resize_size"):
             value = getattr(self, name)
             sides = value if isinstance(value, tuple) else () if value is None or value == "auto" else (value,)
-            require(all(side >= 1 for side in sides), f"data.{name}", value, "at least 1 pixel")
-        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
-        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+            require(all(1 <= side <= 16384 for side in sides), f"data.{name}", value, "1 to 16,384 pixels")
+        require_counts(self, "data", {"batch_size": 10**6})
+        require_counts(self, "data", {"num_workers": 1024}, least=0)
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
 
     def source(self, *, channels: int = 3, seed: int = 0) -> ClassificationSource:
@@ -104,7 +104,7 @@ class ScheduleRecipe:
     min_lr: float = 5e-6
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "schedule.epochs", self.epochs, "at least 1")
+        require_counts(self, "schedule", {"epochs": 10**6})
         warmup, fix = self.warmup_epochs, f"at least 0 and below schedule.epochs={self.epochs}, or null"
         require(warmup is None or 0 <= warmup < self.epochs, "schedule.warmup_epochs", warmup, fix)
         require(self.warmup_lr >= 0, "schedule.warmup_lr", self.warmup_lr, "at least 0")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .parts import Auto, RecipeError, TrainerRecipe, require
+from .parts import Auto, RecipeError, TrainerRecipe, require, require_counts
 
 ScheduleKind = Literal["multistep", "poly", "cosine"]
 Scale = tuple[int, int]
@@ -39,11 +40,8 @@ class DenseScheduleRecipe:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"schedule.{name}", value, "at least 1")
-        warmup = self.warmup_steps
-        require(warmup is None or warmup >= 0, "schedule.warmup_steps", warmup, "at least 0, or null")
+        require_counts(self, "schedule", {"epochs": 10**6, "steps": 10**9})
+        require_counts(self, "schedule", {"warmup_steps": 10**9}, least=0)
         require(0 <= self.warmup_ratio <= 1, "schedule.warmup_ratio", self.warmup_ratio, "in [0, 1]")
         rising = all(first < second for first, second in zip((0, *self.milestones), self.milestones, strict=False))
         require(rising, "schedule.milestones", self.milestones, "rising numbers of at least 1")
@@ -66,8 +64,7 @@ class DenseTrainerRecipe(TrainerRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        every = self.validate_every_steps
-        require(every is None or every >= 1, "trainer.validate_every_steps", every, "at least 1, or null")
+        require_counts(self, "trainer", {"validate_every_steps": 10**9})
 
 
 def given_folders(data: Any, split: str, labels: str) -> tuple[str, str] | None:
@@ -116,7 +113,8 @@ def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) ->
     fix = "1 (a run of schedule.steps has trainer.validate_every_steps)"
     require(trainer.validate_every_epochs == 1, "trainer.validate_every_epochs", trainer.validate_every_epochs, fix)
     if every is not None and every < schedule.steps:
-        divisors = [steps for steps in range(1, schedule.steps + 1) if schedule.steps % steps == 0]
+        small = [steps for steps in range(1, math.isqrt(schedule.steps) + 1) if schedule.steps % steps == 0]
+        divisors = small + [schedule.steps // steps for steps in small]
         near = min(divisors, key=lambda steps: abs(steps - every))
         fix = f"a divisor of schedule.steps={schedule.steps}, such as {near}"
         require(schedule.steps % every == 0, "trainer.validate_every_steps", every, fix)
@@ -124,17 +122,16 @@ def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) ->
 
 def check_dense_data(data: Any) -> None:
     """Raises a `RecipeError` unless the numbers that `data` has in both dense tasks are possible."""
-    require(data.batch_size >= 1, "data.batch_size", data.batch_size, "at least 1")
-    require(data.num_workers >= 0, "data.num_workers", data.num_workers, "at least 0")
-    for name in ("num_scenes", "num_val_scenes"):
-        require(getattr(data, name) >= 1, f"data.{name}", getattr(data, name), "at least 1")
-    require(min(data.scene_size) >= 32, "data.scene_size", data.scene_size, "at least 32 pixels a side")
+    require_counts(data, "data", {"batch_size": 10**4, "num_scenes": 10**7, "num_val_scenes": 10**7})
+    require_counts(data, "data", {"num_workers": 1024}, least=0)
+    size = data.scene_size
+    require(all(32 <= side <= 8192 for side in size), "data.scene_size", size, "32 to 8,192 pixels a side")
     check_scale("data.scale", data.scale)
 
 
 def check_scale(name: str, scale: Scale | Auto | None) -> None:
     """Raises a `RecipeError` unless `scale` is None, "auto" or (longest, shortest) in pixels."""
-    ok = scale is None or scale == "auto" or scale[0] >= scale[1] >= 1
+    ok = scale is None or scale == "auto" or 65535 >= scale[0] >= scale[1] >= 1
     require(ok, name, scale, "[longest side, shortest side] in pixels, null for no resize, or auto")
 
 

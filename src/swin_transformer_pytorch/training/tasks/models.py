@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ...models.build import build
 from ...models.config import Task
 from ...models.description import ModelDescription
 from ...models.registry import describe_named, describe_source
+from ...models.size import count_parameters
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
 from ...weights.preprocessing import DensePreprocessing, Preprocessing
 from ..recipes.parts import ModelRecipe, RecipeError
@@ -43,7 +45,8 @@ def build_model(
             one for this run. Where it differs from that of the weights, that is said.
 
     Raises:
-        RecipeError: `recipe.num_classes` is another number than that of the classes, or the weights are another task's.
+        RecipeError: `recipe.num_classes` is another number than that of the classes, the weights are another task's, or
+            the model has no room in this machine's memory.
     """
     if recipe.num_classes not in (None, len(classes)):
         raise RecipeError(
@@ -55,12 +58,27 @@ def build_model(
     description = dataclasses.replace(known, classes=classes, palette=palette, preprocessing=chosen)
     if differences := _differences(own, chosen):
         _log.warning("preprocessing differs from that of the weights: %s", differences)
+    _check_memory(description)
     model = build(description)
     if checkpoint is not None:
         _log.warning("%s", load_weights(model, checkpoint))
     if recipe.init == "fan_in":
         _init_by_fan_in(model)
     return model
+
+
+def _check_memory(description: ModelDescription) -> None:
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    count, memory = (
+        count_parameters(lambda: build(description)),
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+    if 4 * count > memory:
+        raise RecipeError(
+            f"the recipe's model has {count:,} parameters, {4 * count / 2**30:.1f} GiB, and this machine "
+            f"{memory / 2**30:.1f} GiB of memory; use a smaller model"
+        )
 
 
 def _differences(
