@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from swin_transformer_pytorch.backbone.config import find_variant
 from swin_transformer_pytorch.data.classification.folder import ImageFolder
 from swin_transformer_pytorch.data.detection.augmentation import DetectionAugmentation
 from swin_transformer_pytorch.data.errors import ImageError
@@ -125,16 +126,18 @@ def test_a_classifiers_recipe_says_that_photos_lose_much(image_size: Any, tmp_pa
     assert "--data.image_size 224 sees more" in caplog.text
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes("classification") if "224" in name or "384" in name])
-def test_official_recipes_train_at_the_size_of_their_name_whatever_their_weights_had(name: str) -> None:
-    recipe = load_recipe(name)
-    assert isinstance(recipe, Recipe)
-    weights = recipe.model.weights
-    if weights is None or recipe.model.name is None:
-        pytest.skip("it starts from random, or has its size written out")
-    full = weights if "." in weights else f"{recipe.model.name}.{weights}"
+def from_weights() -> list[Recipe]:
+    """The official recipes that start a model of a published name from weights of the catalogue."""
+    recipes = [load_recipe(name) for name in list_recipes("classification") if name != "finetune"]
+    return [one for one in recipes if isinstance(one, Recipe) and one.model.name and one.model.weights]
+
+
+@pytest.mark.parametrize("recipe", from_weights(), ids=lambda recipe: Path(recipe.output).name)
+def test_official_recipes_train_at_their_models_size_whatever_their_weights_had(recipe: Recipe) -> None:
+    weights, name = recipe.model.weights or "", recipe.model.name or ""
+    full = weights if "." in weights else f"{name}.{weights}"
     chosen = choose_preprocessing(recipe.data, 3, find_record(*full.split(".")).preprocessing)
-    assert f"{chosen.image_size[0]}" in name
+    assert chosen.image_size == (find_variant(name).image_size,) * 2
 
 
 @pytest.mark.parametrize(
