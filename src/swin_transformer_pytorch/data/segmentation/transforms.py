@@ -83,7 +83,7 @@ class SegmentationTrainingTransform:
 
     def __init__(self, preprocessing: DensePreprocessing, augmentation: SegmentationAugmentation | None = None) -> None:
         self.preprocessing = preprocessing
-        self.augmentation = augmentation or SegmentationAugmentation()
+        self.augmentation = (augmentation or SegmentationAugmentation()).at(preprocessing.scale)
         if self.augmentation.photometric and preprocessing.channels != 3:
             raise ValueError(
                 f"photometric distortion is for RGB images, and this model takes {preprocessing.channels} channels; "
@@ -107,6 +107,7 @@ class SegmentationTrainingTransform:
             where it has one.
         """
         augmentation = self.augmentation
+        assert augmentation.crop_size != "auto", "it has been chosen"
         image, labels = as_byte_array(sample.image, self.preprocessing.channels), sample.labels
         size = self._random_size((image.shape[0], image.shape[1]), generator)
         image, labels = resize_bilinear_uint8(image, size), np.asarray(resize_nearest(labels, size), dtype=np.uint8)
@@ -128,6 +129,7 @@ class SegmentationTrainingTransform:
         if self.augmentation.scale is None:
             height, width = (max(int(side * ratio + 0.5), 1) for side in size)
             return height, width
+        assert self.augmentation.scale != "auto", "it has been chosen"
         long, short = (max(int(side * ratio), 1) for side in self.augmentation.scale)
         return replace(self.preprocessing, scale=(long, short)).resized(size)
 

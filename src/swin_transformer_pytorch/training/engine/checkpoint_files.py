@@ -68,6 +68,15 @@ def holds_run(folder: Path) -> bool:
     return (folder / PREVIOUS).exists() or (folder / LAST).exists()
 
 
+def read_newest(folder: Path) -> dict[str, Any]:
+    """The newest whole checkpoint of a run, while another process takes it up."""
+    try:
+        return read_training_checkpoint(folder / LAST)
+    except DamagedFileError:
+        previous = folder / PREVIOUS
+        return read_training_checkpoint(previous if previous.exists() else folder / LAST)
+
+
 def take_up(folder: Path) -> dict[str, Any]:
     """The newest whole checkpoint of a run, which is last.ckpt afterwards. A damaged one is kept as damaged.ckpt.
 
