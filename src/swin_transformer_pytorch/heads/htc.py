@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..ops.regions.instances import InstanceTargets
-from ..sizes import Size
 from .cascade import CascadeRoIHead
 from .conv import ConvModule
 from .roi import BoxHead, MaskHead, RegionExtractor
@@ -119,14 +118,10 @@ class HTCRoIHead(CascadeRoIHead):
     def _flow_heads(self) -> list[HTCMaskHead]:
         return [head for head in self.mask_head if isinstance(head, HTCMaskHead)]
 
-    def losses(
-        self,
-        features: Sequence[Float[Tensor, "B C _ _"]],
-        proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Sequence[InstanceTargets],
-        image_sizes: Sequence[Size],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """`loss_semantic_seg`, and for each stage i `s{i}.loss_cls`, `s{i}.loss_bbox`, `s{i}.loss_mask`, weighted.
+    def shared_losses(
+        self, features: Sequence[Float[Tensor, "B C _ _"]], targets: Sequence[InstanceTargets]
+    ) -> tuple[Extractors, dict[str, Float[Tensor, ""]]]:
+        """`loss_semantic_seg`; regions' features have the semantic ones added.
 
         Raises:
             ValueError: an image has no semantic labels, or one has a label beyond the classes.
@@ -134,6 +129,4 @@ class HTCRoIHead(CascadeRoIHead):
         logits, semantics = self.semantic_head(features)
         size, stride = (logits.shape[2], logits.shape[3]), self.semantic_extractor.strides[0]
         labels = stack_semantic_labels([target.semantic for target in targets], size, stride)
-        losses = {"loss_semantic_seg": semantic_loss(logits, labels)}
-        extract = self._with_semantics(features, semantics)
-        return {**losses, **self.stage_losses(extract, proposals, targets, image_sizes)}
+        return self._with_semantics(features, semantics), {"loss_semantic_seg": semantic_loss(logits, labels)}

@@ -17,6 +17,7 @@ from ..ops.regions.nms import batched_nms
 from ..ops.regions.soft_nms import soft_nms
 from ..sizes import Size
 from .roi import RegionExtractor, stack_regions
+from .roi_losses import BoxStage, RegionSample, sample_regions
 
 Extract = Callable[[Float[Tensor, "n 5"]], Float[Tensor, "n C s s"]]
 
@@ -46,6 +47,20 @@ class RegionPredictions:
     logits: Float[Tensor, "n classes"]
     deltas: Float[Tensor, "n boxes 4"]
     stds: tuple[float, float, float, float]
+
+
+def predictions_by_image(
+    regions: Sequence[Float[Tensor, "_ 4"]],
+    logits: Float[Tensor, "n classes"],
+    deltas: Float[Tensor, "n boxes 4"],
+    stage: BoxStage,
+) -> list[RegionPredictions]:
+    """What a box head says of all images' regions, image by image."""
+    lengths = [len(boxes) for boxes in regions]
+    return [
+        RegionPredictions(regions=boxes, logits=rows, deltas=moves, stds=stage.stds)
+        for boxes, rows, moves in zip(regions, logits.split(lengths), deltas.split(lengths), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -97,14 +112,15 @@ class RoIHead(nn.Module, ABC):
     so that testing at several scales can come in between.
     """
 
-    num_classes: int
-
-    def __init__(self, *, strides: Sequence[int], rules: DetectionRules) -> None:
+    def __init__(self, *, strides: Sequence[int], num_classes: int, num_samples: int, rules: DetectionRules) -> None:
         """
         Args:
             strides: pixels to a cell of the maps that regions look at, finest first.
+            num_samples: regions of an image that the losses look at.
         """
         super().__init__()
+        self.num_classes = num_classes
+        self.num_samples = num_samples
         self.rules = rules
         self.box_extractor = RegionExtractor(strides=tuple(strides), output_size=7)
         self.mask_extractor = RegionExtractor(strides=tuple(strides), output_size=14)
@@ -145,6 +161,14 @@ class RoIHead(nn.Module, ABC):
         image_sizes: Sequence[Size],
     ) -> dict[str, Float[Tensor, ""]]:
         """Named losses, already weighted: training minimises their sum."""
+
+    def _sample(
+        self, regions: Sequence[Float[Tensor, "_ 4"]], targets: Sequence[InstanceTargets], stage: BoxStage
+    ) -> list[RegionSample]:
+        return [
+            sample_regions(boxes, target, stage=stage, num_classes=self.num_classes, num_samples=self.num_samples)
+            for boxes, target in zip(regions, targets, strict=True)
+        ]
 
     @torch.no_grad()
     def predict(
