@@ -36,7 +36,8 @@ class StandardRoIHead(RoIHead):
     def forward_boxes(
         self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
     ) -> list[RegionPredictions]:
-        return predictions_by_image(proposals, *self.bbox_head(extract(stack_regions(proposals))), self.stage)
+        logits, deltas = self.bbox_head(extract(stack_regions(proposals)))
+        return predictions_by_image(proposals, logits, deltas, self.stage)
 
     def all_mask_logits(self, x: Float[Tensor, "n C s s"]) -> list[Float[Tensor, "n classes m m"]]:
         return [self.mask_head(x)]
