@@ -8,6 +8,7 @@ RepPoints v2 and other methods on Swin are other architectures and are not here;
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from .preprocessing import DensePreprocessing
 from .record import WeightsRecord
@@ -91,6 +92,10 @@ _SEGMENTER = replace(
 )
 
 
+def _numbers(figures: dict[str, str]) -> dict[str, Any]:
+    return {figure: float(value) for figure, value in figures.items()}
+
+
 def _official(like: WeightsRecord, name: str, tag: str, file: str, **figures: str) -> WeightsRecord:
     return replace(
         like,
@@ -99,12 +104,12 @@ def _official(like: WeightsRecord, name: str, tag: str, file: str, **figures: st
         source=f"https://github.com/SwinTransformer/storage/releases/download/{file}.pth",
         # How its backbone was trained before, where that is not supervised on ImageNet-1K.
         notes="Started from MoBY, self-supervised on ImageNet-1K." if tag.endswith("_moby") else "",
-        **{figure: float(value) for figure, value in figures.items()},
+        **_numbers(figures),
     )
 
 
 def _openmmlab(
-    like: WeightsRecord, name: str, tag: str, project: str, config: str, date: str, sha256: str, **figures: str
+    like: WeightsRecord, name: str, project: str, tag: str, config: str, date: str, sha256: str, **figures: str
 ) -> WeightsRecord:
     return replace(
         like,
@@ -115,7 +120,7 @@ def _openmmlab(
         published_by=f"github.com/open-mmlab/{project.partition('/')[0]} configs/swin",
         sha256=sha256,
         notes="OpenMMLab's own training, not the official weights.",
-        **{figure: float(value) for figure, value in figures.items()},
+        **_numbers(figures),
     )
 
 
@@ -124,8 +129,8 @@ def _detectors() -> list[WeightsRecord]:
     for name, tag, file, box_ap, mask_ap in _lines(_OFFICIAL_DETECTORS):
         table.append(_official(_DETECTOR, f"{name}_patch4_window7", tag, file, box_ap=box_ap, mask_ap=mask_ap))
     for size, *described, box_ap, mask_ap in _lines(_MMDETECTION_FILES):
-        name, (tag, *file) = f"mask_rcnn_swin_{size}_patch4_window7", described
-        table.append(_openmmlab(_DETECTOR, name, tag, "mmdetection/v2.0", *file, box_ap=box_ap, mask_ap=mask_ap))
+        name = f"mask_rcnn_swin_{size}_patch4_window7"
+        table.append(_openmmlab(_DETECTOR, name, "mmdetection/v2.0", *described, box_ap=box_ap, mask_ap=mask_ap))
     return table
 
 
@@ -137,9 +142,9 @@ def _segmenters() -> list[WeightsRecord]:
     trained: dict[tuple[str, str, str], WeightsRecord] = {}
     for size, window, tag, config, date, sha256, miou, multiscale in _lines(_MMSEGMENTATION_FILES):
         name = f"upernet_swin_{size}_patch4_window{window}_512x512"
-        file = (f"{name}_{config}", date, sha256)
+        described = (tag, f"{name}_{config}", date, sha256)
         trained[size, window, tag] = _openmmlab(
-            _SEGMENTER, name, tag, "mmsegmentation/v0.5", *file, miou=miou, miou_multiscale=multiscale
+            _SEGMENTER, name, "mmsegmentation/v0.5", *described, miou=miou, miou_multiscale=multiscale
         )
     doubtful = ("base", "7", "in22k_ade20k")
     notes = f"{trained[doubtful].notes} Another of OpenMMLab's pages says 50.31."
