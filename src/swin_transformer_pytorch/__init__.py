@@ -5,8 +5,9 @@ Names are imported when they are first used: `import swin_transformer_pytorch` l
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazily
 
 if TYPE_CHECKING:
     from .backbone.config import SwinConfig
@@ -23,26 +24,16 @@ if TYPE_CHECKING:
 __version__ = "1.0.0.dev0"
 
 _HOMES = {
-    "SwinConfig": "backbone.config",
-    "SwinTransformer": "compat",
-    "swin_t": "compat",
-    "swin_s": "compat",
-    "swin_b": "compat",
-    "swin_l": "compat",
-    "create_transform": "data.transforms",
-    "create_backbone": "models.registry",
-    "create_model": "models.registry",
-    "list_models": "models.registry",
-    "load_model": "models.registry",
-    "optimize_for_inference": "optimize",
-    "Predictor": "predict",
-    "Classification": "results",
-    "Detections": "results",
-    "SegmentationMap": "results",
-    "DetectorConfig": "models.config",
-    "SegmenterConfig": "models.config",
-    "convert_state_dict": "weights.formats",
-    "load_weights": "weights.load",
+    "backbone.config": ("SwinConfig",),
+    "compat": ("SwinTransformer", "swin_b", "swin_l", "swin_s", "swin_t"),
+    "data.transforms": ("create_transform",),
+    "models.config": ("DetectorConfig", "SegmenterConfig"),
+    "models.registry": ("create_backbone", "create_model", "list_models", "load_model"),
+    "optimize": ("optimize_for_inference",),
+    "predict": ("Predictor",),
+    "results": ("Classification", "Detections", "SegmentationMap"),
+    "weights.formats": ("convert_state_dict",),
+    "weights.load": ("load_weights",),
 }
 
 __all__ = [
@@ -69,14 +60,4 @@ __all__ = [
     "swin_t",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_HOMES))
+__getattr__, __dir__ = lazily(__name__, _HOMES)
