@@ -16,6 +16,7 @@ from ..sizes import Size
 from .roi import BoxHead, MaskHead, stack_regions
 from .roi_head import DetectionRules, Extract, Extractors, RegionPredictions, RoIHead, predictions_by_image
 from .roi_losses import BoxStage, box_losses, mask_loss, refine_boxes, refine_samples
+from .shapes import Losses, Maps, Regions
 
 CASCADE_STAGES = (
     BoxStage(iou=0.5, stds=(0.1, 0.1, 0.2, 0.2), low_quality=False, regression="giou", loss_weight=1.0),
@@ -69,7 +70,7 @@ class CascadeRoIHead(RoIHead):
         return [self.mask_logits(x, stage) for stage in range(len(self.stages))]
 
     def forward_boxes(
-        self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
+        self, extract: Extract, proposals: Regions, image_sizes: Sequence[Size]
     ) -> list[RegionPredictions]:
         """The last stage's regions and deltas, with the mean of all stages' logits."""
         regions = list(proposals)
@@ -87,19 +88,13 @@ class CascadeRoIHead(RoIHead):
                 ]
         return predictions_by_image(regions, torch.stack(all_logits).mean(dim=0), deltas, stage)
 
-    def shared_losses(
-        self, features: Sequence[Float[Tensor, "B C _ _"]], targets: Sequence[InstanceTargets]
-    ) -> tuple[Extractors, dict[str, Float[Tensor, ""]]]:
+    def shared_losses(self, features: Maps, targets: Sequence[InstanceTargets]) -> tuple[Extractors, Losses]:
         """Where training takes regions' features from, and the losses of what all stages share: here none."""
         return self.extractors(features), {}
 
     def losses(
-        self,
-        features: Sequence[Float[Tensor, "B C _ _"]],
-        proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Sequence[InstanceTargets],
-        image_sizes: Sequence[Size],
-    ) -> dict[str, Float[Tensor, ""]]:
+        self, features: Maps, proposals: Regions, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]
+    ) -> Losses:
         """`s{stage}.loss_cls`, `s{stage}.loss_bbox` and `s{stage}.loss_mask`, weighted by the stage."""
         extract, losses = self.shared_losses(features, targets)
         regions = list(proposals)

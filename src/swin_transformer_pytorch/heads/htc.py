@@ -20,6 +20,7 @@ from .roi import BoxHead, MaskHead, RegionExtractor
 from .roi_head import DetectionRules, Extractors
 from .roi_losses import BoxStage
 from .semantic import SemanticHead, semantic_loss, stack_semantic_labels
+from .shapes import Losses, Maps
 
 HTC_STAGES = (
     BoxStage(iou=0.5, regression="smooth_l1", stds=(0.1, 0.1, 0.2, 0.2), loss_weight=1.0),
@@ -84,13 +85,11 @@ class HTCRoIHead(CascadeRoIHead):
         self.semantic_head = semantic_head
         self.semantic_extractor = RegionExtractor(strides=(strides[semantic_head.fused_level],), output_size=14)
 
-    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
+    def extractors(self, features: Maps) -> Extractors:
         """Features of regions with the semantic ones added; the semantic map is made once, here."""
         return self._with_semantics(features, self.semantic_head.embed(features))
 
-    def _with_semantics(
-        self, features: Sequence[Float[Tensor, "B C _ _"]], semantics: Float[Tensor, "B C h w"]
-    ) -> Extractors:
+    def _with_semantics(self, features: Maps, semantics: Float[Tensor, "B C h w"]) -> Extractors:
         def extract(extractor: RegionExtractor, rois: Float[Tensor, "n 5"]) -> Float[Tensor, "n C s s"]:
             context = self.semantic_extractor([semantics], rois)
             if extractor.output_size != self.semantic_extractor.output_size:
@@ -118,9 +117,7 @@ class HTCRoIHead(CascadeRoIHead):
     def _flow_heads(self) -> list[HTCMaskHead]:
         return [head for head in self.mask_head if isinstance(head, HTCMaskHead)]
 
-    def shared_losses(
-        self, features: Sequence[Float[Tensor, "B C _ _"]], targets: Sequence[InstanceTargets]
-    ) -> tuple[Extractors, dict[str, Float[Tensor, ""]]]:
+    def shared_losses(self, features: Maps, targets: Sequence[InstanceTargets]) -> tuple[Extractors, Losses]:
         """`loss_semantic_seg`; regions' features have the semantic ones added.
 
         Raises:

@@ -5,7 +5,6 @@ Regions of a batch are rows (image, x0, y0, x1, y1), the first column being the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .conv import ConvModule, init_kaiming, init_normal, init_xavier
+from .shapes import Maps, Regions
 
 
-def stack_regions(regions: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "n 5"]:
+def stack_regions(regions: Regions) -> Float[Tensor, "n 5"]:
     """All images' regions as rows (image, x0, y0, x1, y1), image by image."""
     return torch.cat([F.pad(boxes.float(), (1, 0), value=float(image)) for image, boxes in enumerate(regions)])
 
@@ -45,9 +45,7 @@ class RegionExtractor:
     strides: tuple[int, ...]
     output_size: int
 
-    def __call__(
-        self, features: Sequence[Float[Tensor, "B C _ _"]], rois: Float[Tensor, "n 5"]
-    ) -> Float[Tensor, "n C s s"]:
+    def __call__(self, features: Maps, rois: Float[Tensor, "n 5"]) -> Float[Tensor, "n C s s"]:
         """Computed in float32, as the official code does under automatic mixed precision too; of the maps' type."""
         levels = region_levels(rois[:, 1:], len(self.strides), self.strides[0])
         size = self.output_size

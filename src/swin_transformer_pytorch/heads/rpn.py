@@ -19,6 +19,7 @@ from ..ops.regions.instances import InstanceTargets
 from ..ops.regions.nms import batched_nms
 from ..sizes import Size
 from .conv import init_normal
+from .shapes import Losses, Maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ class RPNHead(nn.Module):
         self.rpn_reg = nn.Conv2d(channels, 12, 1)
         init_normal([self.rpn_conv, self.rpn_cls, self.rpn_reg], std=0.01)
 
-    def forward(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> RPNOutputs:
+    def forward(self, features: Maps) -> RPNOutputs:
         logits, deltas = [], []
         for feature in features:
             x = F.relu(self.rpn_conv(feature), inplace=True)
@@ -96,9 +97,7 @@ class RPNHead(nn.Module):
         scored = scored_proposals(outputs, image_sizes, strides=self.rules.strides, limits=limits)
         return [boxes for boxes, _ in scored]
 
-    def losses(
-        self, outputs: RPNOutputs, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, outputs: RPNOutputs, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]) -> Losses:
         """`loss_rpn_cls` and `loss_rpn_bbox`: binary cross entropy of sampled anchors, and the regression loss of the
         positive ones among them.
 

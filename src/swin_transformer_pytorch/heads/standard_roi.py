@@ -12,6 +12,7 @@ from ..sizes import Size
 from .roi import BoxHead, MaskHead, stack_regions
 from .roi_head import DetectionRules, Extract, RegionPredictions, RoIHead, predictions_by_image
 from .roi_losses import BoxStage, box_losses, mask_loss
+from .shapes import Losses, Maps, Regions
 
 
 class StandardRoIHead(RoIHead):
@@ -34,7 +35,7 @@ class StandardRoIHead(RoIHead):
         self.stage = stage if stage is not None else BoxStage()
 
     def forward_boxes(
-        self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
+        self, extract: Extract, proposals: Regions, image_sizes: Sequence[Size]
     ) -> list[RegionPredictions]:
         logits, deltas = self.bbox_head(extract(stack_regions(proposals)))
         return predictions_by_image(proposals, logits, deltas, self.stage)
@@ -43,12 +44,8 @@ class StandardRoIHead(RoIHead):
         return [self.mask_head(x)]
 
     def losses(
-        self,
-        features: Sequence[Float[Tensor, "B C _ _"]],
-        proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Sequence[InstanceTargets],
-        image_sizes: Sequence[Size],
-    ) -> dict[str, Float[Tensor, ""]]:
+        self, features: Maps, proposals: Regions, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]
+    ) -> Losses:
         """`loss_cls`, `loss_bbox`, `loss_mask`."""
         extract = self.extractors(features)
         samples = self._sample(proposals, targets, self.stage)

@@ -14,6 +14,7 @@ from ..heads.roi import BoxHead, MaskHead
 from ..heads.roi_head import InstancePredictions, InstanceTargets, RoIHead
 from ..heads.rpn import RPNHead
 from ..heads.semantic import SemanticHead
+from ..heads.shapes import Losses
 from ..sizes import Size
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
@@ -120,7 +121,7 @@ class Detector(NamedClasses):
         images: Float[Tensor, "B C H W"],
         targets: Sequence[InstanceTargets],
         image_sizes: Sequence[Size] | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Losses:
         """The losses of the proposals and of each head, by name; their sum is the training loss.
 
         Images without an object are learnt from too. Every parameter gets a gradient from every batch.

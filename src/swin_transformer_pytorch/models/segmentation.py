@@ -8,6 +8,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ..colours import Colour
+from ..heads.shapes import Losses
 from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
@@ -58,11 +59,7 @@ class Segmenter(NamedClasses):
         self.settle(classes)
 
     def reset_classifier(
-        self,
-        num_classes: int,
-        *,
-        classes: Sequence[str] | None = None,
-        palette: tuple[Colour, ...] | None = None,
+        self, num_classes: int, *, classes: Sequence[str] | None = None, palette: tuple[Colour, ...] | None = None
     ) -> None:
         """Puts the last layers of both heads in anew, with random weights, for other classes.
 
@@ -82,9 +79,7 @@ class Segmenter(NamedClasses):
         logits: Tensor = self.decode_head(self.backbone(images))
         return logits
 
-    def losses(
-        self, images: Float[Tensor, "B C H W"], labels: Integer[Tensor, "B H W"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, images: Float[Tensor, "B C H W"], labels: Integer[Tensor, "B H W"]) -> Losses:
         """The cross entropy of each head, the auxiliary one's weighted; their sum is the training loss.
 
         Args:
