@@ -19,7 +19,6 @@ from ..sizes import Size
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
-from .class_parameters import names_of_class_parameters
 from .config import DetectorConfig
 from .description import check_length
 from .named_classes import NamedClasses
@@ -57,7 +56,6 @@ class Detector(NamedClasses):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        check_length("class names", classes, config.num_classes)
         self.config: DetectorConfig = config
         self.preprocessing = preprocessing
         self.name = name
@@ -147,8 +145,8 @@ class Detector(NamedClasses):
 
     def class_parameters(self) -> tuple[ClassParameters, ...]:
         """Those whose rows are classes: of boxes and masks, and of HTC's semantic branch, which has its own."""
-        things = ClassParameters(names=names_of_class_parameters(self, BoxHead, MaskHead), background=1)
-        stuff = names_of_class_parameters(self, SemanticHead)
+        things = ClassParameters(names=self._class_parameter_names(BoxHead, MaskHead), background=1)
+        stuff = self._class_parameter_names(SemanticHead)
         return (things, ClassParameters(names=stuff, of="semantic branch")) if stuff else (things,)
 
 

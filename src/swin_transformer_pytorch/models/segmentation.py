@@ -13,7 +13,6 @@ from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
-from .class_parameters import names_of_class_parameters
 from .config import SegmenterConfig
 from .description import check_length
 from .named_classes import NamedClasses
@@ -47,7 +46,6 @@ class Segmenter(NamedClasses):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        check_length("class names", classes, config.num_classes)
         check_length("colours", palette, config.num_classes)
         self.config: SegmenterConfig = config
         self.palette = palette
@@ -104,4 +102,4 @@ class Segmenter(NamedClasses):
 
     def class_parameters(self) -> tuple[ClassParameters, ...]:
         """Those whose rows are classes, in both heads."""
-        return (ClassParameters(names=names_of_class_parameters(self, UPerHead, FCNHead)),)
+        return (ClassParameters(names=self._class_parameter_names(UPerHead, FCNHead)),)
