@@ -116,31 +116,18 @@ def _say_once(reason: str) -> None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Tiles:
-    """How much of a window a program has at once, chosen so that compiled kernels spill few registers or none.
+def _tiles(tokens: int, head_dim: int, dtype: torch.dtype, *, tensor_cores: bool) -> dict[str, int]:
+    """How much of a window of so many tokens a program has at once, so that kernels spill few registers or none.
 
-    Attributes:
-        block: tokens, a power of two: a tile is a block of queries by a block of keys.
-        block_dim: head_dim, rounded up to a power of two.
-        num_warps: of 32 threads that run a program.
-        num_stages: how many loads ahead are under way.
+    A tile is a block of queries by a block of keys, of head_dim rounded up. Without `tensor_cores` a product takes many
+    more registers, and one load is under way at a time.
     """
-
-    block: int
-    block_dim: int
-    num_warps: int
-    num_stages: int
-
-    @classmethod
-    def of(cls, tokens: int, head_dim: int, dtype: torch.dtype, *, tensor_cores: bool) -> _Tiles:
-        """For windows of so many tokens. Without `tensor_cores` a product takes many more registers."""
-        block_dim = max(16, _power_of_2(head_dim))  # 16: the least side of a tensor core's product
-        row_bytes = block_dim * dtype.itemsize
-        largest = 64 if row_bytes <= 128 and (tensor_cores or tokens <= 64) else 32 if row_bytes <= 512 else 16
-        block = min(max(16, _power_of_2(tokens)), largest, _LARGEST_BLOCK)
-        warps = 1 if block == 16 and row_bytes <= 128 else 8 if dtype.itemsize == 4 or row_bytes > 256 else 4
-        return cls(block=block, block_dim=block_dim, num_warps=warps, num_stages=2 if tensor_cores else 1)
+    block_dim = max(16, _power_of_2(head_dim))  # 16: the least side of a tensor core's product
+    row_bytes = block_dim * dtype.itemsize
+    largest = 64 if row_bytes <= 128 and (tensor_cores or tokens <= 64) else 32 if row_bytes <= 512 else 16
+    block = min(max(16, _power_of_2(tokens)), largest, _LARGEST_BLOCK)
+    warps = 1 if block == 16 and row_bytes <= 128 else 8 if dtype.itemsize == 4 or row_bytes > 256 else 4
+    return {"BLOCK": block, "BLOCK_DIM": block_dim, "num_warps": warps, "num_stages": 2 if tensor_cores else 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +152,7 @@ class _Work:
         head_dim = channels // (3 * heads)
         padded = bool(height % window_size[0] or width % window_size[1])
         tf32 = qkv.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
-        tiles = _Tiles.of(tokens, head_dim, qkv.dtype, tensor_cores=tf32 or qkv.dtype != torch.float32)
+        tiles = _tiles(tokens, head_dim, qkv.dtype, tensor_cores=tf32 or qkv.dtype != torch.float32)
         return cls(
             numbers={
                 "height": height,
@@ -179,16 +166,13 @@ class _Work:
                 "WINDOW_HEIGHT": window_size[0],
                 "WINDOW_WIDTH": window_size[1],
                 "HEAD_DIM": head_dim,
-                "BLOCK_DIM": tiles.block_dim,
-                "BLOCK": tiles.block,
                 "SHIFTED": any(inputs.shift_size),
                 "PADDED": padded and inputs.pad_token is not None,
                 "COSINE": inputs.logit_scale is not None,
                 "PRECISION": "tf32" if tf32 else "ieee",
-                "num_warps": tiles.num_warps,
-                "num_stages": tiles.num_stages,
+                **tiles,
             },
-            blocks=-(-tokens // tiles.block),
+            blocks=-(-tokens // tiles["BLOCK"]),
         )
 
     def parts(self, tiles: int) -> int:
