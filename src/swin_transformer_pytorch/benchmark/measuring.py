@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from itertools import product
@@ -97,12 +98,8 @@ def measure(
 
     return [
         Measurement(
-            model=setting.model,
+            **dataclasses.asdict(setting),
             library=library,
-            mode=setting.mode,
-            batch_size=setting.batch_size,
-            dtype=setting.dtype,
-            image_size=setting.image_size,
             seconds=statistics.median(times[setting, library]),
             ratio=median_ratio(times[setting, OURS], times[setting, library]),
             optimized_ratio=ratio(setting, OPTIMIZED, library),
