@@ -59,16 +59,14 @@ def _detector(config: DetectorConfig, description: ModelDescription) -> Detector
 
     backbone = build_backbone(config.backbone)
     strides = tuple(height for height, _ in config.backbone.stage_strides)
-    attention = None
-    if config.global_attention:
-        attention = GlobalAttention(backbone.channels[-1], config.backbone.num_heads[-1])
+    heads = config.backbone.num_heads[-1]
     return Detector(
         config,
         backbone=backbone,
+        global_attention=GlobalAttention(backbone.channels[-1], heads) if config.global_attention else None,
         neck=FPN(backbone.channels, config.fpn_dim),
         rpn_head=RPNHead(config.fpn_dim, rules=rpn_rules(config, strides)),
         roi_head=build_roi_head(config, strides),
-        global_attention=attention,
         **_named(description),
     )
 

@@ -14,13 +14,7 @@ _Shapes = dict[str, tuple[int, ...]]
 
 
 class NamedClasses(nn.Module):
-    """A classifier, detector or segmenter: `class_layers` of its parts are the layers whose outputs are classes.
-
-    Attributes:
-        config: its architecture.
-        preprocessing: what the weights expect of an image, or None.
-        name: the variant's official name, or None.
-    """
+    """A classifier, detector or segmenter: `class_layers` of its parts are the layers whose outputs are classes."""
 
     config: Any
     preprocessing: Any
