@@ -85,15 +85,11 @@ class BoxHead(nn.Module):
         region_size: int = 7,
     ) -> None:
         super().__init__()
-        if num_convs:
-            self.shared_convs = nn.ModuleList(
-                ConvModule(in_channels, in_channels, 3, norm=True) for _ in range(num_convs)
-            )
+        self.shared_convs = nn.ModuleList(ConvModule(in_channels, in_channels, 3, norm=True) for _ in range(num_convs))
         dims = [in_channels * region_size**2, *[fc_dim] * num_fcs]
         self.shared_fcs = nn.ModuleList(nn.Linear(dims[i], dims[i + 1]) for i in range(num_fcs))
         self.fc_dim, self.class_agnostic = dims[-1], class_agnostic
         self._make_class_layers(num_classes)
-        self.num_convs = num_convs
         init_xavier(module for module in self.shared_fcs if isinstance(module, nn.Linear))
         self._init_class_layers()
 
@@ -114,9 +110,8 @@ class BoxHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "n C s s"]) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n boxes 4"]]:
         """Logits (num_classes + 1) and deltas (one box a class, or one where `class_agnostic`), in float32."""
-        if self.num_convs:
-            for conv in self.shared_convs:
-                x = conv(x)
+        for conv in self.shared_convs:
+            x = conv(x)
         x = x.flatten(1)
         for fc in self.shared_fcs:
             x = F.relu(fc(x), inplace=True)

@@ -127,7 +127,7 @@ def compare(fit: Fit, target: Mapping[str, Tensor]) -> Fit:
         if key not in target:
             continue
         if tensor.shape != target[key].shape:
-            fit.misshaped.append(f"{key}: {_shape(tensor)} in the file, {_shape(target[key])} in the model")
+            fit.misshaped.append(f"{key}: {tuple(tensor.shape)} in the file, {tuple(target[key].shape)} in the model")
         elif tensor.is_floating_point() != target[key].is_floating_point():
             fit.misshaped.append(f"{key}: {tensor.dtype} in the file, {target[key].dtype} in the model")
     return fit
@@ -233,7 +233,3 @@ def _drop(fit: Fit, keys: list[str], why: str) -> None:
     for key in keys:
         del fit.tensors[key]
         fit.dropped.append(Change(key, why))
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
