@@ -43,8 +43,7 @@ def _timm(setting: Setting, *, features: bool) -> nn.Module | None:
         return None
     options: dict[str, Any] = {"features_only": True} if features else {"num_classes": 1000}
     rate = setting.config.drop_path_rate
-    model: nn.Module = timm.create_model(name, img_size=setting.image_size, drop_path_rate=rate, **options)
-    return model
+    return timm.create_model(name, img_size=setting.image_size, drop_path_rate=rate, **options)
 
 
 def _torchvision(setting: Setting, *, features: bool) -> nn.Module | None:
@@ -113,8 +112,7 @@ def _transformers(setting: Setting, *, features: bool) -> nn.Module | None:
     if config.version == 2:
         family, fields["pretrained_window_sizes"] = "Swinv2", list(config.pretrained_window_sizes)
     model = getattr(transformers, f"{family}{'Backbone' if features else 'ForImageClassification'}")
-    built: nn.Module = model(getattr(transformers, f"{family}Config")(**fields))
-    return built
+    return model(getattr(transformers, f"{family}Config")(**fields))
 
 
 _BUILDERS: dict[str, Callable[..., nn.Module | None]] = {

@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch
 
 from ..doctor import installed_version, processor
-from .libraries import OURS
-
-_DISTRIBUTIONS = {OURS: "swin-transformer-pytorch"}
 
 
 def measured_device() -> torch.device:
@@ -24,5 +21,5 @@ def processor_name() -> str:
 
 def library_versions(libraries: list[str]) -> dict[str, str]:
     """Of those that are installed, by their import names."""
-    found = {library: installed_version(_DISTRIBUTIONS.get(library, library)) for library in libraries}
+    found = {library: installed_version(library) for library in libraries}
     return {library: version for library, version in found.items() if version is not None}

@@ -102,5 +102,4 @@ def run(options: argparse.Namespace) -> int:
     if kind not in kinds:
         raise UsageError(f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(kinds)}")
     task = importlib.import_module(f"{__package__}.evaluate_{model.task}")
-    code: int = task.run(model, options, device)
-    return code
+    return task.run(model, options, device)

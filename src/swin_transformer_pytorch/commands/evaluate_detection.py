@@ -45,7 +45,7 @@ def run(model: Detector, options: argparse.Namespace, device: str | None) -> int
     if len(classes) != model.num_classes:
         raise UsageError(f"the data has {len(classes)} classes and the model {model.num_classes}, without names")
     evaluator = CocoEvaluator(samples.coco(), classes=classes)
-    unusable = measure(predictor, samples, "image_id", evaluator.update, num_workers=options.num_workers)
+    unusable = measure(predictor, samples, "image_id", evaluator.update, options.num_workers)
     report = evaluator.report(skipped=list(unusable.problems))
     show(report)
     save(report, evaluator, Path(options.output))

@@ -41,7 +41,7 @@ def build_predictor(model: Any, options: argparse.Namespace, device: str | None)
 
 
 def measure(
-    predictor: Predictor, samples: Samples[Any], truth: str, update: Callable[[Any, Any], None], *, num_workers: int
+    predictor: Predictor, samples: Samples[Any], truth: str, update: Callable[[Any, Any], None], num_workers: int
 ) -> Unusable:
     """Hands what `truth` names of each sample and the result for its image to `update`, with a bar on a terminal.
 

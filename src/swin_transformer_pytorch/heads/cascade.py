@@ -62,8 +62,7 @@ class CascadeRoIHead(RoIHead):
 
     def mask_logits(self, x: Float[Tensor, "n C s s"], stage: int) -> Float[Tensor, "n classes m m"]:
         """What the mask head of a stage predicts from regions' features; training calls it for each stage."""
-        logits: Tensor = self.mask_head[stage](x)
-        return logits
+        return self.mask_head[stage](x)
 
     def all_mask_logits(self, x: Float[Tensor, "n C s s"]) -> list[Float[Tensor, "n classes m m"]]:
         """What each stage's mask head predicts from the same features; inference averages their probabilities."""

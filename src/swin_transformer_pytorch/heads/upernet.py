@@ -40,8 +40,7 @@ class _PixelHead(nn.Module):
         self.conv_seg = layer.to(next(self.parameters())).train(self.training)
 
     def _logits(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B classes H W"]:
-        logits: Tensor = self.conv_seg(self.dropout(x))
-        return logits
+        return self.conv_seg(self.dropout(x))
 
 
 class UPerHead(_PixelHead):
@@ -87,13 +86,11 @@ class UPerHead(_PixelHead):
             conv = block.conv
             if (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode) == _USUAL:
                 return block.activate(convolve_levels(levels, conv.weight, conv.bias))
-        out: Tensor = block(concatenate_levels(levels))
-        return out
+        return block(concatenate_levels(levels))
 
     def _pool(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
         pooled = [_resize(module(x), x) for module in self.psp_modules]
-        out: Tensor = self.bottleneck(torch.cat([x, *pooled], dim=1))
-        return out
+        return self.bottleneck(torch.cat([x, *pooled], dim=1))
 
 
 class FCNHead(_PixelHead):

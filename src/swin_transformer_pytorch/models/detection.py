@@ -87,8 +87,7 @@ class Detector(NamedClasses):
         maps = self.backbone(images)
         if self.global_attention is not None:
             maps[-1] = self.global_attention(maps[-1])
-        features: list[Tensor] = self.neck(maps)
-        return features
+        return self.neck(maps)
 
     @torch.no_grad()
     def forward(

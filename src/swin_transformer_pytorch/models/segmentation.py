@@ -74,8 +74,7 @@ class Segmenter(NamedClasses):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes h w"]:
         """Logits of the size of the backbone's first map: one for `patch_size` pixels, rounded up."""
-        logits: Tensor = self.decode_head(self.backbone(images))
-        return logits
+        return self.decode_head(self.backbone(images))
 
     def losses(self, images: Float[Tensor, "B C H W"], labels: Integer[Tensor, "B H W"]) -> Losses:
         """The cross entropy of each head, the auxiliary one's weighted; their sum is the training loss.

@@ -170,8 +170,7 @@ def class_scores_picture(scores: Mapping[str, float | None], path: StrPath, *, w
 
 def new_figure(width: float, height: float) -> Figure:
     # Not pyplot: it keeps global state and asks for a display.
-    figure: Figure = require("matplotlib.figure", extra="train").Figure(figsize=(width, height), layout="constrained")
-    return figure
+    return require("matplotlib.figure", extra="train").Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Figure, path: StrPath) -> None:

@@ -14,6 +14,7 @@ import triton.language as tl
 
 from .tiles import (
     LOG2E,
+    NUMBERS,
     SHORTEST,
     inverse_lengths,
     load_bias,
@@ -24,8 +25,6 @@ from .tiles import (
     scores,
     store_rows,
 )
-
-_NUMBERS = ["height", "width", "shift_height", "shift_width", "heads", "windows", "parts"]
 
 
 @triton.jit
@@ -71,7 +70,7 @@ def _store_padding_part(grad_pad, total, part, stride, column, HEAD_DIM: tl.cons
     tl.store(grad_pad + part * stride + column + dim, total, mask=dim < HEAD_DIM)
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def window_backward(
     grad_out,
     qkv,
@@ -148,7 +147,7 @@ def window_backward(
         _store_padding_part(grad_pad, v_total, part, stride, v_column, HEAD_DIM, BLOCK_DIM)
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def queries_backward(
     grad_out,
     qkv,
@@ -219,7 +218,7 @@ def queries_backward(
         tl.store(grad_scale + program, tl.sum(scale_total))
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def keys_backward(
     grad_out,
     qkv,
@@ -290,7 +289,7 @@ def keys_backward(
         _store_padding_part(grad_pad, v_total, program // heads, stride, v_column, HEAD_DIM, BLOCK_DIM)
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def bias_backward(
     grad_out,
     qkv,

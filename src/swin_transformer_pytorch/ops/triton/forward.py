@@ -5,12 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import LOG2E, load_bias, load_keys, load_rows, load_scale, locate, scores, store_rows
+from .tiles import LOG2E, NUMBERS, load_bias, load_keys, load_rows, load_scale, locate, scores, store_rows
 
 
-@triton.jit(
-    do_not_specialize=["height", "width", "shift_height", "shift_width", "heads", "windows", "parts"],
-)
+@triton.jit(do_not_specialize=NUMBERS)
 def forward(
     qkv,
     bias,

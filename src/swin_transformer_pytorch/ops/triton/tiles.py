@@ -9,6 +9,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+NUMBERS = ["height", "width", "shift_height", "shift_width", "heads", "windows", "parts"]
+"""Arguments of every kernel of which no value is worth a compilation of its own."""
+
 LOG2E = tl.constexpr(1.4426950408889634)
 MASKED_SCORE = tl.constexpr(-100.0)  # as in windows.py
 SHORTEST = tl.constexpr(1e-12)  # least length of a vector that is normalised, as torch's normalize has it
