@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -30,7 +30,7 @@ class SceneFiles:
     annotations: Path
     labels: Path
     classes: Path
-    num_objects: int
+    num_objects: int = 0
 
 
 def write_scenes(
@@ -56,43 +56,41 @@ def write_scenes(
     Raises:
         DataError: one of them is there already (`classes.txt`: and differs). Then nothing is written.
     """
-    paths = _paths(folder, split)
     check_free(folder, split)
+    files = _places(folder, split)
     names = zip(scenes.semantic_palette, scenes.semantic_classes, strict=True)
     classes = "".join(f"{red} {green} {blue} {name}\n" for (red, green, blue), name in names)
-    if paths["classes"].exists() and paths["classes"].read_text(encoding="utf-8") != classes:
-        raise DataError(f"{paths['classes']} exists already and has other classes: choose another folder")
+    if files.classes.exists() and files.classes.read_text(encoding="utf-8") != classes:
+        raise DataError(f"{files.classes} exists already and has other classes: choose another folder")
 
-    for path in (paths["images"], paths["annotations"].parent, paths["labels"]):
+    for path in (files.images, files.annotations.parent, files.labels):
         path.mkdir(parents=True, exist_ok=True)
-    paths["classes"].write_text(classes, encoding="utf-8")
+    files.classes.write_text(classes, encoding="utf-8")
     colours = [value for colour in scenes.semantic_palette for value in colour]
     document = empty_document(scenes.classes, seed=scenes.seed)
     for index in progress(range(len(scenes))):
         sample = scenes[index]
         assert sample.semantic is not None
-        sample.image.save(paths["images"] / file_name(index))
+        sample.image.save(files.images / file_name(index))
         labels = Image.fromarray(sample.semantic)
         labels.putpalette(colours)
-        labels.save(paths["labels"] / file_name(index))
+        labels.save(files.labels / file_name(index))
         describe(sample, document)
-    paths["annotations"].write_text(json.dumps(document), encoding="utf-8")
-    return SceneFiles(**paths, num_objects=len(document["annotations"]))
+    files.annotations.write_text(json.dumps(document), encoding="utf-8")
+    return replace(files, num_objects=len(document["annotations"]))
 
 
 def check_free(folder: str | Path, split: str) -> None:
     """Raises a `DataError` where `write_scenes` would overwrite something."""
-    for name, path in _paths(folder, split).items():
-        if name != "classes" and path.exists():
+    files = _places(folder, split)
+    for path in (files.images, files.annotations, files.labels):
+        if path.exists():
             raise DataError(f"{path} exists already: choose another folder, or remove it first")
 
 
-def _paths(folder: str | Path, split: str) -> dict[str, Path]:
-    """Where `write_scenes` puts what."""
+def _places(folder: str | Path, split: str) -> SceneFiles:
     root = Path(folder)
-    return {
-        "images": root / split,
-        "annotations": root / "annotations" / f"instances_{split}.json",
-        "labels": root / "labels" / split,
-        "classes": root / "classes.txt",
-    }
+    annotations = root / "annotations" / f"instances_{split}.json"
+    return SceneFiles(
+        images=root / split, annotations=annotations, labels=root / "labels" / split, classes=root / "classes.txt"
+    )
