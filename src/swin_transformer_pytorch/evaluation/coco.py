@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..extras import require
 from ..results import Detections
+from ..whole import write_text
 from .errors import EvaluationError
 from .report import save_report
 
@@ -204,7 +205,7 @@ class CocoEvaluator:
         paths = []
         for kind in kinds:
             path = folder / f"detections.{kind}.json"
-            path.write_text(json.dumps(self._records[kind]), encoding="utf-8")
+            write_text(path, json.dumps(self._records[kind]))
             paths.append(path)
         return paths
 

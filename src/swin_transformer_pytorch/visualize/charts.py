@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
+from ..whole import replacing
 from .pictures import NEUTRAL, StrPath, cut, make_room
 
 if TYPE_CHECKING:
@@ -175,10 +177,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: StrPath) -> None:
     make_room(path)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), replacing(Path(path)) as temporary:
         # Class names in a script that the font lacks are shown as boxes; a warning for each helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(path, dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.12)
+        figure.savefig(temporary, dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.12)
 
 
 def _readable(name: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..colours import Colour
+from ..whole import replacing
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Picture: TypeAlias = Image.Image | NDArray[np.uint8]
@@ -107,4 +108,5 @@ def picture_grid(
             draw.text((left, top + line / 2), shortened(titles[index], draw, font, width), NEUTRAL, font, anchor="lm")
         canvas.paste(cell, (left, top + line))
     make_room(path)
-    canvas.save(path)
+    with replacing(Path(path)) as temporary:
+        canvas.save(temporary)
