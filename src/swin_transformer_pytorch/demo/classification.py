@@ -21,6 +21,7 @@ from ..results import Classification
 from ..training import TrainResult, load_recipe, train
 from ..training.recipes.tasks import AnyRecipe
 from ..visualize import confusion_matrix_picture, prediction_grid, training_curve
+from ..whole import replacing, write_text
 
 RECIPE = "demo_classification"
 FILES = {
@@ -86,7 +87,8 @@ def train_for(seconds: float, weights: Path, *, console: Console, progress: bool
             result = train(_recipe(epochs, Path(folder) / "run"), progress=progress)
         else:
             console.print(f"   an epoch takes {epoch_seconds:.1f} s here, so it stays at one")
-        shutil.copyfile(result.weights, weights)
+        with replacing(weights) as temporary:
+            shutil.copyfile(result.weights, temporary)
     return result
 
 
@@ -98,11 +100,12 @@ def _recipe(epochs: int, output: Path) -> AnyRecipe:
 
 def write_predictions(images: ArrayDataset, results: Sequence[Classification], path: Path) -> None:
     """Writes a line of JSON an image: its place in the test sample, its true class, and the prediction."""
-    with path.open("w", encoding="utf-8") as lines:
-        for index, result in enumerate(results):
-            target = images.classes[images.labels[index]]
-            record = {"image": index, "target": target, "correct": target == result.names[0], **result.to_dict()}
-            lines.write(json.dumps(record) + "\n")
+    lines = []
+    for index, result in enumerate(results):
+        target = images.classes[images.labels[index]]
+        record = {"image": index, "target": target, "correct": target == result.names[0], **result.to_dict()}
+        lines.append(json.dumps(record) + "\n")
+    write_text(path, "".join(lines))
 
 
 def write_samples(images: ArrayDataset, folder: Path) -> None:

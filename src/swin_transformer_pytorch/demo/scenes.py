@@ -18,6 +18,7 @@ from ..models.registry import load_model
 from ..predict import Predictor
 from ..results import Detections, SegmentationMap
 from ..visualize import detection_overlay, picture_grid, segmentation_overlay
+from ..whole import write_text
 
 NUM_SCENES = 100
 FILES = {
@@ -59,9 +60,8 @@ def show_shipped_detector(output: Path, *, console: Console) -> DetectionReport:
 
     shown = [detection_overlay(scenes[i].image, found[i].above(_SHOWN_SCORE)) for i in range(_PICTURED)]
     picture_grid(shown, output / FILES["detections in scenes"], columns=4)
-    with (output / FILES["detections"]).open("w", encoding="utf-8") as lines:
-        for image_id, detections in zip(scenes.image_ids, found, strict=True):
-            lines.write(json.dumps({"scene": image_id, **detections.to_dict()}) + "\n")
+    records = [{"scene": number, **one.to_dict()} for number, one in zip(scenes.image_ids, found, strict=True)]
+    write_text(output / FILES["detections"], "".join(json.dumps(record) + "\n" for record in records))
     folder = output / FILES["scenes to try"]
     folder.mkdir(exist_ok=True)
     for index in range(_SAMPLES):

@@ -20,6 +20,7 @@ from ..extras import require
 from ..names import by_name, composed
 from ..results import Detections
 from ..rle import says_pixels
+from ..whole import write_text
 from .report import EvaluationError, Report
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -208,7 +209,7 @@ class CocoEvaluator:
         paths = []
         for kind in kinds:
             path = folder / f"detections.{kind}.json"
-            path.write_text(json.dumps(self._records[kind]), encoding="utf-8")
+            write_text(path, json.dumps(self._records[kind]))
             paths.append(path)
         return paths
 

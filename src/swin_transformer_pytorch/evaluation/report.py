@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..names import composed
+from ..whole import write_text
 
 
 class EvaluationError(ValueError):
@@ -29,7 +30,7 @@ class Report:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "report.json"
-        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
         return path
 
 

@@ -19,7 +19,7 @@ import torch
 from .. import extras
 from ..models.config import Task
 from ..weights.files import read_checkpoint, save_checkpoint
-from ..weights.whole import remove_unfinished
+from ..whole import remove_unfinished
 from .recipes.classification import ScheduleRecipe
 from .recipes.dense import DenseTrainerRecipe, leg_steps
 from .recipes.parts import RecipeError

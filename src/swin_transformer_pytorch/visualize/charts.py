@@ -6,12 +6,14 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
+from ..whole import replacing
 from .pictures import NEUTRAL, StrPath, cut, make_room, tell_boxes
 
 if TYPE_CHECKING:
@@ -176,8 +178,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: StrPath) -> None:
     make_room(path)
-    with warnings.catch_warnings(record=True, action="always") as caught:
-        figure.savefig(path, dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.12)
+    with warnings.catch_warnings(record=True, action="always") as caught, replacing(Path(path)) as temporary:
+        figure.savefig(temporary, dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.12)
     lacking = set()
     for warning in caught:
         # One for each letter, several times; the texts are what helps.

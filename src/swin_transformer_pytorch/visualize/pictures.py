@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..colours import Colour
 from ..names import composed
+from ..whole import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -174,4 +175,5 @@ def picture_grid(
             draw.text((left, top + line / 2), shortened(titles[index], draw, font, width), NEUTRAL, font, anchor="lm")
         canvas.paste(cell, (left, top + line))
     make_room(path)
-    canvas.save(path)
+    with replacing(Path(path)) as temporary:
+        canvas.save(temporary)

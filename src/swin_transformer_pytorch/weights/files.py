@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..colours import Colour, is_colour
+from ..whole import failure, is_intact, replacing
 from .formats import FormatError, dense, detect_format, find_format
-from .whole import failure, is_intact, replacing
 
 METADATA_KEY = "swin"
 _CONTAINERS = ("state_dict", "model", "model_state", "module")

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swin_transformer_pytorch import whole
 from swin_transformer_pytorch.training.engine import checkpoint_files
 from swin_transformer_pytorch.training.engine.callbacks import read_history
 from swin_transformer_pytorch.training.engine.checkpoint_files import (
@@ -22,7 +23,6 @@ from swin_transformer_pytorch.training.engine.checkpoint_files import (
     read_training_checkpoint,
     take_up,
 )
-from swin_transformer_pytorch.weights import whole
 from swin_transformer_pytorch.weights.files import CheckpointError, DamagedFileError, read_checkpoint, save_checkpoint
 
 

@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 
 from ...weights.files import CheckpointError, DamagedFileError
-from ...weights.whole import failure, is_intact, replacing, seal
+from ...whole import failure, is_intact, replacing, seal
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 DAMAGED = "damaged.ckpt"
