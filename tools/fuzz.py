@@ -80,7 +80,7 @@ def main() -> int:
         if options.seed is not None:
             if options.only is None:
                 parser.error("--seed needs --only KIND")
-            outcome = judge(KINDS[options.only][0], seeded(options.only, options.seed), Path(scratch))
+            outcome = judge(KINDS[options.only][0](seeded(options.only, options.seed), Path(scratch)))
             print(f"{outcome.verdict}: {outcome.what}\n{outcome.said}")
             return int(outcome.verdict in FAULTS)
         checkpoints.prepare()

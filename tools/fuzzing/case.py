@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-SECONDS, PEAK_BYTES = 20, 2 << 30
+SECONDS, PEAK_BYTES = 20, 2 << 30  # of work, not of waiting for other processes
 # Where a process is stopped, so that one bomb does not take the machine with it.
 MOST_BYTES = 4 << 30
 LONGEST_MESSAGE = 6000
@@ -57,9 +58,8 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
 
 
-def judge(make: Maker, chance: random.Random, folder: Path) -> Outcome:
-    """Makes and reads a case in this process."""
-    case = make(chance, folder)
+def judge(case: Case) -> Outcome:
+    """Reads a case in this process."""
     with warnings.catch_warnings(action="ignore"):
         try:
             case.read()
@@ -79,40 +79,51 @@ def judge(make: Maker, chance: random.Random, folder: Path) -> Outcome:
 
 
 def start(make: Maker, chance: random.Random, folder: Path) -> int:
-    """The same in a process of its own, whose number it gives; `ended` says what came of it."""
+    """Makes and reads a case in a process of its own, whose number it gives; `ended` says what came of it."""
     process = os.fork()
     if process:
         return process
     try:
+        folder.mkdir()
+        case = make(chance, folder)
+        note = folder / "outcome.json"
+        note.write_text(json.dumps(Outcome("CRASH", case.what)))
+        with open(os.devnull, "w") as nowhere:  # decoders write to it by themselves
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
         # The system's own end of a process that takes too long, whatever code it is in.
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
+        signal.alarm(5 * SECONDS)  # it may wait without working
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_BYTES,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with open(os.devnull, "w") as nowhere:  # decoders write to it by themselves
-            os.dup2(nowhere.fileno(), sys.stderr.fileno())
-        folder.mkdir()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        outcome = judge(make, chance, folder)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        outcome = outcome._replace(peak=(after.ru_maxrss - before) * 1024, seconds=after.ru_utime + after.ru_stime)
-        (folder / "outcome.json").write_text(json.dumps(outcome))
+        Path("/proc/self/clear_refs").write_text("5")  # what making it took does not count
+        before, begun = _peak_bytes(), time.process_time()
+        outcome = judge(case)
+        outcome = outcome._replace(peak=_peak_bytes() - before, seconds=time.process_time() - begun)
+        note.write_text(json.dumps(outcome))
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(0)
 
 
 def ended(folder: Path, status: int) -> Outcome:
     """What came of the process that `start` started, by its exit status."""
+    outcome = Outcome(*json.loads((folder / "outcome.json").read_text()))
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return Outcome("HANG" if number == signal.SIGALRM else "CRASH", "see --only", signal.Signals(number).name)
-    try:
-        outcome = Outcome(*json.loads((folder / "outcome.json").read_text()))
-    except FileNotFoundError:
-        return Outcome("TRACEBACK", "the case could not be made, or its process was left without memory")
+        verdict = "HANG" if number in (signal.SIGALRM, signal.SIGPROF) else "CRASH"
+        return outcome._replace(verdict=verdict, said=signal.Signals(number).name)
     too_large = outcome.peak > PEAK_BYTES and outcome.verdict in ("read", "refused")
     return outcome._replace(verdict="PEAK") if too_large else outcome
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has had; its own measure, as `ru_maxrss` cannot be set back."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def damaged(content: bytes, chance: random.Random, *, most: int = 4) -> tuple[bytes, str]:

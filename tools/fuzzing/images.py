@@ -26,12 +26,12 @@ from .checkpoints import V1
 
 # Format, mode and options of writing.
 WRITTEN: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    *(("png", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")),
+    *(("png", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
     *(("jpeg", mode, {"quality": 90}) for mode in ("L", "RGB", "CMYK")),
     ("jpeg", "RGB", {"progressive": True}),
     *(("webp", mode, {"lossless": True}) for mode in ("RGB", "RGBA")),
     *(("gif", mode, {}) for mode in ("L", "P", "RGB", "RGBA")),
-    *(("tiff", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16", "F", "I")),
+    *(("tiff", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "F", "I")),
     *(("tiff", "RGB", {"compression": name}) for name in ("tiff_lzw", "jpeg", "tiff_adobe_deflate", "packbits")),
     *(("bmp", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA")),
     ("jpeg2000", "RGB", {}),
@@ -87,23 +87,29 @@ def make(chance: random.Random, folder: Path) -> Case:
     path = folder / name
     path.write_bytes(content)
     source: Any = content if chance.random() < 0.2 else path
-    predictor = chance.choice(predictors())
+    predictor = chance.choice((None, *predictors()))
     channels = chance.choice((1, 3))
 
     def read() -> None:
+        if predictor is not None:
+            answer(predictor, source)
+            return
         image = read_image(source, channels)
         if image.mode != {1: "L", 3: "RGB"}[channels] or (kind == "intact" and image.size != size):
             raise Silent(f"read as {image.mode} of {image.size}, written as {size}")
         if kind == "intact" and np.ptp(np.asarray(image)) < 30:
             raise Silent("it is of one colour")
-        del image
-        result = predictor(source)
-        for values in (getattr(result, field, None) for field in ("scores", "probabilities", "boxes")):
-            if values is not None and not np.isfinite(np.asarray(values)).all():
-                raise Silent("the answer has no numbers")
 
     named = (name, f"the image of {len(content)} bytes")
     return Case(what=f"{name}, {what}", read=read, named=named, intact=kind == "intact")
+
+
+def answer(predictor: Predictor, source: Any) -> None:
+    """Asks for a prediction, whose numbers must be some."""
+    result = predictor(source)
+    for values in (getattr(result, field, ()) for field in ("scores", "boxes_xyxy")):
+        if not np.isfinite(np.asarray(values)).all():
+            raise Silent("the answer has no numbers")
 
 
 def _written(chance: random.Random) -> tuple[str, bytes, str, tuple[int, int]]:
@@ -118,7 +124,7 @@ def _written(chance: random.Random) -> tuple[str, bytes, str, tuple[int, int]]:
     if form in _ANIMATED and mode in ("L", "RGB") and chance.random() < 0.3:
         options = {**options, "save_all": True, "append_images": [image.rotate(180)] * chance.choice((1, 20))}
         what += " animated"
-    elif form in ("jpeg", "png", "webp", "tiff") and chance.random() < 0.3:
+    elif form in ("jpeg", "png", "webp", "tiff") and mode in ("L", "RGB", "RGBA") and chance.random() < 0.3:
         exif = Image.Exif()
         exif[0x0112] = turn = chance.randint(1, 8)
         options = {**options, "exif": exif}
@@ -139,8 +145,6 @@ def _picture(mode: str, width: int, height: int, seed: int) -> Image.Image:
         wide = ramp[:, :, 0] / 255 * (1 if mode == "F" else 65535)
         return Image.fromarray(wide.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
     image = Image.fromarray(ramp.astype(np.uint8))
-    if mode == "LAB":
-        return Image.merge("LAB", image.split())
     return image.convert(mode)
 
 

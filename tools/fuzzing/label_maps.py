@@ -31,7 +31,7 @@ def make(chance: random.Random, folder: Path) -> Case:
     kind = chance.choice(("intact", "mode", "mode", "values", "damaged", "damaged", "damaged", "classes", "json", "bomb"))
     mode, values, text = "L", 3, chance.choice(_CLASSES)
     if kind == "mode":
-        mode = chance.choice(("1", "P", "RGB", "RGBA", "LA", "I;16", "I"))
+        mode = chance.choice(("1", "P", "RGB", "RGBA", "LA", "I;16"))
     elif kind == "values":
         values, size = chance.choice(((9, size), (256, size), (3, (64, 48)), (3, (1, 1)), (3, (49, 64))))
     elif kind == "classes":
@@ -72,8 +72,8 @@ def _png(array: np.ndarray, mode: str) -> bytes:
     if mode == "P":
         image = Image.fromarray(array)
         image.putpalette(bytes(range(256)) * 3)
-    elif mode in ("I;16", "I"):
-        image = Image.fromarray(array.astype(np.uint16 if mode == "I;16" else np.int32))
+    elif mode == "I;16":
+        image = Image.fromarray(array.astype(np.uint16))
     else:
         image = Image.fromarray(array).convert(mode)
     return _written(image, "png")

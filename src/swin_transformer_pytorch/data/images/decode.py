@@ -24,6 +24,7 @@ IMAGE_SUFFIXES = frozenset(
 """Endings that make a file in a folder count as an image. A file named outright is read whatever its name."""
 
 _MODES = {1: "L", 3: "RGB"}
+_LONGEST_SIDE = 1_000_000  # PIL keeps an address for each row, which may be more than the pixels
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -42,7 +43,7 @@ def read_image(source: ImageSource, channels: int = 3) -> Image.Image:
 
     Raises:
         ImageError: the file is missing, empty, damaged, of no known format, or larger than PIL's limit
-            (`PIL.Image.MAX_IMAGE_PIXELS`) against decompression bombs.
+            (`PIL.Image.MAX_IMAGE_PIXELS`) against decompression bombs, or longer than a million of them.
     """
     if channels not in _MODES:
         raise ImageError(
@@ -56,9 +57,9 @@ def read_image(source: ImageSource, channels: int = 3) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             if isinstance(source, Image.Image):
-                return _to_8_bit(_upright(source), _MODES[channels], name)
+                return _to_8_bit(_upright(source, name), _MODES[channels], name)
             with _open(source, name) as image:
-                return _to_8_bit(_upright(image), _MODES[channels], name)
+                return _to_8_bit(_upright(image, name), _MODES[channels], name)
         except ImageError:
             raise
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -114,7 +115,9 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name:
         raise ImageError(f"{name} may not be read; change its permissions") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    if max(image.size) > _LONGEST_SIDE:
+        raise ImageError(f"{name} has a side of more than {_LONGEST_SIDE:,} pixels; cut it into pieces")
     image.load()
     try:
         return ImageOps.exif_transpose(image)
@@ -132,9 +135,9 @@ def _to_8_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
             raise ImageError(f"{name} has float pixels beyond [0, 1], whose white is unknown; save it with 8 bits")
         image = Image.fromarray(np.round(values * 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        colours = image.convert("RGBA")
-        white = Image.new("RGBA", colours.size, "white")
-        image = Image.alpha_composite(white, colours)
+        colours = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+        del colours  # of a large picture each copy counts
     # A copy: the caller's picture and ours never share pixels. What the file said about itself has been dealt with.
     result = image.convert(mode) if image.mode != mode else image.copy()
     result.info.clear()
@@ -143,7 +146,7 @@ def _to_8_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
 
 def _narrow(image: Image.Image, name: str) -> Image.Image:
     """16 bits of grey to 8 by their high byte, as PIL itself does with 16 bits of colour."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(f"{name} has 32-bit pixels beyond 0 to 65535, whose white is unknown; save it with 8 bits")
     grey = Image.fromarray((values >> 8).astype(np.uint8))
