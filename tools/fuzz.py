@@ -7,7 +7,7 @@ Checkpoints, images, COCO's annotation files, recipes and label maps are changed
 tool or a malicious person may change them, and read by the package's own entry points, each in a process of its own
 that may take 20 seconds and 2 GB. What comes of it is counted: read rightly, or refused in one clear ValueError or
 OSError; or a fault: CRASH (a signal), HANG, PEAK (of memory), TRACEBACK (another exception), SILENT (read as something
-else than was in it), WRONG (an intact file is refused), UNCLEAR (the message is not of the file, or longer than a page).
+else than was in it), WRONG (an intact file is refused), UNCLEAR (the message does not name it, or fills pages).
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from fuzzing import annotations, checkpoints, images, label_maps, recipes
+
+from fuzzing import checkpoints, coco, images, label_maps, recipes
 from fuzzing.case import FAULTS, Maker, Outcome, ended, judge, start
 
 KINDS: dict[str, tuple[Maker, int]] = {
     "checkpoints": (checkpoints.make, 500),
     "images": (images.make, 500),
-    "annotations": (annotations.make, 300),
+    "coco": (coco.make, 300),
     "recipes": (recipes.make, 100),
     "label_maps": (label_maps.make, 100),
 }

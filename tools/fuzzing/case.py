@@ -85,7 +85,8 @@ def start(make: Maker, chance: random.Random, folder: Path) -> int:
         return process
     try:
         folder.mkdir()
-        case = make(chance, folder)
+        with warnings.catch_warnings(action="ignore"):
+            case = make(chance, folder)
         note = folder / "outcome.json"
         note.write_text(json.dumps(Outcome("CRASH", case.what)))
         with open(os.devnull, "w") as nowhere:  # decoders write to it by themselves

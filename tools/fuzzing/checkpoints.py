@@ -32,7 +32,7 @@ from swin_transformer_pytorch.weights.whole import seal
 
 from .case import Case, Gone, Silent, damaged, nested, replaced_anywhere
 
-V1 = SwinConfig(embed_dim=8, depths=(2, 1), num_heads=(1, 2), window_size=4, drop_path_rate=0.0)
+V1 = SwinConfig(embed_dim=8, depths=(2, 1), num_heads=(1, 2), window_size=(4, 4), drop_path_rate=0.0)
 V2 = V1.replace(version=2, pretrained_window_sizes=(4, 4))
 _KEPT = V1.replace(single_window="keep")
 _DETECTOR = DetectorConfig(backbone=_KEPT, num_classes=3, fpn_dim=8, fc_dim=8, num_semantic_classes=4)
@@ -60,7 +60,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 # "own" are files that describe their model, which `load_model` reads; the others are loaded into a model.
 _CLASSIFIERS = ("own", "official", "timm", "torchvision", "transformers", "openmmlab")
-FORMATS = {name: ("own", "official", "openmmlab") for name in MODELS}
+FORMATS: dict[str, tuple[str, ...]] = dict.fromkeys(MODELS, ("own", "official", "openmmlab"))
 FORMATS |= {"v1": _CLASSIFIERS, "v2": _CLASSIFIERS, "0.4.1": ("seed",)}
 FORMATS["upernet"] += ("transformers",)
 _KINDS = ("safetensors", "pth", "pth", "ckpt", "old.pth")  # "ckpt" is sealed, "old.pth" no archive
@@ -136,10 +136,8 @@ def make(chance: random.Random, folder: Path) -> Case:
     def read() -> None:
         logging.getLogger("swin_transformer_pytorch").addHandler(said)
         try:
-            if form == "own":
-                loaded = load_model(path)
-            else:
-                loaded = MODELS[name]()
+            loaded: nn.Module = load_model(path) if form == "own" else MODELS[name]()
+            if form != "own":
                 report = load_weights(loaded, path)
                 said.notes += [*report.resized, *report.sliced, *report.adapted, *report.fresh]
         finally:
@@ -175,7 +173,10 @@ def _compare(model: nn.Module, loaded: nn.Module, tolerance: float) -> None:
 
 def _write(path: Path, content: dict[str, Any], metadata: dict[str, Any] | None) -> None:
     # What a safetensors file cannot hold stands in a torch file of that name.
-    plain = all(isinstance(value, Tensor) and not value.is_meta and value.numel() < 10**6 for value in content.values())
+    plain = all(
+        isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta and value.numel() < 10**6
+        for value in content.values()
+    )
     if path.suffix == ".safetensors" and plain:
         tensors = {key: value.contiguous().clone() for key, value in content.items()}
         try:
@@ -196,9 +197,15 @@ def _tensors(state_dict: dict[Any, Any], chance: random.Random) -> str:
     tensor = state_dict[key]
     flat = tensor.reshape(1, -1) if tensor.ndim != 2 else tensor.flatten()
     names = (f"{key}x", f"module.{key}", key.upper(), key.replace(".", "_"), key.replace("0", "9" * 5000), "", "\ud800")
-    values = (flat, tensor[..., None], tensor.new_zeros(0), tensor.new_zeros(()), tensor.repeat(2, *[1] * tensor.ndim))
-    values += (tensor.flatten()[: max(1, tensor.numel() // 2)], tensor.to_sparse(), None, "text", [tensor], 10**600)
-    values += (torch.zeros(1).expand(10**6, 10**6), torch.empty(tensor.shape, device="meta"))
+    values: tuple[Any, ...] = (flat, tensor[..., None], tensor.new_zeros(0), tensor.new_zeros(()))
+    values += (
+        tensor.repeat(2, *[1] * tensor.ndim),
+        tensor.flatten()[: max(1, tensor.numel() // 2)],
+        tensor.to_sparse(),
+        None,
+        "text",
+    )
+    values += ([tensor], 10**600, torch.zeros(1).expand(10**6, 10**6), torch.empty(tensor.shape, device="meta"))
     what = chance.choice(("rename", "drop", "drop", "replace", "replace", "replace", "nan", "add", "all"))
     if what == "rename":
         state_dict[chance.choice(names)] = state_dict.pop(key)
@@ -220,10 +227,12 @@ def _tensors(state_dict: dict[Any, Any], chance: random.Random) -> str:
     return f"{what} {key}"
 
 
+_OTHER_DTYPES = ("float8_e4m3fn", "int8", "int64", "uint16", "bool", "complex64")
+
+
 def _dtypes(state_dict: dict[str, Tensor], chance: random.Random) -> str:
     key = chance.choice(list(state_dict))
-    names = "float16 bfloat16 float64 float64 float8_e4m3fn float8_e5m2 int8 int64 uint16 bool complex64".split()
-    chosen = chance.choice(names)
+    chosen = chance.choice(("float16", "bfloat16", "float64", "float64", "float8_e5m2", *_OTHER_DTYPES))
     for each in [key] if chance.random() < 0.5 else list(state_dict):
         state_dict[each] = state_dict[each].to(getattr(torch, chosen))
     if chosen == "float64" and chance.random() < 0.7 and state_dict[key].is_floating_point():
@@ -231,8 +240,20 @@ def _dtypes(state_dict: dict[str, Tensor], chance: random.Random) -> str:
     return f"{key} as {chosen}"
 
 
-ABSURD: tuple[Any, ...] = (-1, 0, 1e300, float("nan"), float("inf"), 10**12, 10**600, 2**63, True, None, "x", "x" * 10**5)
-ABSURD += ([], {}, [1] * 10**5, {"a": 1}, nested(200), nested(200, key="config"), "\ud800", [None], [[1, 2]], 1.5)
+ABSURD: tuple[Any, ...] = (-1, 0, 1e300, float("nan"), float("inf"), 10**12, 10**600, 2**63, True, None, "x")
+ABSURD += (
+    "x" * 10**5,
+    [],
+    {},
+    [1] * 10**5,
+    {"a": 1},
+    nested(200),
+    nested(200, key="config"),
+    "\ud800",
+    [None],
+    [[1, 2]],
+    1.5,
+)
 
 
 def _description(metadata: dict[str, Any] | None, chance: random.Random) -> str:

@@ -173,7 +173,8 @@ def bomb(chance: random.Random) -> tuple[str, bytes, str]:
         content = png_of_zeros(40, 30, 2, 8)
         packed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         return "bomb.png", content[:33] + packed + content[33:], what
-    width, height = {"tall": (2, 40_000_000), "below": (9400, 9400), "over": (10_000, 10_000)}.get(what, (60_000, 60_000))
+    sizes = {"tall": (2, 40_000_000), "below": (9400, 9400), "over": (10_000, 10_000), "far over": (60_000, 60_000)}
+    width, height = sizes[what]
     if what == "below" and chance.random() < 0.3:
         form, mode = chance.choice((("gif", "L"), ("tiff", "F"), ("tiff", "1")))
         file = io.BytesIO()
@@ -206,6 +207,14 @@ def png_of_zeros(width: int, height: int, colour: int, bits: int) -> bytes:
 
 
 def _junk(chance: random.Random) -> bytes:
-    starts = (b"", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"II*\0", b"BM", b"<!DOCTYPE html>")
-    starts += (b"%PDF-1.7", b"<svg>", b"\0\0\0\x20ftypheic", b"\0\0\0\x20ftypavif", b"P6 99999 99999 255 ", b"text")
+    starts: tuple[bytes, ...] = (b"", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"BM", b"text")
+    starts += (
+        b"RIFF\0\0\0\0WEBP",
+        b"<!DOCTYPE html>",
+        b"%PDF-1.7",
+        b"<svg>",
+        b"\0\0\0\x20ftypheic",
+        b"\0\0\0\x20ftypavif",
+        b"P6 99999 99999 255 ",
+    )
     return chance.choice(starts) + chance.randbytes(chance.choice((0, 1, 30, 3000)))

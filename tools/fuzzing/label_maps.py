@@ -15,12 +15,15 @@ from swin_transformer_pytorch.data.segmentation.source import SegmentationSource
 from .case import Case, Silent, damaged, nested
 from .images import png_of_zeros
 
-_CLASSES: tuple[str, ...] = ("cat\ndog\ncow\n", "0 0 0 cat\n1 1 1 dog\n2 2 2 cow\n", "cat:0,0,0::\ndog:1,1,1::\ncow:2,2,2::")
-_BAD_CLASSES: tuple[str, ...] = ("", "cat\ncat\n", "x" * 10**6, "\n".join(map(str, range(300))), f"{'1' * 5000} 0 0 cat")
-_BAD_CLASSES += (f"cat:0,{'1' * 5000},0::\n", "999 0 0 cat\n", "0 0 0 cat\ndog\n", "\0", "²²² 0 0 cat", "Pixel Value, Class\n1, x")
-_JSON: tuple[str, ...] = ('["cat", "dog", "cow"]', "[" * 100_000, '{"a": ' * 100_000, "1" * 5000, f'[{"1" * 5000}]', "null", "")
-_JSON += (json.dumps([nested(900)]), json.dumps({"cat": [0, 0, 10**30], "dog": [0, 0, 1]}), '[{"name": 5}]', '["cat"')
-_JSON += (json.dumps([{"name": "x" * 10**5, "color": nested(300)}]), '[{"name": "a", "color": [0, 0, -1]}]', "[true]")
+_CLASSES = ("cat\ndog\ncow\n", "0 0 0 cat\n1 1 1 dog\n2 2 2 cow\n", "cat:0,0,0::\ndog:1,1,1::\ncow:2,2,2::")
+_BAD_CLASSES: tuple[str, ...] = ("", "cat\ncat\n", "x" * 10**6, "\n".join(map(str, range(300))), "\0", "²²² 0 0 cat")
+_BAD_CLASSES += (f"{'1' * 5000} 0 0 cat", f"cat:0,{'1' * 5000},0::\n", "999 0 0 cat\n", "0 0 0 cat\ndog\n")
+_BAD_CLASSES += ("Pixel Value, Class\n1, x", f"Pixel Value, Class\n{'1' * 9000}, x")
+_JSON: tuple[str, ...] = ('["cat", "dog", "cow"]', "[" * 100_000, '{"a": ' * 100_000, "1" * 5000, f"[{'1' * 5000}]")
+_JSON += ("null", "", '[{"name": 5}]', '["cat"', "[true]", '[{"name": "a", "color": [0, 0, -1]}]')
+_JSON += (json.dumps([nested(900)]), json.dumps({"cat": [0, 0, 10**30], "dog": [0, 0, 1]}))
+_JSON += (json.dumps([{"name": "x" * 10**5, "color": nested(300)}]),)
+_KINDS = ("intact", "mode", "mode", "values", "damaged", "damaged", "damaged", "classes", "json", "bomb")
 
 
 def make(chance: random.Random, folder: Path) -> Case:
@@ -28,14 +31,14 @@ def make(chance: random.Random, folder: Path) -> Case:
     for each in (images, labels):
         each.mkdir()
     size = (48, 64)
-    kind = chance.choice(("intact", "mode", "mode", "values", "damaged", "damaged", "damaged", "classes", "json", "bomb"))
+    kind = chance.choice(_KINDS)
     mode, values, text = "L", 3, chance.choice(_CLASSES)
     if kind == "mode":
         mode = chance.choice(("1", "P", "RGB", "RGBA", "LA", "I;16"))
     elif kind == "values":
         values, size = chance.choice(((9, size), (256, size), (3, (64, 48)), (3, (1, 1)), (3, (49, 64))))
     elif kind == "classes":
-        text = chance.choice(_BAD_CLASSES) if chance.random() < 0.7 else damaged(text.encode(), chance)[0].decode("latin1")
+        text = chance.choice((*_BAD_CLASSES, damaged(text.encode(), chance)[0].decode("latin1")))
     elif kind == "json":
         classes, text = folder / "classes.json", chance.choice(_JSON)
     classes.write_text(text)

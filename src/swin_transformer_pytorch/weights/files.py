@@ -275,9 +275,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], object]:
 
 
 def _check_archive(path: Path) -> None:
-    """That a zip does not unpack to more than it may, and that its members are whole: torch does not look at their sums.
+    """That a zip does not unpack to more than it may, and that its members are whole: torch passes over their CRCs.
 
-    Where all sums are wrong, none were written (`torch.serialization.set_crc32_options`).
+    Where all are wrong, none were written (`torch.serialization.set_crc32_options`).
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -88,7 +88,7 @@ def _collect(entries: list[Any], kind: str, check: _Checker) -> Iterator[str]:
             continue
         problem = check(entry)
         if problem is not None:
-            name = f"{kind} {entry['id']!r:.60}" if "id" in entry else f"{kind} number {index}"
+            name = f"{kind} {str(entry['id']):.60}" if "id" in entry else f"{kind} number {index}"
             yield f"{name}: {problem}"
 
 

@@ -87,7 +87,9 @@ def _from_lines(path: Path, text: str) -> list[_Entry]:
         elif numbered:
             value, _, name = line.partition(",")
             if value.strip() != str(len(entries)) or not name.strip():
-                raise DataError(f"{path}, {where} is {line!r:.60}; write '{len(entries)}, NAME': the values count from 0")
+                raise DataError(
+                    f"{path}, {where} is {line!r:.60}; write '{len(entries)}, NAME': the values count from 0"
+                )
             entries.append((where, name.strip(), None))
         elif match := _COLOURED.fullmatch(line):
             entries.append((where, match[4], _colour(match[1], match[2], match[3])))
@@ -127,5 +129,7 @@ def _json_entry(path: Path, number: int, entry: Any) -> _Entry:
         return where, name, None
     ok = isinstance(colour, list) and len(colour) == 3 and all(type(part) is int and part >= 0 for part in colour)
     if not ok:
-        raise DataError(f"{path}, {where}: the colour of {name!r:.60} is {colour!r:.60}; write [red, green, blue], 0 to 255")
+        raise DataError(
+            f"{path}, {where}: the colour of {name!r:.60} is {colour!r:.60}; write [red, green, blue], 0 to 255"
+        )
     return where, name, (colour[0], colour[1], colour[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -34,8 +35,8 @@ def read_label_map(path: str | os.PathLike[str], palette: tuple[Colour, ...] | N
     Colour PNGs need `palette`: each pixel's label is the place of its colour there; transparency is passed over.
 
     Raises:
-        DataError: the file is missing, is no PNG, has 16 bits, is damaged, or has colours and there is no palette, or
-            colours that it lacks or has twice.
+        DataError: the file is missing, is no PNG, has 16 bits or too many pixels, is damaged, or has colours and there
+            is no palette, or colours that it lacks or has twice.
     """
     path = Path(path)
     with _open(path) as file:
@@ -81,6 +82,13 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, int]:
         raise DataError(
             f"the label map {path} is a PNG of 16 bits; save class indices with 8 bits "
             "(numbers of instances are no classes)"
+        )
+    width, height = struct.unpack(">II", head[16:24])
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise DataError(
+            f"the label map {path} has {width} x {height} pixels, more than PIL's limit of {limit} against "
+            "decompression bombs; cut it into tiles, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
         )
     return bits, kind
 
