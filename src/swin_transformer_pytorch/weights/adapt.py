@@ -220,6 +220,7 @@ def _fit_first_convolution(fit: Fit, target: Mapping[str, Tensor]) -> None:
     # Only grey and RGB have a known meaning; other images' channels are not each other's.
     if old == new or old not in (1, 3) or not others_agree:
         return
+    weight = weight if weight.element_size() > 1 else weight.float()  # torch adds no numbers of 8 bits
     fit.tensors[_FIRST_CONVOLUTION] = adapt_first_convolution(weight, new)
     how = "summed over its channels" if new == 1 else f"its channels repeated in turn, scaled by {old}/{new}"
     fit.adapted.append(Change(_FIRST_CONVOLUTION, f"from {old} to {new} input channels: {how}"))
