@@ -30,7 +30,7 @@ import torch
 from swin_transformer_pytorch.training import load_recipe, train
 from swin_transformer_pytorch.training.recipes.classification import Recipe
 from swin_transformer_pytorch.weights.files import read_checkpoint
-from swin_transformer_pytorch.weights.whole import is_intact
+from swin_transformer_pytorch.whole import is_intact
 
 EVERY_STEPS = 2
 SETTINGS: dict[str, Any] = {

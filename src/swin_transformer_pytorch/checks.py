@@ -7,7 +7,7 @@ from typing import Any
 
 
 def require(condition: bool, name: str, value: object, fix: str, *, error: type[ValueError] = ValueError) -> None:
-    """Raises an `error` that names the value and the fix, unless `condition` holds and `value` is finite.
+    """Raises an `error` that names value and fix, unless `condition` holds and `value`, or all in it, is finite.
 
     Args:
         condition: whether the value is possible.
@@ -16,8 +16,22 @@ def require(condition: bool, name: str, value: object, fix: str, *, error: type[
         fix: what to do, beginning with a verb: "use a whole number of at least 1".
         error: what to raise.
     """
-    if not condition or (isinstance(value, float) and not math.isfinite(value)):
-        raise error(f"{name}={value!r} is not possible: {fix}")
+    numbers = value if isinstance(value, list | tuple) else (value,)
+    if not condition or any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        raise error(f"{name}={shown(value)} is not possible: {fix}")
+
+
+def shown(value: object) -> str:
+    """A value as messages show it, cut where it is long."""
+    try:
+        return cut(repr(value))
+    except ValueError:
+        return "a number of thousands of digits"
+
+
+def cut(text: str, most: int = 200) -> str:
+    """The beginning of a text that is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
 
 
 def is_number(value: object) -> bool:
@@ -25,9 +39,9 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def is_count(value: object, least: int = 1) -> bool:
-    """Whether it is a whole number of at least `least`."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_count(value: object, least: int = 1, most: float = math.inf) -> bool:
+    """Whether it is a whole number from `least` to `most`."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def is_rate(value: object) -> bool:
@@ -36,8 +50,8 @@ def is_rate(value: object) -> bool:
 
 
 def is_pair(value: object) -> bool:
-    """Whether it is two whole numbers of at least 1, such as (height, width)."""
-    return isinstance(value, list | tuple) and len(value) == 2 and all(map(is_count, value))
+    """Whether it is two whole numbers from 1 to 65,535, such as (height, width)."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(is_count(side, 1, 65535) for side in value)
 
 
 def as_pair(value: Any) -> Any:

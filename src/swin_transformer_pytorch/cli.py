@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -36,6 +37,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -53,14 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nswin: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered would fail again at exit, with a message.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return EXIT_BROKEN_PIPE
     except Exception as error:
         if os.environ.get("SWIN_DEBUG", "0") not in ("", "0") or not is_users_mistake(error):
             raise
         print(f"swin: error: {error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # the disk that it goes to is full
+            _forget_output()
         return EXIT_USAGE
+
+
+def _forget_output() -> None:
+    """What is still buffered would fail again at exit, with a message."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_users_mistake(error: Exception) -> bool:
@@ -68,7 +78,7 @@ def is_users_mistake(error: Exception) -> bool:
     if isinstance(error, MissingExtraError | argparse.ArgumentError):
         return True
     if isinstance(error, OSError):
-        return error.filename is not None
+        return error.filename is not None or error.errno in _FULL
     if not isinstance(error, ValueError):
         return False
     raised_in = error.__traceback__

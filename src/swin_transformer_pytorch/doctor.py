@@ -18,35 +18,13 @@ import torch
 from . import __version__
 from .ops import available_implementations, choose_implementation, describe_kernels
 
-
-@dataclass(frozen=True, kw_only=True)
-class Extra:
-    """An optional dependency.
-
-    Attributes:
-        module: what is imported.
-        distribution: what pip installs.
-        extra: the extra of this package that brings it.
-        purpose: what it is for.
-    """
-
-    module: str
-    distribution: str
-    extra: str
-    purpose: str
-
-    @property
-    def command(self) -> str:
-        """What installs it."""
-        return f"pip install 'swin-transformer-pytorch[{self.extra}]'"
-
-
-EXTRAS = (
-    Extra(module="lightning", distribution="lightning", extra="train", purpose="`swin train` and the demo"),
-    Extra(module="matplotlib", distribution="matplotlib", extra="train", purpose="curves, grids, confusion matrices"),
-    Extra(module="timm", distribution="timm", extra="dev", purpose="comparisons in `swin benchmark` and the tests"),
-    Extra(module="transformers", distribution="transformers", extra="dev", purpose="the same"),
-)
+# Optional packages, each with the extra of this package that brings it, and its purpose.
+EXTRAS = {
+    "lightning": ("train", "`swin train` and the demo"),
+    "matplotlib": ("train", "curves, grids, confusion matrices"),
+    "timm": ("dev", "comparisons in `swin benchmark` and the tests"),
+    "transformers": ("dev", "the same"),
+}
 
 _CORE = (
     "torch",
@@ -89,11 +67,10 @@ class Diagnosis:
 
     def sections(self) -> dict[str, list[tuple[str, str]]]:
         """The same for a reader: rows of (name, value) under headings."""
-        extras = [(extra.distribution, _describe_extra(extra, self.extras[extra.distribution])) for extra in EXTRAS]
         return {
             "system": list(self.system.items()),
             "packages": [(name, found or "missing: pip install " + name) for name, found in self.packages.items()],
-            "extras": extras,
+            "extras": [(name, _describe_extra(name, found)) for name, found in self.extras.items()],
             "attention": [
                 (name, f"for {', '.join(uses)}" if uses else "not used") for name, uses in self.attention.items()
             ],
@@ -109,10 +86,10 @@ def examine() -> Diagnosis:
         system=_system(),
         packages={
             "swin-transformer-pytorch": __version__,
-            **{name: _version(name) for name in _CORE},
+            **{name: installed_version(name) for name in _CORE},
             "torch": torch.__version__,  # with the build that it is, which its metadata leave out
         },
-        extras={e.distribution: _version(e.distribution) if _importable(e.module) else None for e in EXTRAS},
+        extras={name: installed_version(name) if _importable(name) else None for name in EXTRAS},
         attention=_attention(),
         kernels=describe_kernels(),
         caches={str(folder): _size(folder) for folder in _cache_folders()},
@@ -123,7 +100,7 @@ def _system() -> dict[str, str]:
     rows = {
         "python": f"{platform.python_version()} ({sys.executable})",
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
     }
@@ -149,8 +126,8 @@ def _attention() -> dict[str, list[str]]:
     return uses
 
 
-def _processor() -> str:
-    """The processor's model, where Linux tells it; platform's word for it is only the architecture."""
+def processor() -> str:
+    """The CPU's model, where Linux tells it; platform's word for it is only the architecture."""
     try:
         match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
@@ -158,15 +135,19 @@ def _processor() -> str:
     return match[1] if match else platform.processor() or platform.machine()
 
 
-def _describe_extra(extra: Extra, found: str | None) -> str:
-    return f"{found} ({extra.purpose})" if found else f"missing, for {extra.purpose}: {extra.command}"
+def _describe_extra(name: str, found: str | None) -> str:
+    extra, purpose = EXTRAS[name]
+    if found:
+        return f"{found} ({purpose})"
+    return f"missing, for {purpose}: pip install 'swin-transformer-pytorch[{extra}]'"
 
 
 def _importable(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _version(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
+    """The version of a distribution; None where it is missing."""
     try:
         return version(distribution)
     except PackageNotFoundError:

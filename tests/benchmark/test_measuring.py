@@ -52,8 +52,8 @@ def test_one_round_of_ourselves() -> None:
     ("change", "message"),
     [
         ({"rounds": 0}, "rounds=0 must be at least 1"),
-        ({"batch_sizes": [1, 0]}, "batch_sizes=0 must be at least 1"),
-        ({"image_sizes": [0]}, "image_sizes=0 must be at least 1"),
+        ({"batch_sizes": [1, 0]}, "batch_size=0 must be at least 1"),
+        ({"image_sizes": [0]}, "image_size=0 must be at least 1"),
         ({"dtypes": ["int8"]}, "'int8' is not one of float32"),
         ({"models": ["swin_tinny"]}, "no model named 'swin_tinny'"),
         ({"peers": ["keras"]}, "no peer 'keras'; there are: timm"),
@@ -84,10 +84,10 @@ def test_a_step_of_an_unknown_library_is_refused() -> None:
 
 
 def test_a_library_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object) -> None:
+    def missing(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'timm'", name="timm")
 
-    monkeypatch.setitem(libraries._BUILDERS, ("timm", "classifier"), missing)
+    monkeypatch.setitem(libraries._BUILDERS, "timm", missing)
     assert [m.library for m in benchmark.run(**{**OPTIONS, "peers": ["timm"]}).measurements] == [OURS]
 
 

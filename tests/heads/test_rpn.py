@@ -7,7 +7,7 @@ import torch
 from torchvision.models.detection.rpn import RPNHead as PeerHead
 
 from swin_transformer_pytorch.heads import rpn
-from swin_transformer_pytorch.heads.rpn import ProposalLimits, RPNHead, RPNOutputs, RPNRules, propose, rpn_losses
+from swin_transformer_pytorch.heads.rpn import ProposalLimits, RPNHead, RPNOutputs, RPNRules
 from swin_transformer_pytorch.ops.regions.anchors import grid_anchors
 from swin_transformer_pytorch.ops.regions.instances import InstanceTargets
 
@@ -91,7 +91,7 @@ def test_proposals_are_the_scalar_rules(per_image: int) -> None:
     raw = outputs(2)
     limits = ProposalLimits(per_level=50, per_image=per_image)
     sizes = [(48, 64), (41, 50)]
-    found = propose(raw, sizes, strides=STRIDES, limits=limits)
+    found = RPNHead(1, rules=RPNRules(strides=STRIDES, inference=limits)).propose(raw, sizes, training=False)
     for boxes, logits, deltas, size in zip(found, raw.logits, raw.deltas, sizes, strict=True):
         expected = torch.tensor(scalar_proposals(logits.tolist(), deltas.tolist(), size, limits))
         torch.testing.assert_close(boxes, expected, atol=1e-3, rtol=1e-5)
@@ -156,7 +156,7 @@ def test_losses_are_the_scalar_formulas(kind: str, beta: float | None) -> None:
     targets = [objects([[3.0, 4, 40, 30], [20, 10, 60, 45], [50, 3, 51, 4]]), objects([])]
     everything = RPNRules(strides=STRIDES, num_samples=2 * COUNT, regression=kind)
     assigned = [scalar_assignment(targets[0]), [0] * COUNT]
-    losses = rpn_losses(raw, targets, [(48, 64)] * 2, rules=everything)
+    losses = RPNHead(1, rules=everything).losses(raw, targets, [(48, 64)] * 2)
     classification, regression = scalar_losses(raw, assigned, targets, beta)
     assert losses["loss_rpn_cls"].item() == pytest.approx(classification, rel=1e-5)
     assert losses["loss_rpn_bbox"].item() == pytest.approx(regression, rel=1e-4)
@@ -166,14 +166,14 @@ def test_at_most_the_samples_asked_for_count() -> None:
     """All logits equal: the loss of each sample is ln 2, whatever was drawn."""
     raw = RPNOutputs(logits=torch.zeros(1, COUNT), deltas=torch.zeros(1, COUNT, 4), map_sizes=MAPS)
     rules = RPNRules(strides=STRIDES, num_samples=32)
-    losses = rpn_losses(raw, [objects([[0.0, 0, 40, 40]])], [(48, 64)], rules=rules)
+    losses = RPNHead(1, rules=rules).losses(raw, [objects([[0.0, 0, 40, 40]])], [(48, 64)])
     assert losses["loss_rpn_cls"].item() == pytest.approx(math.log(2), rel=1e-5)
 
 
 def gradient_of_logits(rules: RPNRules, image_size: tuple[int, int]) -> torch.Tensor:
     logits = torch.zeros(1, COUNT, requires_grad=True)
     raw = RPNOutputs(logits=logits, deltas=torch.zeros(1, COUNT, 4, requires_grad=True), map_sizes=MAPS)
-    losses = rpn_losses(raw, [objects([], image_size)], [image_size], rules=rules)
+    losses = RPNHead(1, rules=rules).losses(raw, [objects([], image_size)], [image_size])
     (losses["loss_rpn_cls"] + losses["loss_rpn_bbox"]).backward()
     assert logits.grad is not None
     return logits.grad[0]

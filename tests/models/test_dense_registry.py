@@ -100,11 +100,11 @@ DAMAGE: list[tuple[dict[str, Any], str]] = [
     ({"config": {"fpn_dims": 8}}, "cannot be built: unknown config field 'fpn_dims'"),
     ({"config": {"backbone": {"depths": "2"}}}, "cannot be built: depths="),
     ({"config": {"backbone": 7}}, "cannot be built"),
-    ({"config": {**CONFIG, "fpn_dim": 2**40}}, r"over 10\^18 parameters and holds \d"),
-    ({"config": {**CONFIG, "fpn_dim": 2**20}}, r"of [\d,]+ parameters and holds \d"),
+    ({"config": {**CONFIG, "fpn_dim": 2**40}}, "cannot be built: fpn_dim=1099511627776"),
+    ({"config": {**CONFIG, "fpn_dim": 2**15}}, r"of [\d,]+ parameters and holds \d"),
     (
-        {"config": {"num_classes": 2, "backbone": {"depths": [1, 10**12], "num_heads": [1, 1]}}},
-        r"depths=\(1, 1000000000000\) and holds depths=\(1, 1, 1, 1\)",
+        {"config": {"num_classes": 2, "backbone": {"depths": [1, 400], "num_heads": [1, 1]}}},
+        r"depths=\(1, 400\) and holds depths=\(1, 1, 1, 1\)",
     ),
     ({"preprocessing": {"kind": "dense", "scale": 7}}, "cannot be built: preprocessing"),
     ({"palette": ["red", "blue"]}, "palette is not a list of colours"),
@@ -121,14 +121,12 @@ def test_a_damaged_description_is_one_error_before_anything_is_built(
         load_model(tmp_path / "m.pth")
 
 
-def test_a_list_longer_than_the_file_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+def test_an_endless_list_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     source = create_model(NAMES["segmentation"], num_classes=2, **SMALL["segmentation"])
     metadata = source.metadata()
     metadata["config"]["pool_scales"] = [1] * 10**6
     save_checkpoint(tmp_path / "m.pth", source.state_dict(), metadata)
-    with pytest.raises(
-        ValueError, match=r"m\.pth describes 1,000,000 pool_scales and holds \d+ tensors: save it again"
-    ):
+    with pytest.raises(ValueError, match=r"m\.pth describes a model that cannot be built: pool_scales=.{,300}$"):
         load_model(tmp_path / "m.pth")
 
 

@@ -134,10 +134,10 @@ DAMAGE: list[tuple[dict[str, Any], str]] = [
     ({"num_classes": 10**12, "classes": None}, r"of 97,000,\d\d\d,\d\d\d,\d\d\d parameters and holds \d"),
     ({"config": [1]}, r"damaged description.*config=\[1\]"),
     ({"config": {"depths": "2"}}, "cannot be built: depths="),
-    ({"config": {**SMALL, "embed_dim": 3 * 2**40}}, r"over 10\^18 parameters and holds \d"),
+    ({"config": {**SMALL, "embed_dim": 3 * 2**40}}, "cannot be built: embed_dim=3298534883328"),
     ({"config": {**SMALL, "embed_dim": 24}}, r"of [\d,]+ parameters and holds \d"),
-    ({"config": {"depths": [10**12], "num_heads": [1]}}, r"depths=\(1000000000000,\) and holds depths=\(2, 1, 1, 1\)"),
-    ({"config": {**SMALL, "mlp_ratio": 1e300}}, r"over 10\^18 parameters and holds \d"),
+    ({"config": {"depths": [400], "num_heads": [1]}}, r"depths=\(400,\) and holds depths=\(2, 1, 1, 1\)"),
+    ({"config": {**SMALL, "mlp_ratio": 1e300}}, r"cannot be built: mlp_ratio=1e\+300"),
     ({"num_classes": -1, "classes": None}, "cannot be built: num_classes=-1"),
     ({"preprocessing": {"image_size": 64}}, "cannot be built: preprocessing.*resize_size"),
 ]

@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from swin_transformer_pytorch.ops import choose_implementation, describe_kernels, force_implementation, window_attention
+from swin_transformer_pytorch.ops import (
+    choose_implementation,
+    describe_kernels,
+    force_implementation,
+    operators,
+    window_attention,
+)
 from swin_transformer_pytorch.ops.triton import kernel
 
 CASES = Path(__file__).with_name("triton_kernel_cases.py")
@@ -83,7 +89,8 @@ def compile_kernel(
     qkv, pad_token = torch.empty(1, 60, 60, 9 * head_dim, dtype=dtype, device="meta"), torch.empty(0, device="meta")
     bias = torch.empty(3, tokens, tokens, device="meta")
     shift = (window[0] // 2, window[1] // 2)
-    constants = kernel._Work.of(qkv, bias, window, shift, pad_token, bias if v2 else None).constants
+    inputs = operators.Inputs(qkv, bias, window, shift, pad_token, bias if v2 else None)
+    constants = kernel._Work.of(inputs).constants
     options = {name: constants.pop(name) for name in ("num_warps", "num_stages")}
     constants["KEEP_LOG_SUMS"] = True
     map_type = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}[dtype]
@@ -175,7 +182,7 @@ def test_a_gpu_that_triton_cannot_use_is_told_with_the_reason(monkeypatch: pytes
         raise RuntimeError("Failed to find C compiler.\nPlease install one")
 
     monkeypatch.setattr(kernel, "_forward", fail)
-    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.empty(0))
     assert kernel._trial() == "triton fails here: RuntimeError: Failed to find C compiler."
 
 

@@ -1,4 +1,5 @@
 import io
+import os
 
 import numpy as np
 import pytest
@@ -137,6 +138,29 @@ class TestFiles:
         bad = {path.rpartition("/")[2]: str(error) for path, error in results.items() if isinstance(error, ImageError)}
         assert set(bad) == {"aa.png", "empty.jpg"}
         assert all(name in message for name, message in bad.items())
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 3, 50])
+    def test_what_is_skipped_changes_no_other_batch(self, predictor, photos, batch_size):
+        """Every subset of the images can be there already, and a pattern that is given twice counts once."""
+        patterns = (photos, photos / "gone.png", f"{photos}/*.bmp", f"{photos}/*.bmp")
+        whole = list(predict_files(predictor, patterns, batch_size))
+        names = [path for path, _ in whole]
+        assert len(names) == len(set(names)) == 5
+        for chosen in range(2 ** len(names)):
+            done = {name for index, name in enumerate(names) if chosen >> index & 1}
+            predictor.model.batches.clear()
+            rest = list(predict_files(predictor, patterns, batch_size, skip=done.__contains__))
+            assert [(path, str(result)) for path, result in rest] == [
+                (path, str(result)) for path, result in whole if path not in done
+            ]
+            batches = [names[start : start + batch_size] for start in range(0, 5, batch_size)]
+            images = [sum(name in names[:3] for name in batch) for batch in batches if set(batch) - done]
+            assert predictor.model.batches == [count for count in images if count]
+
+    def test_files_known_to_be_no_images_are_left_out(self, predictor, photos):
+        (photos / "link.png").symlink_to(photos / "b.jpg")
+        results = predict_files(predictor, [photos], known=[os.path.realpath(photos / "b.jpg")])
+        assert [path.rpartition("/")[2] for path, _ in results] == ["a.png", "c.png"]
 
     def test_what_matches_nothing_is_reported(self, predictor, photos):
         (photos / "none").mkdir()

@@ -187,6 +187,48 @@ def test_a_persons_own_images_and_label_maps_take_one_line(folder: Path, tmp_pat
     assert 0 <= result.metrics["val_miou"] <= 1
 
 
+OPEN_SIZES = {
+    "detection": dict.fromkeys(("data.scale", "data.augmentation.scales", "data.augmentation.max_long"), "auto"),
+    "segmentation": dict.fromkeys(("data.scale", "data.augmentation.scale", "data.augmentation.crop_size"), "auto"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_open_sizes_and_warm_up_are_chosen_once_and_kept(
+    task: str, tiny: Make, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    weights = train(tiny(task, "first", {"schedule.steps": 1}), progress=False).weights  # of images at their own size
+    values = {**OPEN_SIZES[task], "model.config": None, "model.weights": str(weights), "schedule.warmup_steps": None}
+    values |= {"trainer.checkpoint_every_steps": 1, "schedule.epochs": 2}
+    caplog.clear()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(Stopped):
+            train(small(task, folder, tmp_path / "run", **values), progress=False)
+    said = ("data.scale=null, as the weights had it", "schedule.warmup_steps=0 was chosen, of the run's 4 steps")
+    assert all(sum(line in message for message in caplog.messages) == 1 for line in said)
+    assert "preprocessing differs" not in caplog.text
+    held = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["recipe"]
+    assert (held["data"]["scale"], held["schedule"]["warmup_steps"]) == (None, 0)
+    if task == "segmentation":
+        assert (held["data"]["augmentation"]["scale"], held["data"]["augmentation"]["crop_size"]) == (None, [64, 64])
+    else:
+        assert (held["data"]["augmentation"]["scales"], held["data"]["augmentation"]["max_long"]) == ([], 1333)
+
+    # Nothing is chosen anew, whatever would be chosen now.
+    with monkeypatch.context() as patch:
+        patch.setattr("swin_transformer_pytorch.training.tasks.image_sizes.usual_sides", None)
+        patch.setattr("swin_transformer_pytorch.training.engine.module.open_warmup", None)
+        result = train(small(task, folder, tmp_path / "run", **values, resume=True), progress=False)
+    assert load_model(result.weights).preprocessing.scale is None  # type: ignore[union-attr]
+    assert torch.load(result.last, weights_only=True)["recipe"] == {**held, "resume": True}
+
+    caplog.clear()
+    values |= {"data.scale": [96, 64], "schedule.epochs": 1}
+    train(small(task, folder, tmp_path / "other", **values), progress=False)
+    assert "preprocessing differs from that of the weights: scale: None -> (96, 64)" in caplog.messages
+
+
 @pytest.mark.parametrize(
     ("task", "overrides", "message"),
     [

@@ -19,6 +19,7 @@ from swin_transformer_pytorch.optimize import optimize_for_inference
 from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.weights.files import CheckpointError, read_checkpoint, save_checkpoint
 from swin_transformer_pytorch.weights.finite import not_finite
+from swin_transformer_pytorch.weights.formats import convert_state_dict
 from swin_transformer_pytorch.weights.load import load_weights, open_checkpoint
 from swin_transformer_pytorch.weights.preprocessing import Preprocessing
 
@@ -276,3 +277,72 @@ def test_an_honest_description_is_read(tmp_path, model):
     described = {**model.metadata(), "note": "by hand", "made": 1_700_000_000, "scores": {"top1": float("nan")}}
     torch.save({"model": model.state_dict(), "swin": described}, tmp_path / "m.pth")
     assert open_checkpoint(tmp_path / "m.pth").num_classes == 3
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_bit_of_a_torch_file_saved_by_hand_that_changed_is_found(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("flipped") / "m.pth"
+    torch.save({"model": {"w": torch.rand(100)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        member = data.draw(st.sampled_from(archive.infolist()))
+        held = archive.read(member)
+    content = bytearray(path.read_bytes())
+    # Behind a member's own header of 30 bytes are its name and what aligns its content.
+    name, extra = struct.unpack("<HH", content[member.header_offset + 26 : member.header_offset + 30])
+    start = member.header_offset + 30 + name + extra
+    assert content[start : start + len(held)] == held
+    content[start + data.draw(st.integers(0, len(held) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    one_short_error(path, "is damaged .*CRC-32 has changed")
+
+
+def test_a_torch_file_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"model": TENSORS}, tmp_path / "m.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_checkpoint(tmp_path / "m.pth").state_dict.keys() == TENSORS.keys()
+
+
+V2 = CONFIG.replace(version=2)
+COORDS = "layers.0.blocks.0.attn.relative_coords_table"
+REDUCTION = "backbone.stages.0.downsample.reduction.weight"
+Q_PROJ = "swin.encoder.layers.0.blocks.0.attention.q_proj"
+# What torch would join with the key's and value's, as numbers of another kind or not at all.
+UNLIKE = [torch.ones(8, 8, dtype=torch.int8), torch.ones(8, 8).half()]
+UNLIKE += [torch.ones(shape) for shape in ((4, 8), (8,), (8, 8, 1))]
+ODD = [
+    (V2, "timm", {"layers.0.blocks.0.attn.qkv.bias": torch.zeros(())}),
+    (CONFIG, "openmmlab", {REDUCTION: torch.zeros(())}),
+    (CONFIG, "openmmlab", {REDUCTION: torch.zeros(6, 6)}),
+    (CONFIG, "timm", {f"layers.{'9' * 5000}.downsample.norm.weight": torch.ones(8)}),
+    (CONFIG, "timm", {f"layers.{'9' * 900}.downsample.norm.weight": torch.ones(8)}),
+    (CONFIG, "torchvision", {f"features.{'9' * 5000}.norm.weight": torch.ones(8)}),
+    *((V2, "official", {COORDS: torch.full((1, 7, 7, 2), number)}) for number in (float("nan"), 1e30)),
+    *((V2, "official", {COORDS: torch.ones(shape)}) for shape in ((0, 7, 7, 2), (1, 7, 0, 2))),
+    (V2, "official", {COORDS: torch.ones(1, 7, 7, 2, dtype=torch.bool)}),
+    *((CONFIG, "transformers", {f"{Q_PROJ}.weight": tensor}) for tensor in UNLIKE),
+    (CONFIG, "transformers", {f"{Q_PROJ}.bias": torch.ones(8, dtype=torch.int64)}),
+]
+
+
+@pytest.mark.parametrize(("config", "form", "change"), ODD, ids=range(len(ODD)))
+def test_tensors_that_no_model_of_the_format_has(tmp_path, config, form, change):
+    classifier = SwinClassifier(config, num_classes=3)
+    named = convert_state_dict(classifier.state_dict(), form, window_size=4)
+    torch.save({"model": {**named, **change}}, tmp_path / "m.pth")
+    said = "no Swin model has|not named tensors|does not fit"
+    one_short_error(tmp_path / "m.pth", said, lambda path: load_weights(classifier, path))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_that_the_models_type_does_not_hold_are_said(tmp_path, model, dtype, caplog):
+    largest = torch.full_like(model.state_dict()["head.bias"], torch.finfo(dtype).max, dtype=dtype)
+    grey = model.state_dict()["patch_embed.proj.weight"][:, :1].to(dtype)
+    file = {**model.state_dict(), "head.bias": largest, "patch_embed.proj.weight": grey}
+    report = load_weights(SwinClassifier(CONFIG, num_classes=3), file)
+    assert [change.key for change in report.adapted] == ["patch_embed.proj.weight"]
+    said = "1 tensors hold NaN or infinite numbers" in caplog.text
+    assert said == (dtype == torch.float64) == any("infinite" in note for note in report.notes)

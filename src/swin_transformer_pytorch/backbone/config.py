@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..checks import as_pair, is_count, is_number, is_pair, require
+from ..checks import as_pair, is_count, is_number, is_pair, require, shown
 from ..sizes import Size
 
 SingleWindow = Literal["unshift", "keep"]
@@ -22,6 +21,9 @@ class ConfigError(ValueError):
 
 
 _require = functools.partial(require, error=ConfigError)
+
+# Far beyond any Swin (3 * 10^9), so that a slip is refused before it fills the memory.
+_MOST_WEIGHTS, _MOST_CHANNELS, _MOST_STAGES, _MOST_BLOCKS = 10**10, 65535, 64, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,26 +74,28 @@ class SwinConfig:
 
     def _check(self) -> None:
         _require(is_count(self.version) and self.version <= 2, "version", self.version, "use 1 or 2")
-        _require(is_count(self.in_channels), "in_channels", self.in_channels, "use a whole number of at least 1")
-        _require(is_count(self.embed_dim), "embed_dim", self.embed_dim, "use a whole number of at least 1")
-        _require(
-            len(self.depths) > 0 and all(d >= 1 for d in self.depths),
-            "depths",
-            self.depths,
-            "give each stage at least one block",
-        )
+        fix = f"use a whole number of at least 1, at most {_MOST_CHANNELS:,}"
+        for name in ("in_channels", "embed_dim"):
+            _require(is_count(getattr(self, name), 1, _MOST_CHANNELS), name, getattr(self, name), fix)
+        ok = 0 < len(self.depths) <= _MOST_STAGES and all(1 <= depth <= _MOST_BLOCKS for depth in self.depths)
+        fix = f"give each stage at least one block, at most {_MOST_BLOCKS}, and at most {_MOST_STAGES} stages"
+        _require(ok, "depths", self.depths, fix)
         _require(
             len(self.num_heads) == len(self.depths) and all(h >= 1 for h in self.num_heads),
             "num_heads",
             self.num_heads,
-            f"give {len(self.depths)} positive numbers, one for each stage of depths={self.depths}",
+            f"give {len(self.depths)} positive numbers, one for each stage of depths={shown(self.depths)}",
         )
         for stage, (dim, heads) in enumerate(zip(self.stage_dims, self.num_heads, strict=True)):
-            fix = f"stage {stage} has {dim} channels, which {heads} heads do not divide"
+            fix = f"stage {stage} has {dim} channels, which {shown(heads)} heads do not divide"
             _require(dim % heads == 0, "num_heads", self.num_heads, fix)
-        hidden_dim = self.embed_dim * self.mlp_ratio if is_number(self.mlp_ratio) else 0
+        ratio_is_possible = is_number(self.mlp_ratio) and 0 < self.mlp_ratio <= _MOST_CHANNELS
+        ratio_is_possible = ratio_is_possible and self.embed_dim * self.mlp_ratio >= 1
         fix = "use a number that leaves the MLP at least one hidden channel, such as 4.0"
-        _require(1 <= hidden_dim < math.inf, "mlp_ratio", self.mlp_ratio, fix)
+        _require(ratio_is_possible, "mlp_ratio", self.mlp_ratio, fix)
+        others = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("window_size", "patch_size", "mlp_ratio"))
+        fix = f"with depths={shown(self.depths)}, {others} it is over {_MOST_WEIGHTS:,} parameters; use less"
+        _require(self._num_weights <= _MOST_WEIGHTS, "embed_dim", self.embed_dim, fix)
         rate_is_possible = is_number(self.drop_path_rate) and 0 <= self.drop_path_rate < 1
         _require(rate_is_possible, "drop_path_rate", self.drop_path_rate, "use a rate in [0, 1)")
         _require(
@@ -112,6 +116,17 @@ class SwinConfig:
     def stage_dims(self) -> tuple[int, ...]:
         """Channels of each stage's map."""
         return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
+
+    @property
+    def _num_weights(self) -> int:
+        """Numbers in its matrices and bias tables: nearly all of its parameters."""
+        table = (2 * self.window_size[0] - 1) * (2 * self.window_size[1] - 1)
+        stages = zip(self.stage_dims, self.depths, self.num_heads, strict=True)
+        blocks = sum(
+            depth * (dim * (4 * dim + 2 * int(dim * self.mlp_ratio)) + heads * table) for dim, depth, heads in stages
+        )
+        merging = sum(8 * dim * dim for dim in self.stage_dims[:-1])
+        return blocks + merging + self.in_channels * self.patch_size[0] * self.patch_size[1] * self.embed_dim
 
     @property
     def stage_strides(self) -> tuple[Size, ...]:
@@ -219,4 +234,4 @@ def find_variant(name: str) -> Variant:
 
     near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise ConfigError(f"there is no model named {name!r}; {hint}`swin models` lists them all")
+    raise ConfigError(f"there is no model named {shown(name)}; {hint}`swin models` lists them all")

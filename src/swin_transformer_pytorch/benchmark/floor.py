@@ -84,7 +84,12 @@ def floor_step(products: list[Product], dtype: torch.dtype, device: torch.device
         with torch.inference_mode():
             for x, weight, bias in operands:
                 F.linear(x, weight, bias)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
 
     return step
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()

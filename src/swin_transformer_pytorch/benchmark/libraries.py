@@ -18,36 +18,21 @@ PEERS = ("timm", "torchvision", "transformers", OPENVINO)
 
 def build_model(library: str, setting: Setting) -> nn.Module | None:
     """That library's module for the setting; None where the library or the model is not to be had."""
-    kind = "features" if setting.mode == "features" else "classifier"
     try:
-        return _BUILDERS[library, kind](setting)
+        return _BUILDERS[library](setting, features=setting.mode == "features")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == library:
             return None
         raise
 
 
-def _ours(setting: Setting) -> nn.Module:
-    from ..models.registry import create_model
+def _ours(setting: Setting, *, features: bool) -> nn.Module:
+    from ..models.registry import create_backbone, create_model
 
-    return create_model(setting.model)
-
-
-def _our_maps(setting: Setting) -> nn.Module:
-    from ..models.registry import create_backbone
-
-    return create_backbone(setting.model)
+    return create_backbone(setting.model) if features else create_model(setting.model)
 
 
-def _timm(setting: Setting) -> nn.Module | None:
-    return _create_timm(setting, num_classes=1000)
-
-
-def _timm_maps(setting: Setting) -> nn.Module | None:
-    return _create_timm(setting, features_only=True)
-
-
-def _create_timm(setting: Setting, **options: Any) -> nn.Module | None:
+def _timm(setting: Setting, *, features: bool) -> nn.Module | None:
     import timm
 
     name = setting.model.replace("_patch4", "") if setting.config.version == 2 else setting.model
@@ -56,12 +41,12 @@ def _create_timm(setting: Setting, **options: Any) -> nn.Module | None:
     # It cuts no rest of a patch off and pads none.
     if any(side % patch for side, patch in zip(setting.image_size, setting.config.patch_size, strict=True)):
         return None
+    options: dict[str, Any] = {"features_only": True} if features else {"num_classes": 1000}
     rate = setting.config.drop_path_rate
-    model: nn.Module = timm.create_model(name, img_size=setting.image_size, drop_path_rate=rate, **options)
-    return model
+    return timm.create_model(name, img_size=setting.image_size, drop_path_rate=rate, **options)
 
 
-def _torchvision(setting: Setting) -> nn.Module | None:
+def _torchvision(setting: Setting, *, features: bool) -> nn.Module | None:
     from torchvision.models import swin_transformer
 
     config = setting.config
@@ -71,7 +56,7 @@ def _torchvision(setting: Setting) -> nn.Module | None:
         if any(size not in (0, config.window_size[0]) for size in config.pretrained_window_sizes):
             return None
         block, merging = swin_transformer.SwinTransformerBlockV2, swin_transformer.PatchMergingV2
-    model: nn.Module = swin_transformer.SwinTransformer(
+    model = swin_transformer.SwinTransformer(
         patch_size=list(config.patch_size),
         embed_dim=config.embed_dim,
         depths=list(config.depths),
@@ -82,7 +67,7 @@ def _torchvision(setting: Setting) -> nn.Module | None:
         block=block,
         downsample_layer=merging,
     )
-    return model
+    return _TorchvisionMaps(model.features) if features else model
 
 
 class _TorchvisionMaps(nn.Module):
@@ -102,44 +87,14 @@ class _TorchvisionMaps(nn.Module):
         return maps
 
 
-def _torchvision_maps(setting: Setting) -> nn.Module | None:
-    classifier = _torchvision(setting)
-    return None if classifier is None else _TorchvisionMaps(classifier.get_submodule("features"))  # type: ignore[arg-type]
-
-
-def _transformers(setting: Setting) -> nn.Module | None:
-    import transformers
-
-    if _has_map_below_window(setting):
-        return None
-    config = _transformers_config(setting, num_labels=1000)
-    if setting.config.version == 1:
-        return transformers.SwinForImageClassification(config)
-    return transformers.Swinv2ForImageClassification(config)
-
-
-def _transformers_maps(setting: Setting) -> nn.Module | None:
-    import transformers
-
-    if _has_map_below_window(setting):
-        return None
-    stages = [f"stage{stage + 1}" for stage in range(len(setting.config.depths))]
-    config = _transformers_config(setting, out_features=stages)
-    return transformers.SwinBackbone(config) if setting.config.version == 1 else transformers.Swinv2Backbone(config)
-
-
-def _has_map_below_window(setting: Setting) -> bool:
-    """transformers' V1 then fails: it takes a smaller window, but the bias of the whole one."""
-    config = setting.config
-    strides = config.stage_strides[-1]
-    last = min(-(-side // stride) for side, stride in zip(setting.image_size, strides, strict=True))
-    return config.version == 1 and last < config.window_size[0]
-
-
-def _transformers_config(setting: Setting, **options: Any) -> Any:
+def _transformers(setting: Setting, *, features: bool) -> nn.Module | None:
     import transformers
 
     config = setting.config
+    # V1 then fails: it takes a smaller window, but the bias of the whole one.
+    last = min(-(-side // stride) for side, stride in zip(setting.image_size, config.stage_strides[-1], strict=True))
+    if config.version == 1 and last < config.window_size[0]:
+        return None
     fields: dict[str, Any] = {
         "image_size": setting.image_size,
         "patch_size": config.patch_size[0],
@@ -148,20 +103,21 @@ def _transformers_config(setting: Setting, **options: Any) -> Any:
         "num_heads": list(config.num_heads),
         "window_size": config.window_size[0],
         "drop_path_rate": config.drop_path_rate,
-        **options,
     }
-    if config.version == 1:
-        return transformers.SwinConfig(**fields)
-    return transformers.Swinv2Config(pretrained_window_sizes=list(config.pretrained_window_sizes), **fields)
+    if features:
+        fields["out_features"] = [f"stage{stage + 1}" for stage in range(len(config.depths))]
+    else:
+        fields["num_labels"] = 1000
+    family = "Swin"
+    if config.version == 2:
+        family, fields["pretrained_window_sizes"] = "Swinv2", list(config.pretrained_window_sizes)
+    model = getattr(transformers, f"{family}{'Backbone' if features else 'ForImageClassification'}")
+    return model(getattr(transformers, f"{family}Config")(**fields))
 
 
-_BUILDERS: dict[tuple[str, str], Callable[[Setting], nn.Module | None]] = {
-    (OURS, "classifier"): _ours,
-    (OURS, "features"): _our_maps,
-    ("timm", "classifier"): _timm,
-    ("timm", "features"): _timm_maps,
-    ("torchvision", "classifier"): _torchvision,
-    ("torchvision", "features"): _torchvision_maps,
-    ("transformers", "classifier"): _transformers,
-    ("transformers", "features"): _transformers_maps,
+_BUILDERS: dict[str, Callable[..., nn.Module | None]] = {
+    OURS: _ours,
+    "timm": _timm,
+    "torchvision": _torchvision,
+    "transformers": _transformers,
 }

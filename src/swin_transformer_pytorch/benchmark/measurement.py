@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..sizes import Size
+from .setting import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
+class Measurement(Setting):
     """One library on one setting.
 
     Attributes:
         library: "swin_transformer_pytorch" is our model as it is, "optimized" what `optimize_for_inference` makes of
             it, "floor" its matrix products alone; the others are peers.
-        mode: "inference", "training", or "features" for the maps of all stages.
-        image_size: pixels (height, width).
         seconds: median time of one forward pass, or one training step, of the whole batch.
         ratio: our eager time over this library's, the median of all rounds; 1 for itself.
         optimized_ratio: our optimised time over this library's likewise; None where that was not measured.
@@ -27,12 +26,7 @@ class Measurement:
             allocated memory at its peak. None where it was not measured.
     """
 
-    model: str
     library: str
-    mode: str
-    batch_size: int
-    dtype: str
-    image_size: Size
     seconds: float
     ratio: float
     optimized_ratio: float | None
@@ -48,7 +42,7 @@ class Measurement:
     @property
     def nanoseconds_per_pixel(self) -> float:
         """Of the images' pixels."""
-        return 1e9 * self.seconds / (self.batch_size * self.image_size[0] * self.image_size[1])
+        return 1e9 * self.seconds / self.pixels
 
     @property
     def spread(self) -> float:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from itertools import product
 
 import torch
 
-from ..backbone.config import find_variant
 from .libraries import FLOOR, OPTIMIZED, OURS, PEERS
 from .machine import library_versions, measured_device, processor_name
 from .measurement import Measurement
 from .memory import peak_in_fresh_process
 from .report import BenchmarkReport
-from .setting import DTYPES, BenchmarkError, Setting, require_positive
+from .setting import BenchmarkError, Setting, require_positive
 from .steps import make_step
 from .timing import alternate, median_ratio
 
@@ -53,23 +53,17 @@ def run(
         BenchmarkError: for fewer than one round, image or pixel, an unknown dtype or an unknown peer.
         ConfigError: for an unknown model.
     """
-    counts = [("rounds", rounds), *(("image_sizes", size) for size in image_sizes)]
-    for argument, value in [*counts, *(("batch_sizes", size) for size in batch_sizes)]:
-        require_positive(argument, value)
-    for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise BenchmarkError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    require_positive("rounds", rounds)
     for peer in peers:
         if peer not in PEERS:
             raise BenchmarkError(f"no peer {peer!r}; there are: {', '.join(PEERS)}")
-    for model in models:
-        find_variant(model)
     libraries = [OURS, *[OPTIMIZED] * optimize, *[FLOOR] * floor, *peers]
     modes = ("inference", "training") if training else ("inference",)
-    measurements: list[Measurement] = []
-    for model, mode, dtype, side, batch_size in product(models, modes, dtypes, image_sizes, batch_sizes):
-        setting = Setting(model=model, mode=mode, batch_size=batch_size, dtype=dtype, image_size=(side, side))
-        measurements += measure([setting], libraries, rounds, memory=memory)
+    settings = [
+        Setting(model=model, mode=mode, batch_size=batch_size, dtype=dtype, image_size=(side, side))
+        for model, mode, dtype, side, batch_size in product(models, modes, dtypes, image_sizes, batch_sizes)
+    ]
+    measurements = [m for setting in settings for m in measure([setting], libraries, rounds, memory=memory)]
     return BenchmarkReport(
         device=measured_device().type,
         processor=processor_name(),
@@ -104,12 +98,8 @@ def measure(
 
     return [
         Measurement(
-            model=setting.model,
+            **dataclasses.asdict(setting),
             library=library,
-            mode=setting.mode,
-            batch_size=setting.batch_size,
-            dtype=setting.dtype,
-            image_size=setting.image_size,
             seconds=statistics.median(times[setting, library]),
             ratio=median_ratio(times[setting, OURS], times[setting, library]),
             optimized_ratio=ratio(setting, OPTIMIZED, library),

@@ -37,8 +37,7 @@ def peak_in_fresh_process(make_step: Callable[..., Step | None], *arguments: Any
         calls: how often the step is called; the gradients of training are there from the second on.
     """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        peak: int = pool.apply(_peak, (make_step, arguments, calls, torch.get_num_threads()))
-    return peak
+        return pool.apply(_peak, (make_step, arguments, calls, torch.get_num_threads()))
 
 
 def _peak(make_step: Callable[..., Step | None], arguments: tuple[Any, ...], calls: int, threads: int) -> int:

@@ -12,7 +12,6 @@ from .measurement import Measurement
 from .setting import BenchmarkError
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # In the order of their bars.
@@ -61,17 +60,13 @@ def benchmark_picture(bars: Sequence[Measurement], curve: Sequence[Measurement],
         _draw_bars(panels["others"], others, None, "time / fastest" if alone else "time / fastest peer")
     if curve:
         _draw_curve(panels["curve"], curve)
-    handles = {label: handle for axes in figure.axes for handle, label in _legend(axes)}
+    legends = (axes.get_legend_handles_labels() for axes in figure.axes)
+    handles = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9
     )
     figure.suptitle(title, fontsize=9)
     save_figure(figure, path)
-
-
-def _legend(axes: Axes) -> list[tuple[Artist, str]]:
-    handles, labels = axes.get_legend_handles_labels()
-    return list(zip(handles, labels, strict=True))
 
 
 def _draw_bars(axes: Axes, groups: list[list[Measurement]], unit: str | None, ylabel: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from .floor import floor_products, floor_step
+from .floor import floor_products, floor_step, wait
 from .libraries import FLOOR, OPENVINO, OPTIMIZED, OURS, PEERS, build_model
 from .machine import measured_device
 from .openvino_peer import openvino_step
@@ -59,8 +59,7 @@ def _inference_step(model: nn.Module, images: Tensor) -> Callable[[], None]:
     def step() -> None:
         with torch.inference_mode():
             model(images)
-        if images.is_cuda:
-            torch.cuda.synchronize()
+        wait(images.device)
 
     return step
 
@@ -75,7 +74,6 @@ def _training_step(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Call
             loss = logits.float().logsumexp(dim=-1).mean()
         loss.backward()
         model.zero_grad()
-        if images.is_cuda:
-            torch.cuda.synchronize()
+        wait(images.device)
 
     return step

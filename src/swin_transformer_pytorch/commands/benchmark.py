@@ -13,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ..whole import write_text
 from . import terminal
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None:
         path = Path(options.output)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+        write_text(path, json.dumps(report.to_dict(), indent=2) + "\n")
         terminal.notes().print(f"figures: {path}")
     if options.picture is not None:
         report.save_picture(options.picture)

@@ -132,5 +132,4 @@ def run(options: argparse.Namespace) -> int:
     if options.data.class_order is not None and (model.task, kind) != ("classification", "folder"):
         raise UsageError("--data.class_order is for a classifier's folder (--data.root); leave it out")
     task = importlib.import_module(f"{__package__}.evaluate_{model.task}")
-    code: int = task.run(model, options, device)
-    return code
+    return task.run(model, options, device)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from ..evaluation.report import percent
 from . import terminal
 from .errors import UsageError
 
@@ -35,8 +36,8 @@ _CURVES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 
 def run(model: Detector, options: argparse.Namespace, device: str | None) -> int:
     """Measures, shows and saves; the exit code."""
-    from ..evaluation.coco import CocoEvaluator, EvaluationError
-    from .evaluate_images import build_predictor, counted, end, predictions
+    from ..evaluation.coco import CocoEvaluator
+    from .evaluate_images import build_predictor, end, measure
 
     predictor = build_predictor(model, options, device)
     samples = open_samples(options.data, model)
@@ -44,13 +45,7 @@ def run(model: Detector, options: argparse.Namespace, device: str | None) -> int
     if len(classes) != model.num_classes:
         raise UsageError(f"the data has {len(classes)} classes and the model {model.num_classes}, without names")
     evaluator = CocoEvaluator(samples.coco(), classes=classes)
-    unusable = counted(samples)
-    for item in predictions(predictor, samples, _image_id, num_workers=options.num_workers):
-        for image_id, result in unusable.usable([item]):
-            try:
-                evaluator.update(image_id, result)
-            except EvaluationError as error:
-                unusable.usable([str(error)])
+    unusable = measure(predictor, samples, "image_id", evaluator.update, options.num_workers)
     report = evaluator.report(skipped=list(unusable.problems))
     show(report)
     save(report, evaluator, Path(options.output))
@@ -96,19 +91,19 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
 def show(report: DetectionReport) -> None:
     """Prints the twelve numbers, then the classes from worst to best."""
     output = terminal.output()
-    kinds = {"boxes": report.boxes} | ({"masks": report.masks} if report.masks is not None else {})
+    kinds = report.by_kind
     classes = terminal.table(
         "class", *(f"{kind} {name}" for kind in kinds for name in ("AP", "AP50")), numbers=slice(1, None)
     )
     columns = [scores.per_class(iou) for scores in kinds.values() for iou in (None, 0.5)]
     for name, _ in sorted(columns[0].items(), key=lambda item: item[1]):
-        classes.add_row(name, *(_percent(column[name]) for column in columns))
+        classes.add_row(name, *(percent(column[name]) for column in columns))
     output.print(classes)
     numbers = terminal.table("", *kinds, "meaning", numbers=slice(1, 1 + len(kinds)))
     for metric, meaning in _MEANING.items():
-        numbers.add_row(metric, *(_percent(scores.metrics[metric]) for scores in kinds.values()), meaning)
+        numbers.add_row(metric, *(percent(scores.metrics[metric]) for scores in kinds.values()), meaning)
     output.print(numbers)
-    figures = ", ".join(f"{kind} {_percent(scores.metrics['AP'])}" for kind, scores in kinds.items())
+    figures = ", ".join(f"{kind} {percent(scores.metrics['AP'])}" for kind, scores in kinds.items())
     output.print(f"{report.num_images} images, {report.num_objects} objects: AP of {figures}")
 
 
@@ -120,9 +115,9 @@ def save(report: DetectionReport, evaluator: CocoEvaluator, folder: Path) -> Non
     notes.print(f"report: {report.save(folder)}")
     for path in evaluator.save_results(folder):
         notes.print(f"detections as COCO's tools take them: {path}")
-    kinds = {"boxes": report.boxes} | ({"masks": report.masks} if report.masks is not None else {})
+    kinds = report.by_kind
     curves = {
-        f"{kind}: AP {_percent(scores.metrics['AP'])}": {
+        f"{kind}: AP {percent(scores.metrics['AP'])}": {
             f"IoU {iou:.2f}: {scores.curve(iou).mean():.1%}": scores.curve(iou) for iou in _CURVES
         }
         for kind, scores in kinds.items()
@@ -135,12 +130,3 @@ def save(report: DetectionReport, evaluator: CocoEvaluator, folder: Path) -> Non
             picture = folder / f"class_ap_{kind}.png"
             class_scores_picture(per_class, picture, what=f"AP of {kind}", mean=scores.metrics["AP"])
             notes.print(f"AP of each class: {picture}")
-
-
-def _image_id(sample: Any) -> int:
-    number: int = sample.image_id
-    return number
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

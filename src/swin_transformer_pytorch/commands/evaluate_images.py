@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Sized
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.images.unusable import Samples, Unusable, item_or_problem
+from ..evaluation.report import EvaluationError
 from ..predict import Predictor
 from . import terminal
 from .errors import EXIT_SOME_BAD
@@ -19,7 +20,7 @@ from .predict import view_options
 class PreparedSamples(Dataset[Any]):
     """Items are (what is known of the image, the image as the model takes it), or what is wrong with it, as text."""
 
-    def __init__(self, samples: Samples[Any], predictor: Predictor, truth: Callable[[Any], Any]) -> None:
+    def __init__(self, samples: Samples[Any], predictor: Predictor, truth: str) -> None:
         self.samples = samples
         self.prepare = predictor.prepare
         self.truth = truth
@@ -31,7 +32,7 @@ class PreparedSamples(Dataset[Any]):
         return item_or_problem(lambda: self._prepared(self.samples[index]))
 
     def _prepared(self, sample: Any) -> tuple[Any, Any]:
-        return self.truth(sample), self.prepare(sample.image)
+        return getattr(sample, self.truth), self.prepare(sample.image)
 
 
 def build_predictor(model: Any, options: argparse.Namespace, device: str | None) -> Predictor:
@@ -39,14 +40,25 @@ def build_predictor(model: Any, options: argparse.Namespace, device: str | None)
     return Predictor(model, device=device, batch_size=options.batch_size, **view_options(options))
 
 
-def predictions(
-    predictor: Predictor, samples: Samples[Any], truth: Callable[[Any], Any], *, num_workers: int
-) -> Iterator[tuple[Any, Any] | str]:
-    """For each image (what `truth` says of it, its result), or what is wrong with it; with a bar on a terminal."""
+def measure(
+    predictor: Predictor, samples: Samples[Any], truth: str, update: Callable[[Any, Any], None], num_workers: int
+) -> Unusable:
+    """Hands what `truth` names of each sample and the result for its image to `update`, with a bar on a terminal.
+
+    Those that cannot be used, or that do not go together, are named on stderr, and counted in what is returned.
+    """
+    unusable = counted(samples)
     items = PreparedSamples(samples, predictor, truth)
     loader: DataLoader[Any] = DataLoader(items, predictor.batch_size, num_workers=num_workers, collate_fn=list)
     for batch in terminal.progress(loader, len(loader), "evaluating"):
-        yield from _predicted(predictor, batch)
+        usable = unusable.usable(batch)
+        results = predictor.predict_prepared([prepared for _, prepared in usable]) if usable else []
+        for (known, _), result in zip(usable, results, strict=True):
+            try:
+                update(known, result)
+            except EvaluationError as error:
+                unusable.usable([str(error)])
+    return unusable
 
 
 def counted(samples: Sized) -> Unusable:
@@ -59,11 +71,3 @@ def end(unusable: Unusable) -> int:
     if line := unusable.summary():
         terminal.notes().print(line)
     return EXIT_SOME_BAD if unusable.problems else 0
-
-
-def _predicted(predictor: Predictor, batch: Iterable[tuple[Any, Any] | str]) -> Iterator[tuple[Any, Any] | str]:
-    items = list(batch)
-    prepared = [item[1] for item in items if not isinstance(item, str)]
-    results = iter(predictor.predict_prepared(prepared) if prepared else [])
-    for item in items:
-        yield item if isinstance(item, str) else (item[0], next(results))

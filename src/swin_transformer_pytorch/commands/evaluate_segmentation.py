@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from ..evaluation.report import difference, percent
 from ..names import composed
 from . import terminal
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ..data.segmentation.dataset import SceneLabelMaps, SegmentationFolder
     from ..evaluation.segmentation import SegmentationReport
     from ..models.segmentation import Segmenter
@@ -22,16 +21,15 @@ if TYPE_CHECKING:
 def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> int:
     """Measures, shows and saves; the exit code."""
     from ..evaluation.segmentation import SegmentationEvaluator
-    from .evaluate_images import build_predictor, counted, end, predictions
+    from .evaluate_images import build_predictor, end, measure
 
     predictor = build_predictor(model, options, device)
     samples = open_samples(options.data, model)
     _check_classes(model, samples.classes)
     evaluator = SegmentationEvaluator(model.num_classes, samples.classes)
-    unusable = counted(samples)
-    for item in predictions(predictor, samples, _labels, num_workers=options.num_workers):
-        for target, result in unusable.usable([item]):
-            evaluator.update(result.labels, target)
+    unusable = measure(
+        predictor, samples, "labels", lambda known, result: evaluator.update(result.labels, known), options.num_workers
+    )
     report = evaluator.report(skipped=list(unusable.problems))
     show(report)
     save(report, Path(options.output))
@@ -88,7 +86,7 @@ def show(report: SegmentationReport) -> None:
     table = terminal.table("class", "IoU", "accuracy", "pixels", numbers=slice(1, None))
     pixels = sum(report.pixels.values())
     for name, iou in sorted(report.iou.items(), key=lambda item: -1.0 if item[1] is None else item[1]):
-        table.add_row(name, _percent(iou), _percent(report.accuracy[name]), f"{report.pixels[name] / pixels:.1%}")
+        table.add_row(name, percent(iou), percent(report.accuracy[name]), f"{report.pixels[name] / pixels:.1%}")
     output.print(table)
     over = f"over {report.num_scored} of {len(report.classes)} classes"
     figures = f"mIoU {report.miou:.2%} {over}, mAcc {report.macc:.2%}, aAcc {report.aacc:.2%}"
@@ -110,20 +108,7 @@ def _check_classes(model: Segmenter, classes: tuple[str, ...]) -> None:
     known = model.classes if model.classes is not None else classes
     if [*map(composed, known)] == [*map(composed, classes)] and len(classes) == model.num_classes:
         return
-    strangers = [name for name in classes if composed(name) not in map(composed, known)]
-    difference = (
-        f"the model does not know {', '.join(strangers[:10])}" if strangers else "their order or number differs"
-    )
     raise UsageError(
-        f"the data has {len(classes)} classes and the model {model.num_classes}: {difference}. Name them in "
-        "classes.txt as the model does, or take the model that was trained on this data"
+        f"the data has {len(classes)} classes and the model {model.num_classes}: {difference(classes, known)}. "
+        "Name them in classes.txt as the model does, or take the model that was trained on this data"
     )
-
-
-def _labels(sample: Any) -> NDArray[Any]:
-    labels: NDArray[Any] = sample.labels
-    return labels
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 from ..backbone.config import VARIANTS
@@ -72,3 +74,14 @@ def load(options: argparse.Namespace) -> Model:
     if options.weights is None:
         return create_model(options.model, weights=None if dot else "default")
     return create_model(options.model, weights=options.weights)
+
+
+def fingerprint(model: Model) -> str:
+    """A sha256 of its description and weights, the same for the same answers."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(model.metadata(), sort_keys=True, default=str).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

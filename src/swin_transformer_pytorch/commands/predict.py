@@ -8,24 +8,25 @@
                                                                boxes, masks, scores and names of objects
   swin predict --weights segmenter.ckpt street/ --labels out   a class for each pixel, as PNG with palette
 
-A bad image is reported and skipped; the exit code is then 1.
+A bad image is reported and skipped; the exit code is then 1. FILE is put in place when it is whole; until then its rows
+are in FILE.partial, and after a kill, a signal or a full disk the same command with --resume goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from . import model_source, terminal
 from .errors import EXIT_SOME_BAD, UsageError
+from .result_rows import beside, is_stdout, result_rows, writing
 from .terminal import printable
 
 if TYPE_CHECKING:
+    from ..models.registry import Model
     from ..predict import Prediction
 
 _SHOWN_SCORE = 0.3
@@ -43,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model_source.add_model_options(parser, without_either=f"without --weights: {model_source.DEFAULT_MODEL}")
     parser.add_argument(
         "--output", metavar="FILE", help="write a line of JSON an image; - is stdout, without the table"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the --output FILE that the same command has not finished",
     )
     parser.add_argument(
         "--pictures", metavar="DIR", help="write copies of the images with what was found on them or beneath them"
@@ -120,9 +126,16 @@ def run(options: argparse.Namespace) -> int:
     pictures, labels = (Path(one) if one is not None else None for one in (options.pictures, options.labels))
     table = terminal.table(*_COLUMNS[model.task])
     notes = terminal.notes()
-    done, bad = 0, 0
-    with _lines(options.output) as lines:
-        for path, result in predict_files(predictor, options.paths):
+    output = "-" if is_stdout(options.output) else options.output
+    with result_rows(output, _settings(options, model), resume=options.resume) as rows:
+        done, bad = len(rows.done) - sum(rows.done.values()), sum(rows.done.values())
+        old = set(rows.done)
+
+        def skip(path: str) -> bool:
+            old.discard(path)
+            return path in rows.done
+
+        for path, result in () if rows.whole else predict_files(predictor, options.paths, skip=skip, known=rows.files):
             record: dict[str, object] = {"path": str(path)}
             if isinstance(result, Exception):
                 bad += 1
@@ -133,15 +146,15 @@ def run(options: argparse.Namespace) -> int:
                 table.add_row(printable(str(path)), *_cells(result, shown_score))
                 record |= result.to_dict()
                 if pictures is not None:
-                    _annotate(path, result, pictures, shown_score, options.max_pixels)
+                    record["picture"] = _annotate(path, result, pictures, shown_score, options.max_pixels)
                 if labels is not None:
                     record["label_map"] = _save_labels(path, result, labels)
-            if lines is not None:
-                lines.write(_json_line(record))
-                lines.flush()
-    if done and options.output != "-":
+            rows.write(record)
+        if old and not rows.whole:
+            notes.print(f"{len(old):,} rows that were there before are of images that no PATH names now")
+    if table.row_count and output != "-":
         terminal.output().print(table)
-    for what, where in (("results", options.output), ("pictures", pictures), ("label maps", labels)):
+    for what, where in (("results", output), ("pictures", pictures), ("label maps", labels)):
         if where is not None and where != "-":
             notes.print(f"{what}: {where}")
     if bad:
@@ -149,22 +162,15 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_SOME_BAD if bad else 0
 
 
-def _json_line(record: dict[str, object]) -> str:
-    """Names that are no UTF-8 as escapes of Python's `surrogateescape`, which `os.fsencode` turns back."""
-    line = json.dumps(record, ensure_ascii=False)
-    return (line if printable(line) == line else json.dumps(record)) + "\n"
-
-
-@contextmanager
-def _lines(output: str | None) -> Iterator[TextIO | None]:
-    """Where JSON lines go: a file, stdout for "-", nowhere for None."""
-    with ExitStack() as stack:
-        if output is None or output == "-":
-            yield None if output is None else sys.stdout
-        else:
-            path = Path(output)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield stack.enter_context(path.open("w", encoding="utf-8"))
+def _settings(options: argparse.Namespace, model: Model) -> dict[str, Any]:
+    """All that rows depend on: every option but those that say how to get there."""
+    if options.output is None:
+        return {}
+    alone = ("paths", "output", "resume", "weights", "model", "device", "batch_size")
+    settings = {name: value for name, value in vars(options).items() if name not in alone}
+    if not all(map(os.path.isabs, filter(None, (*options.paths, options.pictures, options.labels)))):
+        settings["working folder"] = os.getcwd()
+    return settings | {"model": model_source.fingerprint(model)}
 
 
 def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
@@ -185,24 +191,32 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 
-def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float, max_pixels: int | None) -> None:
-    """Writes the image with its result; never over the image itself, nor over a namesake's of another folder."""
+def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float, max_pixels: int | None) -> str:
+    """Writes the image with its result; never over the image itself, nor over a namesake's of another folder.
+
+    Returns:
+        Its path, `beside` which it lies.
+    """
     from ..data.images.decode import read_image
     from ..results import Detections
     from ..visualize import annotate
 
-    folder.mkdir(parents=True, exist_ok=True)
     shown = result.above(shown_score) if isinstance(result, Detections) else result
-    annotate(read_image(path, max_pixels=max_pixels), shown, _free_path(folder, f"{Path(path).stem}_predicted"))
+    place = _free_path(folder, f"{Path(path).stem}_predicted")
+    image = read_image(path, max_pixels=max_pixels)
+    with writing(place, file=beside(place)):
+        annotate(image, shown, beside(place))
+    return str(place)
 
 
 def _save_labels(image: str | Path, result: Any, folder: Path) -> str:
+    """Likewise the map of an image's classes."""
     from ..visualize import save_label_map
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = _free_path(folder, Path(image).stem)
-    save_label_map(result, path)
-    return str(path)
+    place = _free_path(folder, Path(image).stem)
+    with writing(place, file=beside(place)):
+        save_label_map(result, beside(place))
+    return str(place)
 
 
 def _free_path(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""One image with its objects, as data sets of detection give it."""
+"""One image with its objects, or with the class of each pixel, as data sets give it."""
 
 from __future__ import annotations
 
@@ -33,3 +33,18 @@ class DetectionSample:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSample:
+    """An image and the class of each of its pixels.
+
+    Attributes:
+        image: RGB, upright, of H x W pixels.
+        labels: class indices from 0; 255 counts neither in training nor in evaluation.
+        name: the image's path below its folder, without its ending.
+    """
+
+    image: Image.Image
+    labels: UInt8[np.ndarray, "H W"]
+    name: str

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from torch import nn
 
 from ..data.classification.dataset import EvaluationDataset
 from ..data.classification.fashion import ArrayDataset, FashionSample
@@ -20,6 +21,7 @@ from ..results import Classification
 from ..training import TrainResult, load_recipe, train
 from ..training.recipes.tasks import AnyRecipe
 from ..visualize import confusion_matrix_picture, prediction_grid, training_curve
+from ..whole import replacing, write_text
 
 RECIPE = "demo_classification"
 FILES = {
@@ -39,11 +41,19 @@ def show_shipped_classifier(output: Path, *, console: Console, progress: bool) -
     test = FashionSample("test")
     files = {name: output / file for name, file in FILES.items()}
     model = load_model("fashion")
-    report = evaluate(model, EvaluationDataset(test, create_transform(model)), progress=progress)
-    console.print(f"   top-1 {report.top1:.1%}, top-5 {report.top5:.1%}")
+    report = _measure(model, progress=progress)
+    console.print(_figures(report))
     results = Predictor(model, top_k=5)([test[index][0] for index in range(len(test))])
     write_predictions(test, results, files["predictions"])
-    draw(test, results, report, files)
+    shown = range(0, len(test), max(1, len(test) // _GRID_IMAGES))[:_GRID_IMAGES]
+    prediction_grid(
+        [test[index][0] for index in shown],
+        [results[index] for index in shown],
+        [int(test.labels[index]) for index in shown],
+        files["grid of predictions"],
+        classes=test.classes,
+    )
+    confusion_matrix_picture(report.confusion_matrix, test.classes, files["confusion matrix"])
     write_samples(test, files["images to try"])
     return report
 
@@ -52,11 +62,18 @@ def train_a_classifier(output: Path, *, seconds: float, console: Console, progre
     """Trains a small model for about so long, and measures it on the embedded test images."""
     weights = output / FILES["weights trained here"]
     run = train_for(seconds, weights, console=console, progress=progress)
-    model = load_model(weights)
-    report = evaluate(model, EvaluationDataset(FashionSample("test"), create_transform(model)), progress=progress)
-    console.print(f"   top-1 {report.top1:.1%}, top-5 {report.top5:.1%} after {len(run.history)} epochs")
+    report = _measure(load_model(weights), progress=progress)
+    console.print(f"{_figures(report)} after {len(run.history)} epochs")
     training_curve(run.history, output / FILES["training curve"])
     return report
+
+
+def _measure(model: nn.Module, *, progress: bool) -> ClassificationReport:
+    return evaluate(model, EvaluationDataset(FashionSample("test"), create_transform(model)), progress=progress)
+
+
+def _figures(report: ClassificationReport) -> str:
+    return f"   top-1 {report.top1:.1%}, top-5 {report.top5:.1%}"
 
 
 def train_for(seconds: float, weights: Path, *, console: Console, progress: bool = True) -> TrainResult:
@@ -70,7 +87,8 @@ def train_for(seconds: float, weights: Path, *, console: Console, progress: bool
             result = train(_recipe(epochs, Path(folder) / "run"), progress=progress)
         else:
             console.print(f"   an epoch takes {epoch_seconds:.1f} s here, so it stays at one")
-        shutil.copyfile(result.weights, weights)
+        with replacing(weights) as temporary:
+            shutil.copyfile(result.weights, temporary)
     return result
 
 
@@ -82,26 +100,12 @@ def _recipe(epochs: int, output: Path) -> AnyRecipe:
 
 def write_predictions(images: ArrayDataset, results: Sequence[Classification], path: Path) -> None:
     """Writes a line of JSON an image: its place in the test sample, its true class, and the prediction."""
-    with path.open("w", encoding="utf-8") as lines:
-        for index, result in enumerate(results):
-            target = images.classes[images.labels[index]]
-            record = {"image": index, "target": target, "correct": target == result.names[0], **result.to_dict()}
-            lines.write(json.dumps(record) + "\n")
-
-
-def draw(
-    images: ArrayDataset, results: Sequence[Classification], report: ClassificationReport, files: dict[str, Path]
-) -> None:
-    """Draws the grid and the confusion matrix."""
-    shown = range(0, len(images), max(1, len(images) // _GRID_IMAGES))[:_GRID_IMAGES]
-    prediction_grid(
-        [images[index][0] for index in shown],
-        [results[index] for index in shown],
-        [int(images.labels[index]) for index in shown],
-        files["grid of predictions"],
-        classes=images.classes,
-    )
-    confusion_matrix_picture(report.confusion_matrix, images.classes, files["confusion matrix"])
+    lines = []
+    for index, result in enumerate(results):
+        target = images.classes[images.labels[index]]
+        record = {"image": index, "target": target, "correct": target == result.names[0], **result.to_dict()}
+        lines.append(json.dumps(record) + "\n")
+    write_text(path, "".join(lines))
 
 
 def write_samples(images: ArrayDataset, folder: Path) -> None:

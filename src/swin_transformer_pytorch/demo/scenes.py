@@ -12,11 +12,13 @@ from torch import nn
 from ..data.scenes.dataset import SceneDataset, open_scenes
 from ..data.segmentation.dataset import SceneLabelMaps
 from ..evaluation.coco import CocoEvaluator, DetectionReport
+from ..evaluation.report import percent
 from ..evaluation.segmentation import SegmentationEvaluator, SegmentationReport
 from ..models.registry import load_model
 from ..predict import Predictor
 from ..results import Detections, SegmentationMap
 from ..visualize import detection_overlay, picture_grid, segmentation_overlay
+from ..whole import write_text
 
 NUM_SCENES = 100
 FILES = {
@@ -54,13 +56,12 @@ def show_shipped_detector(output: Path, *, console: Console) -> DetectionReport:
     scenes = open_scenes("scenes_sample", "val", num_scenes=NUM_SCENES)
     report, found = measure_detector(load_model("scenes_detection"), scenes)
     masks = report.masks.metrics["AP"] if report.masks is not None else None
-    console.print(f"   box AP {_percent(report.boxes.metrics['AP'])}, mask AP {_percent(masks)} (COCO's measure)")
+    console.print(f"   box AP {percent(report.boxes.metrics['AP'])}, mask AP {percent(masks)} (COCO's measure)")
 
     shown = [detection_overlay(scenes[i].image, found[i].above(_SHOWN_SCORE)) for i in range(_PICTURED)]
     picture_grid(shown, output / FILES["detections in scenes"], columns=4)
-    with (output / FILES["detections"]).open("w", encoding="utf-8") as lines:
-        for image_id, detections in zip(scenes.image_ids, found, strict=True):
-            lines.write(json.dumps({"scene": image_id, **detections.to_dict()}) + "\n")
+    records = [{"scene": number, **one.to_dict()} for number, one in zip(scenes.image_ids, found, strict=True)]
+    write_text(output / FILES["detections"], "".join(json.dumps(record) + "\n" for record in records))
     folder = output / FILES["scenes to try"]
     folder.mkdir(exist_ok=True)
     for index in range(_SAMPLES):
@@ -80,7 +81,3 @@ def show_shipped_segmenter(output: Path, *, console: Console) -> SegmentationRep
 
 def _items(samples: Any) -> list[Any]:
     return [samples[index] for index in range(len(samples))]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

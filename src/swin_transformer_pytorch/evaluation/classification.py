@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -15,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .errors import EvaluationError
-from .report import save_report
+from .report import EvaluationError, Report, difference, told_apart
 
 __all__ = ["ClassificationCounts", "ClassificationReport", "EvaluationError", "evaluate"]
 
@@ -30,7 +28,7 @@ class PreparedImages(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClassificationReport:
+class ClassificationReport(Report):
     """How a classifier did on a data set.
 
     Attributes:
@@ -51,22 +49,6 @@ class ClassificationReport:
     classes: tuple[str, ...]
     num_images: int
     skipped: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only."""
-        return {
-            "num_images": self.num_images,
-            "top1": self.top1,
-            "top5": self.top5,
-            "per_class": dict(self.per_class),
-            "classes": list(self.classes),
-            "confusion_matrix": self.confusion_matrix.tolist(),
-            "skipped": list(self.skipped),
-        }
-
-    def save(self, folder: str | Path) -> Path:
-        """Writes report.json into `folder`, which is made where it is missing, and returns its path."""
-        return save_report(self.to_dict(), folder)
 
 
 class ClassificationCounts:
@@ -106,14 +88,17 @@ class ClassificationCounts:
 
     def report(self, classes: Sequence[str], *, skipped: Sequence[str] = ()) -> ClassificationReport:
         """What was counted, with the names of the classes; `skipped` is passed on."""
-        names = [name if list(classes).count(name) == 1 else f"{name} [{index}]" for index, name in enumerate(classes)]
         square = (self.num_classes, self.num_classes)
         confusion_matrix = torch.bincount(torch.cat(self._cells), minlength=self.num_classes**2).view(square)
         of_class, right = confusion_matrix.sum(dim=1).tolist(), confusion_matrix.diagonal().tolist()
         return ClassificationReport(
             top1=self.in_top1 / self.num_images,
             top5=self.in_top5 / self.num_images,
-            per_class={name: hits / count for name, hits, count in zip(names, right, of_class, strict=True) if count},
+            per_class={
+                name: hits / count
+                for name, hits, count in zip(told_apart(classes), right, of_class, strict=True)
+                if count
+            },
             confusion_matrix=confusion_matrix.numpy(),
             classes=tuple(classes),
             num_images=self.num_images,
@@ -194,13 +179,9 @@ def evaluate(
 def _class_names(model: nn.Module, dataset: PreparedImages) -> tuple[str, ...] | None:
     of_model, of_data = getattr(model, "classes", None), getattr(dataset, "classes", None)
     if of_model is not None and of_data is not None and tuple(of_model) != tuple(of_data):
-        strangers = [name for name in of_data if name not in of_model]
-        difference = (
-            f"the model does not know {', '.join(strangers[:10])}" if strangers else "their order or number differs"
-        )
         raise EvaluationError(
-            f"the data has {len(of_data)} classes and the model {len(of_model)}: {difference}. Open the data with "
-            "classes=model.classes, or take the model that was trained on it"
+            f"the data has {len(of_data)} classes and the model {len(of_model)}: {difference(of_data, of_model)}. "
+            "Open the data with classes=model.classes, or take the model that was trained on it"
         )
     names = of_data if of_data is not None else of_model
     return tuple(names) if names is not None else None

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,8 @@ from ..extras import require
 from ..names import by_name, composed
 from ..results import Detections
 from ..rle import says_pixels
-from .errors import EvaluationError
-from .report import save_report
+from ..whole import write_text
+from .report import EvaluationError, Report
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """Average precision over IoU 0.5 to 0.95, at 0.5, at 0.75, of small (below 32x32 pixels), medium and large (from 96x96)
@@ -75,7 +76,7 @@ class DetectionScores:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DetectionReport:
+class DetectionReport(Report):
     """How a detector did on a data set.
 
     Attributes:
@@ -96,21 +97,10 @@ class DetectionReport:
     num_detections: int
     skipped: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only."""
-        return {
-            "num_images": self.num_images,
-            "num_objects": self.num_objects,
-            "num_detections": self.num_detections,
-            "classes": list(self.classes),
-            "boxes": self.boxes.to_dict(),
-            "masks": None if self.masks is None else self.masks.to_dict(),
-            "skipped": list(self.skipped),
-        }
-
-    def save(self, folder: str | Path) -> Path:
-        """Writes report.json into `folder`, which is made where it is missing, and returns its path."""
-        return save_report(self.to_dict(), folder)
+    @property
+    def by_kind(self) -> dict[str, DetectionScores]:
+        """The scores of boxes and, if there are any, of masks."""
+        return {"boxes": self.boxes} | ({"masks": self.masks} if self.masks is not None else {})
 
 
 class CocoEvaluator:
@@ -143,7 +133,7 @@ class CocoEvaluator:
                 "take the model that was trained on them, or rename the categories"
             )
         known = set(self._category_of) - {None}
-        self.classes = tuple(name for name, category in sorted(ids.items(), key=_second) if category in known)
+        self.classes = tuple(name for name, category in sorted(ids.items(), key=itemgetter(1)) if category in known)
         self._categories = [dict(one) for one in annotations["categories"] if int(one["id"]) in known]
         self._annotations = [
             _completed(annotation, number)
@@ -219,7 +209,7 @@ class CocoEvaluator:
         paths = []
         for kind in kinds:
             path = folder / f"detections.{kind}.json"
-            path.write_text(json.dumps(self._records[kind]), encoding="utf-8")
+            write_text(path, json.dumps(self._records[kind]))
             paths.append(path)
         return paths
 
@@ -272,10 +262,6 @@ def _completed(annotation: Mapping[str, Any], number: int) -> dict[str, Any]:
     width, height = annotation["bbox"][2:]
     # pycocotools takes an object with the id 0 for one that was not found.
     return {"iscrowd": 0, "area": width * height, **annotation, "id": number}
-
-
-def _second(item: tuple[str, int]) -> int:
-    return item[1]
 
 
 def _some(names: Sequence[str] | Mapping[str, Any]) -> str:

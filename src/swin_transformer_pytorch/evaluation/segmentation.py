@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..labels import IGNORED
-from .errors import EvaluationError
-from .report import save_report
+from .report import EvaluationError, Report, told_apart
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SegmentationReport:
+class SegmentationReport(Report):
     """How a segmenter did on a data set. All figures are in [0, 1].
 
     Attributes:
@@ -48,23 +46,10 @@ class SegmentationReport:
         return sum(value is not None for value in self.iou.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only."""
-        return {
-            "num_images": self.num_images,
-            "mIoU": self.miou,
-            "mIoU_classes": self.num_scored,
-            "mAcc": self.macc,
-            "aAcc": self.aacc,
-            "IoU": dict(self.iou),
-            "accuracy": dict(self.accuracy),
-            "pixels": dict(self.pixels),
-            "classes": list(self.classes),
-            "skipped": list(self.skipped),
-        }
-
-    def save(self, folder: str | Path) -> Path:
-        """Writes report.json into `folder`, which is made where it is missing, and returns its path."""
-        return save_report(self.to_dict(), folder)
+        """Plain types only, the figures by the names of the literature."""
+        known = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc", "iou": "IoU"}
+        plain = {known.get(name, name): value for name, value in super().to_dict().items()}
+        return {**plain, "mIoU_classes": self.num_scored}
 
 
 class SegmentationEvaluator:
@@ -124,9 +109,7 @@ class SegmentationEvaluator:
             raise EvaluationError(f"no pixel of {self.num_images} images has a label to compare with{reason}")
         right = self.confusion_matrix.diagonal()
         union = labelled + predicted - right
-        names = [
-            name if self.classes.count(name) == 1 else f"{name} [{index}]" for index, name in enumerate(self.classes)
-        ]
+        names = told_apart(self.classes)
         iou, accuracy = _ratios(names, right, union), _ratios(names, right, labelled)
         return SegmentationReport(
             miou=_mean(iou),

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from ..ops.regions.instances import InstanceTargets
 from ..sizes import Size
 from .roi import BoxHead, MaskHead, stack_regions
-from .roi_head import DetectionRules, Extract, Extractors, RegionPredictions, RoIHead
-from .roi_losses import BoxStage, RegionSample, box_losses, mask_loss, refine_boxes, refine_samples, sample_regions
+from .roi_head import DetectionRules, Extract, Extractors, RegionPredictions, RoIHead, predictions_by_image
+from .roi_losses import BoxStage, box_losses, mask_loss, refine_boxes, refine_samples
+from .shapes import Losses, Maps, Regions
 
 CASCADE_STAGES = (
     BoxStage(iou=0.5, stds=(0.1, 0.1, 0.2, 0.2), low_quality=False, regression="giou", loss_weight=1.0),
@@ -48,7 +49,7 @@ class CascadeRoIHead(RoIHead):
             interleaved: whether the mask head of a stage learns from the boxes that the stage's box head has refined,
                 rather than from those that the box head starts from.
         """
-        super().__init__(strides=strides, rules=rules)
+        super().__init__(strides=strides, num_classes=num_classes, num_samples=num_samples, rules=rules)
         if not len(box_heads) == len(mask_heads) == len(stages) > 0:
             raise ValueError(
                 f"{len(box_heads)} box heads and {len(mask_heads)} mask heads for {len(stages)} stages; give one of "
@@ -57,62 +58,44 @@ class CascadeRoIHead(RoIHead):
         self.bbox_head = nn.ModuleList(box_heads)
         self.mask_head = nn.ModuleList(mask_heads)
         self.stages = tuple(stages)
-        self.num_classes = num_classes
-        self.num_samples = num_samples
         self.interleaved = interleaved
 
     def mask_logits(self, x: Float[Tensor, "n C s s"], stage: int) -> Float[Tensor, "n classes m m"]:
         """What the mask head of a stage predicts from regions' features; training calls it for each stage."""
-        logits: Tensor = self.mask_head[stage](x)
-        return logits
+        return self.mask_head[stage](x)
 
     def all_mask_logits(self, x: Float[Tensor, "n C s s"]) -> list[Float[Tensor, "n classes m m"]]:
         """What each stage's mask head predicts from the same features; inference averages their probabilities."""
         return [self.mask_logits(x, stage) for stage in range(len(self.stages))]
 
     def forward_boxes(
-        self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
+        self, extract: Extract, proposals: Regions, image_sizes: Sequence[Size]
     ) -> list[RegionPredictions]:
         """The last stage's regions and deltas, with the mean of all stages' logits."""
-        lengths = [len(boxes) for boxes in proposals]
         regions = list(proposals)
-        all_logits = []
-        last = len(self.stages) - 1
-        for index, (head, stage) in enumerate(zip(self.bbox_head, self.stages, strict=True)):
+        all_logits: list[Tensor] = []
+        for head, stage in zip(self.bbox_head, self.stages, strict=True):
             logits, deltas = head(extract(stack_regions(regions)))
             all_logits.append(logits)
-            if index < last:
-                classes = logits[:, :-1].argmax(dim=1)
-                parts = zip(regions, classes.split(lengths), deltas.split(lengths), image_sizes, strict=True)
+            found = zip(predictions_by_image(regions, logits, deltas, stage), image_sizes, strict=True)
+            if len(all_logits) < len(self.stages):
                 regions = [
-                    refine_boxes(boxes, labels, moves, stds=stage.stds, image_size=size)
-                    for boxes, labels, moves, size in parts
+                    refine_boxes(
+                        one.regions, one.logits[:, :-1].argmax(dim=1), one.deltas, stds=one.stds, image_size=size
+                    )
+                    for one, size in found
                 ]
-        mean = torch.stack(all_logits).mean(dim=0)
-        return [
-            RegionPredictions(regions=boxes, logits=rows, deltas=moves, stds=self.stages[-1].stds)
-            for boxes, rows, moves in zip(regions, mean.split(lengths), deltas.split(lengths), strict=True)
-        ]
+        return predictions_by_image(regions, torch.stack(all_logits).mean(dim=0), deltas, stage)
+
+    def shared_losses(self, features: Maps, targets: Sequence[InstanceTargets]) -> tuple[Extractors, Losses]:
+        """Where training takes regions' features from, and the losses of what all stages share: here none."""
+        return self.extractors(features), {}
 
     def losses(
-        self,
-        features: Sequence[Float[Tensor, "B C _ _"]],
-        proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Sequence[InstanceTargets],
-        image_sizes: Sequence[Size],
-    ) -> dict[str, Float[Tensor, ""]]:
+        self, features: Maps, proposals: Regions, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]
+    ) -> Losses:
         """`s{stage}.loss_cls`, `s{stage}.loss_bbox` and `s{stage}.loss_mask`, weighted by the stage."""
-        return self.stage_losses(self.extractors(features), proposals, targets, image_sizes)
-
-    def stage_losses(
-        self,
-        extract: Extractors,
-        proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Sequence[InstanceTargets],
-        image_sizes: Sequence[Size],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """The losses of all stages, with regions' features from anywhere."""
-        losses: dict[str, Tensor] = {}
+        extract, losses = self.shared_losses(features, targets)
         regions = list(proposals)
         last = len(self.stages) - 1
         for index, (head, stage) in enumerate(zip(self.bbox_head, self.stages, strict=True)):
@@ -132,11 +115,3 @@ class CascadeRoIHead(RoIHead):
             found["loss_mask"] = mask_loss(self.mask_logits(extract.masks(positives), index), samples, targets)
             losses.update({f"s{index}.{name}": loss * stage.loss_weight for name, loss in found.items()})
         return losses
-
-    def _sample(
-        self, regions: Sequence[Float[Tensor, "_ 4"]], targets: Sequence[InstanceTargets], stage: BoxStage
-    ) -> list[RegionSample]:
-        return [
-            sample_regions(boxes, target, stage=stage, num_classes=self.num_classes, num_samples=self.num_samples)
-            for boxes, target in zip(regions, targets, strict=True)
-        ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -48,23 +49,21 @@ class ConvModule(nn.Module):
 
 def init_kaiming(layers: Iterable[nn.Conv2d | nn.ConvTranspose2d]) -> None:
     """Kaiming-normal weights for the fan out of a ReLU (arXiv 1502.01852), biases 0."""
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+    _init(layers, partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"))
 
 
 def init_xavier(layers: Iterable[nn.Conv2d | nn.Linear]) -> None:
     """Xavier-uniform weights, biases 0."""
-    for layer in layers:
-        nn.init.xavier_uniform_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+    _init(layers, nn.init.xavier_uniform_)
 
 
 def init_normal(layers: Iterable[nn.Conv2d | nn.Linear], std: float) -> None:
     """Weights from N(0, std), biases 0."""
+    _init(layers, partial(nn.init.normal_, std=std))
+
+
+def _init(layers: Iterable[nn.Conv2d | nn.ConvTranspose2d | nn.Linear], fill: Callable[[Tensor], Tensor]) -> None:
     for layer in layers:
-        nn.init.normal_(layer.weight, std=std)
+        fill(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..ops.regions.instances import InstanceTargets
-from ..sizes import Size
 from .cascade import CascadeRoIHead
 from .conv import ConvModule
 from .roi import BoxHead, MaskHead, RegionExtractor
 from .roi_head import DetectionRules, Extractors
 from .roi_losses import BoxStage
 from .semantic import SemanticHead, semantic_loss, stack_semantic_labels
+from .shapes import Losses, Maps
 
 HTC_STAGES = (
     BoxStage(iou=0.5, regression="smooth_l1", stds=(0.1, 0.1, 0.2, 0.2), loss_weight=1.0),
@@ -85,13 +85,11 @@ class HTCRoIHead(CascadeRoIHead):
         self.semantic_head = semantic_head
         self.semantic_extractor = RegionExtractor(strides=(strides[semantic_head.fused_level],), output_size=14)
 
-    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
+    def extractors(self, features: Maps) -> Extractors:
         """Features of regions with the semantic ones added; the semantic map is made once, here."""
         return self._with_semantics(features, self.semantic_head.embed(features))
 
-    def _with_semantics(
-        self, features: Sequence[Float[Tensor, "B C _ _"]], semantics: Float[Tensor, "B C h w"]
-    ) -> Extractors:
+    def _with_semantics(self, features: Maps, semantics: Float[Tensor, "B C h w"]) -> Extractors:
         def extract(extractor: RegionExtractor, rois: Float[Tensor, "n 5"]) -> Float[Tensor, "n C s s"]:
             context = self.semantic_extractor([semantics], rois)
             if extractor.output_size != self.semantic_extractor.output_size:
@@ -119,14 +117,8 @@ class HTCRoIHead(CascadeRoIHead):
     def _flow_heads(self) -> list[HTCMaskHead]:
         return [head for head in self.mask_head if isinstance(head, HTCMaskHead)]
 
-    def losses(
-        self,
-        features: Sequence[Float[Tensor, "B C _ _"]],
-        proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Sequence[InstanceTargets],
-        image_sizes: Sequence[Size],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """`loss_semantic_seg`, and for each stage i `s{i}.loss_cls`, `s{i}.loss_bbox`, `s{i}.loss_mask`, weighted.
+    def shared_losses(self, features: Maps, targets: Sequence[InstanceTargets]) -> tuple[Extractors, Losses]:
+        """`loss_semantic_seg`; regions' features have the semantic ones added.
 
         Raises:
             ValueError: an image has no semantic labels, or one has a label beyond the classes.
@@ -134,6 +126,4 @@ class HTCRoIHead(CascadeRoIHead):
         logits, semantics = self.semantic_head(features)
         size, stride = (logits.shape[2], logits.shape[3]), self.semantic_extractor.strides[0]
         labels = stack_semantic_labels([target.semantic for target in targets], size, stride)
-        losses = {"loss_semantic_seg": semantic_loss(logits, labels)}
-        extract = self._with_semantics(features, semantics)
-        return {**losses, **self.stage_losses(extract, proposals, targets, image_sizes)}
+        return self._with_semantics(features, semantics), {"loss_semantic_seg": semantic_loss(logits, labels)}

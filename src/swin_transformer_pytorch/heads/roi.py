@@ -5,7 +5,6 @@ Regions of a batch are rows (image, x0, y0, x1, y1), the first column being the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .conv import ConvModule, init_kaiming, init_normal, init_xavier
+from .shapes import Maps, Regions
 
 
-def stack_regions(regions: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "n 5"]:
+def stack_regions(regions: Regions) -> Float[Tensor, "n 5"]:
     """All images' regions as rows (image, x0, y0, x1, y1), image by image."""
     return torch.cat([F.pad(boxes.float(), (1, 0), value=float(image)) for image, boxes in enumerate(regions)])
 
@@ -45,9 +45,7 @@ class RegionExtractor:
     strides: tuple[int, ...]
     output_size: int
 
-    def __call__(
-        self, features: Sequence[Float[Tensor, "B C _ _"]], rois: Float[Tensor, "n 5"]
-    ) -> Float[Tensor, "n C s s"]:
+    def __call__(self, features: Maps, rois: Float[Tensor, "n 5"]) -> Float[Tensor, "n C s s"]:
         """Computed in float32, as the official code does under automatic mixed precision too; of the maps' type."""
         levels = region_levels(rois[:, 1:], len(self.strides), self.strides[0])
         size = self.output_size
@@ -87,15 +85,11 @@ class BoxHead(nn.Module):
         region_size: int = 7,
     ) -> None:
         super().__init__()
-        if num_convs:
-            self.shared_convs = nn.ModuleList(
-                ConvModule(in_channels, in_channels, 3, norm=True) for _ in range(num_convs)
-            )
+        self.shared_convs = nn.ModuleList(ConvModule(in_channels, in_channels, 3, norm=True) for _ in range(num_convs))
         dims = [in_channels * region_size**2, *[fc_dim] * num_fcs]
         self.shared_fcs = nn.ModuleList(nn.Linear(dims[i], dims[i + 1]) for i in range(num_fcs))
         self.fc_dim, self.class_agnostic = dims[-1], class_agnostic
         self._make_class_layers(num_classes)
-        self.num_convs = num_convs
         init_xavier(module for module in self.shared_fcs if isinstance(module, nn.Linear))
         self._init_class_layers()
 
@@ -116,9 +110,8 @@ class BoxHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "n C s s"]) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n boxes 4"]]:
         """Logits (num_classes + 1) and deltas (one box a class, or one where `class_agnostic`), in float32."""
-        if self.num_convs:
-            for conv in self.shared_convs:
-                x = conv(x)
+        for conv in self.shared_convs:
+            x = conv(x)
         x = x.flatten(1)
         for fc in self.shared_fcs:
             x = F.relu(fc(x), inplace=True)

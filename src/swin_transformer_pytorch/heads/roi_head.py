@@ -17,6 +17,8 @@ from ..ops.regions.nms import batched_nms
 from ..ops.regions.soft_nms import soft_nms
 from ..sizes import Size
 from .roi import RegionExtractor, stack_regions
+from .roi_losses import BoxStage, RegionSample, sample_regions
+from .shapes import Losses, Maps, Regions
 
 Extract = Callable[[Float[Tensor, "n 5"]], Float[Tensor, "n C s s"]]
 
@@ -46,6 +48,17 @@ class RegionPredictions:
     logits: Float[Tensor, "n classes"]
     deltas: Float[Tensor, "n boxes 4"]
     stds: tuple[float, float, float, float]
+
+
+def predictions_by_image(
+    regions: Regions, logits: Float[Tensor, "n classes"], deltas: Float[Tensor, "n boxes 4"], stage: BoxStage
+) -> list[RegionPredictions]:
+    """What a box head says of all images' regions, image by image."""
+    lengths = [len(boxes) for boxes in regions]
+    return [
+        RegionPredictions(regions=boxes, logits=rows, deltas=moves, stds=stage.stds)
+        for boxes, rows, moves in zip(regions, logits.split(lengths), deltas.split(lengths), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -97,25 +110,26 @@ class RoIHead(nn.Module, ABC):
     so that testing at several scales can come in between.
     """
 
-    num_classes: int
-
-    def __init__(self, *, strides: Sequence[int], rules: DetectionRules) -> None:
+    def __init__(self, *, strides: Sequence[int], num_classes: int, num_samples: int, rules: DetectionRules) -> None:
         """
         Args:
             strides: pixels to a cell of the maps that regions look at, finest first.
+            num_samples: regions of an image that the losses look at.
         """
         super().__init__()
+        self.num_classes = num_classes
+        self.num_samples = num_samples
         self.rules = rules
         self.box_extractor = RegionExtractor(strides=tuple(strides), output_size=7)
         self.mask_extractor = RegionExtractor(strides=tuple(strides), output_size=14)
 
-    def extractors(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Extractors:
+    def extractors(self, features: Maps) -> Extractors:
         """Callables that give regions' features of these maps; what all regions share is computed once, here."""
         return Extractors(partial(self.box_extractor, features), partial(self.mask_extractor, features))
 
     @abstractmethod
     def forward_boxes(
-        self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
+        self, extract: Extract, proposals: Regions, image_sizes: Sequence[Size]
     ) -> list[RegionPredictions]:
         """Each image's raw box predictions."""
 
@@ -124,7 +138,7 @@ class RoIHead(nn.Module, ABC):
         """What each mask head predicts from the same features; inference averages their probabilities."""
 
     def forward_masks(
-        self, extract: Extract, regions: Sequence[Float[Tensor, "_ 4"]], labels: Sequence[Int[Tensor, " _"]]
+        self, extract: Extract, regions: Regions, labels: Sequence[Int[Tensor, " _"]]
     ) -> list[Float[Tensor, "_ m m"]]:
         """Each image's mask probabilities, for boxes in the input's pixels and their classes."""
         masks = chunked_mask_probabilities(
@@ -138,19 +152,21 @@ class RoIHead(nn.Module, ABC):
 
     @abstractmethod
     def losses(
-        self,
-        features: Sequence[Float[Tensor, "B C _ _"]],
-        proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Sequence[InstanceTargets],
-        image_sizes: Sequence[Size],
-    ) -> dict[str, Float[Tensor, ""]]:
+        self, features: Maps, proposals: Regions, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]
+    ) -> Losses:
         """Named losses, already weighted: training minimises their sum."""
+
+    def _sample(self, regions: Regions, targets: Sequence[InstanceTargets], stage: BoxStage) -> list[RegionSample]:
+        return [
+            sample_regions(boxes, target, stage=stage, num_classes=self.num_classes, num_samples=self.num_samples)
+            for boxes, target in zip(regions, targets, strict=True)
+        ]
 
     @torch.no_grad()
     def predict(
         self,
-        features: Sequence[Float[Tensor, "B C _ _"]],
-        proposals: Sequence[Float[Tensor, "_ 4"]],
+        features: Maps,
+        proposals: Regions,
         image_sizes: Sequence[Size],
         scale_factors: Sequence[Sequence[float]] | None = None,
     ) -> list[InstancePredictions]:

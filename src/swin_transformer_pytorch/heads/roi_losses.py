@@ -15,6 +15,7 @@ from ..ops.regions.assign import assign, sample
 from ..ops.regions.boxes import decode_boxes, encode_boxes, generalized_iou
 from ..ops.regions.instances import InstanceTargets
 from ..ops.regions.masks import crop_masks
+from .shapes import Losses
 
 Regression = Literal["l1", "smooth_l1", "giou"]
 
@@ -106,7 +107,7 @@ def box_losses(
     samples: Sequence[RegionSample],
     *,
     stage: BoxStage,
-) -> dict[str, Float[Tensor, ""]]:
+) -> Losses:
     """`loss_cls`, the cross entropy, and `loss_bbox` of positive regions; both divided by the number of all samples.
 
     Rows are all images' samples, image by image. Neither is weighted by `stage.loss_weight` here.

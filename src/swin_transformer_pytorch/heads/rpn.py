@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from ..ops.regions.instances import InstanceTargets
 from ..ops.regions.nms import batched_nms
 from ..sizes import Size
 from .conv import init_normal
+from .shapes import Losses, Maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ class RPNHead(nn.Module):
         self.rpn_reg = nn.Conv2d(channels, 12, 1)
         init_normal([self.rpn_conv, self.rpn_cls, self.rpn_reg], std=0.01)
 
-    def forward(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> RPNOutputs:
+    def forward(self, features: Maps) -> RPNOutputs:
         logits, deltas = [], []
         for feature in features:
             x = F.relu(self.rpn_conv(feature), inplace=True)
@@ -90,30 +92,46 @@ class RPNHead(nn.Module):
     def propose(
         self, outputs: RPNOutputs, image_sizes: Sequence[Size], *, training: bool
     ) -> list[Float[Tensor, "_ 4"]]:
-        """Regions of each image, best first, in pixels of the input, inside the image; see `propose`."""
+        """Regions of each image, best first, in pixels of the input, inside the image; see `scored_proposals`."""
         limits = self.rules.training if training else self.rules.inference
-        return propose(outputs, image_sizes, strides=self.rules.strides, limits=limits)
+        scored = scored_proposals(outputs, image_sizes, strides=self.rules.strides, limits=limits)
+        return [boxes for boxes, _ in scored]
 
-    def losses(
-        self, outputs: RPNOutputs, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """`loss_rpn_cls` and `loss_rpn_bbox`; see `rpn_losses`."""
-        return rpn_losses(outputs, targets, image_sizes, rules=self.rules)
+    def losses(self, outputs: RPNOutputs, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]) -> Losses:
+        """`loss_rpn_cls` and `loss_rpn_bbox`: binary cross entropy of sampled anchors, and the regression loss of the
+        positive ones among them.
 
-
-def propose(
-    outputs: RPNOutputs, image_sizes: Sequence[Size], *, strides: Sequence[int], limits: ProposalLimits
-) -> list[Float[Tensor, "_ 4"]]:
-    """The best anchors of each level, moved by their deltas and clipped to the image; then those that no better one
-    of the same level overlaps, best first. There is no least size."""
-    return [boxes for boxes, _ in scored_proposals(outputs, image_sizes, strides=strides, limits=limits)]
+        Both are sums over the batch, divided by the number of samples, an image counting at least one positive and
+        one negative.
+        """
+        rules = self.rules
+        anchors = torch.cat(grid_anchors(outputs.map_sizes, rules.strides, outputs.logits.device))
+        classification = regression = outputs.logits.new_zeros(())
+        regress = F.l1_loss if rules.regression == "l1" else partial(F.smooth_l1_loss, beta=1 / 9)
+        num_samples = 0
+        for logits, deltas, target, size in zip(outputs.logits, outputs.deltas, targets, image_sizes, strict=True):
+            candidates = _learnable(anchors, outputs.map_sizes, size, rules).nonzero()[:, 0]
+            boxes = target.boxes_xyxy.float()
+            assignment = assign(anchors[candidates], boxes, positive=0.7, negative=0.3, minimum=0.3, low_quality=True)
+            positives, negatives = sample(assignment, rules.num_samples, 0.5)
+            num_samples += max(len(positives), 1) + max(len(negatives), 1)
+            matched = boxes[assignment[positives] - 1]
+            positives, negatives = candidates[positives], candidates[negatives]
+            classification = classification + F.softplus(-logits[positives]).sum() + F.softplus(logits[negatives]).sum()
+            wanted = encode_boxes(anchors[positives], matched)
+            regression = regression + regress(deltas[positives], wanted, reduction="sum")
+        return {"loss_rpn_cls": classification / max(num_samples, 1), "loss_rpn_bbox": regression / max(num_samples, 1)}
 
 
 @torch.no_grad()
 def scored_proposals(
     outputs: RPNOutputs, image_sizes: Sequence[Size], *, strides: Sequence[int], limits: ProposalLimits
 ) -> list[tuple[Float[Tensor, "_ 4"], Float[Tensor, " _"]]]:
-    """Each image's regions as `propose` gives them, and the probability of each to hold an object."""
+    """Each image's regions, best first, and the probability of each to hold an object.
+
+    They are the best anchors of each level, moved by their deltas and clipped to the image, those that no better one
+    of the same level overlaps. There is no least size.
+    """
     anchors = grid_anchors(outputs.map_sizes, strides, outputs.logits.device)
     lengths = [len(level) for level in anchors]
     proposals = []
@@ -142,35 +160,6 @@ def _best(scores: Float[Tensor, " n"], most: int) -> tuple[Tensor, Tensor]:
     candidates = (scores >= least).nonzero()[:, 0]
     values, order = scores[candidates].sort(descending=True, stable=True)
     return values[:most], candidates[order[:most]]
-
-
-def rpn_losses(
-    outputs: RPNOutputs, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size], *, rules: RPNRules
-) -> dict[str, Float[Tensor, ""]]:
-    """Binary cross entropy of sampled anchors, and the regression loss of the positive ones among them.
-
-    Both are sums over the batch, divided by the number of samples, an image counting at least one positive and one
-    negative.
-    """
-    anchors = torch.cat(grid_anchors(outputs.map_sizes, rules.strides, outputs.logits.device))
-    classification = regression = outputs.logits.new_zeros(())
-    num_samples = 0
-    for logits, deltas, target, image_size in zip(outputs.logits, outputs.deltas, targets, image_sizes, strict=True):
-        candidates = _learnable(anchors, outputs.map_sizes, image_size, rules).nonzero()[:, 0]
-        assignment = assign(
-            anchors[candidates], target.boxes_xyxy.float(), positive=0.7, negative=0.3, minimum=0.3, low_quality=True
-        )
-        positives, negatives = sample(assignment, rules.num_samples, 0.5)
-        num_samples += max(len(positives), 1) + max(len(negatives), 1)
-        matched = target.boxes_xyxy.float()[assignment[positives] - 1]
-        positives, negatives = candidates[positives], candidates[negatives]
-        classification = classification + F.softplus(-logits[positives]).sum() + F.softplus(logits[negatives]).sum()
-        wanted = encode_boxes(anchors[positives], matched)
-        if rules.regression == "l1":
-            regression = regression + F.l1_loss(deltas[positives], wanted, reduction="sum")
-        else:
-            regression = regression + F.smooth_l1_loss(deltas[positives], wanted, reduction="sum", beta=1 / 9)
-    return {"loss_rpn_cls": classification / max(num_samples, 1), "loss_rpn_bbox": regression / max(num_samples, 1)}
 
 
 def _learnable(

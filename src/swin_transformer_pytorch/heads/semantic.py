@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..labels import IGNORED
 from .conv import ConvModule, init_kaiming
+from .shapes import Maps
 
 LABEL_STRIDE = 8
 
@@ -35,7 +36,7 @@ class SemanticHead(nn.Module):
         self.conv_logits = nn.Conv2d(channels, num_classes, 1)
         init_kaiming([self.conv_logits])
 
-    def fuse(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C h w"]:
+    def fuse(self, features: Maps) -> Float[Tensor, "B C h w"]:
         """What logits and embedding are made from."""
         size = features[self.fused_level].shape[2:]
         fused = self.lateral_convs[self.fused_level](features[self.fused_level])
@@ -46,13 +47,11 @@ class SemanticHead(nn.Module):
             fused = conv(fused)
         return fused
 
-    def embed(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C h w"]:
+    def embed(self, features: Maps) -> Float[Tensor, "B C h w"]:
         """The features that the box and mask heads add to theirs: all that a prediction needs."""
         return self.conv_embedding(self.fuse(features))
 
-    def forward(
-        self, features: Sequence[Float[Tensor, "B C _ _"]]
-    ) -> tuple[Float[Tensor, "B classes h w"], Float[Tensor, "B C h w"]]:
+    def forward(self, features: Maps) -> tuple[Float[Tensor, "B classes h w"], Float[Tensor, "B C h w"]]:
         """Logits of each pixel's class, and what `embed` gives."""
         fused = self.fuse(features)
         return self.conv_logits(fused), self.conv_embedding(fused)

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..ops.regions.instances import InstanceTargets
 from ..sizes import Size
 from .roi import BoxHead, MaskHead, stack_regions
-from .roi_head import DetectionRules, Extract, RegionPredictions, RoIHead
-from .roi_losses import BoxStage, box_losses, mask_loss, sample_regions
+from .roi_head import DetectionRules, Extract, RegionPredictions, RoIHead, predictions_by_image
+from .roi_losses import BoxStage, box_losses, mask_loss
+from .shapes import Losses, Maps, Regions
 
 
 class StandardRoIHead(RoIHead):
@@ -28,39 +29,26 @@ class StandardRoIHead(RoIHead):
         stage: BoxStage | None = None,
         rules: DetectionRules,
     ) -> None:
-        super().__init__(strides=strides, rules=rules)
+        super().__init__(strides=strides, num_classes=num_classes, num_samples=num_samples, rules=rules)
         self.bbox_head = box_head
         self.mask_head = mask_head
-        self.num_classes = num_classes
-        self.num_samples = num_samples
         self.stage = stage if stage is not None else BoxStage()
 
     def forward_boxes(
-        self, extract: Extract, proposals: Sequence[Float[Tensor, "_ 4"]], image_sizes: Sequence[Size]
+        self, extract: Extract, proposals: Regions, image_sizes: Sequence[Size]
     ) -> list[RegionPredictions]:
         logits, deltas = self.bbox_head(extract(stack_regions(proposals)))
-        lengths = [len(boxes) for boxes in proposals]
-        return [
-            RegionPredictions(regions=boxes, logits=rows, deltas=moves, stds=self.stage.stds)
-            for boxes, rows, moves in zip(proposals, logits.split(lengths), deltas.split(lengths), strict=True)
-        ]
+        return predictions_by_image(proposals, logits, deltas, self.stage)
 
     def all_mask_logits(self, x: Float[Tensor, "n C s s"]) -> list[Float[Tensor, "n classes m m"]]:
         return [self.mask_head(x)]
 
     def losses(
-        self,
-        features: Sequence[Float[Tensor, "B C _ _"]],
-        proposals: Sequence[Float[Tensor, "_ 4"]],
-        targets: Sequence[InstanceTargets],
-        image_sizes: Sequence[Size],
-    ) -> dict[str, Float[Tensor, ""]]:
+        self, features: Maps, proposals: Regions, targets: Sequence[InstanceTargets], image_sizes: Sequence[Size]
+    ) -> Losses:
         """`loss_cls`, `loss_bbox`, `loss_mask`."""
         extract = self.extractors(features)
-        samples = [
-            sample_regions(boxes, target, stage=self.stage, num_classes=self.num_classes, num_samples=self.num_samples)
-            for boxes, target in zip(proposals, targets, strict=True)
-        ]
+        samples = self._sample(proposals, targets, self.stage)
         logits, deltas = self.bbox_head(extract.boxes(stack_regions([sample.boxes for sample in samples])))
         losses = box_losses(logits, deltas, samples, stage=self.stage)
         positives = stack_regions([sample.positive_boxes for sample in samples])

@@ -16,13 +16,34 @@ from torch.nn import functional as F
 from ..labels import IGNORED
 from ..ops import is_plain
 from ..ops.resized_convolution import concatenate_levels, convolve_levels
-from .conv import ConvModule
+from .conv import ConvModule, init_normal
 
 # Kernel, stride, padding, dilation, groups and what is beyond the map, of the convolution that `convolve_levels` does.
 _USUAL = ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
 
 
-class UPerHead(nn.Module):
+class _PixelHead(nn.Module):
+    """A head that ends in dropout and a classifier of each cell."""
+
+    class_layers = ("conv_seg",)  # whose rows are classes
+
+    def _end(self, channels: int, num_classes: int, dropout: float) -> None:
+        """Made last, after what a head has before it."""
+        self.dropout = nn.Dropout2d(dropout)
+        self.channels = channels
+        self.reset_classes(num_classes)
+
+    def reset_classes(self, num_classes: int) -> None:
+        """A classifier with random weights for that many classes."""
+        layer = nn.Conv2d(self.channels, num_classes, 1)
+        init_normal([layer], std=0.01)
+        self.conv_seg = layer.to(next(self.parameters())).train(self.training)
+
+    def _logits(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B classes H W"]:
+        return self.conv_seg(self.dropout(x))
+
+
+class UPerHead(_PixelHead):
     """Pyramid pooling on the last map, a feature pyramid over all, and one classifier on all its levels together.
 
     Args:
@@ -32,8 +53,6 @@ class UPerHead(nn.Module):
         pool_scales: sides of the grids that the last map is pooled to.
         dropout: rate of whole channels before the classifier.
     """
-
-    class_layers = ("conv_seg",)  # whose rows are classes
 
     def __init__(
         self, in_channels: Sequence[int], channels: int, num_classes: int, pool_scales: Sequence[int], dropout: float
@@ -48,14 +67,7 @@ class UPerHead(nn.Module):
         self.lateral_convs = nn.ModuleList(ConvModule(dim, channels, 1, norm=True) for dim in finer)
         self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3, norm=True) for _ in finer)
         self.fpn_bottleneck = ConvModule(len(in_channels) * channels, channels, 3, norm=True)
-        self.dropout = nn.Dropout2d(dropout)
-        self.channels = channels
-        self.conv_seg = _classifier(channels, num_classes)
-
-    def reset_classes(self, num_classes: int) -> None:
-        """A classifier with random weights for that many classes."""
-        layer = _classifier(self.channels, num_classes)
-        self.conv_seg = layer.to(next(self.parameters())).train(self.training)
+        self._end(channels, num_classes, dropout)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B classes H W"]:
         """Logits of the size of the first map. `maps` are finest first, one for each of `in_channels`."""
@@ -65,8 +77,7 @@ class UPerHead(nn.Module):
             lateral = self.lateral_convs[index](maps[index])
             top = lateral + _resize(top, lateral)
             levels.insert(0, self.fpn_convs[index](top))
-        logits: Tensor = self.conv_seg(self.dropout(self._fuse(levels)))
-        return logits
+        return self._logits(self._fuse(levels))
 
     def _fuse(self, levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B D H W"]:
         """`fpn_bottleneck` of all levels together."""
@@ -75,36 +86,24 @@ class UPerHead(nn.Module):
             conv = block.conv
             if (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode) == _USUAL:
                 return block.activate(convolve_levels(levels, conv.weight, conv.bias))
-        out: Tensor = block(concatenate_levels(levels))
-        return out
+        return block(concatenate_levels(levels))
 
     def _pool(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
         pooled = [_resize(module(x), x) for module in self.psp_modules]
-        out: Tensor = self.bottleneck(torch.cat([x, *pooled], dim=1))
-        return out
+        return self.bottleneck(torch.cat([x, *pooled], dim=1))
 
 
-class FCNHead(nn.Module):
+class FCNHead(_PixelHead):
     """One convolution and a classifier on one map: its loss helps the backbone to learn; inference leaves it out."""
-
-    class_layers = ("conv_seg",)  # whose rows are classes
 
     def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float) -> None:
         super().__init__()
         self.convs = nn.Sequential(ConvModule(in_channels, channels, 3, norm=True))
-        self.dropout = nn.Dropout2d(dropout)
-        self.channels = channels
-        self.conv_seg = _classifier(channels, num_classes)
-
-    def reset_classes(self, num_classes: int) -> None:
-        """A classifier with random weights for that many classes."""
-        layer = _classifier(self.channels, num_classes)
-        self.conv_seg = layer.to(next(self.parameters())).train(self.training)
+        self._end(channels, num_classes, dropout)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes H W"]:
         """Logits of the map's size."""
-        logits: Tensor = self.conv_seg(self.dropout(self.convs(x)))
-        return logits
+        return self._logits(self.convs(x))
 
 
 def pixel_cross_entropy(
@@ -128,11 +127,3 @@ def pixel_cross_entropy(
 
 def _resize(x: Float[Tensor, "B C h w"], like: Float[Tensor, "B D H W"]) -> Float[Tensor, "B C H W"]:
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
-
-
-def _classifier(channels: int, num_classes: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, num_classes, 1)
-    nn.init.normal_(conv.weight, std=0.01)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    return conv

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..backbone.config import SwinConfig
 from .backbone import SwinBackbone
@@ -29,13 +29,7 @@ def build(description: ModelDescription) -> Model:
         return _detector(config, description)
     if isinstance(config, SegmenterConfig):
         return _segmenter(config, description)
-    return SwinClassifier(
-        config,
-        num_classes=description.num_classes,
-        classes=description.classes,
-        preprocessing=description.preprocessing,  # type: ignore[arg-type]
-        name=description.name,
-    )
+    return SwinClassifier(config, num_classes=description.num_classes, **_named(description))
 
 
 def build_backbone(
@@ -45,6 +39,11 @@ def build_backbone(
     return SwinBackbone(
         config, out_indices=range(len(config.depths)) if out_indices is None else out_indices, name=name
     )
+
+
+def _named(description: ModelDescription) -> dict[str, Any]:
+    """What every model is told of itself."""
+    return {"classes": description.classes, "preprocessing": description.preprocessing, "name": description.name}
 
 
 # Imports are inside: detection brings torchvision's compiled operators, and a classifier needs neither.
@@ -60,19 +59,15 @@ def _detector(config: DetectorConfig, description: ModelDescription) -> Detector
 
     backbone = build_backbone(config.backbone)
     strides = tuple(height for height, _ in config.backbone.stage_strides)
-    attention = None
-    if config.global_attention:
-        attention = GlobalAttention(backbone.channels[-1], config.backbone.num_heads[-1])
+    heads = config.backbone.num_heads[-1]
     return Detector(
         config,
         backbone=backbone,
+        global_attention=GlobalAttention(backbone.channels[-1], heads) if config.global_attention else None,
         neck=FPN(backbone.channels, config.fpn_dim),
         rpn_head=RPNHead(config.fpn_dim, rules=rpn_rules(config, strides)),
         roi_head=build_roi_head(config, strides),
-        global_attention=attention,
-        classes=description.classes,
-        preprocessing=description.preprocessing,  # type: ignore[arg-type]
-        name=description.name,
+        **_named(description),
     )
 
 
@@ -86,8 +81,6 @@ def _segmenter(config: SegmenterConfig, description: ModelDescription) -> Segmen
         backbone,
         UPerHead(backbone.channels, config.decode_dim, config.num_classes, config.pool_scales, config.dropout),
         FCNHead(backbone.channels[config.auxiliary_index], config.auxiliary_dim, config.num_classes, config.dropout),
-        classes=description.classes,
         palette=description.palette,
-        preprocessing=description.preprocessing,  # type: ignore[arg-type]
-        name=description.name,
+        **_named(description),
     )

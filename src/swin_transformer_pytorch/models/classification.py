@@ -76,7 +76,7 @@ class SwinClassifier(NamedClasses, Swin):
 
     def class_parameters(self) -> tuple[ClassParameters, ...]:
         """Those whose rows are classes: the head's, if there is one."""
-        names = tuple(f"head.{name}" for name, _ in self.head.named_parameters())
+        names = self._class_parameter_names()
         return (ClassParameters(names=names, of="head"),) if names else ()
 
     def expected_shapes(self) -> Mapping[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from ..backbone.config import VARIANTS, ConfigError, SwinConfig
-from ..checks import is_count, is_rate, require
+from ..checks import is_count, is_rate, require, shown
 
 Method = Literal["mask_rcnn", "cascade_mask_rcnn", "htc"]
 Task = Literal["classification", "detection", "segmentation"]
@@ -28,7 +28,7 @@ _require = functools.partial(require, error=ConfigError)
 
 
 def _require_count(name: str, value: object, least: int) -> None:
-    _require(is_count(value, least), name, value, f"use a whole number of at least {least}")
+    _require(is_count(value, least, 65535), name, value, f"use a whole number of at least {least}, at most 65,535")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class _DenseConfig:
         if isinstance(self.backbone, Mapping):
             known = {"single_window": "keep", **self.backbone}
             object.__setattr__(self, "backbone", SwinConfig.from_dict(known))
+        _require(isinstance(self.backbone, SwinConfig), "backbone", self.backbone, "give the fields of a SwinConfig")
 
     def replace(self, **overrides: Any) -> Self:
         """A copy with other values. A name that is no field here is looked up among the backbone's.
@@ -158,11 +159,11 @@ class SegmenterConfig(_DenseConfig):
         for name in ("num_classes", "decode_dim", "auxiliary_dim"):
             _require_count(name, getattr(self, name), 1)
         scales = self.pool_scales
-        fix = "give whole numbers of at least 1"
-        _require(isinstance(scales, list | tuple) and len(scales) > 0, "pool_scales", scales, fix)
+        fix = "give whole numbers from 1 to 1,024, at most 64 of them"
+        _require(isinstance(scales, list | tuple) and 0 < len(scales) <= 64, "pool_scales", scales, fix)
         object.__setattr__(self, "pool_scales", tuple(scales))
         for scale in scales:
-            _require(isinstance(scale, int) and scale >= 1, "pool_scales", scales, fix)
+            _require(is_count(scale, 1, 1024), "pool_scales", scales, fix)
         stages = len(self.backbone.depths)
         _require(stages >= 2, "backbone", self.backbone, "the decode head needs a backbone of two stages or more")
         index = self.auxiliary_index
@@ -275,4 +276,4 @@ def find_dense_variant(name: str) -> DenseVariant:
         return DENSE_VARIANTS[name]
     near = difflib.get_close_matches(name, model_names(), n=3, cutoff=0.4)
     hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise ConfigError(f"there is no model named {name!r}; {hint}`swin models` lists them all")
+    raise ConfigError(f"there is no model named {shown(name)}; {hint}`swin models` lists them all")

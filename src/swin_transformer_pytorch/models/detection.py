@@ -14,11 +14,11 @@ from ..heads.roi import BoxHead, MaskHead
 from ..heads.roi_head import InstancePredictions, InstanceTargets, RoIHead
 from ..heads.rpn import RPNHead
 from ..heads.semantic import SemanticHead
+from ..heads.shapes import Losses
 from ..sizes import Size
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
-from .class_parameters import names_of_class_parameters
 from .config import DetectorConfig
 from .description import check_length
 from .named_classes import NamedClasses
@@ -56,7 +56,6 @@ class Detector(NamedClasses):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        check_length("class names", classes, config.num_classes)
         self.config: DetectorConfig = config
         self.preprocessing = preprocessing
         self.name = name
@@ -88,8 +87,7 @@ class Detector(NamedClasses):
         maps = self.backbone(images)
         if self.global_attention is not None:
             maps[-1] = self.global_attention(maps[-1])
-        features: list[Tensor] = self.neck(maps)
-        return features
+        return self.neck(maps)
 
     @torch.no_grad()
     def forward(
@@ -120,7 +118,7 @@ class Detector(NamedClasses):
         images: Float[Tensor, "B C H W"],
         targets: Sequence[InstanceTargets],
         image_sizes: Sequence[Size] | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Losses:
         """The losses of the proposals and of each head, by name; their sum is the training loss.
 
         Images without an object are learnt from too. Every parameter gets a gradient from every batch.
@@ -146,8 +144,8 @@ class Detector(NamedClasses):
 
     def class_parameters(self) -> tuple[ClassParameters, ...]:
         """Those whose rows are classes: of boxes and masks, and of HTC's semantic branch, which has its own."""
-        things = ClassParameters(names=names_of_class_parameters(self, BoxHead, MaskHead), background=1)
-        stuff = names_of_class_parameters(self, SemanticHead)
+        things = ClassParameters(names=self._class_parameter_names(BoxHead, MaskHead), background=1)
+        stuff = self._class_parameter_names(SemanticHead)
         return (things, ClassParameters(names=stuff, of="semantic branch")) if stuff else (things,)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from ..heads.cascade import CASCADE_STAGES, CascadeRoIHead
 from ..heads.htc import HTC_STAGES, HTCMaskHead, HTCRoIHead
@@ -11,7 +13,7 @@ from ..heads.roi_head import DetectionRules, RoIHead
 from ..heads.rpn import ProposalLimits, RPNRules
 from ..heads.semantic import SemanticHead
 from ..heads.standard_roi import StandardRoIHead
-from .config import DetectorConfig, Method
+from .config import DetectorConfig
 
 
 def rpn_rules(config: DetectorConfig, strides: tuple[int, ...]) -> RPNRules:
@@ -29,41 +31,31 @@ def rpn_rules(config: DetectorConfig, strides: tuple[int, ...]) -> RPNRules:
 
 def build_roi_head(config: DetectorConfig, strides: Sequence[int]) -> RoIHead:
     """The method's heads on maps of those strides, finest first; the pyramid has one more above them."""
-    return _METHODS[config.method](config, strides)
-
-
-def _standard(config: DetectorConfig, strides: Sequence[int]) -> StandardRoIHead:
-    return StandardRoIHead(
-        box_head=BoxHead(config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim),
-        mask_head=MaskHead(config.fpn_dim, num_classes=config.num_classes),
-        strides=strides,
-        num_classes=config.num_classes,
-        num_samples=config.roi_samples,
-        rules=_detection_rules(config),
-    )
-
-
-def _cascade(config: DetectorConfig, strides: Sequence[int]) -> CascadeRoIHead:
-    return CascadeRoIHead(
-        box_heads=[
-            BoxHead(config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim, num_convs=4, num_fcs=1)
-            for _ in CASCADE_STAGES
-        ],
-        mask_heads=[MaskHead(config.fpn_dim, num_classes=config.num_classes) for _ in CASCADE_STAGES],
-        stages=CASCADE_STAGES,
-        strides=strides,
-        num_classes=config.num_classes,
-        num_samples=config.roi_samples,
-        rules=_detection_rules(config),
-    )
-
-
-def _htc(config: DetectorConfig, strides: Sequence[int]) -> HTCRoIHead:
+    assert config.score_threshold is not None, "the config has put the method's own in its place"
+    box_head = partial(BoxHead, config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim)
+    mask_head = partial(MaskHead, config.fpn_dim, num_classes=config.num_classes)
+    shared: dict[str, Any] = {
+        "strides": strides,
+        "num_classes": config.num_classes,
+        "num_samples": config.roi_samples,
+        "rules": DetectionRules(
+            score_threshold=config.score_threshold,
+            nms_threshold=config.nms_threshold,
+            max_detections=config.max_detections,
+            soft_nms=config.soft_nms,
+        ),
+    }
+    if config.method == "mask_rcnn":
+        return StandardRoIHead(box_head=box_head(), mask_head=mask_head(), **shared)
+    if config.method == "cascade_mask_rcnn":
+        return CascadeRoIHead(
+            box_heads=[box_head(num_convs=4, num_fcs=1) for _ in CASCADE_STAGES],
+            mask_heads=[mask_head() for _ in CASCADE_STAGES],
+            stages=CASCADE_STAGES,
+            **shared,
+        )
     return HTCRoIHead(
-        box_heads=[
-            BoxHead(config.fpn_dim, num_classes=config.num_classes, fc_dim=config.fc_dim, class_agnostic=True)
-            for _ in HTC_STAGES
-        ],
+        box_heads=[box_head(class_agnostic=True) for _ in HTC_STAGES],
         mask_heads=[
             HTCMaskHead(config.fpn_dim, num_classes=config.num_classes, takes_previous=index > 0)
             for index in range(len(HTC_STAGES))
@@ -71,25 +63,5 @@ def _htc(config: DetectorConfig, strides: Sequence[int]) -> HTCRoIHead:
         semantic_head=SemanticHead(
             channels=config.fpn_dim, num_classes=config.num_semantic_classes, num_levels=len(strides) + 1
         ),
-        strides=strides,
-        num_classes=config.num_classes,
-        num_samples=config.roi_samples,
-        rules=_detection_rules(config),
-    )
-
-
-_METHODS: dict[Method, Callable[[DetectorConfig, Sequence[int]], RoIHead]] = {
-    "mask_rcnn": _standard,
-    "cascade_mask_rcnn": _cascade,
-    "htc": _htc,
-}
-
-
-def _detection_rules(config: DetectorConfig) -> DetectionRules:
-    assert config.score_threshold is not None, "the config has put the method's own in its place"
-    return DetectionRules(
-        score_threshold=config.score_threshold,
-        nms_threshold=config.nms_threshold,
-        max_detections=config.max_detections,
-        soft_nms=config.soft_nms,
+        **shared,
     )

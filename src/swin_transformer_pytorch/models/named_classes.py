@@ -14,13 +14,7 @@ _Shapes = dict[str, tuple[int, ...]]
 
 
 class NamedClasses(nn.Module):
-    """A classifier, detector or segmenter: `class_layers` of its parts are the layers whose outputs are classes.
-
-    Attributes:
-        config: its architecture.
-        preprocessing: what the weights expect of an image, or None.
-        name: the variant's official name, or None.
-    """
+    """A classifier, detector or segmenter: `class_layers` of its parts are the layers whose outputs are classes."""
 
     config: Any
     preprocessing: Any
@@ -90,10 +84,16 @@ class NamedClasses(nn.Module):
         """Of the state dict of a model that is built from this one's description."""
         return self._shapes
 
-    def _class_layers(self) -> dict[str, nn.Module]:
+    def _class_parameter_names(self, *heads: type[nn.Module]) -> tuple[str, ...]:
+        """Those of the class layers of heads of these kinds, the one with a row a class first."""
+        layers = self._class_layers(*heads).items()
+        return tuple(f"{place}.{name}" for place, layer in layers for name, _ in layer.named_parameters())
+
+    def _class_layers(self, *heads: type[nn.Module]) -> dict[str, nn.Module]:
         return {
             f"{place}.{name}".lstrip("."): part.get_submodule(name)
             for place, part in self.named_modules()
+            if isinstance(part, heads or nn.Module)
             for name in getattr(type(part), "class_layers", ())
         }
 

@@ -8,11 +8,11 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ..colours import Colour
+from ..heads.shapes import Losses
 from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
-from .class_parameters import names_of_class_parameters
 from .config import SegmenterConfig
 from .description import check_length
 from .named_classes import NamedClasses
@@ -46,7 +46,6 @@ class Segmenter(NamedClasses):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        check_length("class names", classes, config.num_classes)
         check_length("colours", palette, config.num_classes)
         self.config: SegmenterConfig = config
         self.palette = palette
@@ -58,11 +57,7 @@ class Segmenter(NamedClasses):
         self.settle(classes)
 
     def reset_classifier(
-        self,
-        num_classes: int,
-        *,
-        classes: Sequence[str] | None = None,
-        palette: tuple[Colour, ...] | None = None,
+        self, num_classes: int, *, classes: Sequence[str] | None = None, palette: tuple[Colour, ...] | None = None
     ) -> None:
         """Puts the last layers of both heads in anew, with random weights, for other classes.
 
@@ -79,12 +74,9 @@ class Segmenter(NamedClasses):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes h w"]:
         """Logits of the size of the backbone's first map: one for `patch_size` pixels, rounded up."""
-        logits: Tensor = self.decode_head(self.backbone(images))
-        return logits
+        return self.decode_head(self.backbone(images))
 
-    def losses(
-        self, images: Float[Tensor, "B C H W"], labels: Integer[Tensor, "B H W"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def losses(self, images: Float[Tensor, "B C H W"], labels: Integer[Tensor, "B H W"]) -> Losses:
         """The cross entropy of each head, the auxiliary one's weighted; their sum is the training loss.
 
         Args:
@@ -109,4 +101,4 @@ class Segmenter(NamedClasses):
 
     def class_parameters(self) -> tuple[ClassParameters, ...]:
         """Those whose rows are classes, in both heads."""
-        return (ClassParameters(names=names_of_class_parameters(self, UPerHead, FCNHead)),)
+        return (ClassParameters(names=self._class_parameter_names(UPerHead, FCNHead)),)

@@ -1,52 +1,24 @@
 """Functions of tensors: the shifted-window attention op, the geometry of windows, and linear layers."""
 
-from ..window_rule import choose_window
+from ..window_rule import choose_window as choose_window
 from .attention import (
-    available_implementations,
-    choose_implementation,
-    describe_kernels,
-    force_implementation,
-    window_attention,
-    without_autocast,
+    available_implementations as available_implementations,
+    choose_implementation as choose_implementation,
+    describe_kernels as describe_kernels,
+    force_implementation as force_implementation,
+    window_attention as window_attention,
+    without_autocast as without_autocast,
 )
-from .cpu.linear import linear_into, pack_weight, panel_layout
-from .linear import gelu_then, has_packed_linear, linear, mlp
-from .padding import padding
-from .plain import is_plain, is_transformed, replaceable
-from .recompute import recomputed
+from .cpu.linear import linear_into as linear_into, pack_weight as pack_weight, panel_layout as panel_layout
+from .linear import gelu_then as gelu_then, has_packed_linear as has_packed_linear, linear as linear, mlp as mlp
+from .padding import padding as padding
+from .plain import is_plain as is_plain, is_transformed as is_transformed, replaceable as replaceable
+from .recompute import recomputed as recomputed
 from .windows import (
-    MASKED_SCORE,
-    merge,
-    pad_map,
-    partition,
-    relative_position_index,
-    shift_mask,
+    MASKED_SCORE as MASKED_SCORE,
+    merge as merge,
+    pad_map as pad_map,
+    partition as partition,
+    relative_position_index as relative_position_index,
+    shift_mask as shift_mask,
 )
-
-__all__ = [
-    "MASKED_SCORE",
-    "available_implementations",
-    "choose_implementation",
-    "choose_window",
-    "describe_kernels",
-    "force_implementation",
-    "gelu_then",
-    "has_packed_linear",
-    "is_plain",
-    "is_transformed",
-    "linear",
-    "linear_into",
-    "merge",
-    "mlp",
-    "pack_weight",
-    "pad_map",
-    "padding",
-    "panel_layout",
-    "partition",
-    "recomputed",
-    "relative_position_index",
-    "replaceable",
-    "shift_mask",
-    "window_attention",
-    "without_autocast",
-]

@@ -8,6 +8,7 @@ logarithm of each softmax's sum.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,15 +20,61 @@ from .reference import reference
 
 OPERATOR = "window_attention"
 
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor]  # of qkv, bias, padding token and logit scale
+
 _NAMESPACE = "swin_transformer_pytorch"
 _ARGUMENTS = "SymInt[2] window_size, SymInt[2] shift_size, Tensor? pad_token, Tensor? logit_scale"
 _library = torch.library.Library(_NAMESPACE, "FRAGMENT")
 
 
-def register(name: str, key: str, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
-    """Makes two functions the operator's kernels for devices with that dispatch key, such as "CPU" and "CUDA"."""
-    _library.impl(name, forward, key)
-    _library.impl(f"{name}_backward", backward, key)
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments that forward and backward pass share, in the form that every kernel takes; see `call`."""
+
+    qkv: Tensor
+    bias: Tensor
+    window_size: Sequence[int]
+    shift_size: Sequence[int]
+    pad_token: Tensor | None
+    logit_scale: Tensor | None
+
+    @property
+    def tensors(self) -> dict[str, Tensor | None]:
+        """By their names, in this order."""
+        return {"qkv": self.qkv, "bias": self.bias, "pad_token": self.pad_token, "logit_scale": self.logit_scale}
+
+
+def register(
+    name: str,
+    key: str,
+    forward: Callable[[Inputs, Tensor, Tensor], None],
+    backward: Callable[[Inputs, Tensor, Tensor, Gradients], None],
+) -> None:
+    """Makes two functions the operator's kernels for devices with that dispatch key, such as "CPU" and "CUDA".
+
+    Args:
+        forward: from inputs to the result and the logarithms of sums, both given as empty tensors; the latter has no
+            size where they are not wanted.
+        backward: from inputs, logarithms of sums and the result's gradient, contiguous, to the empty `Gradients`.
+    """
+
+    def run_forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+        out, log_sums = _forward_results(*arguments)
+        if out.numel():
+            forward(Inputs(*arguments[:-1]), out, log_sums)
+        return out, log_sums
+
+    def run_backward(grad_out: Tensor, qkv: Tensor, bias: Tensor, log_sums: Tensor, *others: Any) -> Gradients:
+        grads = _backward_results(grad_out, qkv, bias, log_sums, *others)
+        if grad_out.numel():
+            backward(Inputs(qkv, bias, *others), log_sums, grad_out.contiguous(), grads)
+        else:  # as sums of nothing
+            for grad in grads:
+                grad.zero_()
+        return grads
+
+    _library.impl(name, run_forward, key)
+    _library.impl(f"{name}_backward", run_backward, key)
 
 
 def call(
@@ -52,32 +99,17 @@ def call(
     return out
 
 
-def forward_results(
-    qkv: Tensor,
-    bias: Tensor,
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    pad_token: Tensor | None,
-    logit_scale: Tensor | None,
-    keep_log_sums: bool,
-) -> tuple[Tensor, Tensor]:
+def _forward_results(qkv: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     """Empty tensors for what the forward operator returns."""
+    keep_log_sums: bool = others[-1]
     out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
     log_sums = bias.new_empty(*qkv.shape[:3], bias.shape[0]) if keep_log_sums else bias.new_empty(0)
     return out, log_sums
 
 
-def backward_results(
-    grad_out: Tensor,
-    qkv: Tensor,
-    bias: Tensor,
-    log_sums: Tensor,
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    pad_token: Tensor | None,
-    logit_scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _backward_results(grad_out: Tensor, qkv: Tensor, bias: Tensor, log_sums: Tensor, *others: Any) -> Gradients:
     """Empty tensors for the gradients: qkv's in its type, the others' in float32; of no size for what is not there."""
+    *_, pad_token, logit_scale = others
     grad_pad = bias.new_empty(0 if pad_token is None else qkv.shape[3])
     grad_scale = bias.new_empty(0 if logit_scale is None else bias.shape[0])
     return torch.empty_like(qkv), torch.empty_like(bias), grad_pad, grad_scale
@@ -125,8 +157,8 @@ def declare(name: str) -> None:
             None,
         )
 
-    torch.library.register_fake(f"{_NAMESPACE}::{name}", forward_results, lib=_library)
-    torch.library.register_fake(f"{_NAMESPACE}::{backward_name}", backward_results, lib=_library)
+    torch.library.register_fake(f"{_NAMESPACE}::{name}", _forward_results, lib=_library)
+    torch.library.register_fake(f"{_NAMESPACE}::{backward_name}", _backward_results, lib=_library)
     torch.library.register_autograd(f"{_NAMESPACE}::{name}", differentiate, setup_context=_save, lib=_library)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from .task import Prediction
 
 
 def predict_files(
-    predictor: Predictor, patterns: Sequence[str | os.PathLike[str]], batch_size: int | None = None
+    predictor: Predictor,
+    patterns: Sequence[str | os.PathLike[str]],
+    batch_size: int | None = None,
+    *,
+    skip: Callable[[str], bool] = lambda path: False,
+    known: Iterable[str] = (),
 ) -> Iterator[tuple[str, Prediction | ImageError]]:
     """Predicts for files, whatever happens to some of them.
 
@@ -23,6 +29,9 @@ def predict_files(
         predictor: what predicts.
         patterns: files; folders, which are searched through for images; globs, in which ** stands for any folders.
         batch_size: images at once; None for the predictor's own.
+        skip: whether a file's result is there already. The others share batches with the same files as without it, so
+            that their results are the same to the bit.
+        known: real paths of files that are no images to predict for, though a folder may have them.
 
     Yields:
         Each file once, in the order of the patterns and sorted within one, with its result or the `ImageError` that
@@ -31,29 +40,34 @@ def predict_files(
     size = batch_size if batch_size is not None else predictor.batch_size
     if size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
-    pending: list[tuple[str, Any]] = []
-    for path, problem in _expand(patterns):
+    files = _expand(patterns, set(known))
+    while batch := list(itertools.islice(files, size)):
+        wanted = {path for path, _ in batch if not skip(path)}
+        if wanted:
+            yield from (one for one in _predict(predictor, batch) if one[0] in wanted)
+
+
+def _predict(
+    predictor: Predictor, batch: Sequence[tuple[str, ImageError | None]]
+) -> Iterator[tuple[str, Prediction | ImageError]]:
+    prepared: list[tuple[str, Any]] = []
+    for path, problem in batch:
         try:
-            pending.append((path, problem or predictor.prepare(path)))
+            prepared.append((path, problem or predictor.prepare(path)))
         except ImageError as error:
-            pending.append((path, error))
-        if len(pending) >= size:
-            yield from _flush(predictor, pending)
-            pending = []
-    yield from _flush(predictor, pending)
-
-
-def _flush(predictor: Predictor, pending: list[tuple[str, Any]]) -> Iterator[tuple[str, Prediction | ImageError]]:
-    inputs = [one for _, one in pending if not isinstance(one, ImageError)]
+            prepared.append((path, error))
+    inputs = [one for _, one in prepared if not isinstance(one, ImageError)]
     results = iter(predictor.predict_prepared(inputs) if inputs else [])
-    for path, one in pending:
+    for path, one in prepared:
         yield path, one if isinstance(one, ImageError) else next(results)
 
 
-def _expand(patterns: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, ImageError | None]]:
-    """(file, None) for each file that the patterns stand for, or (pattern, error) for one that stands for none."""
-    seen: set[str] = set()
-    for pattern in (os.fspath(one) for one in patterns):
+def _expand(patterns: Sequence[str | os.PathLike[str]], seen: set[str]) -> Iterator[tuple[str, ImageError | None]]:
+    """(file, None) for each file that the patterns stand for, or (pattern, error) for one that stands for none.
+
+    Files whose real paths have been `seen` are left out.
+    """
+    for pattern in dict.fromkeys(os.fspath(one) for one in patterns):
         found: list[str] = []
         # A file's own name may hold the signs of a glob.
         matches = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern, recursive=True))

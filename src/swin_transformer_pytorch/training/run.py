@@ -19,7 +19,7 @@ import torch
 from .. import extras
 from ..models.config import Task
 from ..weights.files import read_checkpoint, save_checkpoint
-from ..weights.whole import remove_unfinished
+from ..whole import remove_unfinished
 from .recipes.classification import ScheduleRecipe
 from .recipes.dense import DenseTrainerRecipe, leg_steps
 from .recipes.parts import RecipeError
@@ -114,8 +114,8 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from .engine.callbacks import HISTORY, Checkpoints, read_history
-    from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, take_up
-    from .engine.resume import check_resumable
+    from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, read_newest, take_up
+    from .engine.resume import check_resumable, with_choices_of
     from .engine.stopping import RunStoppedError, StopSignals
 
     device, precision = choose_device(recipe)
@@ -124,18 +124,21 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
         raise RecipeError(
             f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
         )
-    resumed = recipe.resume and holds_run(output)
-    prepare: Prepare = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare
-    module, data = prepare(recipe, device)
     if is_first_process():
         remove_unfinished(output, (LAST, BEST, HISTORY, EXPORT))
-        if resumed:
-            checkpoint = take_up(output)
-            check_resumable(checkpoint, last, recipe, module.model)
-            if progress:
-                place = f"epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']}"
-                print(f"resuming from {last} ({place})", file=sys.stderr)
-            del checkpoint
+    checkpoint: dict[str, Any] | None = None
+    if recipe.resume and holds_run(output):
+        checkpoint = take_up(output) if is_first_process() else read_newest(output)
+        recipe = with_choices_of(recipe, checkpoint["recipe"])
+    prepare: Prepare = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare
+    module, data = prepare(recipe, device)
+    resumed = checkpoint is not None
+    if checkpoint is not None and is_first_process():
+        check_resumable(checkpoint, last, module.recipe, module.model)
+        if progress:
+            place = f"epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']}"
+            print(f"resuming from {last} ({place})", file=sys.stderr)
+    del checkpoint
 
     signals = StopSignals()
     with quiet_lightning(), signals.watched():

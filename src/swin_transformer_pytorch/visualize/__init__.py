@@ -6,26 +6,16 @@
 from __future__ import annotations
 
 from ..results import Classification, Detections, SegmentationMap
-from .charts import class_scores_picture, confusion_matrix_picture, precision_recall_picture, training_curve
-from .classification import classification_overlay, prediction_grid
-from .detection import detection_overlay
-from .pictures import Picture, StrPath, class_colours, make_room, picture_grid
-from .segmentation import save_label_map, segmentation_overlay
-
-__all__ = [
-    "annotate",
-    "class_colours",
-    "class_scores_picture",
-    "classification_overlay",
-    "confusion_matrix_picture",
-    "detection_overlay",
-    "picture_grid",
-    "precision_recall_picture",
-    "prediction_grid",
-    "save_label_map",
-    "segmentation_overlay",
-    "training_curve",
-]
+from .charts import (
+    class_scores_picture as class_scores_picture,
+    confusion_matrix_picture as confusion_matrix_picture,
+    precision_recall_picture as precision_recall_picture,
+    training_curve as training_curve,
+)
+from .classification import classification_overlay as classification_overlay, prediction_grid as prediction_grid
+from .detection import detection_overlay as detection_overlay
+from .pictures import Picture, StrPath, class_colours as class_colours, make_room, picture_grid as picture_grid
+from .segmentation import save_label_map as save_label_map, segmentation_overlay as segmentation_overlay
 
 
 def annotate(image: Picture, result: Classification | Detections | SegmentationMap, path: StrPath) -> None:

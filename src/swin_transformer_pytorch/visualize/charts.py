@@ -6,12 +6,14 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import require
+from ..whole import replacing
 from .pictures import NEUTRAL, StrPath, cut, make_room, tell_boxes
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def confusion_matrix_picture(matrix: NDArray[Any], classes: Sequence[str], path:
     # The square root makes rare mistakes visible among hundreds of classes.
     norm = colors.PowerNorm(1.0 if named else 0.5, vmin=0, vmax=1)
     # A thousand classes have more cells than the picture pixels, and a plain average would hide all off the diagonal.
-    image = axes.imshow(_shrunk(shares), cmap="Blues", norm=norm, interpolation="nearest", extent=_extent(size))
+    extent = (-0.5, size - 0.5, size - 0.5, -0.5)
+    image = axes.imshow(_shrunk(shares), cmap="Blues", norm=norm, interpolation="nearest", extent=extent)
     total = int(matrix.sum())
     accuracy = f"{np.trace(matrix) / total:.2%} of {total:,} images right" if total else "no images"
     axes.set_title(accuracy, fontsize=12, pad=10)
@@ -170,14 +173,13 @@ def class_scores_picture(scores: Mapping[str, float | None], path: StrPath, *, w
 
 def new_figure(width: float, height: float) -> Figure:
     # Not pyplot: it keeps global state and asks for a display.
-    figure: Figure = require("matplotlib.figure", extra="train").Figure(figsize=(width, height), layout="constrained")
-    return figure
+    return require("matplotlib.figure", extra="train").Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Figure, path: StrPath) -> None:
     make_room(path)
-    with warnings.catch_warnings(record=True, action="always") as caught:
-        figure.savefig(path, dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.12)
+    with warnings.catch_warnings(record=True, action="always") as caught, replacing(Path(path)) as temporary:
+        figure.savefig(temporary, dpi=120, facecolor="white", bbox_inches="tight", pad_inches=0.12)
     lacking = set()
     for warning in caught:
         # One for each letter, several times; the texts are what helps.
@@ -193,10 +195,6 @@ def save_figure(figure: Figure, path: StrPath) -> None:
 def _readable(name: str) -> str:
     words = name.replace("/", " ").replace("_", " ")
     return words.replace("top1", "top-1").replace("top5", "top-5").replace("val ", "validation ")
-
-
-def _extent(size: int) -> tuple[float, float, float, float]:
-    return (-0.5, size - 0.5, size - 0.5, -0.5)
 
 
 def _shrunk(shares: NDArray[np.float64], most: int = 500) -> NDArray[np.float64]:

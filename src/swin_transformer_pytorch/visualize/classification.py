@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from ..results import Classification
 from .charts import new_figure, save_figure
-from .pictures import NEUTRAL, Picture, StrPath, as_rgb, cut, readable_scale, resized, shortened, text_font
+from .pictures import NEUTRAL, Picture, StrPath, as_rgb, cut, readable, shortened, text_font
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 
@@ -20,8 +20,7 @@ def classification_overlay(image: Picture, result: Classification) -> Image.Imag
 
     One longer than 1,024 pixels is shrunk to that, one shorter than 320 enlarged.
     """
-    picture = as_rgb(image)
-    picture = resized(picture, readable_scale(picture.size, shortest=320, longest=1024))
+    picture, _ = readable(image, shortest=320, longest=1024)
     width = max(320, picture.width)
     text_size = max(14, width // 32)
     font = text_font(text_size, result.names)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from ..colours import Colour
 from ..results import Detections
-from .pictures import Picture, as_rgb, class_colours, cut, readable_scale, resized, text_colour, text_font
+from .pictures import Picture, class_colours, cut, readable, text_colour, text_font
 
 _Box: TypeAlias = tuple[float, float, float, float]
 _MASK_OPACITY = 0.42
@@ -25,15 +25,7 @@ def detection_overlay(image: Picture, result: Detections) -> Image.Image:
     Raises:
         ValueError: the image has another size than the one that the objects were found in.
     """
-    picture = as_rgb(image)
-    if picture.size != result.image_size[::-1]:
-        height, width = result.image_size
-        raise ValueError(
-            f"the image has {picture.height} x {picture.width} pixels and the objects were found in {height} x "
-            f"{width}; give that image (data.decode.read_image turns a photo as predictions do)"
-        )
-    scale = readable_scale(picture.size, shortest=480, longest=1600)
-    picture = resized(picture, scale)
+    picture, scale = readable(image, shortest=480, longest=1600, result_size=result.image_size)
     pixels = np.array(picture)
     colours = class_colours(len(result))
     thickness = max(2, round(max(picture.size) / 400))

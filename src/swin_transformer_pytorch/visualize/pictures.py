@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..colours import Colour
 from ..names import composed
+from ..whole import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +36,23 @@ def as_rgb(image: Picture) -> Image.Image:
     return image.convert("RGB")
 
 
-def readable_scale(size: tuple[int, int], *, shortest: int, longest: int) -> float:
-    """By what an image is to be enlarged or shrunk, so that its longer side is between the two."""
-    return min(max(1.0, shortest / max(size)), longest / max(size))
+def readable(
+    image: Picture, *, shortest: int, longest: int, result_size: tuple[int, int] | None = None
+) -> tuple[Image.Image, float]:
+    """An RGB image whose longer side is between the two, and by what it was enlarged or shrunk to that.
+
+    Raises:
+        ValueError: the image has another size than `result_size`, (height, width).
+    """
+    picture = as_rgb(image)
+    if result_size is not None and picture.size != result_size[::-1]:
+        raise ValueError(
+            f"the image has {picture.height} x {picture.width} pixels and the result is for {result_size[0]} x "
+            f"{result_size[1]}; give that image (data.decode.read_image turns a photo as predictions do)"
+        )
+    side = max(picture.size)
+    scale = min(max(1.0, shortest / side), longest / side)
+    return resized(picture, scale), scale
 
 
 def resized(image: Image.Image, scale: float) -> Image.Image:
@@ -160,4 +175,5 @@ def picture_grid(
             draw.text((left, top + line / 2), shortened(titles[index], draw, font, width), NEUTRAL, font, anchor="lm")
         canvas.paste(cell, (left, top + line))
     make_room(path)
-    canvas.save(path)
+    with replacing(Path(path)) as temporary:
+        canvas.save(temporary)

@@ -11,18 +11,7 @@ from PIL import Image, ImageDraw
 from ..colours import Colour
 from ..labels import IGNORED
 from ..results import SegmentationMap
-from .pictures import (
-    NEUTRAL,
-    Picture,
-    StrPath,
-    as_rgb,
-    class_colours,
-    make_room,
-    readable_scale,
-    resized,
-    shortened,
-    text_font,
-)
+from .pictures import NEUTRAL, Picture, StrPath, class_colours, make_room, readable, shortened, text_font
 
 _OPACITY = 0.55
 _WHITE = (255, 255, 255)
@@ -59,16 +48,9 @@ def segmentation_overlay(image: Picture, result: SegmentationMap) -> Image.Image
     Raises:
         ValueError: the image has another size than the map.
     """
-    picture = as_rgb(image)
-    if picture.size != result.image_size[::-1]:
-        height, width = result.image_size
-        raise ValueError(
-            f"the image has {picture.height} x {picture.width} pixels and the map {height} x {width}; give the image "
-            "that the map is of (data.decode.read_image turns a photo as predictions do)"
-        )
-    picture = resized(picture, readable_scale(picture.size, shortest=480, longest=1600))
+    picture, _ = readable(image, shortest=480, longest=1600, result_size=result.image_size)
     labels = _nearest(result.labels, (picture.height, picture.width))
-    tints = _colour_table(result).astype(np.float32) if len(result.names) <= 256 else _many(result)
+    tints = (_colour_table(result) if len(result.names) <= 256 else np.array(palette_of(result))).astype(np.float32)
     known = (labels != IGNORED) if len(result.names) <= IGNORED else np.ones_like(labels, dtype=np.bool_)
     pixels = np.array(picture)
     blended = pixels[known] * (1 - _OPACITY) + tints[labels[known]] * _OPACITY
@@ -82,10 +64,6 @@ def _colour_table(result: SegmentationMap) -> NDArray[np.uint8]:
     table = np.full((256, 3), 255, dtype=np.uint8)
     table[: len(result.names)] = palette_of(result)
     return table
-
-
-def _many(result: SegmentationMap) -> NDArray[np.float32]:
-    return np.array(palette_of(result), dtype=np.float32)
 
 
 def _nearest(labels: NDArray[np.integer[Any]], size: tuple[int, int]) -> NDArray[np.integer[Any]]:

@@ -89,7 +89,8 @@ def fit_state_dict(
 def fit_backbone(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor], windows: Windows) -> Fit:
     """As `fit_state_dict`, before it looks whether all of it fits now."""
     fit = Fit(dict(state_dict))
-    _fit_masked_pretraining(fit, target)
+    unwanted = [key for key in fit.tensors if is_masked_pretraining(key) and key not in target]
+    _drop(fit, unwanted, "used in masked pre-training (SimMIM) only")
     _fit_norms(fit, target)
     _fit_head(fit, target)
     for key in target:
@@ -127,7 +128,7 @@ def compare(fit: Fit, target: Mapping[str, Tensor]) -> Fit:
         if key not in target:
             continue
         if tensor.shape != target[key].shape:
-            fit.misshaped.append(f"{key}: {_shape(tensor)} in the file, {_shape(target[key])} in the model")
+            fit.misshaped.append(f"{key}: {tuple(tensor.shape)} in the file, {tuple(target[key].shape)} in the model")
         elif tensor.is_floating_point() != target[key].is_floating_point():
             fit.misshaped.append(f"{key}: {tensor.dtype} in the file, {target[key].dtype} in the model")
     return fit
@@ -158,11 +159,6 @@ def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
         return weight.sum(dim=1, keepdim=True)
     turns = torch.arange(in_channels, device=weight.device) % old
     return weight.index_select(1, turns) * (old / in_channels)
-
-
-def _fit_masked_pretraining(fit: Fit, target: Mapping[str, Tensor]) -> None:
-    why = "used in masked pre-training (SimMIM) only"
-    _drop(fit, [key for key in fit.tensors if is_masked_pretraining(key) and key not in target], why)
 
 
 def _fit_norms(fit: Fit, target: Mapping[str, Tensor]) -> None:
@@ -224,6 +220,7 @@ def _fit_first_convolution(fit: Fit, target: Mapping[str, Tensor]) -> None:
     # Only grey and RGB have a known meaning; other images' channels are not each other's.
     if old == new or old not in (1, 3) or not others_agree:
         return
+    weight = weight if weight.element_size() > 1 else weight.float()  # torch adds no numbers of 8 bits
     fit.tensors[_FIRST_CONVOLUTION] = adapt_first_convolution(weight, new)
     how = "summed over its channels" if new == 1 else f"its channels repeated in turn, scaled by {old}/{new}"
     fit.adapted.append(Change(_FIRST_CONVOLUTION, f"from {old} to {new} input channels: {how}"))
@@ -233,7 +230,3 @@ def _drop(fit: Fit, keys: list[str], why: str) -> None:
     for key in keys:
         del fit.tensors[key]
         fit.dropped.append(Change(key, why))
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))

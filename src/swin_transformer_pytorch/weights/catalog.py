@@ -9,6 +9,7 @@ small, huge and giant models, and the classifiers fine-tuned from SimMIM.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from .catalog_dense import DENSE_RECORDS
 from .preprocessing import Preprocessing
@@ -74,8 +75,9 @@ def _image_size(name: str) -> int:
     return int(re.split(r"_|to", name)[-1])
 
 
-def _head(tag: str) -> tuple[int, str]:
-    return (21841, "imagenet22k") if tag == "in22k" else (1000, "imagenet1k")
+def _head(tag: str) -> dict[str, Any]:
+    num_classes, classes = (21841, "imagenet22k") if tag == "in22k" else (1000, "imagenet1k")
+    return {"num_classes": num_classes, "classes": classes}
 
 
 def _official(name: str, tag: str, release: str, top1: float | None) -> WeightsRecord:
@@ -85,15 +87,13 @@ def _official(name: str, tag: str, release: str, top1: float | None) -> WeightsR
         # Three ways of naming the same thing, one for each release.
         suffix = "_22kto1k_ft" if v2 else "_22kto1k_finetune" if release == "v1.0.8" else "_22kto1k"
     size = _image_size(name)
-    num_classes, classes = _head(tag)
     no_config = tag == "in22k" and size == 384
     return WeightsRecord(
         name=name,
         tag=tag,
         source=f"{_RELEASES}/{release}/{name}{suffix}.pth",
         format="official",
-        num_classes=num_classes,
-        classes=classes,
+        **_head(tag),
         # The recipes of 384 pixels set TEST.CROP to False: the whole image, squeezed to a square.
         preprocessing=Preprocessing.imagenet(size, (size, size) if size == 384 else None),
         top1=top1,
@@ -105,14 +105,12 @@ def _official(name: str, tag: str, release: str, top1: float | None) -> WeightsR
 def _timm(name: str, tag: str, top1: float | None) -> WeightsRecord:
     size = _image_size(name)
     timm_name = name.replace("_patch4", "") if name.startswith("swinv2") else name
-    num_classes, classes = _head(tag)
     return WeightsRecord(
         name=name,
         tag=f"{tag}_timm",
         source=f"hf:timm/{timm_name}.ms_{tag}/model.safetensors",
         format="timm",
-        num_classes=num_classes,
-        classes=classes,
+        **_head(tag),
         # timm resizes the shorter side to floor(size / crop_pct); crop_pct is 1.0 at 384 pixels and 0.9 elsewhere.
         preprocessing=Preprocessing.imagenet(size, size if size == 384 else size * 10 // 9),
         top1=top1,
@@ -133,7 +131,6 @@ def _transformers(name: str, tag: str, top1: float | None) -> WeightsRecord:
     suffix = {"in1k": "", "in22k": "-22k" if v2 else "-in22k"}.get(tag, "-22kto1k-ft" if v2 else "")
     repository = name.replace("_", "-") + suffix
     size = _image_size(name)
-    num_classes, classes = _head(tag)
     notes = "The official weights, converted by transformers."
     if repository not in _TRANSFORMERS_SEEN:
         notes += " Its address follows the naming pattern, unchecked."
@@ -145,8 +142,7 @@ def _transformers(name: str, tag: str, top1: float | None) -> WeightsRecord:
         tag=f"{tag}_transformers",
         source=f"hf:microsoft/{repository}",
         format="transformers",
-        num_classes=num_classes,
-        classes=classes,
+        **_head(tag),
         preprocessing=Preprocessing.imagenet(size, (size, size)),
         top1=top1,
         published_by=f"{_OFFICIAL} (same weights, other preprocessing)" if top1 else None,
@@ -161,8 +157,7 @@ def _torchvision(name: str, file: str, sha256: str, resize_size: int, top1: floa
         tag="in1k_torchvision",
         source=f"https://download.pytorch.org/models/{file}-{sha256}.pth",
         format="torchvision",
-        num_classes=1000,
-        classes="imagenet1k",
+        **_head("in1k"),
         preprocessing=Preprocessing.imagenet(_image_size(name), resize_size),
         top1=top1,
         published_by=_TORCHVISION,

@@ -8,16 +8,10 @@ RepPoints v2 and other methods on Swin are other architectures and are not here;
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from .preprocessing import DensePreprocessing
 from .record import WeightsRecord
-
-_RELEASES = "https://github.com/SwinTransformer/storage/releases/download"
-_OPENMMLAB = "https://download.openmmlab.com"
-_OFFICIAL_DETECTION = "github.com/SwinTransformer/Swin-Transformer-Object-Detection README.md"
-_OFFICIAL_SEGMENTATION = "github.com/SwinTransformer/Swin-Transformer-Semantic-Segmentation README.md"
-_MMDETECTION = "github.com/open-mmlab/mmdetection configs/swin"
-_MMSEGMENTATION = "github.com/open-mmlab/mmsegmentation configs/swin"
 
 # Method and size | tag | release/file | box AP | mask AP
 _OFFICIAL_DETECTORS = """
@@ -75,7 +69,7 @@ def _lines(table: str) -> list[list[str]]:
     return [line.split() for line in table.split("\n")[1:-1]]
 
 
-# What all records of a task have alike; the empty ones are each record's own.
+# What all official records of a task have alike; the empty ones are each record's own.
 _DETECTOR = WeightsRecord(
     name="",
     tag="",
@@ -85,6 +79,7 @@ _DETECTOR = WeightsRecord(
     num_classes=80,
     classes="coco",
     preprocessing=DensePreprocessing.coco(),
+    published_by="github.com/SwinTransformer/Swin-Transformer-Object-Detection README.md",
     licence="Apache-2.0",
 )
 _SEGMENTER = replace(
@@ -93,89 +88,76 @@ _SEGMENTER = replace(
     num_classes=150,
     classes="ade20k",
     preprocessing=DensePreprocessing.ade20k(),
+    published_by="github.com/SwinTransformer/Swin-Transformer-Semantic-Segmentation README.md",
 )
 
 
-def _started(tag: str) -> str:
-    """How its backbone was trained before, where that is not supervised on ImageNet-1K."""
-    return "Started from MoBY, self-supervised on ImageNet-1K." if tag.endswith("_moby") else ""
+def _numbers(figures: dict[str, str]) -> dict[str, Any]:
+    return {figure: float(value) for figure, value in figures.items()}
+
+
+def _official(like: WeightsRecord, name: str, tag: str, file: str, **figures: str) -> WeightsRecord:
+    return replace(
+        like,
+        name=name,
+        tag=tag,
+        source=f"https://github.com/SwinTransformer/storage/releases/download/{file}.pth",
+        # How its backbone was trained before, where that is not supervised on ImageNet-1K.
+        notes="Started from MoBY, self-supervised on ImageNet-1K." if tag.endswith("_moby") else "",
+        **_numbers(figures),
+    )
+
+
+def _openmmlab(
+    like: WeightsRecord, name: str, project: str, tag: str, config: str, date: str, sha256: str, **figures: str
+) -> WeightsRecord:
+    return replace(
+        like,
+        name=name,
+        tag=f"{tag}_openmmlab",
+        source=f"https://download.openmmlab.com/{project}/swin/{config}/{config}_{date}-{sha256}.pth",
+        format="openmmlab",
+        published_by=f"github.com/open-mmlab/{project.partition('/')[0]} configs/swin",
+        sha256=sha256,
+        notes="OpenMMLab's own training, not the official weights.",
+        **_numbers(figures),
+    )
 
 
 def _detectors() -> list[WeightsRecord]:
     table = []
     for name, tag, file, box_ap, mask_ap in _lines(_OFFICIAL_DETECTORS):
-        table.append(
-            replace(
-                _DETECTOR,
-                name=f"{name}_patch4_window7",
-                tag=tag,
-                source=f"{_RELEASES}/{file}.pth",
-                box_ap=float(box_ap),
-                mask_ap=float(mask_ap),
-                published_by=_OFFICIAL_DETECTION,
-                notes=_started(tag),
-            )
-        )
-    for size, tag, config, date, sha256, box_ap, mask_ap in _lines(_MMDETECTION_FILES):
-        table.append(
-            replace(
-                _DETECTOR,
-                name=f"mask_rcnn_swin_{size}_patch4_window7",
-                tag=f"{tag}_openmmlab",
-                source=f"{_OPENMMLAB}/mmdetection/v2.0/swin/{config}/{config}_{date}-{sha256}.pth",
-                box_ap=float(box_ap),
-                mask_ap=float(mask_ap),
-                published_by=_MMDETECTION,
-                format="openmmlab",
-                sha256=sha256,
-                notes="OpenMMLab's own training, not the official weights.",
-            )
-        )
+        table.append(_official(_DETECTOR, f"{name}_patch4_window7", tag, file, box_ap=box_ap, mask_ap=mask_ap))
+    for size, *described, box_ap, mask_ap in _lines(_MMDETECTION_FILES):
+        name = f"mask_rcnn_swin_{size}_patch4_window7"
+        table.append(_openmmlab(_DETECTOR, name, "mmdetection/v2.0", *described, box_ap=box_ap, mask_ap=mask_ap))
     return table
 
 
 def _segmenters() -> list[WeightsRecord]:
     table = []
-    for size, tag, file, miou, miou_multiscale in _lines(_OFFICIAL_SEGMENTERS):
-        table.append(
-            replace(
-                _SEGMENTER,
-                name=f"upernet_swin_{size}_patch4_window7_512x512",
-                tag=tag,
-                source=f"{_RELEASES}/{file}.pth",
-                miou=float(miou),
-                miou_multiscale=float(miou_multiscale),
-                published_by=_OFFICIAL_SEGMENTATION,
-                notes=_started(tag),
-            )
-        )
+    for size, tag, file, miou, multiscale in _lines(_OFFICIAL_SEGMENTERS):
+        name = f"upernet_swin_{size}_patch4_window7_512x512"
+        table.append(_official(_SEGMENTER, name, tag, file, miou=miou, miou_multiscale=multiscale))
     trained: dict[tuple[str, str, str], WeightsRecord] = {}
-    for size, window, tag, config, date, sha256, miou, miou_multiscale in _lines(_MMSEGMENTATION_FILES):
+    for size, window, tag, config, date, sha256, miou, multiscale in _lines(_MMSEGMENTATION_FILES):
         name = f"upernet_swin_{size}_patch4_window{window}_512x512"
-        file = f"{name}_{config}"
-        notes = "OpenMMLab's own training, not the official weights."
-        if (size, window, tag) == ("base", "7", "in22k_ade20k"):
-            notes += " Another of OpenMMLab's pages says 50.31."
-        trained[size, window, tag] = replace(
-            _SEGMENTER,
-            name=name,
-            tag=f"{tag}_openmmlab",
-            source=f"{_OPENMMLAB}/mmsegmentation/v0.5/swin/{file}/{file}_{date}-{sha256}.pth",
-            miou=float(miou),
-            miou_multiscale=float(miou_multiscale),
-            published_by=_MMSEGMENTATION,
-            format="openmmlab",
-            sha256=sha256,
-            notes=notes,
+        described = (tag, f"{name}_{config}", date, sha256)
+        trained[size, window, tag] = _openmmlab(
+            _SEGMENTER, name, "mmsegmentation/v0.5", *described, miou=miou, miou_multiscale=multiscale
         )
+    doubtful = ("base", "7", "in22k_ade20k")
+    notes = f"{trained[doubtful].notes} Another of OpenMMLab's pages says 50.31."
+    trained[doubtful] = replace(trained[doubtful], notes=notes)
     table += trained.values()
     for size, window, tag in _lines(_TRANSFORMERS_FILES):
+        same = trained[size, window, tag]
         table.append(
             replace(
-                trained[size, window, tag],
+                same,
                 tag=f"{tag}_transformers",
                 source=f"hf:openmmlab/upernet-swin-{size}",
-                published_by=f"{_MMSEGMENTATION} (same weights)",
+                published_by=f"{same.published_by} (same weights)",
                 format="transformers",
                 licence="MIT",
                 sha256=None,

@@ -229,15 +229,20 @@ def _understood(
     try:
         found = detect_format(state_dict)
         named = to_official(state_dict, found)
+        window_size, trained = window_of_buffers(state_dict), trained_windows(state_dict)
     except FormatError as error:
         raise CheckpointError(f"{source} is {error}") from error
+    # Names of these formats on tensors of any shape, type and number.
+    except (RuntimeError, IndexError, ArithmeticError, ValueError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(f"{source} holds tensors that no Swin model has ({why}): save it again") from error
     return Checkpoint(
         source=source,
         format=found,
         state_dict=named,
         derived=tuple(key for key in state_dict if is_derived(key) and key not in named),
-        window_size=window_of_buffers(state_dict),
-        trained_windows=trained_windows(state_dict),
+        window_size=window_size,
+        trained_windows=trained,
         metadata=file.metadata if file is not None else None,
         record=record,
         meta_classes=file.classes if file is not None else None,

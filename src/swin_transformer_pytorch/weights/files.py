@@ -9,6 +9,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..colours import Colour, is_colour
+from ..whole import failure, is_intact, replacing
 from .formats import FormatError, dense, detect_format, find_format
-from .whole import failure, is_intact, replacing
 
 METADATA_KEY = "swin"
 _CONTAINERS = ("state_dict", "model", "model_state", "module")
@@ -32,7 +33,7 @@ _RESAVE = "load it where it was made and save its state dict alone, or as safete
 # and what it may in any case.
 _UNPACKED_RATIO, _UNPACKED_BYTES = 16, 1 << 26
 _MOST_CONTAINERS = 8  # inside each other
-_LONGEST_NAME = 1000  # of a class
+_LONGEST_NAME = 1000  # of a class or a tensor
 
 
 class CheckpointError(ValueError):
@@ -122,7 +123,7 @@ def unwrap_state_dict(content: object, where: str) -> dict[str, Tensor]:
         raise CheckpointError(f"{where} holds a dict in a dict, {_MOST_CONTAINERS} deep or without end: {_RESAVE}")
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{where} holds a {type(content).__name__}, not a state dict: {_RESAVE}")
-    wrong = [_name(key) for key, value in content.items() if not (isinstance(key, str) and _is_plain(value))]
+    wrong = [_name(key) for key, value in content.items() if not (_is_short_text(key) and _is_plain(value))]
     if wrong or not content:
         what = f"entries that are not named tensors ({', '.join(wrong[:5])})" if wrong else "no tensors"
         raise CheckpointError(f"{where} holds {what}, so it is not a state dict: {_RESAVE}")
@@ -157,14 +158,14 @@ def _openmmlab_classes(content: object) -> tuple[tuple[str, ...] | None, tuple[C
     palette = meta.get("PALETTE", inner.get("palette", inner.get("PALETTE")))
     # A data set of one class has its bare name there.
     classes = (classes,) if isinstance(classes, str) else classes
-    if not (isinstance(classes, list | tuple) and classes and all(map(_is_class_name, classes))):
+    if not (isinstance(classes, list | tuple) and classes and all(map(_is_short_text, classes))):
         return None, None
     if not (isinstance(palette, list | tuple) and len(palette) == len(classes) and all(map(is_colour, palette))):
         return tuple(classes), None
     return tuple(classes), tuple((red, green, blue) for red, green, blue in palette)
 
 
-def _is_class_name(value: object) -> bool:
+def _is_short_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= _LONGEST_NAME
 
 
@@ -274,13 +275,31 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], object]:
 
 
 def _check_archive(path: Path) -> None:
-    """That a zip is whole as far as its list of members goes, and does not unpack to more than it may."""
+    """That a zip does not unpack to more than it may, and that its members are whole: torch passes over their CRCs.
+
+    Where all are wrong, none were written (`torch.serialization.set_crc32_options`).
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
+            members = archive.infolist()
+            _check_size(path, sum(member.file_size for member in members))
+            damaged = [member.filename for member in members if not _is_whole(archive, member)]
+    except CheckpointError:
+        raise
     except Exception as error:  # What a broken archive raises is not documented.
         raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
-    _check_size(path, unpacked)
+    if 0 < len(damaged) < len(members):
+        raise DamagedFileError(f"{path} is damaged (in {damaged[0][:100]}, whose CRC-32 has changed): fetch it again")
+
+
+def _is_whole(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(member) as file:
+            while file.read(1 << 20):
+                pass
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
+    return True
 
 
 def _check_size(path: Path, unpacked: int) -> None:

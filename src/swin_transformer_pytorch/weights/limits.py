@@ -13,8 +13,6 @@ from .files import CheckpointError
 _MOST_ENTRIES, _DEEPEST, _LONGEST_TEXT = 2_000_000, 8, 10_000
 # The largest numbers where sizes are. Those of a model are later compared with what the file holds.
 _LARGEST = {"num_classes": math.inf, "config": math.inf, "preprocessing": 65535}
-# The channels of each stage are twice those of the one before, so that stages without end would fill the memory.
-_STAGES, _MOST_STAGES = ("depths", "num_heads", "pretrained_window_sizes"), 64
 
 
 def check_extent(description: dict[str, Any], source: str) -> None:
@@ -49,9 +47,6 @@ def _wrong(where: str, value: object) -> str | None:
     largest = _LARGEST.get(where.partition(".")[0])
     if isinstance(value, dict) and not all(isinstance(key, str) and len(key) <= 100 for key in value):
         return "keys that are not short texts"
-    if isinstance(value, dict | list | tuple):
-        staged = where.rpartition(".")[2] in _STAGES
-        return f"{len(value):,} entries in {where}" if staged and len(value) > _MOST_STAGES else None
     if isinstance(value, str):
         return f"a text of {len(value):,} letters as {where}" if len(value) > _LONGEST_TEXT else None
     if isinstance(value, int) and value.bit_length() > 63:
@@ -59,4 +54,5 @@ def _wrong(where: str, value: object) -> str | None:
     if isinstance(value, int | float):
         # Also refuses NaN.
         return f"{where}={value!r}, which is no size of a model" if largest and not abs(value) <= largest else None
-    return f"a {type(value).__name__} as {where}" if value is not None else None
+    known = isinstance(value, dict | list | tuple | None)
+    return None if known else f"a {type(value).__name__} as {where}"

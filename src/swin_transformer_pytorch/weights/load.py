@@ -65,7 +65,8 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
         for key, tensor in fit.tensors.items():
             target[key].copy_(tensor)
     notes = [*fit.notes, *_notes(checkpoint, config, file_config)]
-    if bad := not_finite(fit.tensors):
+    # As they are in the model: its type may not hold the file's numbers.
+    if bad := not_finite({key: target[key] for key in fit.tensors}):
         notes.append(f"{len(bad):,} tensors hold NaN or infinite numbers, with which no answer is right: {named(bad)}")
         _log.warning("%s: %s", checkpoint.source, notes[-1])
     derived = [Change(key, "derived, so recomputed from the configuration") for key in checkpoint.derived]

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from swin_transformer_pytorch.data.detection.coco import CocoDataset, find_coco
-from swin_transformer_pytorch.data.errors import DataError
+from swin_transformer_pytorch.data.errors import DataError, SampleError
 
 SQUARE = [[10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]]
 
@@ -503,3 +503,70 @@ def test_whole_floats_are_whole_numbers(make):
     dataset = make(content)
     assert (dataset.image_ids, dataset.image_sizes) == ([7], [(48, 64)])
     assert dataset[0].labels.tolist() == [0]
+
+
+BEYOND = [1e39, -1e39, 1e308, 10**39, 10**400, float("nan"), float("-inf"), "1", None, [1]]
+
+
+@pytest.mark.parametrize("value", BEYOND, ids=lambda value: f"{value!r:.9}")
+@pytest.mark.parametrize("place", range(4))
+def test_a_box_of_numbers_beyond_32_bits_is_named(make, value, place):
+    box = [10, 10, 20, 20]
+    box[place] = value
+    with pytest.raises(DataError, match="annotation 1: its bbox is .* not four finite numbers") as error:
+        make(document(annotation(1, bbox=box)))
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("value", BEYOND[:-2], ids=lambda value: f"{value!r:.9}")
+def test_areas_and_polygons_of_such_numbers_too(make, value):
+    with pytest.raises(DataError, match="annotation 1: its area is"):
+        make(document(annotation(1, area=value)))
+    with pytest.raises(DataError, match="annotation 1: its polygon"):
+        make(document(annotation(1, segmentation=[[*SQUARE[0], value, value]])))
+    # Their sum is small, and they are not.
+    if not isinstance(value, str) and abs(value) < float("inf"):
+        with pytest.raises(DataError, match="annotation 1: its bbox"):
+            make(document(annotation(1, bbox=[value, -value, 20, 20])))
+
+
+@pytest.mark.parametrize("value", [10**4000, "x" * 10**6, [["a"] * 10**5], {"a": [1] * 10**5}], ids=range(4))
+@pytest.mark.parametrize("key", ["id", "image_id", "category_id", "iscrowd", "area", "bbox", "segmentation"])
+def test_values_of_any_size_make_a_short_message(make, key, value):
+    with pytest.raises(DataError, match="annotation") as error:
+        make(document(annotation(1), {**annotation(2), key: value}))[0]
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"images": ' * 50_000,
+        json.dumps(document(annotation(1))).replace("400", "1" * 5000),
+        json.dumps(document(annotation(1)))[:-9],
+    ],
+    ids=["lists", "objects", "digits", "cut"],
+)
+def test_json_that_cannot_be_read_is_named(make, text):
+    with pytest.raises(DataError, match=r"annotations\.json is not JSON") as error:
+        make(text)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_damaged_map_of_stuff_is_named(make, tmp_path):
+    stuff = tmp_path / "stuff"
+    stuff.mkdir()
+    Image.fromarray(np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)).save(stuff / "a.png")
+    whole = (stuff / "a.png").read_bytes()
+    read = 0
+    for place in range(0, len(whole), 7):
+        content = bytearray(whole)
+        content[place] ^= 0xFF
+        (stuff / "a.png").write_bytes(content)
+        try:
+            make(document(annotation(1)), stuff_folder=stuff)[0]
+            read += 1
+        except SampleError:
+            pass
+    assert read < 5

@@ -249,3 +249,11 @@ def test_missing_file_folder_url_and_strange_types(tmp_path):
         read_image(3)
     with pytest.raises(ImageError, match="cannot give 5 channels"):
         read_image(Image.new("RGB", (2, 2)), 5)
+
+
+@pytest.mark.parametrize("size", [(1_000_001, 1), (1, 1_000_001), (3, 2_000_000)])
+def test_a_side_of_more_than_a_million_pixels_is_refused(size):
+    with pytest.raises(ImageError, match="a side of more than 1,000,000 pixels"):
+        read_image(encoded(Image.new("1", size), "PNG"))
+    with pytest.raises(ImageError, match="a side of more than 1,000,000 pixels"):
+        read_image(Image.new("L", size))

@@ -36,3 +36,26 @@ def test_a_table_whose_values_do_not_count_from_0_is_an_error_that_names_the_lin
     (tmp_path / "classes.txt").write_text(f"Pixel Value, Class\n{rows}\n")
     with pytest.raises(DataError, match=r"classes\.txt, line [23] .*count from 0"):
         read_classes(tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", f"{'1' * 5000} 0 0 cat\n"),
+        ("classes.txt", f"cat:0,{'1' * 5000},0::\n"),
+        ("classes.txt", f"Pixel Value, Class\n{'1' * 10**5}, cat\n"),
+        ("classes.txt", f"{'x' * 10**5}\n" * 2),
+        ("classes.json", "[" * 100_000),
+        ("classes.json", '{"a": ' * 100_000),
+        ("classes.json", f"[{'1' * 5000}]"),
+        ("classes.json", f"[[{'1, ' * 10**5}1]]"),
+        ("classes.json", f'[{{"name": "{"x" * 10**5}", "color": [{"1, " * 10**5}1]}}]'),
+        ("classes.json", f'{{"cat": [0, 0, {"1" * 4000}]}}'),
+    ],
+    ids=range(10),
+)
+def test_absurd_files_are_a_short_error(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=name) as error:
+        read_classes(tmp_path / name)
+    assert len(str(error.value)) < 1000

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swin_transformer_pytorch.data.classification.folder import DataError
+from swin_transformer_pytorch.data.errors import DataError, ImageError
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
+from swin_transformer_pytorch.data.segmentation import label_maps
 from swin_transformer_pytorch.data.segmentation.classes import read_classes
 from swin_transformer_pytorch.data.segmentation.dataset import SceneLabelMaps, SegmentationFolder, open_segmentation
 from swin_transformer_pytorch.data.segmentation.folders import find_segmentation
@@ -367,3 +368,29 @@ def test_scenes_as_label_maps():
     assert len(maps) == 3 and maps.classes[-1] == "ground" and len(maps.palette) == 11
     np.testing.assert_array_equal(maps[2].labels, scenes[2].semantic)
     assert maps[2].name == "000002"
+
+
+@pytest.mark.parametrize("pixels", [1, 7, 10**6])
+def test_colours_are_looked_up_in_pieces(tmp_path, monkeypatch, pixels):
+    monkeypatch.setattr(label_maps, "_CHUNK_PIXELS", pixels)
+    palette = ((9, 0, 0), (0, 9, 0), (0, 0, 9))
+    values = np.random.default_rng(0).integers(0, 3, (11, 5), dtype=np.uint8)
+    colours = np.array(palette, dtype=np.uint8)[values]
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "a.png", palette), values)
+    colours[7:9, 3] = (1, 2, 3)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"\(1, 2, 3\) at x=3, y=7 \(2 such pixels\)"):
+        read_label_map(tmp_path / "a.png", palette)
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (2, 2**31 - 1), (15_000, 15_000)])
+@pytest.mark.parametrize("kind", [0, 2, 3])
+def test_a_label_map_that_claims_too_many_pixels_is_refused_at_once(tmp_path, size, kind):
+    fill(tmp_path)
+    content = bytearray(png(LABELS, 8, kind))
+    content[16:24] = struct.pack(">II", *size)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "labels" / "0.png").write_bytes(content)
+    with pytest.raises(ImageError, match=rf"0\.png has {size[0]} x {size[1]} pixels"):
+        folder(tmp_path).read_labels(0)

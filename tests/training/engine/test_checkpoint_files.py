@@ -13,15 +13,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swin_transformer_pytorch import whole
 from swin_transformer_pytorch.training.engine import checkpoint_files
 from swin_transformer_pytorch.training.engine.callbacks import read_history
 from swin_transformer_pytorch.training.engine.checkpoint_files import (
     CheckpointFiles,
     holds_run,
+    read_newest,
     read_training_checkpoint,
     take_up,
 )
-from swin_transformer_pytorch.weights import whole
 from swin_transformer_pytorch.weights.files import CheckpointError, DamagedFileError, read_checkpoint, save_checkpoint
 
 
@@ -169,10 +170,14 @@ def test_the_newest_whole_checkpoint_is_taken(
     if "whole" not in (last, previous):
         with pytest.raises(CheckpointError, match="cannot be resumed from"):
             take_up(tmp_path)
+        with pytest.raises(CheckpointError, match="cannot be resumed from"):
+            read_newest(tmp_path)
         return
     expected = 2 if last == "whole" else 1
+    assert read_newest(tmp_path)["global_step"] == expected  # another process, before and after
     assert take_up(tmp_path)["global_step"] == expected
     assert step_of(tmp_path / "last.ckpt") == expected
+    assert read_newest(tmp_path)["global_step"] == expected
     assert (tmp_path / "damaged.ckpt").exists() == (last == "damaged")
     if last == "damaged":
         assert "up to 7 steps are done again" in caplog.text

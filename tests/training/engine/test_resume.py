@@ -9,7 +9,7 @@ import torch
 
 from swin_transformer_pytorch.training import RecipeError, load_recipe
 from swin_transformer_pytorch.training.engine.checkpoint_files import read_training_checkpoint
-from swin_transformer_pytorch.training.engine.resume import check_resumable
+from swin_transformer_pytorch.training.engine.resume import check_resumable, with_choices_of
 from swin_transformer_pytorch.training.recipes.tasks import AnyRecipe
 
 RECIPES = ("fashion_classification", "scenes_detection", "upernet_swin_tiny_patch4_window7_512x512_160k")
@@ -54,7 +54,7 @@ def test_a_key_that_the_run_did_not_know_had_its_tasks_default(name: str, tmp_pa
         ("mask_rcnn_swin_tiny_patch4_window7_1x", "optimizer.clip_grad_norm", "None", 1.0),
         ("mask_rcnn_swin_tiny_patch4_window7_1x", "optimizer.lr", "0.0001", 0.5),
         ("upernet_swin_tiny_patch4_window7_512x512_160k", "optimizer.weight_decay", "0.01", 0.5),
-        ("upernet_swin_tiny_patch4_window7_512x512_160k", "schedule.warmup_steps", "1500", 5),
+        ("upernet_swin_tiny_patch4_window7_512x512_160k", "schedule.warmup_ratio", "1e-06", 0.5),
     ],
 )
 def test_a_default_in_which_tasks_differ_is_the_tasks_own(
@@ -80,3 +80,26 @@ def test_a_key_is_compared_by_its_name_of_today(tmp_path: Path, caplog: pytest.L
     changed = recipe.replace({"data.augmentation.flip_prob": 0.0})
     with pytest.raises(RecipeError, match=r"data\.augmentation\.flip_prob was 0\.5 .* is 0\.0 now"):
         check(path, changed, described(changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "chosen", "other"),
+    [
+        ("finetune", "schedule.warmup_epochs", 2.0, 0.5),
+        ("finetune", "data.image_size", (28, 28), 32),
+        ("finetune_detection", "schedule.warmup_steps", 7, 8),
+        ("finetune_detection", "data.scale", None, (96, 64)),
+        ("finetune_detection", "data.augmentation.scales", (), (48, 64)),
+        ("finetune_detection", "data.augmentation.max_long", 800, 1333),
+        ("finetune_segmentation", "schedule.warmup_steps", 0, 3),
+        ("finetune_segmentation", "data.augmentation.scale", (1024, 256), None),
+        ("finetune_segmentation", "data.augmentation.crop_size", (64, 64), (32, 32)),
+    ],
+)
+def test_what_a_recipe_leaves_open_stays_as_the_run_had_chosen_it(name: str, key: str, chosen: Any, other: Any) -> None:
+    recipe = load_recipe(name)
+    held = recipe.replace({key: chosen}).to_dict()
+    assert with_choices_of(recipe, held) == recipe.replace({key: chosen})
+    given = recipe.replace({key: other})
+    assert with_choices_of(given, held) == given
+    assert with_choices_of(recipe, {}) == recipe

@@ -1,12 +1,18 @@
 """The learning rate against the official one, written out."""
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from swin_transformer_pytorch.training import load_recipe
 from swin_transformer_pytorch.training.engine.schedule import CosineSchedule
 from swin_transformer_pytorch.training.recipes.dense import DenseScheduleRecipe
+from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
 from swin_transformer_pytorch.training.tasks.dense.module import dense_schedule
+from swin_transformer_pytorch.training.tasks.detection.module import DetectionTraining
+from swin_transformer_pytorch.training.tasks.segmentation.module import SegmentationTraining
 
 
 def test_it_rises_linearly_then_follows_half_a_cosine() -> None:
@@ -43,7 +49,7 @@ def openmmlab_rate(step: int, regular: float, warmup_steps: int, ratio: float) -
 
 @pytest.mark.parametrize("step", [0, 1, 250, 499, 500, 26_999, 27_000, 32_999, 33_000, 35_999])
 def test_the_official_detection_schedule(step: int) -> None:
-    recipe = DenseScheduleRecipe(kind="multistep", epochs=36, milestones=(27, 33))
+    recipe = DenseScheduleRecipe(kind="multistep", epochs=36, milestones=(27, 33), warmup_steps=500)
     schedule = dense_schedule(recipe, 36_000, peak_lr=1e-4)
     epoch = step // 1000
     regular = 1e-4 * 0.1 ** ((epoch >= 27) + (epoch >= 33))
@@ -69,3 +75,36 @@ def test_milestones_of_a_run_of_steps_are_steps_and_rates_at_the_end_are_scaled(
     assert schedule.at(0, 1.0) == pytest.approx(0.01)
     assert schedule.at(10, 1.0) == pytest.approx(1.0)
     assert schedule.at(100, 1.0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "run", "given", "length", "warmup", "said"),
+    [
+        (ClassificationTraining, {"epochs": 300}, None, 90_000, 20.0, "was chosen"),
+        (ClassificationTraining, {"epochs": 30}, None, 900, 3.0, "was chosen"),
+        (ClassificationTraining, {"epochs": 2}, None, 60, 0.2, "was chosen"),
+        (ClassificationTraining, {"epochs": 1}, None, 1, 0.1, "was chosen"),
+        (ClassificationTraining, {"epochs": 2}, 1.5, 60, 1.5, None),
+        (DetectionTraining, {"epochs": 12}, None, 87_960, 500, "was chosen"),
+        (DetectionTraining, {"epochs": 1}, None, 49, 4, "was chosen, of the run's 49 steps"),
+        (DetectionTraining, {"steps": 7}, None, 7, 0, "was chosen"),
+        (DetectionTraining, {"steps": 40}, 39, 40, 39, None),
+        (DetectionTraining, {"steps": 40}, 100, 40, 100, "is all of the run's 40 steps"),
+        (SegmentationTraining, {"steps": 160_000}, None, 160_000, 1500, "was chosen"),
+        (SegmentationTraining, {"steps": 100}, None, 100, 10, "was chosen"),
+    ],
+)
+def test_an_open_rise_is_the_official_one_but_at_most_a_tenth_of_the_run(
+    kind: Any, run: dict[str, Any], given: Any, length: int, warmup: float, said: str | None, caplog: Any
+) -> None:
+    name = {ClassificationTraining: "finetune", DetectionTraining: "finetune_detection"}.get(kind)
+    key = kind.warmup[0]
+    lengths = ("epochs", "steps") if "steps" in key else ("epochs",)
+    overrides = {f"schedule.{length}": run.get(length) for length in lengths}
+    recipe = load_recipe(name or "finetune_segmentation", {**overrides, key: given})
+    trainer = SimpleNamespace(max_epochs=run.get("epochs"), is_global_zero=True)
+    training: Any = SimpleNamespace(recipe=recipe, trainer=trainer, warmup=kind.warmup)
+    kind._settle_warmup(training, length)
+    assert recipe.replace({key: warmup}) == training.recipe
+    assert len(caplog.messages) == (said is not None)
+    assert said is None or f"{key}={warmup:g} {said}" in caplog.text

@@ -197,11 +197,9 @@ def test_two_trainings_do_not_share_a_folder(tiny: Make, environment: dict[str, 
 
 
 def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from swin_transformer_pytorch.training.engine import run_lock
-
     def unsupported(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(run_lock.fcntl, "lockf", unsupported)
+    monkeypatch.setattr("swin_transformer_pytorch.whole.fcntl.lockf", unsupported)
     with locked(tmp_path):
         assert (tmp_path / "run.lock").exists()

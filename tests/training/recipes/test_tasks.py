@@ -30,17 +30,17 @@ TRAINER = {
 SILENT: dict[str, dict[str, dict[str, Any]]] = {
     "classification": {
         "optimizer": {**OPTIMIZER, "lr": 5e-4, "scale_lr": 512, "clip_grad_norm": 5.0},
-        "schedule": {"epochs": 300, "warmup_epochs": 20.0, "warmup_lr": 5e-7, "min_lr": 5e-6},
+        "schedule": {"epochs": 300, "warmup_epochs": None, "warmup_lr": 5e-7, "min_lr": 5e-6},
         "trainer": TRAINER,
     },
     "detection": {
         "optimizer": {**OPTIMIZER, "lr": 1e-4, "scale_lr": 16, "clip_grad_norm": None},
-        "schedule": {**DENSE_SCHEDULE, "kind": "multistep", "epochs": 12, "warmup_steps": 500, "warmup_ratio": 1e-3},
+        "schedule": {**DENSE_SCHEDULE, "kind": "multistep", "epochs": 12, "warmup_steps": None, "warmup_ratio": 1e-3},
         "trainer": {**TRAINER, "validate_every_steps": None},
     },
     "segmentation": {
         "optimizer": {**OPTIMIZER, "lr": 6e-5, "weight_decay": 0.01, "scale_lr": 16, "clip_grad_norm": None},
-        "schedule": {**DENSE_SCHEDULE, "kind": "poly", "epochs": 12, "warmup_steps": 1500, "warmup_ratio": 1e-6},
+        "schedule": {**DENSE_SCHEDULE, "kind": "poly", "epochs": 12, "warmup_steps": None, "warmup_ratio": 1e-6},
         "trainer": {**TRAINER, "validate_every_steps": None},
     },
 }

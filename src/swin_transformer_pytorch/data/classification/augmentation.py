@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ...checks import require
+from ...checks import is_count, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class RandAugmentPolicy:
         kind, *parts = policy.split("-")
         values: dict[str, float] = {}
         for part in parts:
-            match = re.fullmatch(r"(m|mstd|n|p|inc)(\d+(?:\.\d+)?)", part)
+            match = re.fullmatch(r"(m|mstd|n|p|inc)(\d{1,2}(?:\.\d{1,9})?)", part)
             if match is None:
                 kind = ""
                 break
@@ -51,8 +51,8 @@ class RandAugmentPolicy:
             magnitude_std=values.get("mstd", 0.0),
             probability=values.get("p", 0.5),
         )
-        if spec.magnitude > 10 or spec.probability > 1:
-            raise ValueError(f"auto_augment={policy!r} is out of range: use m of at most 10 and p of at most 1")
+        if spec.magnitude > 10 or spec.probability > 1 or spec.magnitude_std > 100:
+            raise ValueError(f"auto_augment={policy!r} is out of range: use m of at most 10, mstd of 100, p of 1")
         return spec
 
 
@@ -97,8 +97,7 @@ class Augmentation:
             ok = len(pair) == 2 and 0 < pair[0] <= pair[1] <= largest
             _require(ok, name, pair, f"two positive numbers, the smaller first{', at most 1' if largest == 1 else ''}")
             object.__setattr__(self, name, pair)
-        ok = isinstance(self.crop_padding, int) and self.crop_padding >= 0
-        _require(ok, "crop_padding", self.crop_padding, "a whole number of pixels, at least 0")
+        _require(is_count(self.crop_padding, 0, 1024), "crop_padding", self.crop_padding, "0 to 1,024 pixels")
         for name in ("flip_prob", "erase_prob", "mixup_prob", "switch_prob"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a probability in [0, 1]")
         for name in ("color_jitter", "mixup", "cutmix"):

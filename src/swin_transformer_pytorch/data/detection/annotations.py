@@ -17,6 +17,7 @@ _log = logging.getLogger(__name__)
 
 _SHOWN = 5
 _FAR = 10  # times the longer side of the image
+_LARGEST = 1e30  # of numbers, of which products and sums are then finite as 32-bit floats too
 
 
 def read_annotations(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -81,7 +82,8 @@ def _read_json(path: Path) -> Any:
         raise DataError(f"{path} does not exist; give COCO's annotation file, a .json") from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder; give COCO's annotation file, a .json") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    # Numbers of thousands of digits and lists in each other are none that can be read, either.
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); copy or export it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -98,7 +100,7 @@ def _collect(entries: list[Any], kind: str, check: _Checker) -> Iterator[str]:
             continue
         problem = check(entry)
         if problem is not None:
-            name = f"{kind} {entry['id']}" if "id" in entry else f"{kind} number {index}"
+            name = f"{kind} {str(entry['id']):.60}" if "id" in entry else f"{kind} number {index}"
             yield f"{name}: {problem}"
 
 
@@ -113,7 +115,7 @@ def _category_checker(used: set[float], repeated: list[dict[str, Any]]) -> _Chec
             return problem
         name = category.get("name")
         if not isinstance(name, str) or not name:
-            return f"its name is {name!r}, not a text"
+            return f"its name is {name!r:.60}, not a text"
         first = names.setdefault(composed(name), category)
         if first is not category:
             unused = next((one for one in (category, first) if one["id"] not in used), None)
@@ -134,10 +136,10 @@ def _image_checker() -> _Checker:
         if problem is not None:
             return problem
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-            return f"its file_name is {image.get('file_name')!r}, not a text"
+            return f"its file_name is {image.get('file_name')!r:.60}, not a text"
         for side in ("width", "height"):
             if not _is_whole(image.get(side)) or image[side] < 1:
-                return f"its {side} is {image.get(side)!r}, not a positive whole number of pixels"
+                return f"its {side} is {image.get(side)!r:.60}, not a positive whole number of pixels"
         return None
 
     return check
@@ -154,16 +156,16 @@ def _annotation_checker(sizes: dict[int, tuple[int, int]], categories: set[int])
             if key not in annotation:
                 return f"it has no {key!r}"
         if not _is_whole(annotation["image_id"]) or annotation["image_id"] not in sizes:
-            return f"its image_id {annotation['image_id']!r} is none of the file's images"
+            return f"its image_id {annotation['image_id']!r:.60} is none of the file's images"
         if not _is_whole(annotation["category_id"]) or annotation["category_id"] not in categories:
-            return f"its category_id {annotation['category_id']!r} is none of the file's categories"
+            return f"its category_id {annotation['category_id']!r:.60} is none of the file's categories"
         box = annotation["bbox"]
         if not isinstance(box, list) or len(box) != 4 or not _are_finite(box):
             return f"its bbox is {box!r:.80}, not four finite numbers (x, y, width, height)"
         if annotation.get("iscrowd", 0) not in (0, 1):
-            return f"its iscrowd is {annotation['iscrowd']!r}, not 0 or 1"
+            return f"its iscrowd is {annotation['iscrowd']!r:.60}, not 0 or 1"
         if not _are_finite([annotation.get("area", 0)]):
-            return f"its area is {annotation['area']!r}, not a finite number"
+            return f"its area is {annotation['area']!r:.60}, not a finite number"
         # An absent one is no mistake: whether masks are needed is for the data set to say.
         shape = annotation.get("segmentation") or None
         return None if shape is None else _check_shape(shape, sizes[annotation["image_id"]])
@@ -194,7 +196,7 @@ def _check_run_lengths(shape: dict[str, Any], size: tuple[int, int]) -> str | No
     if not isinstance(counts, str) and not (isinstance(counts, list) and all(_is_whole(run) for run in counts)):
         return f"its run lengths have the counts {counts!r:.60}, neither a text nor a list of whole numbers"
     if shape.get("size") != list(size):
-        return f"its run lengths have the size {shape.get('size')!r}, and its image is {list(size)} (height, width)"
+        return f"its run lengths have the size {shape.get('size')!r:.60}, and its image is {list(size)} (height, width)"
     return None
 
 
@@ -202,7 +204,7 @@ def _check_id(entry: dict[str, Any], seen: set[int]) -> str | None:
     """Also adds it to those seen."""
     _make_whole(entry, "id", "image_id", "category_id", "width", "height", "iscrowd")
     if not _is_whole(entry.get("id")):
-        return f"its id is {entry.get('id')!r}, not a whole number"
+        return f"its id is {entry.get('id')!r:.60}, not a whole number"
     if entry["id"] in seen:
         return "another one has the same id; number them anew"
     seen.add(entry["id"])
@@ -210,7 +212,7 @@ def _check_id(entry: dict[str, Any], seen: set[int]) -> str | None:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64
 
 
 def _make_whole(entry: dict[str, Any], *keys: str) -> None:
@@ -221,9 +223,10 @@ def _make_whole(entry: dict[str, Any], *keys: str) -> None:
 
 
 def _are_finite(numbers: list[Any]) -> bool:
-    """Whether all are numbers, none of them infinite or not a number."""
+    """Whether all are numbers, none of them infinite, not a number, or too large for 32-bit floats."""
     try:
         # One sum is many times faster than a look at each of a file's millions of coordinates.
-        return math.isfinite(sum(numbers))
+        far = max(max(numbers, default=0), -min(numbers, default=0))
+        return math.isfinite(sum(numbers)) and far <= _LARGEST
     except (TypeError, OverflowError):
         return False

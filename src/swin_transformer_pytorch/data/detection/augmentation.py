@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from ...checks import is_count, is_rate, require
+
+_SCALES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +17,8 @@ class DetectionAugmentation:
     Attributes:
         flip_prob: probability of a horizontal flip.
         scales: the shorter side becomes one of these pixels, each as likely as the others; several are multi-scale
-            training. None, written (): resized as for evaluation.
-        max_long: most pixels of the longer side; it wins over `scales`.
+            training. None, written (): resized as for evaluation. "auto": 0.6 to 1 times evaluation's shorter side.
+        max_long: most pixels of the longer side; it wins over `scales`. "auto": evaluation's longer side.
         crop_prob: probability that a part is cut out before that resize; 0 for never.
         crop_scales: for such a crop, the image's shorter side first becomes one of these pixels.
         crop_range: each side of the part is then drawn from these pixels, least and most, as far as the image has
@@ -24,8 +27,8 @@ class DetectionAugmentation:
     """
 
     flip_prob: float = 0.5
-    scales: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
-    max_long: int = 1333
+    scales: tuple[int, ...] | Literal["auto"] = _SCALES
+    max_long: int | Literal["auto"] = 1333
     crop_prob: float = 0.5
     crop_scales: tuple[int, ...] = (400, 500, 600)
     crop_range: tuple[int, int] = (384, 600)
@@ -37,15 +40,34 @@ class DetectionAugmentation:
             _require(is_rate(value), name, value, "a probability in [0, 1]")
         for name in ("scales", "crop_scales", "crop_range"):
             value = getattr(self, name)
-            ok = isinstance(value, list | tuple) and all(map(is_count, value))
-            _require(ok and (len(value) > 0 or name == "scales"), name, value, "positive whole numbers of pixels")
+            if name == "scales" and value == "auto":
+                continue
+            ok = isinstance(value, list | tuple) and all(is_count(side, 1, 65535) for side in value)
+            _require(ok and (len(value) > 0 or name == "scales"), name, value, "whole numbers of pixels, 1 to 65,535")
             object.__setattr__(self, name, tuple(value))
         ok = len(self.crop_range) == 2 and self.crop_range[0] <= self.crop_range[1]
         _require(ok, "crop_range", self.crop_range, "two whole numbers of pixels, the smaller first")
-        largest = max((1, *self.scales, *(self.crop_scales if self.crop_prob > 0 else ())))
-        ok = is_count(self.max_long) and self.max_long >= largest
+        largest = self._largest
+        ok = self.max_long == "auto" or is_count(self.max_long, largest, 65535)
         _require(ok, "max_long", self.max_long, f"a whole number of pixels, at least {largest}, the largest scale")
         _require(isinstance(self.instaboost, bool), "instaboost", self.instaboost, "true or false")
+
+    @property
+    def _largest(self) -> int:
+        """The largest scale that it names."""
+        named = (*(() if isinstance(self.scales, str) else self.scales), *(self.crop_scales if self.crop_prob else ()))
+        return max((1, *named))
+
+    def at(self, scale: tuple[int, int] | None) -> DetectionAugmentation:
+        """The same, with what is "auto" chosen for evaluation's `scale`, (longest, shortest) side or None."""
+        scales, max_long = self.scales, self.max_long
+        if "auto" not in (scales, max_long):
+            return self
+        if scales == "auto":
+            scales = () if scale is None else tuple(max(round(side * scale[1] / 800), 1) for side in _SCALES)
+        if max_long == "auto":
+            max_long = max(1333 if scale is None else scale[0], self._largest)
+        return replace(self, scales=scales, max_long=max_long)
 
     @classmethod
     def none(cls) -> DetectionAugmentation:

@@ -258,7 +258,7 @@ class CocoDataset(Dataset[DetectionSample]):
             raise SampleError(
                 f"{path} does not exist: image {self.image_ids[index]} has no label map of stuff"
             ) from error
-        except OSError as error:
+        except Exception as error:  # decoders raise nearly every kind on a damaged file
             raise SampleError(f"{path} is damaged ({error}); copy it again") from error
         if mode not in ("L", "P"):
             raise SampleError(f"{path} is an image of mode {mode}; a label map is a grey or palette PNG of 8 bits")

@@ -88,7 +88,7 @@ class DetectionTrainingTransform:
 
     def __init__(self, preprocessing: DensePreprocessing, augmentation: DetectionAugmentation | None = None) -> None:
         self.preprocessing = preprocessing
-        self.augmentation = augmentation or DetectionAugmentation()
+        self.augmentation = (augmentation or DetectionAugmentation()).at(preprocessing.scale)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.preprocessing!r}, {self.augmentation!r})"
@@ -124,11 +124,14 @@ class DetectionTrainingTransform:
         )
         return normalize_bytes(scene.image, self.preprocessing), targets
 
-    def _limits(self, scales: tuple[int, ...], generator: torch.Generator) -> DensePreprocessing:
+    def _limits(self, scales: tuple[int, ...] | str, generator: torch.Generator) -> DensePreprocessing:
         """The preprocessing with one of the scales."""
+        max_long = self.augmentation.max_long
+        assert not isinstance(scales, str), "they have been chosen"
+        assert max_long != "auto", "it has been chosen"
         if not scales:
             return self.preprocessing
-        return replace(self.preprocessing, scale=(self.augmentation.max_long, scales[_below(len(scales), generator)]))
+        return replace(self.preprocessing, scale=(max_long, scales[_below(len(scales), generator)]))
 
     def _coarse(self, semantic: tv_tensors.Mask | None) -> UInt8[Tensor, "h w"] | None:
         """The label of each eighth pixel of the padded image."""

@@ -26,6 +26,7 @@ IMAGE_SUFFIXES = frozenset(
 """Endings that make a file in a folder count as an image. A file named outright is read whatever its name."""
 
 _MODES = {1: "L", 3: "RGB"}
+_LONGEST_SIDE = 1_000_000  # PIL keeps an address for each row, which may be more than the pixels
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -44,7 +45,8 @@ def read_image(source: ImageSource, channels: int = 3, *, max_pixels: int | None
         A loaded image of mode "RGB" or "L".
 
     Raises:
-        ImageError: the file is missing, empty, damaged, of no known format, or has more pixels than `max_pixels`.
+        ImageError: the file is missing, empty, damaged, of no known format, or has more pixels than `max_pixels`, or
+            more than a million along a side.
     """
     if channels not in _MODES:
         raise ImageError(
@@ -57,6 +59,7 @@ def read_image(source: ImageSource, channels: int = 3, *, max_pixels: int | None
         warnings.simplefilter("ignore")
         try:
             if isinstance(source, Image.Image):
+                _check_sides(source, name)
                 return _to_8_bit(_upright(source), _MODES[channels], name)
             with _file(source, name) as file, open_image(file, name, max_pixels=max_pixels) as image:
                 return _to_8_bit(_upright(image), _MODES[channels], name)
@@ -85,7 +88,7 @@ def open_image(file: BinaryIO, name: str, *, max_pixels: int | None = None) -> I
             None for PIL's own limit, 2 * `PIL.Image.MAX_IMAGE_PIXELS`, which is 179 million.
 
     Raises:
-        ImageError: it has more.
+        ImageError: it has more, or more than a million along a side.
         Exception: as `PIL.Image.open`.
     """
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
@@ -101,7 +104,13 @@ def open_image(file: BinaryIO, name: str, *, max_pixels: int | None = None) -> I
             "made to fill the memory; make it smaller, or if you trust it raise max_pixels (--data.max_pixels of "
             "swin train and swin evaluate, --max-pixels of swin predict)"
         )
+    _check_sides(image, name)
     return image
+
+
+def _check_sides(image: Image.Image, name: str) -> None:
+    if max(image.size) > _LONGEST_SIDE:
+        raise ImageError(f"{name} has a side of more than {_LONGEST_SIDE:,} pixels; cut it into pieces")
 
 
 def _open_of_any_size(file: BinaryIO) -> Image.Image:
@@ -173,9 +182,9 @@ def _to_8_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
             raise ImageError(f"{name} has float pixels beyond [0, 1], whose white is unknown; save it with 8 bits")
         image = Image.fromarray(np.round(values * 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        colours = image.convert("RGBA")
-        white = Image.new("RGBA", colours.size, "white")
-        image = Image.alpha_composite(white, colours)
+        colours = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+        del colours  # of a large picture each copy counts
     # A copy: the caller's picture and ours never share pixels. What the file said about itself has been dealt with.
     result = image.convert(mode) if image.mode != mode else image.copy()
     result.info.clear()
@@ -184,7 +193,7 @@ def _to_8_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
 
 def _narrow(image: Image.Image, name: str) -> Image.Image:
     """16 bits of grey to 8 by their high byte, as PIL itself does with 16 bits of colour."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(f"{name} has 32-bit pixels beyond 0 to 65535, whose white is unknown; save it with 8 bits")
     grey = Image.fromarray((values >> 8).astype(np.uint8))

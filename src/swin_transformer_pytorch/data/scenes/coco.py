@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ...rle import encode_mask
 from ..samples import DetectionSample
-
-
-def coco_annotations(scenes: Iterable[DetectionSample], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Composes all scenes and describes them as a COCO annotations file does, with masks as run lengths."""
-    document = empty_document(classes, seed=seed)
-    for sample in scenes:
-        describe(sample, document)
-    return document
 
 
 def empty_document(classes: Sequence[str], *, seed: int) -> dict[str, Any]:

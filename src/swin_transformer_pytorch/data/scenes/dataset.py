@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from ...colours import Colour
 from ..classification.fashion import ArrayDataset, FashionMNIST, FashionSample
 from ..samples import DetectionSample
-from .coco import coco_annotations
+from .coco import describe, empty_document
 from .cutouts import Cutout, Placed, cut_out, place
 from .grounds import draw_ground, linear_ramp, random_colour
 
@@ -112,7 +112,10 @@ class SceneDataset(Dataset[DetectionSample]):
 
     def coco(self) -> dict[str, Any]:
         """All annotations as COCO's dictionary, composed anew: categories 1 to 10 in the order of `classes`."""
-        return coco_annotations((self[index] for index in range(len(self))), self.classes, seed=self.seed)
+        document = empty_document(self.classes, seed=self.seed)
+        for index in range(len(self)):
+            describe(self[index], document)
+        return document
 
     def _arrange(self, rng: np.random.Generator) -> list[_Item]:
         """The scene's items, lowest first."""

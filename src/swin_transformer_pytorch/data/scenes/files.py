@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from ...whole import naming, write_text
 from ..errors import DataError
 from .coco import describe, empty_document, file_name
 from .dataset import SceneDataset
@@ -30,7 +34,7 @@ class SceneFiles:
     annotations: Path
     labels: Path
     classes: Path
-    num_objects: int
+    num_objects: int = 0
 
 
 def write_scenes(
@@ -47,6 +51,8 @@ def write_scenes(
         folder/labels/train/000000.png ...          label maps with palette; the ground is the last class
         folder/classes.txt                          "red green blue name" of each class of the label maps
 
+    The pictures come into place when all are written, so that a kill or a full disk leaves no half data set.
+
     Args:
         scenes: what to write.
         folder: where to; made where it is missing. Splits of the same classes share it.
@@ -56,43 +62,60 @@ def write_scenes(
     Raises:
         DataError: one of them is there already (`classes.txt`: and differs). Then nothing is written.
     """
-    paths = _paths(folder, split)
     check_free(folder, split)
+    files = _places(folder, split)
     names = zip(scenes.semantic_palette, scenes.semantic_classes, strict=True)
     classes = "".join(f"{red} {green} {blue} {name}\n" for (red, green, blue), name in names)
-    if paths["classes"].exists() and paths["classes"].read_text(encoding="utf-8") != classes:
-        raise DataError(f"{paths['classes']} exists already and has other classes: choose another folder")
+    if files.classes.exists() and files.classes.read_text(encoding="utf-8") != classes:
+        raise DataError(f"{files.classes} exists already and has other classes: choose another folder")
 
-    for path in (paths["images"], paths["annotations"].parent, paths["labels"]):
-        path.mkdir(parents=True, exist_ok=True)
-    paths["classes"].write_text(classes, encoding="utf-8")
+    # What a kill leaves of these folders is replaced by the next call.
+    images, labels = (path.with_name(f".{path.name}.partial") for path in (files.images, files.labels))
+    for path in (images, labels):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+    try:
+        with naming(Path(folder)):
+            document = _write_images(scenes, images, labels, progress)
+        files.annotations.parent.mkdir(exist_ok=True)
+        write_text(files.classes, classes)
+        write_text(files.annotations, json.dumps(document))
+        os.replace(labels, files.labels)
+        os.replace(images, files.images)
+    finally:
+        for path in (images, labels):
+            shutil.rmtree(path, ignore_errors=True)
+    return replace(files, num_objects=len(document["annotations"]))
+
+
+def _write_images(
+    scenes: SceneDataset, images: Path, labels: Path, progress: Callable[[range], Iterable[int]]
+) -> dict[str, Any]:
+    """Writes pictures and label maps, and gives COCO's description of them."""
     colours = [value for colour in scenes.semantic_palette for value in colour]
     document = empty_document(scenes.classes, seed=scenes.seed)
     for index in progress(range(len(scenes))):
         sample = scenes[index]
         assert sample.semantic is not None
-        sample.image.save(paths["images"] / file_name(index))
-        labels = Image.fromarray(sample.semantic)
-        labels.putpalette(colours)
-        labels.save(paths["labels"] / file_name(index))
+        sample.image.save(images / file_name(index))
+        label_map = Image.fromarray(sample.semantic)
+        label_map.putpalette(colours)
+        label_map.save(labels / file_name(index))
         describe(sample, document)
-    paths["annotations"].write_text(json.dumps(document), encoding="utf-8")
-    return SceneFiles(**paths, num_objects=len(document["annotations"]))
+    return document
 
 
 def check_free(folder: str | Path, split: str) -> None:
     """Raises a `DataError` where `write_scenes` would overwrite something."""
-    for name, path in _paths(folder, split).items():
-        if name != "classes" and path.exists():
+    files = _places(folder, split)
+    for path in (files.images, files.annotations, files.labels):
+        if path.exists():
             raise DataError(f"{path} exists already: choose another folder, or remove it first")
 
 
-def _paths(folder: str | Path, split: str) -> dict[str, Path]:
-    """Where `write_scenes` puts what."""
+def _places(folder: str | Path, split: str) -> SceneFiles:
     root = Path(folder)
-    return {
-        "images": root / split,
-        "annotations": root / "annotations" / f"instances_{split}.json",
-        "labels": root / "labels" / split,
-        "classes": root / "classes.txt",
-    }
+    annotations = root / "annotations" / f"instances_{split}.json"
+    return SceneFiles(
+        images=root / split, annotations=annotations, labels=root / "labels" / split, classes=root / "classes.txt"
+    )

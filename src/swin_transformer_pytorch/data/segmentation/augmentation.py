@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from ...checks import is_number, is_pair, is_rate, require
 
@@ -13,19 +14,19 @@ class SegmentationAugmentation:
 
     Attributes:
         scale: (longest, shortest) side in pixels that an image is resized within, keeping its shape, before the
-            random factor; None, written null, for the image's own size.
+            random factor; None, written null, for the image's own size; "auto" for evaluation's.
         ratio_range: least and largest random factor on that.
         crop_size: (height, width) in pixels of a random part; what the image has not is padded, with label 255. None,
-            written null, for the whole image.
+            written null, for the whole image; "auto" for 512, or what images are resized to where that is less.
         cat_max_ratio: another part is drawn, up to ten times, while one class has this share or more of the labelled
             pixels, or is the only one; 1 takes the first part.
         flip_prob: probability of a horizontal flip.
         photometric: whether brightness, contrast, saturation and hue change, each with probability 0.5.
     """
 
-    scale: tuple[int, int] | None = (2048, 512)
+    scale: tuple[int, int] | Literal["auto"] | None = (2048, 512)
     ratio_range: tuple[float, float] = (0.5, 2.0)
-    crop_size: tuple[int, int] | None = (512, 512)
+    crop_size: tuple[int, int] | Literal["auto"] | None = (512, 512)
     cat_max_ratio: float = 0.75
     flip_prob: float = 0.5
     photometric: bool = True
@@ -36,7 +37,7 @@ class SegmentationAugmentation:
             ("crop_size", "[height, width] in pixels, or null for the whole image"),
         ):
             value = getattr(self, name)
-            if value is not None:
+            if value not in (None, "auto"):
                 ok = is_pair(value)
                 ok = ok and (name != "scale" or value[0] >= value[1])
                 _require(ok, name, value, fix)
@@ -49,6 +50,19 @@ class SegmentationAugmentation:
         _require(ok, "cat_max_ratio", self.cat_max_ratio, "a share above 0, at most 1")
         _require(is_rate(self.flip_prob), "flip_prob", self.flip_prob, "a probability in [0, 1]")
         _require(isinstance(self.photometric, bool), "photometric", self.photometric, "true or false")
+
+    def at(self, scale: tuple[int, int] | None, shorter_side: int | None = None) -> SegmentationAugmentation:
+        """The same, with what is "auto" chosen.
+
+        Args:
+            scale: evaluation's, (longest, shortest) side or None.
+            shorter_side: that of the usual image, where `scale` is None.
+        """
+        if "auto" not in (self.scale, self.crop_size):
+            return self
+        side = min(shorter_side or 512, 512) if scale is None else min(scale[1], 512)
+        crop_size = (side, side) if self.crop_size == "auto" else self.crop_size
+        return replace(self, scale=scale if self.scale == "auto" else self.scale, crop_size=crop_size)
 
     @classmethod
     def none(cls) -> SegmentationAugmentation:

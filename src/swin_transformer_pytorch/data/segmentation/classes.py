@@ -58,12 +58,12 @@ def read_classes(path: str | os.PathLike[str]) -> SegmentationClasses:
     first: dict[str, str] = {}
     for where, name, colour in entries:
         if name in first:
-            raise DataError(f"{path}, {where}: the class {name!r} is there already ({first[name]}); rename one")
+            raise DataError(f"{path}, {where}: the class {name!r:.60} is there already ({first[name]}); rename one")
         first[name] = where
         if (colour is None) != (entries[0][2] is None):
-            raise DataError(f"{path}, {where}: {name!r} {_lack(colour)}; give a colour to all classes or to none")
+            raise DataError(f"{path}, {where}: {name!r:.60} {_lack(colour)}; give a colour to all classes or to none")
         if colour is not None and max(colour) > 255:
-            raise DataError(f"{path}, {where}: the colour {colour} of {name!r} is beyond 255; use 0 to 255")
+            raise DataError(f"{path}, {where}: the colour {colour!r:.60} of {name!r:.60} is beyond 255; use 0 to 255")
     colours = [colour for _, _, colour in entries if colour is not None]
     return SegmentationClasses(names=tuple(first), palette=tuple(colours) if colours else None)
 
@@ -87,21 +87,28 @@ def _from_lines(path: Path, text: str) -> list[_Entry]:
         elif numbered:
             value, _, name = line.partition(",")
             if value.strip() != str(len(entries)) or not name.strip():
-                raise DataError(f"{path}, {where} is {line!r}; write '{len(entries)}, NAME': the values count from 0")
+                raise DataError(
+                    f"{path}, {where} is {line!r:.60}; write '{len(entries)}, NAME': the values count from 0"
+                )
             entries.append((where, name.strip(), None))
         elif match := _COLOURED.fullmatch(line):
-            entries.append((where, match[4], (int(match[1]), int(match[2]), int(match[3]))))
+            entries.append((where, match[4], _colour(match[1], match[2], match[3])))
         elif match := _CVAT.fullmatch(line):
-            entries.append((where, match[1].strip(), (int(match[2]), int(match[3]), int(match[4]))))
+            entries.append((where, match[1].strip(), _colour(match[2], match[3], match[4])))
         else:
             entries.append((where, line, None))
     return entries
 
 
+def _colour(red: str, green: str, blue: str) -> Colour:
+    """Of a number of any length enough to see that it is beyond 255."""
+    return int(red[:9]), int(green[:9]), int(blue[:9])
+
+
 def _from_json(path: Path, text: str) -> list[_Entry]:
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON ({error}); correct it, or write a text file with a class a line") from error
     if isinstance(document, dict):
         document = [{"name": name, "color": colour} for name, colour in document.items()]
@@ -116,11 +123,13 @@ def _json_entry(path: Path, number: int, entry: Any) -> _Entry:
         return where, entry, None
     name = entry.get("name") if isinstance(entry, dict) else None
     if not isinstance(name, str):
-        raise DataError(f'{path}, {where} is {entry!r}; write a name, or {{"name": ..., "color": [r, g, b]}}')
+        raise DataError(f'{path}, {where} is {entry!r:.60}; write a name, or {{"name": ..., "color": [r, g, b]}}')
     colour = entry.get("color")
     if colour is None:
         return where, name, None
     ok = isinstance(colour, list) and len(colour) == 3 and all(type(part) is int and part >= 0 for part in colour)
     if not ok:
-        raise DataError(f"{path}, {where}: the colour of {name!r} is {colour!r}; write [red, green, blue], 0 to 255")
+        raise DataError(
+            f"{path}, {where}: the colour of {name!r:.60} is {colour!r:.60}; write [red, green, blue], 0 to 255"
+        )
     return where, name, (colour[0], colour[1], colour[2])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 from torch.utils.data import Dataset
 
 from ...colours import Colour
@@ -20,6 +18,7 @@ from ...weights.dense_classes import ade20k_palette, dense_class_names
 from ..errors import DataError, SampleError
 from ..images.decode import read_image
 from ..images.files import find_images
+from ..samples import SegmentationSample
 from ..scenes.dataset import SceneDataset
 from .classes import MAX_CLASSES, SegmentationClasses, read_classes
 from .folders import CLASS_FILES, Split, find_segmentation
@@ -30,21 +29,6 @@ _CHECKED_FIRST = 200
 _SHOWN = 5
 # Its photos have nine classes each, of 150; of a few photos, nearly always one beyond the 20 that are the most common.
 _COMMON_IN_ADE20K, _CLASSES_OF_ADE20K = 20, 150
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationSample:
-    """An image and the class of each of its pixels.
-
-    Attributes:
-        image: RGB, upright, of H x W pixels.
-        labels: class indices from 0; 255 counts neither in training nor in evaluation.
-        name: the image's path below its folder, without its ending.
-    """
-
-    image: Image.Image
-    labels: UInt8[np.ndarray, "H W"]
-    name: str
 
 
 class SegmentationFolder(Dataset[SegmentationSample]):

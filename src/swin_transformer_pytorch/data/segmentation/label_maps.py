@@ -18,6 +18,7 @@ from ..images.decode import open_image
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3  # colour types of a PNG's header
+_CHUNK_PIXELS = 1 << 20  # whose colours are looked up at once, which takes 20 bytes a pixel
 
 
 def check_label_file(path: str | os.PathLike[str]) -> None:
@@ -101,16 +102,21 @@ def _from_colours(
         raise DataError(
             f"the label map {path} has colours, of which {_colour(twice)} stands for several classes; give each its own"
         )
-    keys = pixels.astype(np.int32) @ weights
-    places = np.searchsorted(ordered, keys).clip(0, len(ordered) - 1)
-    strange = ordered[places] != keys
+    labels = np.empty(pixels.shape[:2], dtype=np.uint8)
+    strange = np.zeros(pixels.shape[:2], dtype=np.bool_)
+    rows = max(1, _CHUNK_PIXELS // max(1, pixels.shape[1]))
+    for start in range(0, len(pixels), rows):
+        part = slice(start, start + rows)
+        keys = pixels[part].astype(np.int32) @ weights
+        places = np.searchsorted(ordered, keys).clip(0, len(ordered) - 1)
+        labels[part], strange[part] = order.astype(np.uint8)[places], ordered[places] != keys
     if strange.any():
-        y, x = (int(place) for place in np.argwhere(strange)[0])
+        y, x = (int(place) for place in np.unravel_index(strange.argmax(), strange.shape))
         raise DataError(
-            f"the label map {path} has the colour {_colour(int(keys[y, x]))} at x={x}, y={y} "
+            f"the label map {path} has the colour {tuple(pixels[y, x].tolist())} at x={x}, y={y} "
             f"({int(strange.sum())} such pixels), which is that of no class; add it to the classes file"
         )
-    return order.astype(np.uint8)[places]
+    return labels
 
 
 def _colour(key: int) -> Colour:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
-from PIL import Image
 from torch import Tensor
 
 from ...labels import IGNORED
@@ -18,21 +16,13 @@ from ...ops.resize import resize_bilinear_uint8, resize_nearest
 from ...weights.preprocessing import DensePreprocessing
 from ..images.dense_transforms import as_byte_array, normalize_bytes
 from ..images.hsv import NUM_HUES, hsv_to_rgb, rgb_to_hsv
+from ..samples import SegmentationSample
 from .augmentation import SegmentationAugmentation
 
 _CROP_RETRIES = 10
 _MAX_BRIGHTNESS = 32.0
 _CONTRAST = _SATURATION = (0.5, 1.5)
 _MAX_HUE = 18
-
-
-class HasLabelMap(Protocol):
-    """A sample of segmentation: an RGB image and the label of each of its pixels."""
-
-    @property
-    def image(self) -> Image.Image: ...
-    @property
-    def labels(self) -> UInt8[np.ndarray, "H W"]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +73,7 @@ class SegmentationTrainingTransform:
 
     def __init__(self, preprocessing: DensePreprocessing, augmentation: SegmentationAugmentation | None = None) -> None:
         self.preprocessing = preprocessing
-        self.augmentation = augmentation or SegmentationAugmentation()
+        self.augmentation = (augmentation or SegmentationAugmentation()).at(preprocessing.scale)
         if self.augmentation.photometric and preprocessing.channels != 3:
             raise ValueError(
                 f"photometric distortion is for RGB images, and this model takes {preprocessing.channels} channels; "
@@ -94,7 +84,7 @@ class SegmentationTrainingTransform:
         return f"{type(self).__name__}({self.preprocessing!r}, {self.augmentation!r})"
 
     def __call__(
-        self, sample: HasLabelMap, generator: torch.Generator
+        self, sample: SegmentationSample, generator: torch.Generator
     ) -> tuple[Float[Tensor, "C h w"], UInt8[Tensor, "h w"]]:
         """One training image and its label map.
 
@@ -107,6 +97,7 @@ class SegmentationTrainingTransform:
             where it has one.
         """
         augmentation = self.augmentation
+        assert augmentation.crop_size != "auto", "it has been chosen"
         image, labels = as_byte_array(sample.image, self.preprocessing.channels), sample.labels
         size = self._random_size((image.shape[0], image.shape[1]), generator)
         image, labels = resize_bilinear_uint8(image, size), np.asarray(resize_nearest(labels, size), dtype=np.uint8)
@@ -128,6 +119,7 @@ class SegmentationTrainingTransform:
         if self.augmentation.scale is None:
             height, width = (max(int(side * ratio + 0.5), 1) for side in size)
             return height, width
+        assert self.augmentation.scale != "auto", "it has been chosen"
         long, short = (max(int(side * ratio), 1) for side in self.augmentation.scale)
         return replace(self.preprocessing, scale=(long, short)).resized(size)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,71 +52,21 @@ def cpu(
     return operators.call(operators.OPERATOR, qkv, bias, window_size, shift_size, pad_token, logit_scale)
 
 
-def _sizes(qkv: Tensor, bias: Tensor, window_size: Sequence[int], shift_size: Sequence[int]) -> Any:
-    batch, height, width, channels = qkv.shape
-    heads = bias.shape[0]
-    numbers = (batch, height, width, heads, channels // (3 * heads), *window_size, *shift_size)
-    return (ctypes.c_int64 * 9)(*numbers)
+def _run(name: str, inputs: operators.Inputs, *tensors: Tensor | None) -> None:
+    """The library's function of that name, on the tensors' addresses and the sizes."""
+    batch, height, width, channels = inputs.qkv.shape
+    heads = inputs.bias.shape[0]
+    sizes = (batch, height, width, heads, channels // (3 * heads), *inputs.window_size, *inputs.shift_size)
+    addresses = [tensor.data_ptr() if tensor is not None and tensor.numel() else None for tensor in tensors]
+    functions()[name](*addresses, (ctypes.c_int64 * 9)(*sizes), inputs.qkv.dtype == torch.bfloat16)
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+def _forward(inputs: operators.Inputs, out: Tensor, log_sums: Tensor) -> None:
+    _run("swin_window_attention_forward", inputs, *inputs.tensors.values(), out, log_sums)
 
 
-def _forward(
-    qkv: Tensor,
-    bias: Tensor,
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    pad_token: Tensor | None,
-    logit_scale: Tensor | None,
-    keep_log_sums: bool,
-) -> tuple[Tensor, Tensor]:
-    out, log_sums = operators.forward_results(qkv, bias, window_size, shift_size, pad_token, logit_scale, keep_log_sums)
-    if out.numel():
-        functions()["swin_window_attention_forward"](
-            qkv.data_ptr(),
-            bias.data_ptr(),
-            _pointer(pad_token),
-            _pointer(logit_scale),
-            out.data_ptr(),
-            log_sums.data_ptr() if keep_log_sums else None,
-            _sizes(qkv, bias, window_size, shift_size),
-            qkv.dtype == torch.bfloat16,
-        )
-    return out, log_sums
-
-
-def _backward(
-    grad_out: Tensor,
-    qkv: Tensor,
-    bias: Tensor,
-    log_sums: Tensor,
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    pad_token: Tensor | None,
-    logit_scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grads = operators.backward_results(grad_out, qkv, bias, log_sums, window_size, shift_size, pad_token, logit_scale)
-    grad_qkv, grad_bias, grad_pad, grad_scale = grads
-    if not grad_out.numel():  # as sums of nothing
-        return grad_qkv, grad_bias.zero_(), grad_pad.zero_(), grad_scale.zero_()
-    grad_out = grad_out.contiguous()
-    functions()["swin_window_attention_backward"](
-        grad_out.data_ptr(),
-        qkv.data_ptr(),
-        bias.data_ptr(),
-        _pointer(pad_token),
-        _pointer(logit_scale),
-        log_sums.data_ptr(),
-        grad_qkv.data_ptr(),
-        grad_bias.data_ptr(),
-        None if pad_token is None else grad_pad.data_ptr(),
-        None if logit_scale is None else grad_scale.data_ptr(),
-        _sizes(qkv, bias, window_size, shift_size),
-        qkv.dtype == torch.bfloat16,
-    )
-    return grads
+def _backward(inputs: operators.Inputs, log_sums: Tensor, grad_out: Tensor, grads: operators.Gradients) -> None:
+    _run("swin_window_attention_backward", inputs, grad_out, *inputs.tensors.values(), log_sums, *grads)
 
 
 operators.register(operators.OPERATOR, "CPU", _forward, _backward)

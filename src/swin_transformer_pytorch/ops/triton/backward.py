@@ -14,23 +14,29 @@ import triton.language as tl
 
 from .tiles import (
     LOG2E,
+    NUMBERS,
     SHORTEST,
     inverse_lengths,
     load_bias,
-    load_padded_rows,
+    load_keys,
     load_rows,
+    load_scale,
     locate,
     scores,
     store_rows,
 )
 
-_NUMBERS = ["height", "width", "shift_height", "shift_width", "heads", "windows", "parts"]
-
 
 @triton.jit
-def _load_log_sums(log_sums, row, on_map, heads, head):
-    """In units of log 2; infinite for queries beyond the map, whose probabilities so become zero."""
-    return tl.load(log_sums + row * heads + head, mask=on_map, other=float("inf")) * LOG2E
+def _load_queries(qkv, grad_out, log_sums, row, on_map, heads, head, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr):
+    """Queries of a head, the gradient of what they got, and the logarithms of sums.
+
+    These are in units of log 2, and infinite for queries beyond the map, whose probabilities so become zero.
+    """
+    column = head * HEAD_DIM
+    q = load_rows(qkv, row, on_map, 3 * heads * HEAD_DIM, column, HEAD_DIM, BLOCK_DIM)
+    do = load_rows(grad_out, row, on_map, heads * HEAD_DIM, column, HEAD_DIM, BLOCK_DIM)
+    return q, do, tl.load(log_sums + row * heads + head, mask=on_map, other=float("inf")) * LOG2E
 
 
 @triton.jit
@@ -64,7 +70,7 @@ def _store_padding_part(grad_pad, total, part, stride, column, HEAD_DIM: tl.cons
     tl.store(grad_pad + part * stride + column + dim, total, mask=dim < HEAD_DIM)
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def window_backward(
     grad_out,
     qkv,
@@ -95,28 +101,22 @@ def window_backward(
 ):
     """Every gradient, of windows that fit one block. Program (part, head)."""
     TOKENS: tl.constexpr = WINDOW_HEIGHT * WINDOW_WIDTH
+    place = (height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH)
     part, head = tl.program_id(0) // heads, tl.program_id(0) % heads
     token = tl.arange(0, BLOCK)
     stride = 3 * heads * HEAD_DIM
     q_column, k_column, v_column = head * HEAD_DIM, (heads + head) * HEAD_DIM, (2 * heads + head) * HEAD_DIM
-    scale = HEAD_DIM**-0.5
-    if COSINE:
-        scale = tl.load(logit_scale + head)
+    scale = load_scale(logit_scale, head, HEAD_DIM, COSINE)
     tile_bias = load_bias(bias, head, token, token, TOKENS)
     bias_total = tl.zeros((BLOCK, BLOCK), tl.float32)
     scale_total = tl.zeros((BLOCK,), tl.float32)
     k_total = tl.zeros((BLOCK_DIM,), tl.float32)
     v_total = tl.zeros((BLOCK_DIM,), tl.float32)
     for window in range(part, windows, parts):
-        row, on_map, region = locate(
-            token, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-        )
+        row, on_map, region = locate(token, window, place)
         padding = (token < TOKENS) & (on_map == 0)
-        q = load_rows(qkv, row, on_map, stride, q_column, HEAD_DIM, BLOCK_DIM)
-        k = load_padded_rows(qkv, pad_token, row, on_map, padding, stride, k_column, HEAD_DIM, BLOCK_DIM, PADDED)
-        v = load_padded_rows(qkv, pad_token, row, on_map, padding, stride, v_column, HEAD_DIM, BLOCK_DIM, PADDED)
-        do = load_rows(grad_out, row, on_map, heads * HEAD_DIM, q_column, HEAD_DIM, BLOCK_DIM)
-        log_sum = _load_log_sums(log_sums, row, on_map, heads, head)
+        q, do, log_sum = _load_queries(qkv, grad_out, log_sums, row, on_map, heads, head, HEAD_DIM, BLOCK_DIM)
+        k, v = load_keys(qkv, pad_token, row, on_map, padding, heads, head, HEAD_DIM, BLOCK_DIM, PADDED)
         s = scores(q, k, scale, tile_bias, region, region, SHIFTED, COSINE, PRECISION)
         p = tl.exp2(s - log_sum[:, None])
 
@@ -147,7 +147,7 @@ def window_backward(
         _store_padding_part(grad_pad, v_total, part, stride, v_column, HEAD_DIM, BLOCK_DIM)
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def queries_backward(
     grad_out,
     qkv,
@@ -180,37 +180,24 @@ def queries_backward(
     Program (part, block of queries, head). The first pass over the keys finds the deltas, the second uses them.
     """
     TOKENS: tl.constexpr = WINDOW_HEIGHT * WINDOW_WIDTH
+    place = (height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH)
     BLOCKS: tl.constexpr = (TOKENS + BLOCK - 1) // BLOCK
     program = tl.program_id(0)
     head = program % heads
     query = program // heads % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     stride = 3 * heads * HEAD_DIM
-    q_column, k_column, v_column = head * HEAD_DIM, (heads + head) * HEAD_DIM, (2 * heads + head) * HEAD_DIM
-    scale = HEAD_DIM**-0.5
-    if COSINE:
-        scale = tl.load(logit_scale + head)
+    scale = load_scale(logit_scale, head, HEAD_DIM, COSINE)
     scale_total = tl.zeros((BLOCK,), tl.float32)
     for window in range(program // (heads * BLOCKS), windows, parts):
-        row, on_map, region = locate(
-            query, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-        )
-        q = load_rows(qkv, row, on_map, stride, q_column, HEAD_DIM, BLOCK_DIM)
-        do = load_rows(grad_out, row, on_map, heads * HEAD_DIM, q_column, HEAD_DIM, BLOCK_DIM)
-        log_sum = _load_log_sums(log_sums, row, on_map, heads, head)
+        row, on_map, region = locate(query, window, place)
+        q, do, log_sum = _load_queries(qkv, grad_out, log_sums, row, on_map, heads, head, HEAD_DIM, BLOCK_DIM)
         delta = tl.zeros((BLOCK,), tl.float32)
         dq = tl.zeros((BLOCK, BLOCK_DIM), tl.float32)
         for step in range(2 * BLOCKS):
             key = step % BLOCKS * BLOCK + tl.arange(0, BLOCK)
-            k_row, k_on_map, k_region = locate(
-                key, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-            )
+            k_row, k_on_map, k_region = locate(key, window, place)
             padding = (key < TOKENS) & (k_on_map == 0)
-            k = load_padded_rows(
-                qkv, pad_token, k_row, k_on_map, padding, stride, k_column, HEAD_DIM, BLOCK_DIM, PADDED
-            )
-            v = load_padded_rows(
-                qkv, pad_token, k_row, k_on_map, padding, stride, v_column, HEAD_DIM, BLOCK_DIM, PADDED
-            )
+            k, v = load_keys(qkv, pad_token, k_row, k_on_map, padding, heads, head, HEAD_DIM, BLOCK_DIM, PADDED)
             tile_bias = load_bias(bias, head, query, key, TOKENS)
             s = scores(q, k, scale, tile_bias, region, k_region, SHIFTED, COSINE, PRECISION)
             p = tl.exp2(s - log_sum[:, None])
@@ -225,13 +212,13 @@ def queries_backward(
             dq = _through_length(q, dq * scale)
         else:
             dq *= scale
-        store_rows(grad_qkv, dq, row, on_map, stride, q_column, HEAD_DIM, BLOCK_DIM)
+        store_rows(grad_qkv, dq, row, on_map, stride, head * HEAD_DIM, HEAD_DIM, BLOCK_DIM)
         tl.store(deltas + row * heads + head, delta, mask=on_map)
     if COSINE:
         tl.store(grad_scale + program, tl.sum(scale_total))
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def keys_backward(
     grad_out,
     qkv,
@@ -261,34 +248,26 @@ def keys_backward(
 ):
     """Gradients of keys, values and padding token. Program (part, block of keys, head)."""
     TOKENS: tl.constexpr = WINDOW_HEIGHT * WINDOW_WIDTH
+    place = (height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH)
     BLOCKS: tl.constexpr = (TOKENS + BLOCK - 1) // BLOCK
     program = tl.program_id(0)
     head = program % heads
     key = program // heads % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     stride = 3 * heads * HEAD_DIM
-    q_column, k_column, v_column = head * HEAD_DIM, (heads + head) * HEAD_DIM, (2 * heads + head) * HEAD_DIM
-    scale = HEAD_DIM**-0.5
-    if COSINE:
-        scale = tl.load(logit_scale + head)
+    k_column, v_column = (heads + head) * HEAD_DIM, (2 * heads + head) * HEAD_DIM
+    scale = load_scale(logit_scale, head, HEAD_DIM, COSINE)
     k_total = tl.zeros((BLOCK_DIM,), tl.float32)
     v_total = tl.zeros((BLOCK_DIM,), tl.float32)
     for window in range(program // (heads * BLOCKS), windows, parts):
-        k_row, k_on_map, k_region = locate(
-            key, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-        )
+        k_row, k_on_map, k_region = locate(key, window, place)
         padding = (key < TOKENS) & (k_on_map == 0)
-        k = load_padded_rows(qkv, pad_token, k_row, k_on_map, padding, stride, k_column, HEAD_DIM, BLOCK_DIM, PADDED)
-        v = load_padded_rows(qkv, pad_token, k_row, k_on_map, padding, stride, v_column, HEAD_DIM, BLOCK_DIM, PADDED)
+        k, v = load_keys(qkv, pad_token, k_row, k_on_map, padding, heads, head, HEAD_DIM, BLOCK_DIM, PADDED)
         dk = tl.zeros((BLOCK, BLOCK_DIM), tl.float32)
         dv = tl.zeros((BLOCK, BLOCK_DIM), tl.float32)
         for start in range(0, TOKENS, BLOCK):
             query = start + tl.arange(0, BLOCK)
-            row, on_map, region = locate(
-                query, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-            )
-            q = load_rows(qkv, row, on_map, stride, q_column, HEAD_DIM, BLOCK_DIM)
-            do = load_rows(grad_out, row, on_map, heads * HEAD_DIM, q_column, HEAD_DIM, BLOCK_DIM)
-            log_sum = _load_log_sums(log_sums, row, on_map, heads, head)
+            row, on_map, region = locate(query, window, place)
+            q, do, log_sum = _load_queries(qkv, grad_out, log_sums, row, on_map, heads, head, HEAD_DIM, BLOCK_DIM)
             delta = tl.load(deltas + row * heads + head, mask=on_map, other=0.0)
             tile_bias = load_bias(bias, head, query, key, TOKENS)
             s = scores(q, k, scale, tile_bias, region, k_region, SHIFTED, COSINE, PRECISION)
@@ -310,7 +289,7 @@ def keys_backward(
         _store_padding_part(grad_pad, v_total, program // heads, stride, v_column, HEAD_DIM, BLOCK_DIM)
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
+@triton.jit(do_not_specialize=NUMBERS)
 def bias_backward(
     grad_out,
     qkv,
@@ -339,31 +318,21 @@ def bias_backward(
 ):
     """The bias's gradient. Program (part, block of queries, block of keys, head)."""
     TOKENS: tl.constexpr = WINDOW_HEIGHT * WINDOW_WIDTH
+    place = (height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH)
     BLOCKS: tl.constexpr = (TOKENS + BLOCK - 1) // BLOCK
     program = tl.program_id(0)
     part, head = program // (heads * BLOCKS * BLOCKS), program % heads
     query = program // (heads * BLOCKS) % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     key = program // heads % BLOCKS * BLOCK + tl.arange(0, BLOCK)
-    stride = 3 * heads * HEAD_DIM
-    q_column, k_column, v_column = head * HEAD_DIM, (heads + head) * HEAD_DIM, (2 * heads + head) * HEAD_DIM
-    scale = HEAD_DIM**-0.5
-    if COSINE:
-        scale = tl.load(logit_scale + head)
+    scale = load_scale(logit_scale, head, HEAD_DIM, COSINE)
     tile_bias = load_bias(bias, head, query, key, TOKENS)
     total = tl.zeros((BLOCK, BLOCK), tl.float32)
     for window in range(part, windows, parts):
-        row, on_map, region = locate(
-            query, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-        )
-        k_row, k_on_map, k_region = locate(
-            key, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-        )
+        row, on_map, region = locate(query, window, place)
+        k_row, k_on_map, k_region = locate(key, window, place)
         padding = (key < TOKENS) & (k_on_map == 0)
-        q = load_rows(qkv, row, on_map, stride, q_column, HEAD_DIM, BLOCK_DIM)
-        k = load_padded_rows(qkv, pad_token, k_row, k_on_map, padding, stride, k_column, HEAD_DIM, BLOCK_DIM, PADDED)
-        v = load_padded_rows(qkv, pad_token, k_row, k_on_map, padding, stride, v_column, HEAD_DIM, BLOCK_DIM, PADDED)
-        do = load_rows(grad_out, row, on_map, heads * HEAD_DIM, q_column, HEAD_DIM, BLOCK_DIM)
-        log_sum = _load_log_sums(log_sums, row, on_map, heads, head)
+        q, do, log_sum = _load_queries(qkv, grad_out, log_sums, row, on_map, heads, head, HEAD_DIM, BLOCK_DIM)
+        k, v = load_keys(qkv, pad_token, k_row, k_on_map, padding, heads, head, HEAD_DIM, BLOCK_DIM, PADDED)
         delta = tl.load(deltas + row * heads + head, mask=on_map, other=0.0)
         s = scores(q, k, scale, tile_bias, region, k_region, SHIFTED, COSINE, PRECISION)
         p = tl.exp2(s - log_sum[:, None])

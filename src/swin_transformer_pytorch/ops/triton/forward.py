@@ -5,12 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tiles import LOG2E, load_bias, load_padded_rows, load_rows, locate, scores, store_rows
+from .tiles import LOG2E, NUMBERS, load_bias, load_keys, load_rows, load_scale, locate, scores, store_rows
 
 
-@triton.jit(
-    do_not_specialize=["height", "width", "shift_height", "shift_width", "heads", "windows", "parts"],
-)
+@triton.jit(do_not_specialize=NUMBERS)
 def forward(
     qkv,
     bias,
@@ -43,19 +41,16 @@ def forward(
     """
     TOKENS: tl.constexpr = WINDOW_HEIGHT * WINDOW_WIDTH
     BLOCKS: tl.constexpr = (TOKENS + BLOCK - 1) // BLOCK
+    place = (height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH)
     program = tl.program_id(0)
     head = program % heads
     query = program // heads % BLOCKS * BLOCK + tl.arange(0, BLOCK)
     stride = 3 * heads * HEAD_DIM
-    scale = HEAD_DIM**-0.5
-    if COSINE:
-        scale = tl.load(logit_scale + head)
+    scale = load_scale(logit_scale, head, HEAD_DIM, COSINE)
     if BLOCKS == 1:
         tile_bias = load_bias(bias, head, query, query, TOKENS)
     for window in range(program // (heads * BLOCKS), windows, parts):
-        row, on_map, region = locate(
-            query, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-        )
+        row, on_map, region = locate(query, window, place)
         q = load_rows(qkv, row, on_map, stride, head * HEAD_DIM, HEAD_DIM, BLOCK_DIM)
         largest = tl.full((BLOCK,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK,), tl.float32)
@@ -65,18 +60,10 @@ def forward(
                 key, k_row, k_on_map, k_region = query, row, on_map, region
             else:
                 key = start + tl.arange(0, BLOCK)
-                k_row, k_on_map, k_region = locate(
-                    key, window, height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH
-                )
+                k_row, k_on_map, k_region = locate(key, window, place)
                 tile_bias = load_bias(bias, head, query, key, TOKENS)
             padding = (key < TOKENS) & (k_on_map == 0)
-            k_column, v_column = (heads + head) * HEAD_DIM, (2 * heads + head) * HEAD_DIM
-            k = load_padded_rows(
-                qkv, pad_token, k_row, k_on_map, padding, stride, k_column, HEAD_DIM, BLOCK_DIM, PADDED
-            )
-            v = load_padded_rows(
-                qkv, pad_token, k_row, k_on_map, padding, stride, v_column, HEAD_DIM, BLOCK_DIM, PADDED
-            )
+            k, v = load_keys(qkv, pad_token, k_row, k_on_map, padding, heads, head, HEAD_DIM, BLOCK_DIM, PADDED)
             s = scores(q, k, scale, tile_bias, region, k_region, SHIFTED, COSINE, PRECISION)
             new_largest = tl.maximum(largest, tl.max(s, axis=1))
             p = tl.exp2(s - new_largest[:, None])

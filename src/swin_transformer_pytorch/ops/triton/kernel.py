@@ -9,7 +9,6 @@ import functools
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +93,8 @@ def _missing() -> str | None:
 def _trial() -> str | None:
     """Compiles and runs a small kernel, which takes a C compiler, Python's headers and a driver that fits."""
     try:
-        qkv, bias = torch.zeros(1, 1, 1, 24, device="cuda"), torch.zeros(1, 1, 1, device="cuda")
-        _forward(qkv, bias, (1, 1), (0, 0), None, None, False)
+        qkv, bias, out = (torch.zeros(shape, device="cuda") for shape in ((1, 1, 1, 24), (1, 1, 1), (1, 1, 1, 8)))
+        _forward(operators.Inputs(qkv, bias, (1, 1), (0, 0), None, None), out, torch.zeros(0, device="cuda"))
         torch.cuda.synchronize()
     except Exception as error:  # whatever it is, PyTorch's own operators still work
         return f"triton fails here: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
@@ -117,31 +116,18 @@ def _say_once(reason: str) -> None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Tiles:
-    """How much of a window a program has at once, chosen so that compiled kernels spill few registers or none.
+def _tiles(tokens: int, head_dim: int, dtype: torch.dtype, *, tensor_cores: bool) -> dict[str, int]:
+    """How much of a window of so many tokens a program has at once, so that kernels spill few registers or none.
 
-    Attributes:
-        block: tokens, a power of two: a tile is a block of queries by a block of keys.
-        block_dim: head_dim, rounded up to a power of two.
-        num_warps: of 32 threads that run a program.
-        num_stages: how many loads ahead are under way.
+    A tile is a block of queries by a block of keys, of head_dim rounded up. Without `tensor_cores` a product takes many
+    more registers, and one load is under way at a time.
     """
-
-    block: int
-    block_dim: int
-    num_warps: int
-    num_stages: int
-
-    @classmethod
-    def of(cls, tokens: int, head_dim: int, dtype: torch.dtype, *, tensor_cores: bool) -> _Tiles:
-        """For windows of so many tokens. Without `tensor_cores` a product takes many more registers."""
-        block_dim = max(16, _power_of_2(head_dim))  # 16: the least side of a tensor core's product
-        row_bytes = block_dim * dtype.itemsize
-        largest = 64 if row_bytes <= 128 and (tensor_cores or tokens <= 64) else 32 if row_bytes <= 512 else 16
-        block = min(max(16, _power_of_2(tokens)), largest, _LARGEST_BLOCK)
-        warps = 1 if block == 16 and row_bytes <= 128 else 8 if dtype.itemsize == 4 or row_bytes > 256 else 4
-        return cls(block=block, block_dim=block_dim, num_warps=warps, num_stages=2 if tensor_cores else 1)
+    block_dim = max(16, _power_of_2(head_dim))  # 16: the least side of a tensor core's product
+    row_bytes = block_dim * dtype.itemsize
+    largest = 64 if row_bytes <= 128 and (tensor_cores or tokens <= 64) else 32 if row_bytes <= 512 else 16
+    block = min(max(16, _power_of_2(tokens)), largest, _LARGEST_BLOCK)
+    warps = 1 if block == 16 and row_bytes <= 128 else 8 if dtype.itemsize == 4 or row_bytes > 256 else 4
+    return {"BLOCK": block, "BLOCK_DIM": block_dim, "num_warps": warps, "num_stages": 2 if tensor_cores else 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,27 +145,20 @@ class _Work:
     blocks: int
 
     @classmethod
-    def of(
-        cls,
-        qkv: Tensor,
-        bias: Tensor,
-        window_size: Sequence[int],
-        shift_size: Sequence[int],
-        pad_token: Tensor | None,
-        logit_scale: Tensor | None,
-    ) -> _Work:
+    def of(cls, inputs: operators.Inputs) -> _Work:
+        qkv, window_size = inputs.qkv, inputs.window_size
         batch, height, width, channels = qkv.shape
-        heads, tokens = bias.shape[:2]
+        heads, tokens = inputs.bias.shape[:2]
         head_dim = channels // (3 * heads)
         padded = bool(height % window_size[0] or width % window_size[1])
         tf32 = qkv.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
-        tiles = _Tiles.of(tokens, head_dim, qkv.dtype, tensor_cores=tf32 or qkv.dtype != torch.float32)
+        tiles = _tiles(tokens, head_dim, qkv.dtype, tensor_cores=tf32 or qkv.dtype != torch.float32)
         return cls(
             numbers={
                 "height": height,
                 "width": width,
-                "shift_height": shift_size[0],
-                "shift_width": shift_size[1],
+                "shift_height": inputs.shift_size[0],
+                "shift_width": inputs.shift_size[1],
                 "heads": heads,
                 "windows": batch * -(-height // window_size[0]) * -(-width // window_size[1]),
             },
@@ -187,16 +166,13 @@ class _Work:
                 "WINDOW_HEIGHT": window_size[0],
                 "WINDOW_WIDTH": window_size[1],
                 "HEAD_DIM": head_dim,
-                "BLOCK_DIM": tiles.block_dim,
-                "BLOCK": tiles.block,
-                "SHIFTED": any(shift_size),
-                "PADDED": padded and pad_token is not None,
-                "COSINE": logit_scale is not None,
+                "SHIFTED": any(inputs.shift_size),
+                "PADDED": padded and inputs.pad_token is not None,
+                "COSINE": inputs.logit_scale is not None,
                 "PRECISION": "tf32" if tf32 else "ieee",
-                "num_warps": tiles.num_warps,
-                "num_stages": tiles.num_stages,
+                **tiles,
             },
-            blocks=-(-tokens // tiles.block),
+            blocks=-(-tokens // tiles["BLOCK"]),
         )
 
     def parts(self, tiles: int) -> int:
@@ -214,56 +190,23 @@ def _launch(kernel: Any, work: _Work, programs: int, parts: int, **arguments: An
         kernel[(programs,)](**arguments, **work.numbers, parts=parts, **work.constants)
 
 
-def _forward(
-    qkv: Tensor,
-    bias: Tensor,
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    pad_token: Tensor | None,
-    logit_scale: Tensor | None,
-    keep_log_sums: bool,
-) -> tuple[Tensor, Tensor]:
+def _forward(inputs: operators.Inputs, out: Tensor, log_sums: Tensor) -> None:
     from .forward import forward
 
-    out, log_sums = operators.forward_results(qkv, bias, window_size, shift_size, pad_token, logit_scale, keep_log_sums)
-    if not out.numel():
-        return out, log_sums
-    work = _Work.of(qkv, bias, window_size, shift_size, pad_token, logit_scale)
-    work.constants["KEEP_LOG_SUMS"] = keep_log_sums
-    tiles = bias.shape[0] * work.blocks
+    work = _Work.of(inputs)
+    work.constants["KEEP_LOG_SUMS"] = log_sums.numel() > 0
+    tiles = inputs.bias.shape[0] * work.blocks
     parts = work.parts(tiles)
-    inputs = {"qkv": qkv, "bias": bias, "pad_token": pad_token, "logit_scale": logit_scale}
-    _launch(forward, work, parts * tiles, parts, **inputs, out=out, log_sums=log_sums)
-    return out, log_sums
+    _launch(forward, work, parts * tiles, parts, **inputs.tensors, out=out, log_sums=log_sums)
 
 
-def _backward(
-    grad_out: Tensor,
-    qkv: Tensor,
-    bias: Tensor,
-    log_sums: Tensor,
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    pad_token: Tensor | None,
-    logit_scale: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _backward(inputs: operators.Inputs, log_sums: Tensor, grad_out: Tensor, results: operators.Gradients) -> None:
     from . import backward
 
-    grad_qkv, grad_bias, grad_pad, grad_scale = operators.backward_results(
-        grad_out, qkv, bias, log_sums, window_size, shift_size, pad_token, logit_scale
-    )
-    if not grad_out.numel():
-        return grad_qkv, grad_bias.zero_(), grad_pad.zero_(), grad_scale.zero_()
-    work = _Work.of(qkv, bias, window_size, shift_size, pad_token, logit_scale)
+    grad_qkv, grad_bias, grad_pad, grad_scale = results
+    work, bias = _Work.of(inputs), inputs.bias
     heads, blocks = bias.shape[0], work.blocks
-    inputs = {
-        "grad_out": grad_out.contiguous(),
-        "qkv": qkv,
-        "bias": bias,
-        "pad_token": pad_token,
-        "logit_scale": logit_scale,
-        "log_sums": log_sums,
-    }
+    tensors = {"grad_out": grad_out, **inputs.tensors, "log_sums": log_sums}
     # What all windows share is summed in parts; a part has one place for each program that adds to it.
     parts = work.parts(heads * blocks)
     bias_parts = parts if blocks == 1 else max(1, min(work.parts(heads * blocks**2), _PART_NUMBERS // bias.numel()))
@@ -272,18 +215,17 @@ def _backward(
     pad_sums = bias.new_zeros(parts * blocks, grad_pad.numel())
     if blocks == 1:
         grads = {"grad_qkv": grad_qkv, "grad_bias": bias_sums, "grad_pad": pad_sums, "grad_scale": scale_sums}
-        _launch(backward.window_backward, work, parts * heads, parts, **inputs, **grads)
+        _launch(backward.window_backward, work, parts * heads, parts, **tensors, **grads)
     else:
-        inputs["deltas"] = torch.empty_like(log_sums)
+        tensors["deltas"] = torch.empty_like(log_sums)
         programs = parts * blocks * heads
-        _launch(backward.queries_backward, work, programs, parts, **inputs, grad_qkv=grad_qkv, grad_scale=scale_sums)
-        _launch(backward.keys_backward, work, programs, parts, **inputs, grad_qkv=grad_qkv, grad_pad=pad_sums)
+        _launch(backward.queries_backward, work, programs, parts, **tensors, grad_qkv=grad_qkv, grad_scale=scale_sums)
+        _launch(backward.keys_backward, work, programs, parts, **tensors, grad_qkv=grad_qkv, grad_pad=pad_sums)
         programs = bias_parts * blocks**2 * heads
-        _launch(backward.bias_backward, work, programs, bias_parts, **inputs, grad_bias=bias_sums)
+        _launch(backward.bias_backward, work, programs, bias_parts, **tensors, grad_bias=bias_sums)
     torch.sum(bias_sums, 0, out=grad_bias)
     torch.sum(pad_sums, 0, out=grad_pad)
     torch.sum(scale_sums, 0, out=grad_scale)
-    return grad_qkv, grad_bias, grad_pad, grad_scale
 
 
 operators.register(operators.OPERATOR, "CUDA", _forward, _backward)

@@ -9,27 +9,23 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+NUMBERS = ["height", "width", "shift_height", "shift_width", "heads", "windows", "parts"]
+"""Arguments of every kernel of which no value is worth a compilation of its own."""
+
 LOG2E = tl.constexpr(1.4426950408889634)
 MASKED_SCORE = tl.constexpr(-100.0)  # as in windows.py
 SHORTEST = tl.constexpr(1e-12)  # least length of a vector that is normalised, as torch's normalize has it
 
 
 @triton.jit
-def locate(
-    token,
-    window,
-    height,
-    width,
-    shift_height,
-    shift_width,
-    WINDOW_HEIGHT: tl.constexpr,
-    WINDOW_WIDTH: tl.constexpr,
-):
+def locate(token, window, place):
     """For tokens of a window: row of the flattened (B * H * W) map, whether they are on the map, and their region.
 
     Two tokens of a window are neighbours in the image if they have the same region: the cyclic shift took both, or
     neither, across each edge. Windows are numbered along the batch's shifted maps. Rows are 64-bit.
+    `place` is (height, width, shift height, shift width, WINDOW_HEIGHT, WINDOW_WIDTH), all in tokens.
     """
+    height, width, shift_height, shift_width, WINDOW_HEIGHT, WINDOW_WIDTH = place
     windows_down = (height + WINDOW_HEIGHT - 1) // WINDOW_HEIGHT
     windows_across = (width + WINDOW_WIDTH - 1) // WINDOW_WIDTH
     image = window // (windows_down * windows_across)
@@ -55,25 +51,39 @@ def load_rows(x, row, on_map, stride, column, HEAD_DIM: tl.constexpr, BLOCK_DIM:
 
 
 @triton.jit
-def load_padded_rows(
-    x,
+def load_keys(
+    qkv,
     pad_token,
     row,
     on_map,
     padding,
-    stride,
-    column,
+    heads,
+    head,
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
     PADDED: tl.constexpr,
 ):
-    """The same, with the padding token's numbers where `padding`. `PADDED`: there is such a token."""
-    rows = load_rows(x, row, on_map, stride, column, HEAD_DIM, BLOCK_DIM)
+    """Keys and values of a head, with the padding token's where `padding`. `PADDED`: there is such a token."""
+    stride = 3 * heads * HEAD_DIM
+    k_column, v_column = (heads + head) * HEAD_DIM, (2 * heads + head) * HEAD_DIM
+    k = load_rows(qkv, row, on_map, stride, k_column, HEAD_DIM, BLOCK_DIM)
+    v = load_rows(qkv, row, on_map, stride, v_column, HEAD_DIM, BLOCK_DIM)
     if PADDED:
         dim = tl.arange(0, BLOCK_DIM)
-        token = tl.load(pad_token + column + dim, mask=dim < HEAD_DIM, other=0.0)
-        rows = tl.where(padding[:, None], token[None, :], rows)
-    return rows
+        k_token = tl.load(pad_token + k_column + dim, mask=dim < HEAD_DIM, other=0.0)
+        v_token = tl.load(pad_token + v_column + dim, mask=dim < HEAD_DIM, other=0.0)
+        k = tl.where(padding[:, None], k_token[None, :], k)
+        v = tl.where(padding[:, None], v_token[None, :], v)
+    return k, v
+
+
+@triton.jit
+def load_scale(logit_scale, head, HEAD_DIM: tl.constexpr, COSINE: tl.constexpr):
+    """What the products of a head's queries and keys are multiplied by."""
+    if COSINE:
+        return tl.load(logit_scale + head)
+    else:
+        return HEAD_DIM**-0.5
 
 
 @triton.jit

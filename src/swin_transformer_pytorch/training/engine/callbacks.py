@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ...weights.files import CheckpointError
-from ...weights.whole import failure, replacing
+from ...whole import failure, write_text
 from .checkpoint_files import BEST, LAST
 from .module import Training
 from .stopping import RunStoppedError, StopSignals
@@ -258,8 +258,7 @@ def _parse_line(text: str) -> dict[str, Any] | None:
 def write_history(path: Path, lines: list[dict[str, Any]]) -> None:
     """Replaces the file whole, so that a kill leaves the old or the new one."""
     try:
-        with replacing(path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be written ({failure(error)}): make room or mend it, and continue with --resume"

@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 
 from ...weights.files import CheckpointError, DamagedFileError
-from ...weights.whole import failure, is_intact, replacing, seal
+from ...whole import failure, is_intact, replacing, seal
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 DAMAGED = "damaged.ckpt"
@@ -66,6 +66,15 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
 def holds_run(folder: Path) -> bool:
     """Whether there is a checkpoint to resume from. (The order matters while another process puts one in place.)"""
     return (folder / PREVIOUS).exists() or (folder / LAST).exists()
+
+
+def read_newest(folder: Path) -> dict[str, Any]:
+    """The newest whole checkpoint of a run, while another process takes it up."""
+    try:
+        return read_training_checkpoint(folder / LAST)
+    except DamagedFileError:
+        previous = folder / PREVIOUS
+        return read_training_checkpoint(previous if previous.exists() else folder / LAST)
 
 
 def take_up(folder: Path) -> dict[str, Any]:

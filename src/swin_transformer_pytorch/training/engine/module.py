@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ...data.images.unusable import ReplacedSamples, Unusable
 from ...models.classification import SwinClassifier
 from .ema import WeightAverage
-from .schedule import Schedule
+from .schedule import Schedule, open_warmup
 from .seeding import Stream, torch_seed
 from .strategy import shard
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ..recipes.tasks import AnyRecipe
 
 Item = TypeVar("Item")
+
+_log = logging.getLogger(__name__)
 
 
 class DivergedError(ValueError):
@@ -42,14 +45,16 @@ class Training(LightningModule):
 
     Attributes:
         model: what is trained; the module's parameters are its own under "model.".
+        recipe: with all that was chosen for this run.
         ema: the running mean of the weights, or None. It is what is validated.
         metrics: of the last validation; empty before.
         unusable: the validation images that could not be used; after a validation those of all ranks.
         main_metric: the one that says which checkpoint is the best; more is better.
+        warmup: the recipe's key for the length of the rise, and the official recipe's value.
     """
 
     main_metric: ClassVar[str]
-    warmup_key: ClassVar[str] = "schedule.warmup_steps"
+    warmup: ClassVar[tuple[str, int]]
 
     def __init__(self, model: SwinClassifier | Detector | Segmenter, recipe: AnyRecipe, *, batch_size: int) -> None:
         super().__init__()
@@ -103,12 +108,32 @@ class Training(LightningModule):
         # Fused AdamW would unscale fp16 gradients itself, after they are clipped.
         fused = self.trainer.precision != "16-mixed"
         optimizer = AdamW(self.parameter_groups(), betas=chosen.betas, eps=chosen.eps, fused=fused)
-        schedule = self.schedule(int(self.trainer.estimated_stepping_batches))
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        self._settle_warmup(total_steps)
+        schedule = self.schedule(total_steps)
         factors = [_factor(schedule, group["lr"]) for group in optimizer.param_groups]
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"},
         }
+
+    def _settle_warmup(self, total_steps: int) -> None:
+        """Chooses the length of the rise where the recipe leaves it open. Says so, and if it takes the whole run."""
+        key, official = self.warmup
+        unit = key.rpartition("_")[2]
+        length = total_steps if unit == "steps" else int(self.trainer.max_epochs or 1)
+        warmup = getattr(self.recipe.schedule, f"warmup_{unit}")
+        if warmup is None:
+            warmup = open_warmup(official, length)
+            warmup = int(warmup) if unit == "steps" else warmup
+            self.recipe = self.recipe.replace({key: warmup})
+            said = f"{key}={warmup:g} was chosen, of the run's {length:,} {unit}"
+        elif warmup >= length:
+            said = f"{key}={warmup:g} is all of the run's {length:,} {unit}: use null for a tenth of it"
+        else:
+            return
+        if self.trainer.is_global_zero:
+            _log.warning("%s", said)
 
     def on_train_start(self) -> None:
         # Not earlier: sharded weights are restored only just before.
@@ -218,7 +243,7 @@ class Training(LightningModule):
     def _diverged(self, loss: float) -> str:
         return (
             f"the training loss became {loss} in epoch {self.current_epoch + 1}; use a smaller --optimizer.lr, a "
-            f"longer --{self.warmup_key}, or --trainer.precision 32-true"
+            f"longer --{self.warmup[0]}, or --trainer.precision 32-true"
         )
 
 

@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be taken up by a run."""
+"""Whether a checkpoint can be taken up by a run, and what that run had chosen."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ _FREE = (
     "trainer.checkpoint_every_steps",
     "trainer.checkpoint_every_minutes",
 )
+# What a recipe may leave to the run, and the value that says so.
+_AUTO = (*("scale", "image_size"), *(f"augmentation.{name}" for name in ("scale", "scales", "max_long", "crop_size")))
+_OPEN = {"schedule.warmup_epochs": None, "schedule.warmup_steps": None, **{f"data.{name}": "auto" for name in _AUTO}}
+
+
+def with_choices_of(recipe: AnyRecipe, held: dict[str, Any]) -> AnyRecipe:
+    """The recipe with what it leaves open as the run had chosen it whose recipe is `held`."""
+    chosen, now = _flat(held), _flat(recipe.to_dict())
+    kept = {key: chosen[key] for key, value in _OPEN.items() if key in chosen and now.get(key, ...) == value}
+    return recipe.replace({key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
 
 
 def check_resumable(

@@ -15,6 +15,11 @@ class Schedule(Protocol):
         """The learning rate of step `step` (0 is the first) for a group whose peak is `peak_lr`."""
 
 
+def open_warmup(official: float, length: float) -> float:
+    """Length of the rise where a recipe leaves it open: the official one, at most a tenth of the run; in one unit."""
+    return min(official, length / 10)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CosineSchedule:
     """A linear rise, then half a cosine: the official recipe's, counted in optimizer steps.

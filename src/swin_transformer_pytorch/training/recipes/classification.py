@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
 from ...models.config import Task
-from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, check_max_pixels, require
+from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require, require_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,8 @@ class DataRecipe:
         root: the folder of images, for the kinds that have one.
         class_order: for "folder", the order of the class folders in the head: "natural" (2 before 10), "sorted" (10
             before 2), or a file of their names, one a line; null sorts them, and says so where that makes a difference.
-        image_size: side of the model's images in pixels, or (height, width); null for the model's own.
+        image_size: side of the model's images in pixels, or (height, width); null for the model's own, else 224. "auto"
+            is likewise, but else the shorter side of the usual training image, at most 224.
         resize_size: evaluation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
             both sides, without a crop; null for the official rule (256 for 224).
         max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
@@ -65,7 +66,7 @@ class DataRecipe:
     kind: ClassificationKind = "folder"
     root: str | None = None
     class_order: str | None = None
-    image_size: int | tuple[int, int] | None = None
+    image_size: int | tuple[int, int] | Auto | None = None
     resize_size: int | tuple[int, int] | None = None
     max_pixels: int | None = None
     batch_size: int = 128
@@ -76,13 +77,12 @@ class DataRecipe:
     def __post_init__(self) -> None:
         for name in ("image_size", "resize_size"):
             value = getattr(self, name)
-            sides = value if isinstance(value, tuple) else () if value is None else (value,)
-            require(all(side >= 1 for side in sides), f"data.{name}", value, "at least 1 pixel")
+            sides = value if isinstance(value, tuple) else () if value is None or value == "auto" else (value,)
+            require(all(1 <= side <= 16384 for side in sides), f"data.{name}", value, "1 to 16,384 pixels")
         ok = self.class_order is None or self.kind == "folder"
         require(ok, "data.class_order", self.class_order, f"null: data.kind={self.kind!r} has an order of its own")
-        require(self.batch_size >= 1, "data.batch_size", self.batch_size, "at least 1")
-        check_max_pixels(self.max_pixels)
-        require(self.num_workers >= 0, "data.num_workers", self.num_workers, "at least 0")
+        require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12})
+        require_counts(self, "data", {"num_workers": 1024}, least=0)
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
 
     def source(self, *, channels: int = 3, seed: int = 0) -> ClassificationSource:
@@ -106,20 +106,20 @@ class ScheduleRecipe:
 
     Attributes:
         epochs: passes over the training images.
-        warmup_epochs: length of the rise; may be a fraction.
+        warmup_epochs: length of the rise; may be a fraction. null for the official 20, at most a tenth of the run.
         warmup_lr: the rate that it starts from; scaled like `optimizer.lr`.
         min_lr: the rate that the cosine ends at; scaled like `optimizer.lr`.
     """
 
     epochs: int = 300
-    warmup_epochs: float = 20
+    warmup_epochs: float | None = None
     warmup_lr: float = 5e-7
     min_lr: float = 5e-6
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "schedule.epochs", self.epochs, "at least 1")
-        fix = f"at least 0 and below schedule.epochs={self.epochs}"
-        require(0 <= self.warmup_epochs < self.epochs, "schedule.warmup_epochs", self.warmup_epochs, fix)
+        require_counts(self, "schedule", {"epochs": 10**6})
+        warmup, fix = self.warmup_epochs, f"at least 0 and below schedule.epochs={self.epochs}, or null"
+        require(warmup is None or 0 <= warmup < self.epochs, "schedule.warmup_epochs", warmup, fix)
         require(self.warmup_lr >= 0, "schedule.warmup_lr", self.warmup_lr, "at least 0")
         require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
 

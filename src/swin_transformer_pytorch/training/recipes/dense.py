@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .parts import RecipeError, TrainerRecipe, check_max_pixels, require
+from .parts import Auto, RecipeError, TrainerRecipe, require, require_counts
 
 ScheduleKind = Literal["multistep", "poly", "cosine"]
 Scale = tuple[int, int]
@@ -20,7 +21,7 @@ class DenseScheduleRecipe:
             power `power` of what is left of the run; "cosine" is half a cosine.
         epochs: passes over the training images.
         steps: instead of epochs, optimizer steps; the images are then gone through as often as that takes.
-        warmup_steps: length of the rise.
+        warmup_steps: length of the rise. null for the official 500 (segmentation: 1500), at most a tenth of the run.
         warmup_ratio: where the rise starts, as a part of the rate that the step would have without it.
         milestones: for "multistep": after how many epochs (of a run of `steps`: steps) the rate falls.
         gamma: for "multistep": what the rate is multiplied by.
@@ -31,7 +32,7 @@ class DenseScheduleRecipe:
     kind: ScheduleKind = "multistep"
     epochs: int | None = None
     steps: int | None = None
-    warmup_steps: int = 500
+    warmup_steps: int | None = None
     warmup_ratio: float = 1e-3
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
@@ -39,10 +40,8 @@ class DenseScheduleRecipe:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"schedule.{name}", value, "at least 1")
-        require(self.warmup_steps >= 0, "schedule.warmup_steps", self.warmup_steps, "at least 0")
+        require_counts(self, "schedule", {"epochs": 10**6, "steps": 10**9})
+        require_counts(self, "schedule", {"warmup_steps": 10**9}, least=0)
         require(0 <= self.warmup_ratio <= 1, "schedule.warmup_ratio", self.warmup_ratio, "in [0, 1]")
         rising = all(first < second for first, second in zip((0, *self.milestones), self.milestones, strict=False))
         require(rising, "schedule.milestones", self.milestones, "rising numbers of at least 1")
@@ -65,8 +64,7 @@ class DenseTrainerRecipe(TrainerRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        every = self.validate_every_steps
-        require(every is None or every >= 1, "trainer.validate_every_steps", every, "at least 1, or null")
+        require_counts(self, "trainer", {"validate_every_steps": 10**9})
 
 
 def given_folders(data: Any, split: str, labels: str) -> tuple[str, str] | None:
@@ -115,7 +113,8 @@ def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) ->
     fix = "1 (a run of schedule.steps has trainer.validate_every_steps)"
     require(trainer.validate_every_epochs == 1, "trainer.validate_every_epochs", trainer.validate_every_epochs, fix)
     if every is not None and every < schedule.steps:
-        divisors = [steps for steps in range(1, schedule.steps + 1) if schedule.steps % steps == 0]
+        small = [steps for steps in range(1, math.isqrt(schedule.steps) + 1) if schedule.steps % steps == 0]
+        divisors = small + [schedule.steps // steps for steps in small]
         near = min(divisors, key=lambda steps: abs(steps - every))
         fix = f"a divisor of schedule.steps={schedule.steps}, such as {near}"
         require(schedule.steps % every == 0, "trainer.validate_every_steps", every, fix)
@@ -123,19 +122,18 @@ def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) ->
 
 def check_dense_data(data: Any) -> None:
     """Raises a `RecipeError` unless the numbers that `data` has in both dense tasks are possible."""
-    require(data.batch_size >= 1, "data.batch_size", data.batch_size, "at least 1")
-    check_max_pixels(data.max_pixels)
-    require(data.num_workers >= 0, "data.num_workers", data.num_workers, "at least 0")
-    for name in ("num_scenes", "num_val_scenes"):
-        require(getattr(data, name) >= 1, f"data.{name}", getattr(data, name), "at least 1")
-    require(min(data.scene_size) >= 32, "data.scene_size", data.scene_size, "at least 32 pixels a side")
+    counts = {"batch_size": 10**4, "num_scenes": 10**7, "num_val_scenes": 10**7, "max_pixels": 10**12}
+    require_counts(data, "data", counts)
+    require_counts(data, "data", {"num_workers": 1024}, least=0)
+    size = data.scene_size
+    require(all(32 <= side <= 8192 for side in size), "data.scene_size", size, "32 to 8,192 pixels a side")
     check_scale("data.scale", data.scale)
 
 
-def check_scale(name: str, scale: Scale | None) -> None:
-    """Raises a `RecipeError` unless `scale` is None or (longest, shortest) in pixels."""
-    ok = scale is None or (scale[0] >= scale[1] >= 1)
-    require(ok, name, scale, "[longest side, shortest side] in pixels, or null for no resize")
+def check_scale(name: str, scale: Scale | Auto | None) -> None:
+    """Raises a `RecipeError` unless `scale` is None, "auto" or (longest, shortest) in pixels."""
+    ok = scale is None or scale == "auto" or 65535 >= scale[0] >= scale[1] >= 1
+    require(ok, name, scale, "[longest side, shortest side] in pixels, null for no resize, or auto")
 
 
 def leg_steps(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) -> int | None:

@@ -10,15 +10,19 @@ import typing
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
+from ...checks import cut, shown
 from ...models.config import Task
 from .parts import RecipeError
 from .tasks import TASKS, AnyRecipe
 
 Tree = dict[str, Any]
+
+# Far beyond any recipe.
+_MOST_CHARACTERS, _MOST_ENTRIES, _DEEPEST, _LONGEST = 60_000, 10_000, 16, 4_000
 
 
 def list_recipes(task: Task | None = None) -> list[str]:
@@ -86,7 +90,11 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
     path = Path(name)
     if isinstance(name_or_path, Path) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         try:
-            return name, path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:
+                text = file.read(_MOST_CHARACTERS + 1)
+            if len(text) > _MOST_CHARACTERS:
+                raise RecipeError(f"{name} is no recipe: it has more than {_MOST_CHARACTERS:,} characters")
+            return name, text
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{name} cannot be read ({error}); give a YAML file or a recipe's name") from error
     names = list_recipes()
@@ -101,14 +109,60 @@ def _folder() -> resources.abc.Traversable:
     return resources.files("swin_transformer_pytorch").joinpath("recipes")
 
 
-def _parse_yaml(source: str, text: str) -> Tree:
+class _ExtentError(yaml.MarkedYAMLError):
+    """It is YAML, but no recipe is so large or deep."""
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Refuses what no recipe holds before anything is made of it: aliases can stand for more than fits in memory."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self._depth > _DEEPEST:
+            self._refuse(f"over {_DEEPEST} groups or lists in each other", parent)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        level = [] if node is None else [node]
+        for _ in range(_DEEPEST):
+            inner: list[yaml.Node] = []
+            for part in level:
+                if isinstance(part, yaml.MappingNode):
+                    if wrong := [key for key, _ in part.value if not key.tag.endswith((":str", ":merge"))]:
+                        self._refuse("a key that is no text", wrong[0])
+                    inner += (one for pair in part.value for one in pair)
+                elif isinstance(part, yaml.SequenceNode):
+                    inner += part.value
+                elif len(part.value) > _LONGEST or "\0" in part.value:
+                    self._refuse(f"a text of over {_LONGEST:,} characters, or with the character 0", part)
+                if len(inner) > _MOST_ENTRIES:
+                    self._refuse(f"over {_MOST_ENTRIES:,} entries, aliases written out", part)
+            level = inner
+        if level:
+            self._refuse(f"over {_DEEPEST} groups or lists in each other", level[0])
+        return node
+
+    def _refuse(self, what: str, node: yaml.Node) -> NoReturn:
+        raise _ExtentError(problem=f"it has {what}", problem_mark=node.start_mark)
+
+
+def _load_yaml(source: str, text: str) -> Any:
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, _BoundedLoader)
+    except (yaml.YAMLError, ValueError) as error:  # the latter: a date that is none
         where = getattr(error, "problem_mark", None)
         line = f" near line {where.line + 1}" if where is not None else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise RecipeError(f"{source} is not valid YAML{line}: {problem}") from error
+        problem = (getattr(error, "problem", None) or str(error)).splitlines()[0]
+        raise RecipeError(f"{source} is not valid YAML{line}: {cut(problem)}") from error
+
+
+def _parse_yaml(source: str, text: str) -> Tree:
+    tree = _load_yaml(source, text)
     if not isinstance(tree, dict):
         raise RecipeError(f"{source} holds no recipe: it must start with keys such as model: and data:")
     return tree
@@ -116,9 +170,9 @@ def _parse_yaml(source: str, text: str) -> Tree:
 
 def _pop_task(tree: Tree, source: str) -> Task:
     task = tree.pop("task", "classification")
-    if task not in TASKS:
-        raise RecipeError(f"{source}: task={task!r} is not known; use one of {', '.join(TASKS)}")
-    return typing.cast(Task, task)
+    if not isinstance(task, str) or task not in TASKS:
+        raise RecipeError(f"{source}: task={shown(task)} is not known; use one of {', '.join(TASKS)}")
+    return task
 
 
 def _renamed(tree: Any, kind: type[AnyRecipe], source: str, prefix: str = "") -> Any:
@@ -152,10 +206,10 @@ def _check_keys(tree: Tree, group: type, source: str, prefix: str = "", whole: t
             known = [path for path in _all_keys(whole) if path.startswith(prefix)]
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or _same_last_word(str(key), whole)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(prefix + name for name in types)}"
-            raise RecipeError(f"{source}: unknown key {name}; {hint}")
+            raise RecipeError(f"{source}: unknown key {cut(name)}; {hint}")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, dict):
-                raise RecipeError(f"{source}: {name} is {value!r}, but it is a group of keys: write {name}.KEY")
+                raise RecipeError(f"{source}: {name} is {shown(value)}, but it is a group of keys: write {name}.KEY")
             _check_keys(value, typing.cast(type, types[key]), source, f"{name}.", whole)
 
 
@@ -191,20 +245,34 @@ def _set(tree: Tree, key: str, value: Any, kind: Any) -> None:
         tree[name] = dict(child) if isinstance(child, dict) else {}
         tree = tree[name]
     free_form = not dataclasses.is_dataclass(kind)
-    tree[last] = yaml.safe_load(value) if free_form and isinstance(value, str) else value
+    tree[last] = _load_yaml(key, value) if free_form and isinstance(value, str) else value
+
+
+def _check_texts(value: Any, source: str) -> None:
+    """Jsonargparse reads texts as YAML again, "[1, 2]" as a pair; a `RecipeError` for those that it should not."""
+    if isinstance(value, str):
+        try:
+            yaml.compose(value, _BoundedLoader)
+        except _ExtentError as error:
+            raise RecipeError(f"{source}: {shown(value)} is no value of a recipe: {error.problem}") from error
+        except yaml.YAMLError:
+            return
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _check_texts(part, source)
 
 
 def _build(tree: Tree, kind: type[AnyRecipe], source: str) -> AnyRecipe:
     # jsonargparse turns strings and lists into the fields' types, and refuses what does not fit.
     from jsonargparse import ArgumentParser
 
+    _check_texts(tree, source)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "recipe")
     try:
         parsed = parser.parse_object({"recipe": tree})
-    except argparse.ArgumentError as error:
+    except (argparse.ArgumentError, ValueError, TypeError, OverflowError) as error:
         problem = " ".join(str(error).replace("recipe.", "").replace("Parser key ", "").split())
-        raise RecipeError(f"{source}: {problem}") from error
+        raise RecipeError(f"{source}: {cut(problem, 400)}") from error
     try:
         recipe = parser.instantiate(parsed)["recipe"]
     except ValueError as error:

@@ -21,6 +21,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Init = Literal["official", "fan_in"]
+Auto = Literal["auto"]
 
 
 class RecipeError(ValueError):
@@ -55,7 +56,7 @@ class ModelRecipe:
             raise RecipeError(f"model.name={self.name!r} and model.config are both given; keep one of them")
         if self.name is None and self.config is None and self.weights is None:
             raise RecipeError("the recipe has no model: give model.name, model.config or model.weights")
-        require(self.num_classes is None or self.num_classes >= 1, "model.num_classes", self.num_classes, "at least 1")
+        require_counts(self, "model", {"num_classes": 1_000_000})
         fresh = self.weights is None and (self.name is None or "." not in self.name)
         require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
 
@@ -114,8 +115,7 @@ class OptimizerRecipe:
 
     def __post_init__(self) -> None:
         require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
-        batch = self.scale_lr
-        require(batch is None or batch >= 1, "optimizer.scale_lr", batch, "at least 1, or null")
+        require_counts(self, "optimizer", {"scale_lr": 10**9})
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
         require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "two numbers in [0, 1)")
         require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
@@ -154,15 +154,15 @@ class TrainerRecipe:
     validate_every_epochs: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("devices", "accumulate", "checkpoint_every_steps", "validate_every_epochs"):
-            require(getattr(self, name) >= 1, f"trainer.{name}", getattr(self, name), "at least 1")
+        counts = {"devices": 4096, "accumulate": 10**6, "checkpoint_every_steps": 10**9, "validate_every_epochs": 10**6}
+        require_counts(self, "trainer", counts)
         minutes = self.checkpoint_every_minutes
         require(
             minutes is None or minutes > 0, "trainer.checkpoint_every_minutes", minutes, "above 0, or null for none"
         )
         ema = self.ema_decay
         require(ema is None or 0 < ema < 1, "trainer.ema_decay", ema, "between 0 and 1, or null for none")
-        require(self.seed >= 0, "trainer.seed", self.seed, "at least 0")
+        require_counts(self, "trainer", {"seed": 2**63 - 1}, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,9 +221,11 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def check_max_pixels(value: int | None) -> None:
-    """Raises a `RecipeError` unless `data.max_pixels` is possible."""
-    require(value is None or value >= 1, "data.max_pixels", value, "at least 1, or null for Pillow's own limit")
+def require_counts(group: Any, where: str, most: Mapping[str, int], least: int = 1) -> None:
+    """Raises a `RecipeError` unless these numbers of a group are None, or lie between `least` and theirs."""
+    for name, largest in most.items():
+        value, fix = getattr(group, name), f"a whole number from {least} to {largest:,}"
+        require(value is None or least <= value <= largest, f"{where}.{name}", value, fix)
 
 
 def require(condition: bool, name: str, value: object, fix: str) -> None:

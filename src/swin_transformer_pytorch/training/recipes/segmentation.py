@@ -18,7 +18,7 @@ from .dense import (
     check_scenes_root,
     given_folders,
 )
-from .parts import BaseRecipe, ModelRecipe, OptimizerRecipe, require
+from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class SegmentationDataRecipe:
         num_val_scenes: scenes of a validation, made of other items.
         scene_size: height and width of a scene in pixels.
         scale: [longest, shortest] side in pixels that images are resized within, for evaluation and use; training's
-            sizes are the augmentation's. null for no resize.
+            sizes are the augmentation's. null for no resize. "auto" takes that of the weights where they are of a model
+            for the task; else the default, made smaller as far as it would enlarge the usual image more than twice.
         max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
         batch_size: images of a step on one device.
         num_workers: processes that read and change images; 0 reads in the training process.
@@ -61,7 +62,7 @@ class SegmentationDataRecipe:
     num_scenes: int = 4000
     num_val_scenes: int = 200
     scene_size: tuple[int, int] = (128, 128)
-    scale: Scale | None = (2048, 512)
+    scale: Scale | Auto | None = (2048, 512)
     max_pixels: int | None = None
     batch_size: int = 2
     num_workers: int = 4
@@ -110,9 +111,7 @@ class SegmentationRecipe(BaseRecipe):
     optimizer: OptimizerRecipe = field(
         default_factory=lambda: OptimizerRecipe(lr=6e-5, scale_lr=16, weight_decay=0.01, clip_grad_norm=None)
     )
-    schedule: DenseScheduleRecipe = field(
-        default_factory=lambda: DenseScheduleRecipe(kind="poly", warmup_steps=1500, warmup_ratio=1e-6)
-    )
+    schedule: DenseScheduleRecipe = field(default_factory=lambda: DenseScheduleRecipe(kind="poly", warmup_ratio=1e-6))
     trainer: DenseTrainerRecipe = field(default_factory=DenseTrainerRecipe)
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from ...models.build import build
 from ...models.config import Task
 from ...models.description import ModelDescription
 from ...models.registry import describe_named, describe_source
+from ...models.size import count_parameters
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
-from ...weights.preprocessing import DensePreprocessing
+from ...weights.preprocessing import DensePreprocessing, Preprocessing
 from ..recipes.parts import ModelRecipe, RecipeError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def build_model(
     classes: tuple[str, ...],
     *,
     palette: tuple[Colour, ...] | None = None,
-    prepare: Callable[[Any], Any] = lambda known: known,
+    prepare: Callable[[Any, Any], Any] = lambda known, own: known,
 ) -> Model:
     """The recipe's model for a task with these classes, and with the weights that it starts from.
 
@@ -39,19 +41,24 @@ def build_model(
         task: of the recipe.
         classes: the data's.
         palette: segmentation: their colours, or None.
-        prepare: from the preprocessing of the weights, or None, to that of the model.
+        prepare: from the preprocessing that the model is known to have and that of the weights, each or None, to the
+            one for this run. Where it differs from that of the weights, that is said.
 
     Raises:
-        RecipeError: `recipe.num_classes` is another number than that of the classes, or the weights are another task's.
+        RecipeError: `recipe.num_classes` is another number than that of the classes, the weights are another task's, or
+            the model has no room in this machine's memory.
     """
     if recipe.num_classes not in (None, len(classes)):
         raise RecipeError(
             f"model.num_classes={recipe.num_classes}, but the data has {len(classes)} classes; leave it out"
         )
     known, checkpoint = _describe(recipe, task, len(classes))
-    description = dataclasses.replace(
-        known, classes=classes, palette=palette, preprocessing=prepare(known.preprocessing)
-    )
+    own = checkpoint.preprocessing if checkpoint is not None and checkpoint.task == task else None
+    chosen = prepare(known.preprocessing, own)
+    description = dataclasses.replace(known, classes=classes, palette=palette, preprocessing=chosen)
+    if differences := _differences(own, chosen):
+        _log.warning("preprocessing differs from that of the weights: %s", differences)
+    _check_memory(description)
     model = build(description)
     if checkpoint is not None:
         _log.warning("%s", load_weights(model, checkpoint))
@@ -60,11 +67,28 @@ def build_model(
     return model
 
 
-def scaled(
-    usual: DensePreprocessing, scale: tuple[int, int] | None, known: DensePreprocessing | None
-) -> DensePreprocessing:
-    """The weights' own preprocessing, else the usual one, at the recipe's scale."""
-    return dataclasses.replace(known or usual, scale=scale)
+def _check_memory(description: ModelDescription) -> None:
+    if not hasattr(os, "sysconf"):  # Windows
+        return
+    count, memory = (
+        count_parameters(lambda: build(description)),
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+    if 4 * count > memory:
+        raise RecipeError(
+            f"the recipe's model has {count:,} parameters, {4 * count / 2**30:.1f} GiB, and this machine "
+            f"{memory / 2**30:.1f} GiB of memory; use a smaller model"
+        )
+
+
+def _differences(
+    theirs: Preprocessing | DensePreprocessing | None, ours: Preprocessing | DensePreprocessing | None
+) -> str:
+    """What differs between two of one kind, "name: theirs -> ours"; empty for nothing, and where one is not known."""
+    if theirs is None or ours is None:
+        return ""
+    pairs = {item.name: [getattr(side, item.name) for side in (theirs, ours)] for item in dataclasses.fields(theirs)}
+    return ", ".join(f"{name}: {their} -> {our}" for name, (their, our) in pairs.items() if their != our)
 
 
 def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelDescription, Checkpoint | None]:

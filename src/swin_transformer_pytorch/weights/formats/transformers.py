@@ -130,12 +130,12 @@ def _join_qkv(state_dict: StateDict) -> StateDict:
         attention, part, kind = match.groups()
         parts = [state_dict.get(f"{attention}{letter}.{kind}") for letter in "qkv"]
         whole = [other for other in parts if other is not None]
-        if len(whole) == 3:
+        if len(whole) == 3 and len({(other.dtype, other.shape) for other in whole}) == 1:
             out[f"{attention}qkv.{kind}"] = torch.cat(whole)
         elif kind == "bias":
             out[f"{attention}{part}_bias"] = tensor
         else:
-            out[key] = tensor  # A part is missing: left as it is, so that loading names it.
+            out[key] = tensor  # A part is missing or unlike the others: left as it is, so that loading names it.
     return out
 
 

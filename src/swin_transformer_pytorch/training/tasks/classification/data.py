@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,6 +18,7 @@ from ....weights.preprocessing import Preprocessing
 from ...engine.data import TrainingData
 from ...engine.sampling import EpochBatches, TrainingLoader
 from ...recipes.classification import DataRecipe, Recipe
+from ..image_sizes import choose_image_size
 
 _log = logging.getLogger(__name__)
 
@@ -60,14 +61,27 @@ def open_splits(recipe: DataRecipe, *, channels: int = 3, seed: int = 0) -> Spli
     return Splits(train=train, val=val, classes=named or classes)
 
 
-def choose_preprocessing(recipe: DataRecipe, in_channels: int, known: Preprocessing | None) -> Preprocessing:
+def choose_preprocessing(
+    recipe: DataRecipe,
+    in_channels: int,
+    known: Preprocessing | None,
+    own: Preprocessing | None = None,
+    *,
+    images: LabelledImages | None = None,
+) -> Preprocessing:
     """How images become tensors: what the recipe says, else what the model's weights expect, else the kind's own.
 
     Args:
         recipe: its `image_size` and `resize_size`.
         in_channels: 1 or 3.
         known: the model's own.
+        own: that of its weights, or None.
+        images: the training images, which "auto" looks at, and which are said where they lose much.
     """
+    auto = recipe.image_size == "auto"
+    if images is not None and (auto or (recipe.image_size is None and known is not None)):
+        recipe = replace(recipe, image_size=choose_image_size(images, known or own, say=auto))
+    assert recipe.image_size != "auto", "the images are given"
     if recipe.kind != "folder" and in_channels == 1:
         size = recipe.image_size or (known.image_size if known else 28)
         return Preprocessing(

@@ -24,7 +24,7 @@ class ClassificationTraining(Training):
     """Trains a classifier. Metrics: "val_loss" (nats), "val_top1" and "val_top5" (in [0, 1])."""
 
     main_metric = "val_top1"
-    warmup_key = "schedule.warmup_epochs"
+    warmup = ("schedule.warmup_epochs", 20)
     model: SwinClassifier
     recipe: Recipe
 
@@ -35,6 +35,7 @@ class ClassificationTraining(Training):
 
     def schedule(self, total_steps: int) -> CosineSchedule:
         planned = self.recipe.schedule
+        assert planned.warmup_epochs is not None, "it has been chosen"
         return CosineSchedule(
             total_steps=total_steps,
             warmup_steps=min(int(planned.warmup_epochs * total_steps / planned.epochs), total_steps - 1),

@@ -18,8 +18,10 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
     splits = open_splits(recipe.data, channels=recipe.model.in_channels, seed=recipe.trainer.seed)
     torch.manual_seed(recipe.trainer.seed)
-    choose = functools.partial(choose_preprocessing, recipe.data, recipe.model.in_channels)
+    choose = functools.partial(choose_preprocessing, recipe.data, recipe.model.in_channels, images=splits.train)
     model = cast(SwinClassifier, build_model(recipe.model, "classification", splits.classes, prepare=choose))
     assert model.preprocessing is not None, "it has just been chosen"
+    if recipe.data.image_size == "auto":
+        recipe = recipe.replace({"data.image_size": model.preprocessing.image_size})
     data = ClassificationData(recipe, splits, model.preprocessing)
     return ClassificationTraining(model, recipe, batch_size=data.batch_size), data

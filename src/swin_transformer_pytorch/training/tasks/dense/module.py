@@ -44,11 +44,12 @@ def dense_schedule(recipe: DenseScheduleRecipe, total_steps: int, *, peak_lr: fl
     """The schedule that a recipe describes, of a run of that many optimizer steps.
 
     Args:
-        recipe: which.
+        recipe: which; its rise has a length.
         total_steps: of the whole run. Milestones in epochs are shares of it.
         peak_lr: the highest rate, scaled; a cosine's rise starts at a part of it.
         factor: what `recipe.min_lr` is scaled by.
     """
+    assert recipe.warmup_steps is not None, "it has been chosen"
     warmup = Warmup(steps=min(recipe.warmup_steps, total_steps), ratio=recipe.warmup_ratio)
     if recipe.kind == "multistep":
         a_unit = 1.0 if recipe.epochs is None else total_steps / recipe.epochs

@@ -34,6 +34,7 @@ class DetectionTraining(DenseTraining):
     """
 
     main_metric = "val_box_ap"
+    warmup = ("schedule.warmup_steps", 500)
     model: Detector
     recipe: DetectionRecipe
 

@@ -12,7 +12,8 @@ from ....models.detection import Detector
 from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
 from ...recipes.detection import DetectionRecipe
-from ..models import build_model, scaled
+from ..image_sizes import dense_preprocessing
+from ..models import build_model
 from .data import DetectionData, open_detection
 from .module import DetectionTraining
 
@@ -23,9 +24,11 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
     stuff = isinstance(config, DetectorConfig) and config.method == "htc"
     train, val = open_detection(recipe.data, seed=recipe.trainer.seed, stuff=stuff)
     torch.manual_seed(recipe.trainer.seed)
-    scale = functools.partial(scaled, DensePreprocessing.coco(), recipe.data.scale)
-    built = cast(Detector, build_model(recipe.model, "detection", train.classes, prepare=scale))
+    prepared = functools.partial(dense_preprocessing, DensePreprocessing.coco(), recipe.data.scale, train)
+    built = cast(Detector, build_model(recipe.model, "detection", train.classes, prepare=prepared))
     assert built.preprocessing is not None, "it has just been chosen"
+    scale = built.preprocessing.scale
+    recipe = recipe.replace({"data.scale": scale, "data.augmentation": recipe.data.augmentation.at(scale)})
     data = DetectionData(recipe, train, val, built.preprocessing)
     model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
     return DetectionTraining(model, recipe, batch_size=data.batch_size, annotations=val.coco), data

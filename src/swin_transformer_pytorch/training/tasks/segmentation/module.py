@@ -27,6 +27,7 @@ class SegmentationTraining(DenseTraining):
     """
 
     main_metric = "val_miou"
+    warmup = ("schedule.warmup_steps", 1500)
     model: Segmenter
     recipe: SegmentationRecipe
 

@@ -13,7 +13,8 @@ from ....models.segmentation import Segmenter
 from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
 from ...recipes.segmentation import SegmentationRecipe
-from ..models import build_model, scaled
+from ..image_sizes import dense_preprocessing, usual_sides
+from ..models import build_model
 from .data import SegmentationData
 from .module import SegmentationTraining
 
@@ -26,11 +27,14 @@ def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraini
         check_labels(train, "train")
         check_labels(val, "val")
     torch.manual_seed(recipe.trainer.seed)
-    scale = functools.partial(scaled, DensePreprocessing.ade20k(), recipe.data.scale)
+    prepared = functools.partial(dense_preprocessing, DensePreprocessing.ade20k(), recipe.data.scale, train)
     built = cast(
-        Segmenter, build_model(recipe.model, "segmentation", train.classes, palette=train.palette, prepare=scale)
+        Segmenter, build_model(recipe.model, "segmentation", train.classes, palette=train.palette, prepare=prepared)
     )
     assert built.preprocessing is not None, "it has just been chosen"
+    scale, augmentation = built.preprocessing.scale, recipe.data.augmentation
+    sides = usual_sides(train) if scale is None and augmentation.crop_size == "auto" else None
+    recipe = recipe.replace({"data.scale": scale, "data.augmentation": augmentation.at(scale, sides and sides[1])})
     data = SegmentationData(recipe, train, val, built.preprocessing)
     model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
     return SegmentationTraining(model, recipe, batch_size=data.batch_size), data

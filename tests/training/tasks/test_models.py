@@ -1,0 +1,60 @@
+"""From a recipe's model to a model."""
+
+import os
+from typing import Any
+
+import pytest
+
+from swin_transformer_pytorch.training import RecipeError, load_recipe
+from swin_transformer_pytorch.training.tasks.models import build_model
+from swin_transformer_pytorch.weights.files import save_checkpoint
+from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
+
+CLASSES = ("cat", "dog")
+
+
+@pytest.mark.skipif(not hasattr(os, "sysconf"), reason="the memory's size is not known")
+@pytest.mark.parametrize("name", ["demo_classification", "scenes_detection", "scenes_segmentation"])
+def test_a_model_larger_than_the_memory_is_refused_before_it_is_built(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(name)
+    build_model(recipe.model, recipe.task, CLASSES)
+    monkeypatch.setattr(os, "sysconf", lambda _: 500)
+    with pytest.raises(RecipeError, match=r"has [\d,]+ parameters, 0\.0 GiB, and this machine 0\.0 GiB of memory"):
+        build_model(recipe.model, recipe.task, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours", "said"),
+    [
+        ("demo_classification", Preprocessing.imagenet(28), Preprocessing.imagenet(28), None),
+        (
+            "demo_classification",
+            Preprocessing.imagenet(28),
+            Preprocessing.imagenet(224),
+            "image_size: (28, 28) -> (224, 224), resize_size: 32 -> 256",
+        ),
+        (
+            "scenes_detection",
+            DensePreprocessing(scale=None, size_divisor=8),
+            DensePreprocessing.coco(),
+            "scale: None -> (1333, 800), size_divisor: 8 -> 32",
+        ),
+        ("scenes_segmentation", DensePreprocessing(scale=None), DensePreprocessing(scale=None), None),
+    ],
+)
+def test_what_differs_from_the_preprocessing_of_the_weights_is_said_by_name(
+    name: str, theirs: Any, ours: Any, said: str | None, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = load_recipe(name)
+    model = build_model(recipe.model, recipe.task, CLASSES, prepare=lambda known, own: theirs)
+    save_checkpoint(tmp_path / "m.safetensors", model.state_dict(), model.metadata())
+    caplog.clear()
+    words = {"model.weights": str(tmp_path / "m.safetensors"), "model.config": None, "model.init": "official"}
+    again = load_recipe(name, words)
+    seen: list[Any] = []
+    build_model(again.model, again.task, CLASSES, prepare=lambda *both: seen.extend(both) or ours)
+    assert seen == [theirs, theirs]
+    differs = [message for message in caplog.messages if message.startswith("preprocessing")]
+    assert differs == ([f"preprocessing differs from that of the weights: {said}"] if said else [])
