@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for TensorRT, Core ML and WebGPU (default: any size)",
     )
     parser.add_argument(
+        "--batch-size",
+        type=PositiveInt,
+        metavar="N",
+        help="the only number of images that the file takes at once (default: any; 1 with --image-size)",
+    )
+    parser.add_argument(
         "--byte-input",
         action="store_true",
         help="the file takes uint8 images, (batch, height, width, channels), and normalises them itself",
@@ -55,16 +61,14 @@ def run(options: argparse.Namespace) -> int:
     from ..models.registry import load_model
 
     size = None if options.image_size is None else (options.image_size[0], options.image_size[-1])
-    model = load_model(options.source)
+    model, form = load_model(options.source), {"batch_size": options.batch_size, "byte_input": options.byte_input}
     if target.suffix == ".pt2":
-        export_program(model, target, size, byte_input=options.byte_input)
+        export_program(model, target, size, **form)
     else:
-        export_onnx(model, target, size, byte_input=options.byte_input, opset=options.opset)
+        export_onnx(model, target, size, opset=options.opset, **form)
     output = terminal.output()
     sizes = "any size" if size is None else f"{size[0]} x {size[1]} pixels"
-    output.print(f"wrote   {target}: {target.stat().st_size / 1e6:.1f} MB, any batch of images of {sizes}")
-    output.print(
-        "checked its outputs are the model's, to 1e-4 of the largest, at "
-        + ("4 sizes" if size is None else "that size")
-    )
+    batch = options.batch_size or ("any number" if size is None else 1)
+    output.print(f"wrote   {target}: {target.stat().st_size / 1e6:.1f} MB, for images of {sizes}, {batch} at once")
+    output.print("checked its outputs are the model's, to 1e-4 of the largest value")
     return 0

@@ -1,9 +1,11 @@
 """Stages in the form that exported graphs have: for maps of every size, or of one without any arithmetic on it.
 
-The definition stays `ops.reference`. All maps are of rank 4 at most.
+The definition stays `ops.reference`. No tensor has more than 5 axes.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +31,14 @@ class ExportedStage(nn.Module):
 
     def __init__(self, stage: SwinStage, map_size: Size | None = None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ExportedBlock(block, map_size) for block in stage.blocks)
+        blocks: list[Any] = list(stage.blocks)
+        self.blocks = nn.ModuleList(ExportedBlock(block, map_size) for block in blocks)
         self.downsample = None if stage.downsample is None else ExportedMerging(stage.downsample)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         places: dict[bool, Places] = {}
-        for block in self.blocks:
+        block: ExportedBlock
+        for block in self.blocks:  # type: ignore[assignment]
             if block.shifted not in places:
                 places[block.shifted] = block.places((x.shape[1], x.shape[2]))
             x = block(x, places[block.shifted])

@@ -14,7 +14,7 @@ TOLERANCE = 1e-4
 
 
 def compare(run: Callable[[Tensor], Sequence[Tensor]], graph: Graph) -> None:
-    """Runs an exported file at several image sizes, each with a batch of one and of two.
+    """Runs an exported file at several image sizes, each with a batch of one and of two, or at those that it is for.
 
     Args:
         run: images -> outputs, by the file.
@@ -24,7 +24,7 @@ def compare(run: Callable[[Tensor], Sequence[Tensor]], graph: Graph) -> None:
         ExportError: an output is not the model's.
     """
     for size in [graph.image_size] if graph.image_size else graph.telling_sizes():
-        for batch in (1, 2):
+        for batch in (graph.batch_size,) if graph.batch_size else (1, 2):
             images = graph.example(size, batch, seed=batch)
             with torch.no_grad():
                 expected = graph.original(images)

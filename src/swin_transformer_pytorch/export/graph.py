@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +65,7 @@ class Graph:
         original: the model as it is, taking and giving the same.
         outputs: their names: "logits", or "map0", "map1", ... of a backbone's stages.
         image_size: the only (height, width) in pixels that images may have; None for any.
+        batch_size: the only number of images in a batch; None for any.
         byte_input: whether images are (batch, height, width, channels) in bytes, normalised inside, rather than
             (batch, channels, height, width), normalised.
         channels: of an image.
@@ -72,6 +76,7 @@ class Graph:
     original: Whole
     outputs: tuple[str, ...]
     image_size: Size | None
+    batch_size: int | None
     byte_input: bool
     channels: int
     description: dict[str, Any]
@@ -98,17 +103,17 @@ class Graph:
         return torch.randn(batch, self.channels, *size, generator=generator)
 
     def trace(self) -> ExportedProgram:
-        """Of images of any size, or of `image_size`, in a batch of any number."""
+        """For the sizes and batches that it is for."""
         names = ("batch", "height", "width") if self.byte_input else ("batch", "channels", "height", "width")
-        free = {"batch"} if self.image_size else {"batch", "height", "width"}
+        free = set() if self.image_size else {"height", "width"}
+        free |= set() if self.batch_size else {"batch"}
         dims = {axis: Dim(name, min=1) for axis, name in enumerate(names) if name in free}
         # Otherwise PyTorch makes a map of one cell, window or image a case of its own and keeps it out.
         apart = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
-        with apart, warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with apart, quiet(), torch.no_grad():
             program = torch.export.export(
                 self.module,
-                (self.example(self.image_size or (96, 80), batch=2),),
+                (self.example(self.image_size or (96, 80), batch=self.batch_size or 2),),
                 dynamic_shapes={"images": dims},
                 prefer_deferred_runtime_asserts_over_guards=True,
                 strict=False,
@@ -126,8 +131,14 @@ def _forget_layouts(traced: torch.fx.GraphModule) -> None:
     traced.recompile()
 
 
-def prepare(model: nn.Module, image_size: int | Size | None = None, *, byte_input: bool = False) -> Graph:
-    """A copy of a model in the form that exporters take; the model stays as it is.
+def prepare(
+    model: nn.Module,
+    image_size: int | Size | None = None,
+    *,
+    batch_size: int | None = None,
+    byte_input: bool = False,
+) -> Graph:
+    """A copy of a model in the form that exporters take; the model stays as it is. Arguments: see `export_onnx`.
 
     Raises:
         ExportError: the model is of no kind that can be exported, holds layers that are not this package's, is no
@@ -152,6 +163,8 @@ def prepare(model: nn.Module, image_size: int | Size | None = None, *, byte_inpu
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and min(size) < 1:
         raise ExportError(f"image_size={image_size!r} is not possible: use pixels (height, width), or None for any")
+    if batch_size is not None and batch_size < 1:
+        raise ExportError(f"batch_size={batch_size!r} is not possible: use a number of images, or None")
     original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     exported = copy.deepcopy(original)
     backbone = exported.backbone if isinstance(exported, Segmenter) else exported
@@ -159,16 +172,17 @@ def prepare(model: nn.Module, image_size: int | Size | None = None, *, byte_inpu
     replace_modules(exported, lambda part: is_plain(part, SwinStage), lambda stage: ExportedStage(stage, next(sizes)))
     if isinstance(exported, Segmenter) and isinstance(exported.decode_head, UPerHead):
         for branch in exported.decode_head.psp_modules:
-            branch[0] = ExportedPooling(branch[0].output_size)  # type: ignore[index]
+            branch[0] = ExportedPooling(branch[0].output_size)  # type: ignore[index, operator]
     outputs: tuple[str, ...] = ("logits",)
     if isinstance(exported, SwinBackbone):
         outputs = tuple(f"map{index}" for index in exported.out_indices)
     scale = _byte_scale(model) if byte_input else None
     return Graph(
-        module=Whole(exported, scale).eval(),
+        module=Whole(exported, scale).eval().requires_grad_(False),
         original=Whole(original, scale).eval(),
         outputs=outputs,
         image_size=size,
+        batch_size=batch_size if size is None else batch_size or 1,
         byte_input=byte_input,
         channels=backbone.config.in_channels,
         description={
@@ -178,6 +192,7 @@ def prepare(model: nn.Module, image_size: int | Size | None = None, *, byte_inpu
             if byte_input
             else "float32 (batch, channels, height, width)",
             "image_size": None if size is None else list(size),
+            "batch_size": batch_size if size is None else batch_size or 1,
             "outputs": list(outputs),
         },
     )
@@ -204,3 +219,19 @@ def _byte_scale(model: Any) -> tuple[Tensor, Tensor]:
         raise ExportError("byte_input needs a model whose preprocessing is known: set it, or normalise outside")
     factor = 255.0 if isinstance(preprocessing, Preprocessing) else 1.0
     return factor * torch.tensor(preprocessing.mean), factor * torch.tensor(preprocessing.std)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back what exporters say about themselves."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

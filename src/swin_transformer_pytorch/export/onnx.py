@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +12,9 @@ from torch import Tensor, nn
 
 from .. import extras
 from ..sizes import Size
-from ..weights.whole import replacing
+from ..whole import replacing
 from .comparison import compare
-from .graph import METADATA, ExportError, Graph, prepare
+from .graph import METADATA, ExportError, Graph, prepare, quiet
 
 OPSET = 20
 _OPSETS = range(18, 24)
@@ -29,6 +25,7 @@ def export_onnx(
     path: str | os.PathLike[str],
     image_size: int | Size | None = None,
     *,
+    batch_size: int | None = None,
     byte_input: bool = False,
     opset: int = OPSET,
 ) -> Path:
@@ -43,6 +40,7 @@ def export_onnx(
         path: the file to write, ending in .onnx.
         image_size: pixels (height, width), an int for a square, as the only size that the file takes: it then does no
             arithmetic on sizes, which TensorRT, Core ML and WebGPU want. None for any size from 1 x 1 on.
+        batch_size: the only number of images that the file takes at once. None for any, or 1 with an `image_size`.
         byte_input: let `images` be uint8, (batch, height, width, channels), which the file normalises as the model's
             preprocessing says; otherwise they are float32, (batch, channels, height, width), normalised.
         opset: of ONNX's operators, 18 to 23.
@@ -60,9 +58,9 @@ def export_onnx(
     target = check_target(path, ".onnx")
     if opset not in _OPSETS:
         raise ExportError(f"opset={opset} is not possible: use {_OPSETS[0]} to {_OPSETS[-1]}, such as {OPSET}")
-    graph = prepare(model, image_size, byte_input=byte_input)
+    graph = prepare(model, image_size, batch_size=batch_size, byte_input=byte_input)
     with replacing(target) as temporary:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 graph.trace(),
                 dynamo=True,
@@ -120,19 +118,3 @@ def _name_axes(model: Any, graph: Graph) -> None:
                 for size, name in zip(output.shape, names, strict=True)
             ]
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps back what exporters say about themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

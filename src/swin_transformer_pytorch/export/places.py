@@ -7,7 +7,7 @@ remainder, and no negative shift.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -23,7 +23,7 @@ class _Axis(NamedTuple):
     """Where the positions of one axis of a map go.
 
     Attributes:
-        count: windows along it.
+        number: windows along it.
         source: the position of each slot, or `length` for padding and slots that stand for nothing.
         absent: slots that stand for nothing.
         is_cut: whether the shift brought a window's tokens together.
@@ -31,26 +31,26 @@ class _Axis(NamedTuple):
         slot: and its slot there.
     """
 
-    count: Integer[Tensor, ""]
-    source: Integer[Tensor, "count slots"]
+    number: Integer[Tensor, ""]
+    source: Integer[Tensor, "windows slots"]
     absent: Bool[Tensor, " slots"]
-    is_cut: Bool[Tensor, " count"]
+    is_cut: Bool[Tensor, " windows"]
     window: Integer[Tensor, " length"]
     slot: Integer[Tensor, " length"]
 
     @classmethod
     def of(cls, length: int, side: Tensor, shift: Tensor, slots: int) -> Self:
-        count = torch.div(length + side - 1, side, rounding_mode="floor")
-        number = count.item()  # as an int it would be the example's
-        torch._check(number >= 1)
-        cycle, slot, index = count * side, torch.arange(slots), torch.arange(number)
+        number = torch.div(length + side - 1, side, rounding_mode="floor")
+        count: Any = number.item()  # by `int` it would be the example's
+        torch._check(count >= 1)
+        cycle, slot, index = number * side, torch.arange(slots), torch.arange(count)
         source = (index * side)[:, None] + slot + shift
         source = torch.where(source >= cycle, source - cycle, source)
         source = torch.where((slot < side) & (source < length), source, length)
         place = torch.arange(length) - shift
         place = torch.where(place < 0, place + cycle, place)
         window = torch.div(place, side, rounding_mode="floor")
-        return cls(count, source, slot >= side, (index == count - 1) & (shift > 0), window, place - window * side)
+        return cls(number, source, slot >= side, (index == number - 1) & (shift > 0), window, place - window * side)
 
 
 class Places(NamedTuple):
@@ -85,7 +85,7 @@ class Places(NamedTuple):
         y, x = rows.source[:, None, :, None], columns.source[None, :, None, :]
         source = torch.where((y < height) & (x < width), y * width + x, height * width)
         absent = (rows.absent[:, None] | columns.absent) * ABSENT_SCORE
-        window = rows.window[:, None] * columns.count + columns.window
+        window = rows.window[:, None] * columns.number + columns.window
         back = (window * window_size[0] + rows.slot[:, None]) * window_size[1] + columns.slot
         kind = 2 * rows.is_cut[:, None] + columns.is_cut.long()
         return cls(source.flatten(), kind.flatten(), absent.flatten(), back.flatten())

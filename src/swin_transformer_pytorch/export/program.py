@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from ..sizes import Size
-from ..weights.whole import replacing
+from ..whole import replacing
 from .comparison import compare
-from .graph import METADATA, prepare
+from .graph import METADATA, prepare, quiet
 from .onnx import check_target
 
 
@@ -22,6 +22,7 @@ def export_program(
     path: str | os.PathLike[str],
     image_size: int | Size | None = None,
     *,
+    batch_size: int | None = None,
     byte_input: bool = False,
 ) -> Path:
     """Writes a model as a .pt2 file: `torch.export.load(path).module()` runs it, and takes `images` of any batch.
@@ -33,11 +34,13 @@ def export_program(
         ExportError: as `export_onnx`.
     """
     target = check_target(path, ".pt2")
-    graph = prepare(model, image_size, byte_input=byte_input)
+    graph = prepare(model, image_size, batch_size=batch_size, byte_input=byte_input)
     content = io.BytesIO()
-    torch.export.save(graph.trace(), content, extra_files={f"{METADATA}.json": json.dumps(graph.description)})
-    content.seek(0)
-    compare(torch.export.load(content).module(), graph)
+    with quiet():
+        torch.export.save(graph.trace(), content, extra_files={f"{METADATA}.json": json.dumps(graph.description)})
+        content.seek(0)
+        program = torch.export.load(content).module()
+    compare(program, graph)
     with replacing(target) as temporary:
         temporary.write_bytes(content.getbuffer())
     return target
