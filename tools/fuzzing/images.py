@@ -165,15 +165,15 @@ def _claim(content: bytes, chance: random.Random) -> tuple[bytes, str]:
 
 
 def bomb(chance: random.Random) -> tuple[str, bytes, str]:
-    """Small files of many pixels: below PIL's limit, just over it, and far over it; text that unpacks without end."""
-    what = chance.choice(("text", "tall", "below", "below", "over", "far over"))
+    """Small files of many pixels: below where PIL warns, between that and its limit, over it; text without end."""
+    what = chance.choice(("text", "tall", "below", "below", "between", "far over"))
     if what == "text":
         text = zlib.compress(bytes(100_000_000))
         chunk = b"zTXt" + b"Comment\0\0" + text
         content = png_of_zeros(40, 30, 2, 8)
         packed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         return "bomb.png", content[:33] + packed + content[33:], what
-    sizes = {"tall": (2, 40_000_000), "below": (9400, 9400), "over": (10_000, 10_000), "far over": (60_000, 60_000)}
+    sizes = {"tall": (2, 40_000_000), "below": (9400, 9400), "between": (10_000, 10_000), "far over": (60_000, 60_000)}
     width, height = sizes[what]
     if what == "below" and chance.random() < 0.3:
         form, mode = chance.choice((("gif", "L"), ("tiff", "F"), ("tiff", "1")))

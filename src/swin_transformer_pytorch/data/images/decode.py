@@ -27,6 +27,7 @@ IMAGE_SUFFIXES = frozenset(
 
 _MODES = {1: "L", 3: "RGB"}
 _LONGEST_SIDE = 1_000_000  # PIL keeps an address for each row, which may be more than the pixels
+_STRIP_PIXELS = 1 << 20
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -60,7 +61,8 @@ def read_image(source: ImageSource, channels: int = 3, *, max_pixels: int | None
         try:
             if isinstance(source, Image.Image):
                 _check_sides(source, name)
-                return _to_8_bit(_upright(source), _MODES[channels], name)
+                # The caller's picture and ours never share pixels.
+                return _to_8_bit(_upright(source.copy()), _MODES[channels], name)
             with _file(source, name) as file, open_image(file, name, max_pixels=max_pixels) as image:
                 return _to_8_bit(_upright(image), _MODES[channels], name)
         except ImageError:
@@ -166,11 +168,10 @@ def _file(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    # The picture is fine; only its metadata is not.
-    except Exception:
-        return image
+    # Where it fails, the picture is fine; only its metadata is not.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _to_8_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
@@ -182,12 +183,19 @@ def _to_8_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
             raise ImageError(f"{name} has float pixels beyond [0, 1], whose white is unknown; save it with 8 bits")
         image = Image.fromarray(np.round(values * 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        colours = image if image.mode == "RGBA" else image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
-        del colours  # of a large picture each copy counts
-    # A copy: the caller's picture and ours never share pixels. What the file said about itself has been dealt with.
-    result = image.convert(mode) if image.mode != mode else image.copy()
-    result.info.clear()
+        image = _on_white(image, mode)
+    result = image.convert(mode) if image.mode != mode else image
+    result.info.clear()  # what the file said about itself has been dealt with
+    return result
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """In strips, since of a large picture each copy counts."""
+    result = Image.new(mode, image.size)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        result.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert(mode), (0, top))
     return result
 
 

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from ...colours import Colour
 from ..errors import DataError, ImageError
@@ -65,7 +66,7 @@ def read_label_map(
             f"the label map {path} has colours (mode {image.mode}), and none are known for the classes; "
             'write "red green blue name" lines into the classes file, or save class indices as a grey or palette PNG'
         )
-    return _from_colours(np.asarray(image.convert("RGB")), palette, path)
+    return _from_colours(image, palette, path)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -90,9 +91,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, int]:
     return bits, kind
 
 
-def _from_colours(
-    pixels: UInt8[np.ndarray, "H W 3"], palette: tuple[Colour, ...], path: Path
-) -> UInt8[np.ndarray, "H W"]:
+def _from_colours(image: Image.Image, palette: tuple[Colour, ...], path: Path) -> UInt8[np.ndarray, "H W"]:
     weights = np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
     known = np.array(palette, dtype=np.int32) @ weights
     order = np.argsort(known, kind="stable")
@@ -102,18 +101,19 @@ def _from_colours(
         raise DataError(
             f"the label map {path} has colours, of which {_colour(twice)} stands for several classes; give each its own"
         )
-    labels = np.empty(pixels.shape[:2], dtype=np.uint8)
-    strange = np.zeros(pixels.shape[:2], dtype=np.bool_)
-    rows = max(1, _CHUNK_PIXELS // max(1, pixels.shape[1]))
-    for start in range(0, len(pixels), rows):
-        part = slice(start, start + rows)
-        keys = pixels[part].astype(np.int32) @ weights
+    labels = np.empty((image.height, image.width), dtype=np.uint8)
+    strange = np.zeros(labels.shape, dtype=np.bool_)
+    rows = max(1, _CHUNK_PIXELS // image.width)
+    for start in range(0, image.height, rows):
+        part = slice(start, min(start + rows, image.height))
+        pixels = np.asarray(image.crop((0, part.start, image.width, part.stop)).convert("RGB"))
+        keys = pixels.astype(np.int32) @ weights
         places = np.searchsorted(ordered, keys).clip(0, len(ordered) - 1)
         labels[part], strange[part] = order.astype(np.uint8)[places], ordered[places] != keys
     if strange.any():
         y, x = (int(place) for place in np.unravel_index(strange.argmax(), strange.shape))
         raise DataError(
-            f"the label map {path} has the colour {tuple(pixels[y, x].tolist())} at x={x}, y={y} "
+            f"the label map {path} has the colour {image.convert('RGB').getpixel((x, y))} at x={x}, y={y} "
             f"({int(strange.sum())} such pixels), which is that of no class; add it to the classes file"
         )
     return labels
