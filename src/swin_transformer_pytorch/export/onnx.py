@@ -32,8 +32,8 @@ def export_onnx(
     """Writes a model as an ONNX file, and what it is to a JSON file of the same name beside it.
 
     The file takes `images` and gives `logits`, or a backbone's `map0`, `map1`, ... Before it is put in place it is run
-    by ONNX Runtime at several image sizes and batches, and its outputs are compared with the model's. Swin-T takes a
-    minute or two.
+    by ONNX Runtime at several image sizes and batches, and its outputs are compared with the model's. Swin-T takes half
+    a minute.
 
     Args:
         model: a classifier, segmenter or backbone, in float32; it stays as it is.
