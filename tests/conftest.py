@@ -2,8 +2,11 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 
+import jaxtyping
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -29,3 +32,12 @@ sys.meta_path.insert(0, Unchecked)
 # A slow machine is no failure. In CI every run draws the same examples; at home each run draws new ones.
 settings.register_profile("swin", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("swin")
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """The check of annotated types takes neither symbolic integers nor sizes of a trace."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 
@@ -21,3 +24,16 @@ def require(module: str, *, extra: str) -> ModuleType:
         raise MissingExtraError(
             f"this needs the package {package!r}: pip install 'swin-transformer-pytorch[{extra}]'"
         ) from error
+
+
+@contextmanager
+def errors_alone(*loggers: str) -> Iterator[None]:
+    """Inside this context, loggers of optional packages say nothing below an error."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, loggers)}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)

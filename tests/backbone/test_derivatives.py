@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor, fx, nn
@@ -122,15 +121,11 @@ def test_jacobian_in_one_pass(implementation: str) -> None:
 
 
 @pytest.fixture
-def tracer_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """What a traced graph holds for the example's sizes alone, PyTorch says. The tests' check of annotated types takes
-    no sizes of a trace."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
+def tracer_warnings(unchecked_shapes: None) -> Iterator[list[warnings.WarningMessage]]:
+    """What a traced graph holds for the example's sizes alone, PyTorch says."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", torch.jit.TracerWarning)
         yield caught
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -1,8 +1,5 @@
 """One exported graph takes any batch, height and width (policy "keep", the dense models' default)."""
 
-from collections.abc import Iterator
-
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,14 +8,7 @@ from torch.export import Dim, export
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.models.backbone import SwinBackbone
 
-
-@pytest.fixture(autouse=True)
-def unchecked_shapes() -> Iterator[None]:
-    """The tests' check of annotated types takes no symbolic integers."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
 
 def backbone(version: int) -> SwinBackbone:

@@ -3,11 +3,9 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -39,13 +37,7 @@ FORMS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def unchecked() -> Iterator[None]:
-    """Shape checks would fix the sizes of a graph."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
 
 
 def randomised(model: _Model) -> _Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from .. import __version__
 from ..backbone.swin import Swin, SwinBlock, SwinStage
 from ..backbone.whole import is_whole_block, replace_modules
+from ..extras import errors_alone
 from ..heads.upernet import UPerHead
 from ..models.backbone import SwinBackbone
 from ..models.classification import SwinClassifier
@@ -165,6 +165,8 @@ def prepare(
         raise ExportError(f"image_size={image_size!r} is not possible: use pixels (height, width), or None for any")
     if batch_size is not None and batch_size < 1:
         raise ExportError(f"batch_size={batch_size!r} is not possible: use a number of images, or None")
+    if size is not None and batch_size is None:
+        batch_size = 1
     original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     exported = copy.deepcopy(original)
     backbone = exported.backbone if isinstance(exported, Segmenter) else exported
@@ -182,7 +184,7 @@ def prepare(
         original=Whole(original, scale).eval(),
         outputs=outputs,
         image_size=size,
-        batch_size=batch_size if size is None else batch_size or 1,
+        batch_size=batch_size,
         byte_input=byte_input,
         channels=backbone.config.in_channels,
         description={
@@ -192,7 +194,7 @@ def prepare(
             if byte_input
             else "float32 (batch, channels, height, width)",
             "image_size": None if size is None else list(size),
-            "batch_size": batch_size if size is None else batch_size or 1,
+            "batch_size": batch_size,
             "outputs": list(outputs),
         },
     )
@@ -224,14 +226,5 @@ def _byte_scale(model: Any) -> tuple[Tensor, Tensor]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps back what exporters say about themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    with warnings.catch_warnings(action="ignore"), errors_alone("torch.onnx", "onnxscript", "onnx_ir"):
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -244,19 +243,14 @@ def is_first_process() -> bool:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Keeps back Lightning's banners, tips and warnings, which are about settings that are ours and not the user's."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    import lightning.fabric.utilities.warnings as own
+
+    with (
+        warnings.catch_warnings(),
+        extras.errors_alone("lightning.pytorch", "lightning.fabric", "lightning"),
+    ):
         warnings.filterwarnings("ignore", module="lightning")
         for category in ("PossibleUserWarning", "LightningDeprecationWarning"):
-            import lightning.fabric.utilities.warnings as own
-
             if hasattr(own, category):
                 warnings.filterwarnings("ignore", category=getattr(own, category))
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
