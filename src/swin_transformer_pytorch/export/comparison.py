@@ -23,8 +23,8 @@ _EXTRA = 20
 def compare(run: Run, graph: Graph, at_threshold: Callable[[float], Run] | None = None) -> None:
     """Runs an exported file at several image sizes, each with a batch of one and of two, or at those that it is for.
 
-    A detector's objects are compared where it finds none, few and as many as it may give, in random images: for that its
-    score threshold is moved. Rounding alone may make an object come or go; so it has three images to get it right.
+    A detector's objects are compared where it finds none, few and as many as it may give, in random images: its score
+    threshold is moved for that. Rounding alone may make an object come or go, so it has three images to get it right.
 
     Args:
         run: the inputs -> outputs, by the file.
@@ -60,7 +60,7 @@ def _errors(
             set_threshold(graph.original.model, threshold)
             run = at_threshold(threshold)
         with torch.no_grad():
-            expected, got = graph.original(*inputs), tuple(run(*inputs))
+            got, expected = run(*inputs), graph.original(*inputs)
         if graph.finds_objects:
             got, expected = matched(got, expected)
         for name, mine, wanted in zip(graph.outputs, got, expected, strict=True):

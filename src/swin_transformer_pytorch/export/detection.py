@@ -142,9 +142,11 @@ class DetectorObjects(nn.Module):
         boxes, scores = [], []
         for anchors in grid_anchors(raw.map_sizes, self.rpn_rules.strides):
             stop = start + anchors.shape[0]
-            best, index = raw.logits[0, start:stop].sigmoid().topk(_at_most(limits.per_level, anchors))
+            level = raw.logits[0, start:stop].sigmoid()
+            # In the anchors' order: what lies in padding has equal scores, which not every runtime's TopK keeps in order.
+            index = level.topk(_at_most(limits.per_level, anchors)).indices.sort().values
             boxes.append(decode_boxes(anchors[index], raw.deltas[0, start:stop][index], image_size=size))
-            scores.append(best)
+            scores.append(level[index])
             start = stop
         levels = torch.cat([torch.full_like(one, level) for level, one in enumerate(scores)])
         together = torch.cat(boxes)

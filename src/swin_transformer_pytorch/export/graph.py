@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Shaped
@@ -121,13 +121,13 @@ class Graph:
 
     def example(self, size: Size, batch: int, seed: int = 0) -> tuple[Shaped[Tensor, ...], ...]:
         """All inputs, of random images of that size."""
-        generator = torch.Generator().manual_seed(seed)
+        generator, channels = torch.Generator().manual_seed(seed), self.backbone.in_channels
         if self.byte_input:
             images = torch.randint(
                 256, (batch, *size, self.backbone.in_channels), generator=generator, dtype=torch.uint8
             )
         else:
-            images = torch.randn(batch, self.backbone.in_channels, *size, generator=generator)
+            images = torch.randn(batch, channels, *size, generator=generator)
         with torch.no_grad():
             return self.form.complete(images, size)
 
@@ -163,8 +163,9 @@ class Graph:
 
 
 def _forget_guesses(traced: torch.fx.GraphModule) -> None:
-    """Removes assertions that change no value: that a map's side is not 1, which the tracer asked so to know its layout,
-    and that at least two boxes survive a suppression, which torchvision tells it."""
+    """Removes assertions that change no value: that a map's side is not 1, which the tracer asked to know its layout,
+    and that two boxes or more survive a suppression, which torchvision tells it.
+    """
     for node in list(traced.graph.nodes):
         if node.target is torch.ops.aten._assert_scalar.default and _GUESS.search(node.args[1]):
             traced.graph.erase_node(node)
@@ -212,13 +213,13 @@ def prepare(
         raise ExportError(f"split=True is for detectors, not for {type(model).__name__}: leave it out")
     if isinstance(model, Detector) and model.roi_head.rules.soft_nms:
         raise ExportError(
-            "soft_nms=True suppresses in a loop, which cannot be exported: make the model with soft_nms=False, and load "
-            "its weights"
+            "soft_nms=True suppresses in a loop, which cannot be exported: make the model with soft_nms=False, and "
+            "load its weights"
         )
     if isinstance(model, Detector) and part is None and batch_size not in (None, 1):
         raise ExportError(
-            f"batch_size={batch_size} is not possible: a detector in one file takes one image at a time; the network of "
-            "split=True takes any number"
+            f"batch_size={batch_size} is not possible: a detector in one file takes one image at a time; the network "
+            "of split=True takes any number"
         )
     if part == "objects":  # of one image, of any size
         size, batch_size, byte_input = None, 1, False
@@ -234,7 +235,7 @@ def prepare(
         for branch in exported.decode_head.psp_modules:
             branch[0] = ExportedPooling(branch[0].output_size)  # type: ignore[index, operator]
     if isinstance(exported, Detector):
-        form = detector_form(exported, original, part)
+        form = detector_form(exported, cast(Detector, original), part)
     else:
         maps = tuple(f"map{index}" for index in exported.out_indices) if isinstance(exported, SwinBackbone) else ()
         form = Form(exported, original, outputs=maps or ("logits",))
