@@ -118,7 +118,7 @@ def test_bytes_are_normalised_before_the_padding() -> None:
     model = detector()
     graph = prepare(model, byte_input=True)
     images, scale = graph.example((20, 45), 1)
-    (expected,) = detect(model, [(images[0].permute(2, 0, 1) - 100) / 50], [scale.tolist()])
+    (expected,) = detect(model, [(images[0].permute(2, 0, 1).float() - 100) / 50], [scale.tolist()])
     boxes, scores, labels, _ = graph.module(images, scale)
     assert len(labels) > 0 and torch.equal(labels, expected.labels)
     assert relative_error(boxes, expected.boxes_xyxy) < 1e-5 and relative_error(scores, expected.scores) < 1e-5

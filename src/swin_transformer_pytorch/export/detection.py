@@ -143,7 +143,7 @@ class DetectorObjects(nn.Module):
         for anchors in grid_anchors(raw.map_sizes, self.rpn_rules.strides):
             stop = start + anchors.shape[0]
             level = raw.logits[0, start:stop].sigmoid()
-            # In the anchors' order: what lies in padding has equal scores, which not every runtime's TopK keeps in order.
+            # In the anchors' order: those in padding have equal scores, whose order not every runtime's TopK keeps.
             index = level.topk(_at_most(limits.per_level, anchors)).indices.sort().values
             boxes.append(decode_boxes(anchors[index], raw.deltas[0, start:stop][index], image_size=size))
             scores.append(level[index])

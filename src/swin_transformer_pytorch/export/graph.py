@@ -239,7 +239,7 @@ def prepare(
     else:
         maps = tuple(f"map{index}" for index in exported.out_indices) if isinstance(exported, SwinBackbone) else ()
         form = Form(exported, original, outputs=maps or ("logits",))
-    scale = _byte_scale(model) if byte_input else None
+    scale = _byte_scale(model, backbone.config.in_channels) if byte_input else None
     return Graph(
         module=Whole(form.module, scale).eval().requires_grad_(False),
         original=Whole(form.original, scale).eval(),
@@ -277,10 +277,10 @@ def _map_sizes(backbone: Swin, image_size: Size | None) -> list[Size | None]:
     return [(-(-image_size[0] // height), -(-image_size[1] // width)) for height, width in config.stage_strides]
 
 
-def _byte_scale(model: Any) -> tuple[Tensor, Tensor]:
+def _byte_scale(model: Any, channels: int) -> tuple[Tensor, Tensor]:
     """What is subtracted from bytes, and what they are divided by."""
     preprocessing = getattr(model, "preprocessing", None)
-    if preprocessing is None or preprocessing.channels != model.config.in_channels:
+    if preprocessing is None or preprocessing.channels != channels:
         raise ExportError("byte_input needs a model whose preprocessing is known: set it, or normalise outside")
     factor = 255.0 if isinstance(preprocessing, Preprocessing) else 1.0
     return factor * torch.tensor(preprocessing.mean), factor * torch.tensor(preprocessing.std)

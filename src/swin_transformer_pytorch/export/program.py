@@ -28,8 +28,8 @@ def export_program(
 ) -> Path:
     """Writes a model as a .pt2 file: `torch.export.load(path).module()` runs it, and takes `images` of any batch.
 
-    A detector's takes one image and its `scale_factor`. It gives a tuple of outputs. What the model is lies in it as the
-    extra file `swin_transformer_pytorch.json`. As `export_onnx` otherwise.
+    A detector's takes one image and its `scale_factor`. It gives a tuple of outputs. What the model is lies in it as
+    the extra file `swin_transformer_pytorch.json`. As `export_onnx` otherwise.
 
     Raises:
         ExportError: as `export_onnx`.
