@@ -16,13 +16,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .backbone.attention import WindowAttentionV2
 from .backbone.layers import PatchEmbed, whole_patches
 from .backbone.swin import Swin, SwinBlock, SwinStage
 from .backbone.whole import is_whole_block, is_whole_embedding, replace_modules
-from .heads.conv import ConvModule
+from .heads.conv import ConvModule, fold_batch_norm
 from .models.named_classes import NamedClasses
 from .ops import (
     choose_window,
@@ -82,7 +81,7 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
         scores = {block: _Scores.of(block) for block in fast.modules() if is_whole_block(block)}
         fast = fast.to(dtype=dtype)
         replace_modules(fast, is_whole_block, lambda block: _FastBlock(block, scores[block], pack=not compile))
-        replace_modules(fast, lambda module: is_plain(module, ConvModule), _fold_batch_norm)
+        replace_modules(fast, lambda module: is_plain(module, ConvModule), fold_batch_norm)
         if not compile:
             replace_modules(fast, is_whole_embedding, _FastPatchEmbed)
             replace_modules(fast, lambda module: is_plain(module, nn.Linear), FusedLinear.of)
@@ -316,11 +315,3 @@ class _FastPatchEmbed(nn.Module):
         patches = whole_patches(images, self.in_channels, self.patch_size).unfold(2, height, height)
         patches = patches.unfold(3, width, width).permute(0, 2, 3, 1, 4, 5)  # (B, h, w, C, height, width)
         return self.norm(self.proj(patches.flatten(3)))
-
-
-def _fold_batch_norm(module: ConvModule) -> ConvModule:
-    """The norm's statistics are fixed in inference, so that it is a factor and a shift of the convolution's outputs."""
-    if module.bn is not None and is_plain(module.bn, nn.BatchNorm2d) and is_plain(module.conv, nn.Conv2d):
-        module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-        module.bn = None
-    return module

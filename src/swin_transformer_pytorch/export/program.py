@@ -12,7 +12,8 @@ from torch import nn
 
 from ..sizes import Size
 from ..whole import replacing
-from .comparison import compare
+from .comparison import Run, compare
+from .detection import THRESHOLD
 from .graph import METADATA, prepare, quiet
 from .onnx import check_target
 
@@ -27,8 +28,8 @@ def export_program(
 ) -> Path:
     """Writes a model as a .pt2 file: `torch.export.load(path).module()` runs it, and takes `images` of any batch.
 
-    It gives a tuple of outputs. What the model is lies in it as the extra file `swin_transformer_pytorch.json`. As
-    `export_onnx` otherwise.
+    A detector's takes one image and its `scale_factor`. It gives a tuple of outputs. What the model is lies in it as
+    the extra file `swin_transformer_pytorch.json`. As `export_onnx` otherwise.
 
     Raises:
         ExportError: as `export_onnx`.
@@ -40,7 +41,14 @@ def export_program(
         torch.export.save(graph.trace(), content, extra_files={f"{METADATA}.json": json.dumps(graph.description)})
         content.seek(0)
         program = torch.export.load(content).module()
-    compare(program, graph)
+
+    def at_threshold(value: float) -> Run:
+        for name, buffer in program.named_buffers():
+            if name.endswith(THRESHOLD):
+                buffer.fill_(value)
+        return program
+
+    compare(program, graph, at_threshold if graph.finds_objects else None)
     with replacing(target) as temporary:
         temporary.write_bytes(content.getbuffer())
     return target

@@ -8,8 +8,9 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..ops import replaceable
+from ..ops import is_plain, replaceable
 
 
 @replaceable
@@ -45,6 +46,14 @@ class ConvModule(nn.Module):
         elif self.bn is not None:
             x = x * self.bn.weight[:, None, None] + self.bn.bias[:, None, None]
         return F.relu(x, inplace=True) if self.activation else x
+
+
+def fold_batch_norm(module: ConvModule) -> ConvModule:
+    """The norm's statistics are fixed in inference, so that it is a factor and a shift of the convolution's outputs."""
+    if module.bn is not None and is_plain(module.bn, nn.BatchNorm2d) and is_plain(module.conv, nn.Conv2d):
+        module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+        module.bn = None
+    return module
 
 
 def init_kaiming(layers: Iterable[nn.Conv2d | nn.ConvTranspose2d]) -> None:

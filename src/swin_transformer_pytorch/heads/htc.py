@@ -87,9 +87,11 @@ class HTCRoIHead(CascadeRoIHead):
 
     def extractors(self, features: Maps) -> Extractors:
         """Features of regions with the semantic ones added; the semantic map is made once, here."""
-        return self._with_semantics(features, self.semantic_head.embed(features))
+        return self.with_semantics(features, self.semantic_head.embed(features))
 
-    def _with_semantics(self, features: Maps, semantics: Float[Tensor, "B C h w"]) -> Extractors:
+    def with_semantics(self, features: Maps, semantics: Float[Tensor, "B C h w"]) -> Extractors:
+        """The same, of a semantic map that was made before."""
+
         def extract(extractor: RegionExtractor, rois: Float[Tensor, "n 5"]) -> Float[Tensor, "n C s s"]:
             context = self.semantic_extractor([semantics], rois)
             if extractor.output_size != self.semantic_extractor.output_size:
@@ -126,4 +128,4 @@ class HTCRoIHead(CascadeRoIHead):
         logits, semantics = self.semantic_head(features)
         size, stride = (logits.shape[2], logits.shape[3]), self.semantic_extractor.strides[0]
         labels = stack_semantic_labels([target.semantic for target in targets], size, stride)
-        return self._with_semantics(features, semantics), {"loss_semantic_seg": semantic_loss(logits, labels)}
+        return self.with_semantics(features, semantics), {"loss_semantic_seg": semantic_loss(logits, labels)}

@@ -54,7 +54,7 @@ def predictions_by_image(
     regions: Regions, logits: Float[Tensor, "n classes"], deltas: Float[Tensor, "n boxes 4"], stage: BoxStage
 ) -> list[RegionPredictions]:
     """What a box head says of all images' regions, image by image."""
-    lengths = [len(boxes) for boxes in regions]
+    lengths = [boxes.shape[0] for boxes in regions]
     return [
         RegionPredictions(regions=boxes, logits=rows, deltas=moves, stds=stage.stds)
         for boxes, rows, moves in zip(regions, logits.split(lengths), deltas.split(lengths), strict=True)
@@ -76,19 +76,29 @@ def select_detections(
     *,
     rules: DetectionRules,
 ) -> tuple[Float[Tensor, "k 4"], Float[Tensor, " k"], Int[Tensor, " k"]]:
-    """Boxes in the original image's pixels, scores and labels of the detections, best first.
+    """Boxes in the original image's pixels, scores and labels of the detections, best first."""
+    return suppress(*scored_boxes(predictions, image_size, scale_factor, rules.score_threshold), rules=rules)
+
+
+def scored_boxes(
+    predictions: RegionPredictions,
+    image_size: Size,
+    scale_factor: Sequence[float] | None,
+    threshold: float,
+) -> tuple[Float[Tensor, "n 4"], Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """What `suppress` selects from: boxes in the original image's pixels, scores and labels.
 
     Only pairs of region and class that score above the threshold are decoded; they are clipped to the input, then
-    brought to the original image, and only there suppressed class by class.
+    brought to the original image: only there are they suppressed.
     """
     probabilities = predictions.logits.float().softmax(dim=1)[:, :-1]
-    region, label = (probabilities > rules.score_threshold).nonzero(as_tuple=True)
+    region, label = (probabilities > threshold).nonzero(as_tuple=True)
     column = label if predictions.deltas.shape[1] > 1 else torch.zeros_like(label)
     deltas = predictions.deltas.float()[region, column]
     boxes = decode_boxes(predictions.regions[region], deltas, predictions.stds, image_size)
     if scale_factor is not None:
         boxes = unscale_boxes(boxes, scale_factor)
-    return suppress(boxes, probabilities[region, label], label, rules=rules)
+    return boxes, probabilities[region, label], label
 
 
 def suppress(

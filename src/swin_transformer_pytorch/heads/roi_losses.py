@@ -184,5 +184,5 @@ def refine_boxes(
 ) -> Float[Tensor, "n 4"]:
     """Boxes moved by the deltas of a class each, clipped to the image."""
     column = classes if deltas.shape[1] > 1 else torch.zeros_like(classes)
-    rows = torch.arange(len(boxes), device=boxes.device)
+    rows = torch.arange(boxes.shape[0], device=boxes.device)
     return decode_boxes(boxes, deltas.float()[rows, column], stds, image_size)

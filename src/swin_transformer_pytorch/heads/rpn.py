@@ -85,9 +85,10 @@ class RPNHead(nn.Module):
         for feature in features:
             x = F.relu(self.rpn_conv(feature), inplace=True)
             logits.append(self.rpn_cls(x).float().permute(0, 2, 3, 1).flatten(1))
-            deltas.append(self.rpn_reg(x).float().permute(0, 2, 3, 1).reshape(len(x), -1, 4))
-        sizes = tuple((feature.shape[2], feature.shape[3]) for feature in features)
-        return RPNOutputs(logits=torch.cat(logits, dim=1), deltas=torch.cat(deltas, dim=1), map_sizes=sizes)
+            deltas.append(self.rpn_reg(x).float().permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4))
+        return RPNOutputs(
+            logits=torch.cat(logits, dim=1), deltas=torch.cat(deltas, dim=1), map_sizes=map_sizes(features)
+        )
 
     def propose(
         self, outputs: RPNOutputs, image_sizes: Sequence[Size], *, training: bool
@@ -121,6 +122,11 @@ class RPNHead(nn.Module):
             wanted = encode_boxes(anchors[positives], matched)
             regression = regression + regress(deltas[positives], wanted, reduction="sum")
         return {"loss_rpn_cls": classification / max(num_samples, 1), "loss_rpn_bbox": regression / max(num_samples, 1)}
+
+
+def map_sizes(features: Maps) -> tuple[Size, ...]:
+    """(height, width) of each map."""
+    return tuple((feature.shape[2], feature.shape[3]) for feature in features)
 
 
 @torch.no_grad()

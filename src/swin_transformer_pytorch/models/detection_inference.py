@@ -41,7 +41,7 @@ def detect(
         DetectionError: the model is in training mode, or there is not one factor an image.
     """
     _check(model, len(images), len(images) if scale_factors is None else len(scale_factors))
-    divisor = _size_divisor(model)
+    divisor = size_divisor(model)
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     found: dict[int, InstancePredictions] = {}
     for places in group_by_size([padded_size(size, divisor) for size in sizes]):
@@ -85,7 +85,7 @@ def detect_multi_scale(
         size = (image.shape[1], image.shape[2])
         for flipped in (False, True) if flip else (False,):
             views.append(View(image_size=size, scale_factor=factor, flipped=flipped))
-            inputs.append(pad_batch([image.flip(2) if flipped else image], _size_divisor(model)))
+            inputs.append(pad_batch([image.flip(2) if flipped else image], size_divisor(model)))
     if len(inputs) == 1:
         return model(inputs[0], [views[0].image_size], [views[0].scale_factor])[0]
     with torch.no_grad():
@@ -122,5 +122,6 @@ def _check(model: Detector, images: int, scale_factors: int) -> None:
         raise DetectionError(f"{images} images and {scale_factors} scale factors; give a factor for each image")
 
 
-def _size_divisor(model: Detector) -> int:
+def size_divisor(model: Detector) -> int:
+    """What sides of the model's images are padded to multiples of."""
     return 32 if model.preprocessing is None else model.preprocessing.size_divisor

@@ -57,7 +57,7 @@ def decode_boxes(
 def clip_boxes(boxes: Float[Tensor, "*n 4"], image_size: Size) -> Float[Tensor, "*n 4"]:
     """Corners moved into [0, width] x [0, height]; a box that was outside is left with a side of 0."""
     height, width = image_size
-    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    x, y = (boxes[..., axis::2].clamp(min=0).clamp(max=side) for axis, side in enumerate((width, height)))
     return torch.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], dim=-1)
 
 
@@ -95,9 +95,9 @@ def flip_boxes(boxes: Float[Tensor, "*n 4"], width: int) -> Float[Tensor, "*n 4"
 
 def scale_boxes(boxes: Float[Tensor, "*n 4"], scale_factor: Sequence[float]) -> Float[Tensor, "*n 4"]:
     """Boxes of an image on its resized copy; `scale_factor` is (x, y, x, y), resized over original side."""
-    return boxes * boxes.new_tensor(scale_factor)
+    return boxes * torch.as_tensor(scale_factor, dtype=boxes.dtype, device=boxes.device)
 
 
 def unscale_boxes(boxes: Float[Tensor, "*n 4"], scale_factor: Sequence[float]) -> Float[Tensor, "*n 4"]:
     """Back from the resized copy to the image: a division, as the official code's, not a product with the inverse."""
-    return boxes / boxes.new_tensor(scale_factor)
+    return boxes / torch.as_tensor(scale_factor, dtype=boxes.dtype, device=boxes.device)
