@@ -1,11 +1,12 @@
-"""Builds and runs examples/cpp and examples/node, and compares their answers with `Predictor`'s; see docs/guide/export.md.
+"""Builds and runs examples/cpp and examples/node, and compares their answers with `Predictor`'s.
 
     python tools/check_native.py          both, several minutes: AOTInductor and g++ take most of them
     python tools/check_native.py node     one of them
 
 The shipped classifier, exported with bytes as its input, classifies the first test image of each of Fashion-MNIST's ten
 classes. The examples run with an empty environment, so no Python is on their PATH. C++ needs g++, Node needs npm, which
-gets onnxruntime-node into a scratch folder. It fails if an answer is not `Predictor`'s.
+gets onnxruntime-node into a scratch folder. It fails if an answer is not `Predictor`'s. The table
+is in docs/guide/export.md.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def check(name: str, folder: Path) -> str:
         )
     if not worst <= TOLERANCE:
         raise SystemExit(f"{used}: a probability differs by {worst:.1e}")
-    return f"| {used} | {len(first)} images, the five likeliest classes in the same order | {worst:.0e} | {minutes:.1f} min |"
+    return f"| {used} | {len(first)} of {len(first)} images | {worst:.0e} | {minutes:.1f} min |"
 
 
 def main() -> None:

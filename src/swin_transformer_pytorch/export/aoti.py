@@ -48,7 +48,11 @@ def export_aoti(
             f"({error})"
         ) from error
     description = json.dumps(graph.description)
-    options = {"aot_inductor.metadata": {METADATA: description}, "aot_inductor.precompile_headers": False}
+    options = {
+        "aot_inductor.metadata": {METADATA: description},
+        "aot_inductor.precompile_headers": False,
+        "cpp.dynamic_threads": True,  # as many as where it runs, rather than as here
+    }
     with replacing(target) as temporary:
         # Of the cache nothing would be used again: weights are in the code.
         with quiet(), errors_alone("torch.utils.cpp_extension"), fresh_cache():
