@@ -39,6 +39,7 @@ from swin_transformer_pytorch.benchmark.libraries import build_model
 from swin_transformer_pytorch.benchmark.openvino_peer import cpu_options
 from swin_transformer_pytorch.export import export_aoti, export_program
 from swin_transformer_pytorch.export.graph import quiet
+from swin_transformer_pytorch.whole import replacing
 
 RESULTS = Path(__file__).parent / "results"
 MODEL, SIDE = "swin_tiny_patch4_window7_224", 224
@@ -86,9 +87,9 @@ def timm_file(path: Path, setting: benchmark.Setting) -> None:
     if model is None:
         raise SystemExit("this needs timm: pip install timm")
     images = torch.randn(setting.batch_size, 3, *setting.image_size)
-    with quiet():
+    with replacing(path) as temporary, quiet():
         torch.onnx.export(
-            model.eval(), (images,), path, input_names=["images"], dynamo=True, verbose=False, external_data=False
+            model.eval(), (images,), temporary, input_names=["images"], dynamo=True, verbose=False, external_data=False
         )
 
 
