@@ -70,8 +70,16 @@ std::vector<std::string> read_lines(const std::string& path) {
 void classify(const std::string& package, const std::string& classes, const std::string& image) {
   const at::NoGradGuard no_grad;
   const std::vector<std::string> names = read_lines(classes);
+  const at::Tensor pixels = read_image(image);
   torch::inductor::AOTIModelPackageLoader model(package);
-  const at::Tensor logits = model.run({read_image(image)}).at(0);
+  // The machine code itself does not look at what it is given.
+  const std::string description = model.get_metadata()["swin_transformer_pytorch"];
+  for (const std::string& part : {std::string("\"input\": \"uint8"), "\"in_channels\": " + std::to_string(pixels.size(3))}) {
+    if (description.find(part) == std::string::npos) {
+      throw std::runtime_error(package + " does not say " + part + ": it is not for such images");
+    }
+  }
+  const at::Tensor logits = model.run({pixels}).at(0);
   if (logits.size(1) != static_cast<std::int64_t>(names.size())) {
     throw std::runtime_error(classes + " has another number of classes than the model");
   }
