@@ -45,7 +45,7 @@ def openvino_step(setting: Setting) -> Callable[[], object] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's remarks on its own dependencies
             torch.onnx.export(model.eval(), (images,), path, dynamo=True, verbose=False)
-        compiled = core.compile_model(path, "CPU", _options(setting.dtype))
+        compiled = core.compile_model(path, "CPU", cpu_options(setting.dtype))
     request = compiled.create_infer_request()
     pixels = images.numpy()
 
@@ -55,10 +55,7 @@ def openvino_step(setting: Setting) -> Callable[[], object] | None:
     return step
 
 
-def _options(dtype: str) -> dict[str, Any]:
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
-    }
+def cpu_options(dtype: str | None) -> dict[str, Any]:
+    """For one request at a time with PyTorch's number of threads; None for the precision that OpenVINO chooses."""
+    options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    return options if dtype is None else {**options, "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype]}

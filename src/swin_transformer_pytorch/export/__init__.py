@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .aoti import export_aoti
 from .graph import ExportError
 from .onnx import export_onnx
 from .program import export_program
 
-__all__ = ["ExportError", "export_onnx", "export_program"]
+__all__ = ["ExportError", "export_aoti", "export_onnx", "export_program"]

@@ -1,0 +1,64 @@
+"""`export_aoti`: a model compiled ahead of time by AOTInductor, which C++ runs with libtorch and without Python."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..extras import errors_alone
+from ..sizes import Size
+from ..whole import replacing, write_text
+from .comparison import compare
+from .graph import METADATA, ExportError, prepare, quiet
+from .onnx import check_target
+
+
+def export_aoti(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    image_size: int | Size | None = None,
+    *,
+    batch_size: int | None = None,
+    byte_input: bool = False,
+) -> Path:
+    """Writes a model as an AOTInductor package, and what it is to a JSON file of the same name beside it.
+
+    `torch::inductor::AOTIModelPackageLoader` of libtorch runs the package, and so does
+    `torch._inductor.aoti_load_package`. It takes `images` and gives a list of outputs, and holds machine code for
+    processors like this one, for the torch that it was made with. Its metadata has the JSON under
+    `swin_transformer_pytorch`. Compiling takes minutes; with an `image_size` fewer. As `export_onnx` otherwise.
+
+    Raises:
+        ExportError: as `export_onnx`; or there is no C++ compiler, or it fails.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.utils import fresh_cache
+
+    target = check_target(path, ".pt2")
+    graph = prepare(model, image_size, batch_size=batch_size, byte_input=byte_input)
+    try:
+        get_cpp_compiler()
+    except RuntimeError as error:
+        raise ExportError(
+            f"AOTInductor needs a C++ compiler, such as g++ or clang++, and found none: install one, or name it by CXX "
+            f"({error})"
+        ) from error
+    description = json.dumps(graph.description)
+    options = {
+        "aot_inductor.metadata": {METADATA: description},
+        "aot_inductor.precompile_headers": False,
+        "cpp.dynamic_threads": True,  # as many as where it runs, rather than as here
+    }
+    with replacing(target) as temporary:
+        # Of the cache nothing would be used again: weights are in the code.
+        with quiet(), errors_alone("torch.utils.cpp_extension"), fresh_cache():
+            torch._inductor.aoti_compile_and_package(
+                graph.trace(), package_path=str(temporary), inductor_configs=options
+            )
+        compare(torch._inductor.aoti_load_package(str(temporary)), graph)
+    write_text(target.with_suffix(".json"), json.dumps(graph.description, indent=2) + "\n")
+    return target
