@@ -21,15 +21,13 @@ from ..extras import errors_alone
 from ..heads.upernet import UPerHead
 from ..models.backbone import SwinBackbone
 from ..models.classification import SwinClassifier
+from ..models.description import METADATA as METADATA
 from ..models.description import describe
+from ..models.inputs import byte_scale
 from ..models.segmentation import Segmenter
 from ..ops import is_plain
 from ..sizes import Size
-from ..weights.preprocessing import Preprocessing
 from .blocks import ExportedPooling, ExportedStage
-
-METADATA = "swin_transformer_pytorch"
-"""Under this name a file holds its description, as JSON."""
 
 
 class ExportError(ValueError):
@@ -219,8 +217,7 @@ def _byte_scale(model: Any) -> tuple[Tensor, Tensor]:
     preprocessing = getattr(model, "preprocessing", None)
     if preprocessing is None or preprocessing.channels != model.config.in_channels:
         raise ExportError("byte_input needs a model whose preprocessing is known: set it, or normalise outside")
-    factor = 255.0 if isinstance(preprocessing, Preprocessing) else 1.0
-    return factor * torch.tensor(preprocessing.mean), factor * torch.tensor(preprocessing.std)
+    return byte_scale(preprocessing)
 
 
 @contextmanager
