@@ -182,19 +182,19 @@ def _description_of(checkpoint: Checkpoint) -> ModelDescription:
             f"create_model({example!r}, weights={source!r}), or --model on the command line; "
             "`swin models` lists the names"
         )
-    description = _described(metadata, source)
-    if description.task != checkpoint.task:
-        raise CheckpointError(
-            f"{source} describes a model for {description.task} and holds one for {checkpoint.task}: save it again"
-        )
+    description = _described(metadata, source, held=checkpoint.task)
     check_size(checkpoint, description.config, lambda: build(description))
     return description
 
 
-def _described(metadata: Mapping[str, Any], source: str) -> ModelDescription:
-    """What a file says of its model."""
+def _described(metadata: Mapping[str, Any], source: str, held: str | None = None) -> ModelDescription:
+    """What a file says of its model; `held` is the task that its weights are for, where they tell."""
     if metadata["task"] not in TASKS:
         raise CheckpointError(f"{source} is for task={metadata['task']!r}; this version has: {', '.join(TASKS)}")
+    if held not in (None, metadata["task"]):
+        raise CheckpointError(
+            f"{source} describes a model for {metadata['task']} and holds one for {held}: save it again"
+        )
     try:
         return ModelDescription.from_dict(metadata)
     except (ValueError, TypeError) as error:
