@@ -134,6 +134,8 @@ def _open_openvino(path: Path, device: torch.device) -> _Opened:
     openvino = extras.require("openvino", extra="export")
     if device.type != "cpu":
         raise ValueError(f"device={str(device)!r} cannot run {path}: OpenVINO runs it on the CPU; use device='cpu'")
+    if b"<net" not in first_bytes(path):  # It would try its other readers, which print what they think of it.
+        raise DamagedFileError(f"{path} is no OpenVINO model, which begins with <net>: export it again")
     if not path.with_suffix(".bin").is_file():
         raise CheckpointError(f"{path} has no {path.stem}.bin beside it, which holds its weights: put it there")
     settings = {
