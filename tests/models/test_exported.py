@@ -374,3 +374,14 @@ def test_a_digest_follows_the_weights(small_file, as_openvino, tmp_path: Path) -
     xml.with_suffix(".bin").write_bytes(weights)
     assert load_model(xml).file.digest() != before[xml]
     assert load_model(path).file.digest() == before[path], "the .bin is not this file's"
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 3])
+def test_windows_of_a_files_only_size_cover_any_larger_image(batch: Any, small_file, tmp_path: Path) -> None:
+    segmentation = DESCRIPTIONS["segmentation"]
+    fixed = small_file(tmp_path / "f.onnx", segmentation, task="segmentation", batch=batch, size=(16, 12))
+    free = small_file(tmp_path / "a.onnx", segmentation, task="segmentation")
+    windows: dict[str, Any] = {"mode": "slide", "crop_size": (16, 12), "stride": (9, 7)}
+    images = [np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8) for size in ((16, 12), (40, 33))]
+    for got, wanted in zip(swin.Predictor(fixed, **windows)(images), swin.Predictor(free)(images), strict=True):
+        assert (got.labels == wanted.labels).mean() > 0.99, "each pixel has its logits from itself alone"
