@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
 from swin_transformer_pytorch.data.scenes.dataset import SceneDataset, open_scenes
+from swin_transformer_pytorch.export import export_onnx
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
@@ -38,8 +42,7 @@ def detector(scenes: SceneDataset) -> Detector:
     )
 
 
-@pytest.fixture
-def segmenter(scenes: SceneDataset) -> Segmenter:
+def _segmenter(scenes: SceneDataset) -> Segmenter:
     torch.manual_seed(0)
     config = SegmenterConfig(
         backbone=BACKBONE, num_classes=11, decode_dim=8, auxiliary_dim=8, auxiliary_index=0, pool_scales=(1, 2)
@@ -52,3 +55,22 @@ def segmenter(scenes: SceneDataset) -> Segmenter:
             preprocessing=DensePreprocessing(scale=(128, 48), size_divisor=1),
         )
     )
+
+
+@pytest.fixture
+def segmenter(scenes: SceneDataset) -> Segmenter:
+    return _segmenter(scenes)
+
+
+@pytest.fixture(scope="module")
+def segmenter_files(
+    unchecked_module: None,
+    scenes: SceneDataset,
+    tmp_path_factory: pytest.TempPathFactory,
+    as_openvino: Callable[..., Path],
+) -> dict[str, Path]:
+    """The same segmenter as files for images of any size."""
+    pytest.importorskip("onnxruntime")
+    onnx = tmp_path_factory.mktemp("segmenter") / "small.onnx"
+    export_onnx(_segmenter(scenes).eval(), onnx)
+    return {"onnx": onnx, "xml": as_openvino(onnx, onnx.with_suffix(".xml"))}

@@ -12,6 +12,7 @@ from ..models.config import find_dense_variant
 from .errors import UsageError
 
 if TYPE_CHECKING:
+    from ..models.exported import ExportedModel
     from ..models.registry import Model
 
 DEFAULT_MODEL = "swin_tiny_patch4_window7_224"
@@ -22,9 +23,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, without_either: str) -
     parser.add_argument(
         "--weights",
         metavar="W",
-        help="a checkpoint of ours, which says itself which model it is for, or one in the package: `fashion`, "
-        "`scenes_detection` or `scenes_segmentation`; with --model also a tag that `swin models` lists, a file of any "
-        "known format, a URL or a hub id",
+        help="a checkpoint of ours, which says itself which model it is for, an exported file (.onnx, .xml), or one in "
+        "the package: `fashion`, `scenes_detection` or `scenes_segmentation`; with --model also a tag that `swin "
+        "models` lists, a file of any known format, a URL or a hub id",
     )
     parser.add_argument(
         "--model", metavar="NAME", help=f"official name, or name.tag; `swin models` lists them ({without_either})"
@@ -58,7 +59,7 @@ def check_device(name: str | None) -> str | None:
     return name
 
 
-def load(options: argparse.Namespace) -> Model:
+def load(options: argparse.Namespace) -> Model | ExportedModel:
     """The model that the options name, with weights: a classifier, detector or segmenter, as its `task` says.
 
     Raises:
@@ -76,11 +77,15 @@ def load(options: argparse.Namespace) -> Model:
     return create_model(options.model, weights=options.weights)
 
 
-def fingerprint(model: Model) -> str:
+def fingerprint(model: Model | ExportedModel) -> str:
     """A sha256 of its description and weights, the same for the same answers."""
     import torch
 
+    from ..models.exported import ExportedModel
+
     digest = hashlib.sha256(json.dumps(model.metadata(), sort_keys=True, default=str).encode())
+    if isinstance(model, ExportedModel):
+        return hashlib.sha256((digest.hexdigest() + model.file.digest()).encode()).hexdigest()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

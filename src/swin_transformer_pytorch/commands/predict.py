@@ -26,6 +26,7 @@ from .result_rows import beside, is_stdout, result_rows, writing
 from .terminal import printable
 
 if TYPE_CHECKING:
+    from ..models.exported import ExportedModel
     from ..models.registry import Model
     from ..predict import Prediction
 
@@ -162,7 +163,7 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_SOME_BAD if bad else 0
 
 
-def _settings(options: argparse.Namespace, model: Model) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, model: Model | ExportedModel) -> dict[str, Any]:
     """All that rows depend on: every option but those that say how to get there."""
     if options.output is None:
         return {}

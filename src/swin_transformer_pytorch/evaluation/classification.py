@@ -129,7 +129,7 @@ def evaluate(
         dataset: prepared images, such as `EvaluationDataset(images, create_transform(model))` of `data.classification`.
             Their classes are the model's; names come from `dataset.classes`, else from `model.classes`.
         batch_size: images that go through the model at once.
-        device: such as "cuda"; None takes the GPU if there is one.
+        device: such as "cuda"; None takes the GPU if there is one, and the CPU for an exported file.
         num_workers: processes that read images.
         progress: whether to show a bar, on a terminal only (on stderr).
 
@@ -148,7 +148,8 @@ def evaluate(
             f"the data set gives a {type(first[0]).__name__} and not a tensor; pass "
             "EvaluationDataset(images, create_transform(model)), which prepares the images for the model"
         )
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    usual = getattr(model, "default_device", "cuda" if torch.cuda.is_available() else "cpu")
+    target = torch.device(device or usual)
     model = model.to(target).eval()
     classes = _class_names(model, dataset)
     counts: ClassificationCounts | None = None

@@ -23,23 +23,21 @@ from ..extras import errors_alone
 from ..heads.upernet import UPerHead
 from ..models.backbone import SwinBackbone
 from ..models.classification import SwinClassifier
+from ..models.description import METADATA as METADATA
 from ..models.description import describe
 from ..models.detection import Detector
 from ..models.detection_inference import size_divisor
+from ..models.inputs import byte_scale
 from ..models.segmentation import Segmenter
 from ..ops import is_plain
 from ..ops.padding import padded_size
 from ..sizes import Size
-from ..weights.preprocessing import Preprocessing
 from .blocks import ExportedPooling, ExportedStage
 from .detection import OBJECTS, Part, detector_form
 from .form import Form
 
 _AXES = ("batch", "channels", "height", "width")
 _GUESS = re.compile(r"expression (Ne\(|u\d+ >= 2)")
-
-METADATA = "swin_transformer_pytorch"
-"""Under this name a file holds its description, as JSON."""
 
 
 class ExportError(ValueError):
@@ -282,8 +280,7 @@ def _byte_scale(model: Any, channels: int) -> tuple[Tensor, Tensor]:
     preprocessing = getattr(model, "preprocessing", None)
     if preprocessing is None or preprocessing.channels != channels:
         raise ExportError("byte_input needs a model whose preprocessing is known: set it, or normalise outside")
-    factor = 255.0 if isinstance(preprocessing, Preprocessing) else 1.0
-    return factor * torch.tensor(preprocessing.mean), factor * torch.tensor(preprocessing.std)
+    return byte_scale(preprocessing)
 
 
 @contextmanager

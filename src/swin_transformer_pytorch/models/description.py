@@ -13,6 +13,9 @@ from ..colours import Colour
 from ..weights.preprocessing import DensePreprocessing, Preprocessing, preprocessing_from_dict
 from .config import CONFIGS, TASKS, ModelConfig, Task
 
+METADATA = "swin_transformer_pytorch"
+"""Under this name an exported file holds its description, as JSON."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:

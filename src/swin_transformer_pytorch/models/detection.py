@@ -106,9 +106,8 @@ class Detector(NamedClasses):
         Raises:
             ValueError: there are not as many sizes or scale factors as images, or a size exceeds the images'.
         """
-        sizes = _checked_sizes(images, image_sizes)
-        if scale_factors is not None and len(scale_factors) != len(images):
-            raise ValueError(f"{len(scale_factors)} scale_factors for {len(images)} images; give one an image")
+        sizes = checked_sizes(images, image_sizes)
+        check_scale_factors(images, scale_factors)
         features = self.extract(images)
         proposals = self.rpn_head.propose(self.rpn_head(features), sizes, training=False)
         return self.roi_head.predict(features, proposals, sizes, scale_factors)
@@ -127,7 +126,7 @@ class Detector(NamedClasses):
             ValueError: there are not as many targets or sizes as images, a size exceeds the images', or masks have
                 another size than their image.
         """
-        sizes = _checked_sizes(images, image_sizes)
+        sizes = checked_sizes(images, image_sizes)
         if len(targets) != len(images):
             raise ValueError(f"{len(targets)} targets for {len(images)} images; give one an image")
         for target, size in zip(targets, sizes, strict=True):
@@ -149,7 +148,14 @@ class Detector(NamedClasses):
         return (things, ClassParameters(names=stuff, of="semantic branch")) if stuff else (things,)
 
 
-def _checked_sizes(images: Float[Tensor, "B C H W"], image_sizes: Sequence[Size] | None) -> list[Size]:
+def check_scale_factors(images: Float[Tensor, "B C H W"], scale_factors: Sequence[Sequence[float]] | None) -> None:
+    """That there is one an image, if there are any."""
+    if scale_factors is not None and len(scale_factors) != len(images):
+        raise ValueError(f"{len(scale_factors)} scale_factors for {len(images)} images; give one an image")
+
+
+def checked_sizes(images: Float[Tensor, "B C H W"], image_sizes: Sequence[Size] | None) -> list[Size]:
+    """(height, width) of each image before padding."""
     padded = (images.shape[2], images.shape[3])
     sizes = [padded] * len(images) if image_sizes is None else [(int(size[0]), int(size[1])) for size in image_sizes]
     if len(sizes) != len(images):

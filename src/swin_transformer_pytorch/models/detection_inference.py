@@ -12,6 +12,7 @@ from ..heads.roi_head import Extractors
 from ..heads.rpn import scored_proposals
 from ..ops.padding import group_by_size, pad_batch, padded_size
 from .detection import Detector, InstancePredictions
+from .exported import ExportedDetector
 from .inputs import model_input
 from .multi_scale import View, merge_detections, merge_masks, merge_proposals
 
@@ -21,7 +22,7 @@ class DetectionError(ValueError):
 
 
 def detect(
-    model: Detector,
+    model: Detector | ExportedDetector,
     images: Sequence[Float[Tensor, "C _ _"]],
     scale_factors: Sequence[Sequence[float]] | None = None,
 ) -> list[InstancePredictions]:
@@ -30,7 +31,7 @@ def detect(
     Only images that are padded to the same size share a batch: more padding would change their maps.
 
     Args:
-        model: of any method, in evaluation mode.
+        model: of any method, or an exported one, in evaluation mode.
         images: preprocessed and not padded: `prepared.pixels` of a `DenseTransform`.
         scale_factors: `prepared.scale_factor` of each; None where none was resized.
 
@@ -74,9 +75,11 @@ def detect_multi_scale(
         The objects, in the original image's pixels.
 
     Raises:
-        DetectionError: the model is in training mode, there is no image, or not one factor for each.
+        DetectionError: the model is in training mode, or an exported file, whose parts cannot be called one by one;
+            there is no image, or not one factor for each.
     """
     _check(model, len(images), len(scale_factors))
+    check_has_parts(model)
     if not images:
         raise DetectionError("0 images and 0 scale factors; give the image at one scale or more, and a factor for each")
     views, inputs = [], []
@@ -115,13 +118,26 @@ def _merged(model: Detector, inputs: Sequence[Float[Tensor, "1 C _ _"]], views: 
     return InstancePredictions(boxes_xyxy=boxes, scores=scores, labels=labels, masks=merge_masks(grids, views))
 
 
-def _check(model: Detector, images: int, scale_factors: int) -> None:
+def _check(model: Detector | ExportedDetector, images: int, scale_factors: int) -> None:
     if model.training:
         raise DetectionError("the model is in training mode, where proposals and norms differ; call model.eval() first")
     if images != scale_factors:
         raise DetectionError(f"{images} images and {scale_factors} scale factors; give a factor for each image")
 
 
-def size_divisor(model: Detector) -> int:
+def check_has_parts(model: Detector | ExportedDetector) -> None:
+    """That its proposals and boxes can be had apart, to be merged.
+
+    Raises:
+        DetectionError: it is an exported file.
+    """
+    if isinstance(model, ExportedDetector):
+        raise DetectionError(
+            f"{model.file.path} looks at an image once: leave multi_scale and flip out, or take the model that it was "
+            "exported from"
+        )
+
+
+def size_divisor(model: Detector | ExportedDetector) -> int:
     """What sides of the model's images are padded to multiples of."""
     return 32 if model.preprocessing is None else model.preprocessing.size_divisor

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import nn
 
 from ..backbone.config import VARIANTS, SwinConfig, find_variant
@@ -19,6 +20,8 @@ from .backbone import SwinBackbone
 from .build import build, build_backbone
 from .config import DENSE_VARIANTS, TASKS, ModelConfig, Task, find_dense_variant, model_names
 from .description import ModelDescription
+from .exported import ExportedDetector, ExportedModel
+from .runtimes import ExportedFile, is_exported
 from .size import check_size
 
 if TYPE_CHECKING:
@@ -96,12 +99,17 @@ def create_backbone(
     return model
 
 
-def load_model(source: str | Path) -> Model:
+def load_model(source: str | Path) -> Model | ExportedModel:
     """The model that a checkpoint of ours describes, with its weights, class names and preprocessing.
 
     `source` is a path or URL of such a file, "name.tag" or a plain name of the catalogue, or "fashion" for the small
-    Fashion-MNIST model that is in the package.
+    Fashion-MNIST model that is in the package. The path of an exported file, .onnx or .xml, gives an `ExportedModel`,
+    which ONNX Runtime or OpenVINO runs.
     """
+    if is_exported(source):
+        file = ExportedFile(Path(source), torch.device("cpu"))
+        described = _described(file.description, str(source))
+        return (ExportedDetector if described.task == "detection" else ExportedModel)(described, file)
     return _filled(*describe_source(source))
 
 
@@ -174,18 +182,23 @@ def _description_of(checkpoint: Checkpoint) -> ModelDescription:
             f"create_model({example!r}, weights={source!r}), or --model on the command line; "
             "`swin models` lists the names"
         )
-    if metadata["task"] not in TASKS:
-        raise CheckpointError(f"{source} is for task={metadata['task']!r}; this version has: {', '.join(TASKS)}")
-    if metadata["task"] != checkpoint.task:
-        raise CheckpointError(
-            f"{source} describes a model for {metadata['task']} and holds one for {checkpoint.task}: save it again"
-        )
-    try:
-        description = ModelDescription.from_dict(metadata)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{source} describes a model that cannot be built: {error}") from error
+    description = _described(metadata, source, held=checkpoint.task)
     check_size(checkpoint, description.config, lambda: build(description))
     return description
+
+
+def _described(metadata: Mapping[str, Any], source: str, held: str | None = None) -> ModelDescription:
+    """What a file says of its model; `held` is the task that its weights are for, where they tell."""
+    if metadata["task"] not in TASKS:
+        raise CheckpointError(f"{source} is for task={metadata['task']!r}; this version has: {', '.join(TASKS)}")
+    if held not in (None, metadata["task"]):
+        raise CheckpointError(
+            f"{source} describes a model for {metadata['task']} and holds one for {held}: save it again"
+        )
+    try:
+        return ModelDescription.from_dict(metadata)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source} describes a model that cannot be built: {error}") from error
 
 
 def _filled(description: ModelDescription, checkpoint: Checkpoint | None) -> Model:

@@ -9,7 +9,7 @@ from ..data.images.dense_transforms import DenseTransform, PreparedImage
 from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
 from ..models.detection import InstancePredictions
-from ..models.detection_inference import detect, detect_multi_scale
+from ..models.detection_inference import check_has_parts, detect, detect_multi_scale
 from ..models.detection_results import instances_to_detections
 from ..results import Detections
 from .task import check_class_layers, class_names, views_of
@@ -26,6 +26,9 @@ class DetectionTask:
         score_threshold: least score of what is given; None for all that the model gives.
         multi_scale: whether to look at each image at each of `SCALES`.
         flip: whether to look at its mirror image too.
+
+    Raises:
+        DetectionError: several views are asked of an exported file.
     """
 
     batch_size = 4
@@ -36,6 +39,8 @@ class DetectionTask:
         self.flip = flip
         self.ratios = SCALES if multi_scale else (1.0,)
         check_class_layers(model)
+        if multi_scale or flip:
+            check_has_parts(model)
         self.transform: DenseTransform = create_transform(model)
 
     def prepare(self, image: ImageInput) -> list[PreparedImage]:

@@ -28,9 +28,9 @@ class Predictor:
 
     Args:
         model_or_name: a model (it is moved to `device` and put into evaluation mode, and stays so), a name of
-            `list_models()`, or a checkpoint written by this package.
+            `list_models()`, a checkpoint written by this package, or an exported file, .onnx or .xml.
         weights: for a name: which weights, as in `create_model`. Not looked at otherwise.
-        device: such as "cpu" or "cuda:1"; None takes the GPU if there is one.
+        device: such as "cpu" or "cuda:1"; None takes the GPU if there is one, and the CPU for an exported file.
         top_k: classification: classes to name for an image, the likeliest first; at most all.
         batch_size: images that go through the model at once, those of equal size; None for 32 to classify, else 4.
         score_threshold: detection: least score of the objects that are given; None for all that the model gives.
@@ -105,7 +105,8 @@ class Predictor:
         self.top_k = top_k
         self.max_pixels = max_pixels
         self.batch_size = batch_size or task.batch_size
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        usual = getattr(model, "default_device", "cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(device or usual)
         self.model = model.to(self.device).eval()
 
     @overload
@@ -148,9 +149,10 @@ def _refuse(task: str, **options: object) -> None:
 
 def _load(source: str | os.PathLike[str], weights: str) -> nn.Module:
     from ..models.registry import create_model, list_models, load_model
+    from ..models.runtimes import is_exported
 
     text = os.fspath(source)
     name, dot, _ = text.partition(".")
-    if name in list_models() and not Path(text).exists():
+    if name in list_models() and not Path(text).exists() and not is_exported(text):
         return create_model(text, weights=None if dot else weights)
     return load_model(text)

@@ -18,7 +18,14 @@ from ..colours import Colour, is_colour
 from .catalog import RECORDS, CatalogError, WeightsRecord, find_record, records
 from .dense_classes import CLASS_SETS, class_palette, dense_class_names
 from .download import fetch
-from .files import CheckpointError, CheckpointFile, DamagedFileError, read_checkpoint, unwrap_state_dict
+from .files import (
+    CheckpointError,
+    CheckpointFile,
+    DamagedFileError,
+    read_checkpoint,
+    refuse_exported,
+    unwrap_state_dict,
+)
 from .formats import FormatError, detect_format, to_official
 from .formats.official import is_derived, trained_windows, window_of_buffers
 from .imagenet_classes import class_names
@@ -154,6 +161,7 @@ def open_checkpoint(source: Source, *, name: str | None = None) -> Checkpoint:
         raise CheckpointError(
             f"weights={source!r} is none: give 'default', a catalogue tag, a path, a URL, a hub id or a state dict"
         )
+    refuse_exported(source)
     text = os.fspath(source)
     if isinstance(source, str):
         record = _find_tag(text, name)
@@ -204,7 +212,7 @@ def _open_fetched(address: str, *, source: str, record: WeightsRecord | None = N
 def _open_file(path: Path, *, source: str, record: WeightsRecord | None = None) -> Checkpoint:
     file = read_checkpoint(path)
     if file.metadata is not None:
-        _check_description(file.metadata, source)
+        check_description(file.metadata, source)
     # A published file by its own name is what the catalogue says it is.
     known = record or _published(urllib.parse.urlsplit(source).path)
     return _understood(file.state_dict, source, file=file, record=known)
@@ -250,8 +258,12 @@ def _understood(
     )
 
 
-def _check_description(metadata: dict[str, Any], source: str) -> None:
-    """That it is what a model's `metadata()` gives, since anyone may have written the file."""
+def check_description(metadata: dict[str, Any], source: str) -> None:
+    """That it is what a model's `metadata()` gives, since anyone may have written the file.
+
+    Raises:
+        CheckpointError: it is not; `source` is how the message names the file.
+    """
     check_extent(metadata, source)
     if metadata.get("format_version", 1) != 1:
         raise CheckpointError(

@@ -26,6 +26,8 @@ from ..whole import failure, is_intact, replacing
 from .formats import FormatError, dense, detect_format, find_format
 
 METADATA_KEY = "swin"
+EXPORTED_ENDINGS = (".onnx", ".xml", ".pt2")
+"""Of files that run without this package. Those of ONNX and OpenVINO are models for inference here as well."""
 _CONTAINERS = ("state_dict", "model", "model_state", "module")
 _PREFIXES = ("module.", "_orig_mod.")
 _RESAVE = "load it where it was made and save its state dict alone, or as safetensors"
@@ -74,8 +76,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
         CheckpointError: no such file, a directory, empty, truncated, not a checkpoint, or refused: also a file that
             unpacks to many times its size.
     """
+    refuse_exported(path)
     path = Path(path)
-    start = _first_bytes(path)
+    start = first_bytes(path)
     content: object
     metadata: object = None
     if _is_safetensors(start):
@@ -97,6 +100,21 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
     _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values()))
     classes, palette = _openmmlab_classes(content)
     return CheckpointFile(path=path, state_dict=state_dict, metadata=metadata, classes=classes, palette=palette)
+
+
+def refuse_exported(source: str | os.PathLike[str]) -> None:
+    """That it is not the name of an exported file: such a file has no weights that could be taken out.
+
+    Raises:
+        CheckpointError: it is.
+    """
+    text = os.fspath(source)
+    if text.endswith(EXPORTED_ENDINGS):
+        raise CheckpointError(
+            f"{text} is an exported model, which cannot be trained, converted or put into another: give the checkpoint "
+            "that it was exported from. To predict with one, give the path of an .onnx or .xml file here alone, to "
+            "Predictor, or as --weights without --model"
+        )
 
 
 def unwrap_state_dict(content: object, where: str) -> dict[str, Tensor]:
@@ -236,7 +254,12 @@ def _contained(
     return {container: tensors, **described} if container else dict(tensors)
 
 
-def _first_bytes(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
+    """Of a file.
+
+    Raises:
+        CheckpointError: there is none, it is empty, or it cannot be read.
+    """
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder: name the checkpoint file in it")
     if not path.exists():
@@ -271,7 +294,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], object]:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- not a dict
         return tensors, json.loads(header[METADATA_KEY]) if METADATA_KEY in header else None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({first_line(error)}): fetch it again") from error
 
 
 def _check_archive(path: Path) -> None:
@@ -287,7 +310,7 @@ def _check_archive(path: Path) -> None:
     except CheckpointError:
         raise
     except Exception as error:  # What a broken archive raises is not documented.
-        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({first_line(error)}): fetch it again") from error
     if 0 < len(damaged) < len(members):
         raise DamagedFileError(f"{path} is damaged (in {damaged[0][:100]}, whose CRC-32 has changed): fetch it again")
 
@@ -330,11 +353,12 @@ def _read_torch(path: Path) -> object:
                 f"{path} is refused: it asks for {wanted[1]} when it is read, which could run code of the file's "
                 f"maker; {_RESAVE}"
             ) from None
-        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(reason)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({first_line(reason)}): fetch it again") from error
     except Exception as error:  # What a broken pickle or archive raises is not documented.
-        raise DamagedFileError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
+        raise DamagedFileError(f"{path} is damaged or cut short ({first_line(error)}): fetch it again") from error
 
 
-def _first_line(error: object) -> str:
+def first_line(error: object) -> str:
+    """Of what it says, shortened; its type's name where it says nothing."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].strip()[:160].rstrip(" .:")
