@@ -3,12 +3,14 @@
     python tools/check_exports.py [NAME ...]
 
 Random weights that leave nothing at its initial 0 or 1. Each file goes through onnx.checker, then through ONNX Runtime,
-and OpenVINO where it is installed, at 12 image sizes with batches of 1, 2 and 5. Needs the `export` extra; some minutes
-and 2 GB a model.
+and OpenVINO where it is installed, at 12 image sizes with batches of 1, 2 and 5. A detector finds none, some and as
+many objects as it may, at 5 score thresholds (OpenVINO at its own): "differing" are those without their like, by rounding
+of overlaps or scores. Needs the `export` extra; some minutes and 2 GB a model, a detector half an hour.
 """
 
 from __future__ import annotations
 
+import functools
 import platform
 import sys
 import tempfile
@@ -20,12 +22,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
-from swin_transformer_pytorch.export.comparison import relative_error
+from swin_transformer_pytorch.export.comparison import TOLERANCE, matched, relative_error
+from swin_transformer_pytorch.export.detection import set_threshold
+from swin_transformer_pytorch.export.graph import Graph, prepare
+from swin_transformer_pytorch.export.onnx import start_session
 
 SIZES = (
     (1, 1),
@@ -50,53 +54,90 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     ),
     "backbone of swin_tiny_patch4_window7_224": lambda: swin.create_backbone("swin_tiny_patch4_window7_224"),
     "upernet_swin_tiny_patch4_window7_512x512": lambda: swin.create_model("upernet_swin_tiny_patch4_window7_512x512"),
+    **{
+        name: functools.partial(swin.create_model, name)
+        for name in (f"{method}_swin_tiny_patch4_window7" for method in ("mask_rcnn", "cascade_mask_rcnn", "htc"))
+    },
 }
 
 
 def randomised(model: nn.Module) -> Any:
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.ndim <= 1:
                 parameter.add_(0.2 * torch.randn_like(parameter))
+            if any(layer in name for layer in ("fc_cls", "fc_reg", "rpn_cls", "rpn_reg")):
+                parameter.mul_(3)  # otherwise all objects score nearly the same
     return model.eval()
 
 
-def runners(path: Path) -> dict[str, Callable[[Tensor], list[Tensor]]]:
-    """What runs a file: images -> outputs."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found: dict[str, Callable[[Tensor], list[Tensor]]] = {
-        "ONNX Runtime": lambda images: [torch.from_numpy(out) for out in session.run(None, {"images": images.numpy()})]
-    }
+def runners(path: Path) -> dict[str, Callable[..., Any]]:
+    """What runs a file: inputs -> outputs."""
+    found: dict[str, Callable[..., Any]] = {"ONNX Runtime": start_session(path)}
     if util.find_spec("openvino"):
         import openvino
 
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        found["OpenVINO"] = lambda images: [
-            torch.from_numpy(np.array(out)) for out in compiled(images.numpy()).values()
+        found["OpenVINO"] = lambda *inputs: [
+            torch.from_numpy(np.array(out)) for out in compiled([one.numpy() for one in inputs]).values()
         ]
     return found
 
 
-def check(name: str, folder: Path) -> str:
-    """A line of the table."""
+def check(name: str, folder: Path, *, split: bool = False) -> str:
+    """A line of the table; of a detector's network alone if `split`."""
     model = randomised(MODELS[name]())
     start = time.perf_counter()
-    path = swin.export_onnx(model, folder / "model.onnx")
+    path = swin.export_onnx(model, folder / "model.onnx", split=split)
     seconds = time.perf_counter() - start
     onnx.checker.check_model(str(path))
     worst = dict.fromkeys(running := runners(path), 0.0)
+    graph = prepare(model, part="network" if split else None)
+    objects = differing = 0
     for size in SIZES:
-        for batch in BATCHES:
-            images = torch.randn(batch, 3, *size)
-            with torch.inference_mode():
-                expected = model(images)
+        for batch in (graph.batch_size,) if graph.batch_size else BATCHES:
+            inputs = graph.example(size, batch)
             for runner, run in running.items():
-                for got, wanted in zip(run(images), [expected] if torch.is_tensor(expected) else expected, strict=True):
-                    worst[runner] = max(worst[runner], relative_error(got, wanted))
+                for threshold in object_thresholds(graph, inputs, runner) if graph.finds_objects else [None]:
+                    set_threshold(graph.original.model, threshold) if threshold is not None else None
+                    moved = run if threshold is None or runner == "OpenVINO" else start_session(path, threshold)
+                    with torch.no_grad():
+                        got, expected = moved(*inputs), graph.original(*inputs)
+                    if graph.finds_objects:
+                        missing = objects_apart(got, expected)
+                        objects, differing = objects + len(expected[1]), differing + missing
+                        got, expected = matched(got, expected, spare=missing)
+                    for one, wanted in zip(got, expected, strict=True):
+                        worst[runner] = max(worst[runner], relative_error(one, wanted))
     errors = " | ".join(f"{worst[runner]:.0e}" if runner in worst else "-" for runner in ("ONNX Runtime", "OpenVINO"))
     nodes = len(onnx.load(str(path)).graph.node)
-    return f"| {name} | {path.stat().st_size / 1e6:.0f} MB | {nodes:,} | {seconds:.0f} s | {errors} |"
+    counted = f" {objects:,} objects, {differing} differing" if graph.finds_objects else ""
+    title = f"network of {name}" if split else name
+    return f"| {title} | {path.stat().st_size / 1e6:.0f} MB | {nodes:,} | {seconds:.0f} s | {errors} |{counted}"
+
+
+def object_thresholds(graph: Graph, inputs: tuple[Tensor, ...], runner: str) -> list[float]:
+    """None, about 3, 10 and 30 objects, and as many as it may give, each between two scores that are far apart."""
+    if runner == "OpenVINO":
+        return [graph.form.original.get_submodule("detector").config.score_threshold]
+    set_threshold(graph.original.model, -1.0)
+    scores = graph.original(*inputs)[1]
+    found = [float(1 + scores[0]) / 2, 0.999 * float(scores[-1])]
+    for rank in (3, 10, 30):
+        near = scores[rank - rank // 3 : rank + rank // 3 + 1]
+        gap = int((near[:-1] / near[1:]).argmax())
+        found.append(float(near[gap] + near[gap + 1]) / 2)
+    return found
+
+
+def objects_apart(got: Any, expected: Any) -> int:
+    """How many objects have no like on the other side."""
+    for spare in range(len(expected[1]) + 1):
+        pairs = zip(*matched(got, expected, spare=spare), strict=True)
+        if all(relative_error(one, wanted) <= TOLERANCE for one, wanted in pairs):
+            return spare
+    return len(expected[1])
 
 
 def main() -> None:
@@ -105,6 +146,8 @@ def main() -> None:
     for name in sys.argv[1:] or MODELS:
         with tempfile.TemporaryDirectory() as folder:
             print(check(name, Path(folder)), flush=True)
+            if name in swin.list_models("detection"):
+                print(check(name, Path(folder), split=True), flush=True)
 
 
 if __name__ == "__main__":

@@ -125,9 +125,9 @@ def test_bytes_are_normalised_before_the_padding() -> None:
 
 
 def onnx_runner(path: Path, graph: Graph) -> Any:
-    from swin_transformer_pytorch.export.onnx import _session
+    from swin_transformer_pytorch.export.onnx import start_session
 
-    return lambda threshold: _session(path, threshold)
+    return lambda threshold: start_session(path, threshold)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ TOLERANCE = 1e-4
 Run = Callable[..., Sequence[Tensor]]
 
 _TRIES = 3
-_EXTRA = 20
+_PER_SPARE = 20
 """Of so many objects, one may be without its like: rounding decides which of two proposals suppresses the other."""
 
 
@@ -62,7 +62,7 @@ def _errors(
         with torch.no_grad():
             got, expected = run(*inputs), graph.original(*inputs)
         if graph.finds_objects:
-            got, expected = matched(got, expected)
+            got, expected = matched(got, expected, spare=len(expected[1]) // _PER_SPARE)
         for name, mine, wanted in zip(graph.outputs, got, expected, strict=True):
             worst[name] = max(worst[name], relative_error(mine, wanted))
     return worst
@@ -83,15 +83,17 @@ def telling_thresholds(graph: Graph, inputs: tuple[Tensor, ...]) -> list[float]:
     return thresholds
 
 
-def matched(got: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Both sides' objects in the same order, those without their like left out if they are few."""
-    if abs(len(got[1]) - len(expected[1])) > len(expected[1]) // _EXTRA or min(len(got[1]), len(expected[1])) == 0:
+def matched(
+    got: Sequence[Tensor], expected: Sequence[Tensor], *, spare: int = 0
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Both sides' objects in the same order, without the `spare` ones that are least alike."""
+    if abs(len(got[1]) - len(expected[1])) > spare or min(len(got[1]), len(expected[1])) == 0:
         return got, expected
     boxes, scores, labels, _ = got
     apart = (boxes[None] - expected[0][:, None]).abs().amax(dim=2) / expected[0].abs().max().clamp(min=1e-30)
     apart = torch.maximum(apart, (scores - expected[1][:, None]).abs() / expected[1].max())
     apart, like = (apart + (labels != expected[2][:, None])).min(dim=1)
-    best = apart.argsort()[: len(apart) - len(apart) // _EXTRA]
+    best = apart.argsort()[: len(apart) - spare]
     return [one[like[best]] for one in got], [one[best] for one in expected]
 
 

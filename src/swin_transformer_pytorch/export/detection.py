@@ -142,7 +142,8 @@ class DetectorObjects(nn.Module):
         boxes, scores = [], []
         for anchors in grid_anchors(raw.map_sizes, self.rpn_rules.strides):
             stop = start + anchors.shape[0]
-            level = raw.logits[0, start:stop].sigmoid()
+            # Not `sigmoid`: ONNX Runtime's ends at 1e-8, and among lower scores the order would be lost.
+            level = 1 / (1 + (-raw.logits[0, start:stop]).exp())
             # In the anchors' order: those in padding have equal scores, whose order not every runtime's TopK keeps.
             index = level.topk(_at_most(limits.per_level, anchors)).indices.sort().values
             boxes.append(decode_boxes(anchors[index], raw.deltas[0, start:stop][index], image_size=size))

@@ -99,7 +99,7 @@ def _write(path: Path, graph: Graph, opset: int) -> None:
         _name_axes(program.model, graph)
         program.model.metadata_props[METADATA] = json.dumps(graph.description)
         program.save(path)
-    compare(_session(path), graph, partial(_session, path) if graph.finds_objects else None)
+    compare(start_session(path), graph, partial(start_session, path) if graph.finds_objects else None)
 
 
 def check_target(path: str | os.PathLike[str], suffix: str) -> Path:
@@ -112,7 +112,7 @@ def check_target(path: str | os.PathLike[str], suffix: str) -> Path:
     return target
 
 
-def _session(path: Path, threshold: float | None = None) -> Run:
+def start_session(path: Path, threshold: float | None = None) -> Run:
     """What runs the file, a detector's with another score threshold if one is given: inputs -> outputs."""
     import onnxruntime
 
