@@ -29,9 +29,8 @@ from . import model_source
 from .errors import UsageError
 from .predict import add_view_options
 
-# What recipes call coco is a folder here.
 KINDS_OF_TASK = {
-    task: tuple(dict.fromkeys("folder" if kind == "coco" else kind for kind in ("folder", *get_args(kinds))))
+    task: tuple(dict.fromkeys(("folder", *get_args(kinds))))
     for task, kinds in (
         ("classification", ClassificationKind),
         ("detection", DetectionKind),
@@ -39,7 +38,7 @@ KINDS_OF_TASK = {
     )
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in KINDS_OF_TASK.values() for kind in kinds))
-_FOLDERS = ("folder", "ade20k")
+_FOLDERS = tuple(kind for kind in KINDS if "fashion" not in kind and "scenes" not in kind)
 _FILES = ("root", "annotations", "images", "labels")
 
 
@@ -51,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.kind",
         choices=KINDS,
         default="folder",
-        help="your folder; ade20k: the same, known to be ADE20K; classification: the 1,000 test images in the package, "
+        help="your folder, whose layout is recognised; coco, yolo, ade20k and the like say it; "
+        "classification: the 1,000 test images in the package, "
         "or all of Fashion-MNIST from its files in --data.root; detection and segmentation: scenes of the same images, "
         "from the package or --data.root",
     )
@@ -61,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ORDER",
         help="classification: which class folder is which of the model's classes: natural (2 before 10), sorted (10 "
         "before 2) or a file of their names, one a line (default: by name; sorted for a model without names)",
+    )
+    parser.add_argument(
+        "--data.classes",
+        type=dict[str, list[str]] | list[str],  # type: ignore[arg-type]  # jsonargparse takes types
+        metavar="CHOICE",
+        help="classes of the data to keep, or to make one: [car, person] or {vehicle: [car, truck]}, as in the recipe "
+        "that the model was trained by",
     )
     parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
     parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")

@@ -41,6 +41,7 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
     from ..data.segmentation.dataset import SegmentationFolder
     from ..data.segmentation.folders import CLASS_FILES, find_segmentation
     from ..data.segmentation.source import SegmentationSource
+    from .evaluate_images import tell_held_out
 
     split: Literal["train", "val"] = data.split or "val"
     source = SegmentationSource(
@@ -70,8 +71,7 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         return replace(source, train=pair, val=pair).open(split)
     layout = find_segmentation(data.root, split)
     if layout.hold_out:
-        share = f"the {data.val_fraction:.0%} of {layout.images} that `swin train` holds out"
-        terminal.notes().print(f"measured: {share if split == 'val' else f'all but {share}'}")
+        tell_held_out(data, split, layout.images)
     # ADE20K's folders may hold one's own data, which a model of another number of classes settles.
     known = layout.classes_file is not None or data.kind == "ade20k" or (layout.ade20k and model.num_classes == 150)
     samples = replace(source, classes=None if known else model.classes).open(split)

@@ -22,6 +22,7 @@ from ..images.files import file_finder
 from ..samples import DetectionSample
 from .annotations import read_annotations, report
 from .folders import CocoFolder, find_coco
+from .selection import say_left_out
 
 __all__ = ["CocoDataset", "CocoFolder", "DetectionSample", "find_coco", "read_annotations"]
 
@@ -50,6 +51,7 @@ class CocoDataset(Dataset[DetectionSample]):
             None: all categories, in the order of their ids.
         stuff_folder: label maps, a PNG of each image's name: the semantic branch of HTC learns from them.
         keep_empty: whether to keep images without objects, and small ones: True for evaluation.
+        keep_negatives: whether training keeps images without objects, which teach what is none.
         allow_outside: whether file names may be absolute or climb out of the folder with "..".
         read: makes COCO's dictionary, checked, of `annotations_file`; another for other formats.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
@@ -74,6 +76,7 @@ class CocoDataset(Dataset[DetectionSample]):
         classes: Sequence[str] | None = None,
         stuff_folder: str | os.PathLike[str] | None = None,
         keep_empty: bool = False,
+        keep_negatives: bool = False,
         box_masks: bool = False,
         allow_outside: bool = False,
         read: Callable[[Path], dict[str, Any]] = read_annotations,
@@ -93,7 +96,16 @@ class CocoDataset(Dataset[DetectionSample]):
         self._objects, left_out = self._objects_by_image()
         if not keep_empty:
             self._check_teaches(left_out)
-        self._images = [image for image in self.annotations["images"] if keep_empty or self._is_for_training(image)]
+        empty = [image["id"] for image in self.annotations["images"] if image["id"] not in self._objects]
+        if empty and not keep_empty:
+            what = "are kept for training" if keep_negatives else "are left out (--data.keep_empty true keeps them)"
+            _log.warning("%s: %s images without objects %s", self.annotations_file, f"{len(empty):,}", what)
+        dropped = set() if keep_empty or keep_negatives else set(empty)
+        self._images = [
+            image
+            for image in self.annotations["images"]
+            if image["id"] not in dropped and (keep_empty or min(image["width"], image["height"]) >= _MIN_SIDE)
+        ]
         if not self._images:
             total = len(self.annotations["images"])
             raise DataError(
@@ -169,6 +181,10 @@ class CocoDataset(Dataset[DetectionSample]):
         found: dict[int, list[dict[str, Any]]] = {}
         left_out: Counter[str] = Counter()
         without_mask: list[str] = []
+        names = {category["id"]: category["name"] for category in self.annotations["categories"]}
+        ids = (annotation["category_id"] for annotation in self.annotations["annotations"])
+        strangers = Counter(names[number] for number in ids if number not in self._labels)
+        say_left_out(self.annotations_file, strangers, "the model")
         for annotation in self.annotations["annotations"]:
             if annotation["category_id"] not in self._labels:
                 continue
@@ -205,9 +221,6 @@ class CocoDataset(Dataset[DetectionSample]):
             hint = "all boxes lie within [0, 1]: COCO's are in pixels (x, y, width, height), so multiply them"
         if counts:
             raise DataError(f"{self.annotations_file} leaves no object to learn: {', '.join(counts)}; {hint}")
-
-    def _is_for_training(self, image: dict[str, Any]) -> bool:
-        return image["id"] in self._objects and min(image["width"], image["height"]) >= _MIN_SIDE
 
     def _find_files(self) -> list[Path]:
         """The path of each image."""
