@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from swin_transformer_pytorch.data.detection.layouts import find_parts
+from swin_transformer_pytorch.data.detection.coco import CocoDataset
+from swin_transformer_pytorch.data.detection.layouts import find_detection, find_parts
 from swin_transformer_pytorch.data.detection.source import DetectionSource
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools itself
 
 HEIGHT, WIDTH = 48, 64
 CLASSES = ("bus", "car", "person")
@@ -130,6 +133,146 @@ def write_darknet(root: Path) -> None:
     write(root / "train" / "_darknet.labels", "bus\ncar\nperson\n")
 
 
+def voc_xml(name: str, objects: list[Object]) -> str:
+    parts = [f"<filename>{name}.png</filename><size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"]
+    for one in objects:
+        left, top, right, bottom = one.box  # the first pixel is 1, and the last is part of the box
+        sides = f"<xmin>{left + 1}</xmin><ymin>{top + 1}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax>"
+        parts.append(f"<object><name>{one.name}</name><difficult>0</difficult><bndbox>{sides}</bndbox></object>")
+    return f"<annotation>{''.join(parts)}</annotation>"
+
+
+def outline(one: Object) -> np.ndarray:
+    """What pycocotools makes of an object's polygon."""
+    return coco_mask.decode(coco_mask.frPyObjects([sum(map(list, one.rectangle), [])], HEIGHT, WIDTH))[..., 0]
+
+
+def write_voc(root: Path) -> None:
+    for _, name, objects in each():
+        picture(root / "JPEGImages" / f"{name}.png")
+        write(root / "Annotations" / f"{name}.xml", voc_xml(name, objects))
+    for split, images in CONTENT.items():
+        write(root / "ImageSets" / "Main" / f"{split}.txt", "\n".join(images))
+    write(root / "ImageSets" / "Main" / "car_train.txt", "a 1\nb -1\n")
+
+
+def write_roboflow_voc(root: Path) -> None:
+    for split, name, objects in each():
+        picture(root / split.replace("val", "valid") / f"{name}.png")
+        write(root / split.replace("val", "valid") / f"{name}.xml", voc_xml(name, objects))
+
+
+def labelme(name: str, objects: list[Object], image: str) -> dict[str, object]:
+    shapes = [
+        {
+            "label": one.name,
+            "points": [*map(list, one.points)] or [list(one.box[:2]), list(one.box[2:])],
+            "group_id": None,
+            "shape_type": "polygon" if one.points else "rectangle",
+            "flags": {},
+        }
+        for one in objects
+    ]
+    content = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": image, "imageData": None}
+    return content | {"imageHeight": HEIGHT, "imageWidth": WIDTH}
+
+
+def write_labelme(root: Path) -> None:
+    for split, name, objects in each():
+        picture(root / split / f"{name}.png")
+        write(root / split / f"{name}.json", labelme(name, objects, f"{name}.png"))
+
+
+def write_labelme_apart(root: Path) -> None:
+    for split, name, objects in each():
+        picture(root / "images" / split / f"{name}.png")
+        write(
+            root / "annotations" / split / f"{name}.json",
+            labelme(name, objects, f"..\\..\\images\\{split}\\{name}.png"),
+        )
+
+
+def write_cvat(root: Path) -> None:
+    labels = "".join(f"<label><name>{name}</name></label>" for name in CLASSES)
+    images = []
+    for number, (split, name, objects) in enumerate(each()):
+        subset = {"train": "Train", "val": "Validation"}[split]
+        picture(root / "images" / subset / f"{name}.png")
+        shapes = []
+        for one in objects:
+            points = ";".join(f"{x},{y}" for x, y in one.points)
+            left, top, right, bottom = one.box
+            box = f'<box label="{one.name}" xtl="{left}.00" ytl="{top}.00" xbr="{right}.00" ybr="{bottom}.00"/>'
+            shapes.append(f'<polygon label="{one.name}" points="{points}" z_order="0"/>' if points else box)
+        size = f'width="{WIDTH}" height="{HEIGHT}"'
+        images.append(f'<image id="{number}" name="{name}.png" subset="{subset}" {size}>{"".join(shapes)}</image>')
+    meta = f"<meta><project><labels>{labels}</labels></project></meta>"
+    write(
+        root / "annotations.xml",
+        f"<?xml version='1.0'?><annotations><version>1.1</version>{meta}{''.join(images)}</annotations>",
+    )
+
+
+def percentages(points: Points) -> list[list[float]]:
+    return [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in points]
+
+
+def label_studio(one: Object) -> dict[str, object]:
+    (x, y), (right, bottom) = percentages((one.box[:2], one.box[2:]))
+    box = {"x": x, "y": y, "width": right - x, "height": bottom - y, "rotation": 0}
+    kind = "polygonlabels" if one.points else "rectanglelabels"
+    value = {"points": percentages(one.points)} if one.points else box
+    size = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
+    return {"id": one.name, "type": kind, "from_name": "label", "value": value | {kind: [one.name]}} | size
+
+
+def write_label_studio(root: Path) -> None:
+    tasks = []
+    for number, (_, name, objects) in enumerate(each()):
+        picture(root / "images" / f"{name}.png")
+        annotation = {"id": number, "was_cancelled": False, "result": [label_studio(one) for one in objects]}
+        image = f"/data/upload/1/{number:08x}-{name}.png"
+        tasks.append({"id": number, "annotations": [annotation], "predictions": [], "data": {"image": image}})
+    write(root / "project-1-at-2026-01-01-00-00-abcdef12.json", tasks)
+
+
+def write_cvat_coco(root: Path) -> None:
+    both = [coco(split) for split in CONTENT]
+    for _, name, _ in each():
+        picture(root / "images" / "default" / f"{name}.png")
+    images, annotations = [*both[0]["images"]], [*both[0]["annotations"]]  # type: ignore[misc]
+    images += [one | {"id": one["id"] + 100} for one in both[1]["images"]]  # type: ignore[attr-defined]
+    more = both[1]["annotations"]
+    annotations += [one | {"id": one["id"] + 100, "image_id": one["image_id"] + 100} for one in more]  # type: ignore[attr-defined]
+    whole = both[0] | {"images": images, "annotations": annotations}
+    write(root / "annotations" / "instances_default.json", whole)
+
+
+def write_flat_voc(root: Path) -> None:
+    for _, name, objects in each():
+        picture(root / "images" / f"{name}.png")
+        write(root / "annotations" / f"{name}.xml", voc_xml(name, objects))
+
+
+def write_flat_labelme(root: Path) -> None:
+    for _, name, objects in each():
+        picture(root / f"{name}.png")
+        write(root / f"{name}.json", labelme(name, objects, f"{name}.png"))
+
+
+def write_flat_yolo(root: Path) -> None:
+    write_yolo(root, "images", "labels")
+    write(root / "classes.txt", "bus\ncar\nperson\n")
+    write(root / "notes.json", {"categories": []})
+
+
+def write_cvat_yolo(root: Path) -> None:
+    write_yolo(root, "obj_train_data", "obj_train_data")
+    write(root / "obj.names", "bus\ncar\nperson\n")
+    write(root / "obj.data", "classes = 3\ntrain = data/train.txt\nnames = data/obj.names\n")
+    write(root / "train.txt", "\n".join(f"data/obj_train_data/{name}.png" for _, name, _ in each()))
+
+
 Writer = Callable[[Path], None]
 WRITERS: dict[str, tuple[str, Writer]] = {
     "COCO": ("coco", write_coco),
@@ -139,30 +282,61 @@ WRITERS: dict[str, tuple[str, Writer]] = {
     "YOLO with lists": ("yolo", write_yolo_lists),
     "YOLO with classes.txt": ("yolo", write_yolo_classes),
     "Darknet of Roboflow": ("yolo", write_darknet),
+    "Pascal VOC": ("voc", write_voc),
+    "Roboflow VOC": ("voc", write_roboflow_voc),
+    "labelme": ("labelme", write_labelme),
+    "labelme in two folders": ("labelme", write_labelme_apart),
+    "CVAT for images": ("cvat", write_cvat),
+}
+WHOLE: dict[str, tuple[str, Writer]] = {
+    "CVAT COCO": ("coco", write_cvat_coco),
+    "Label Studio YOLO": ("yolo", write_flat_yolo),
+    "CVAT YOLO": ("yolo", write_cvat_yolo),
+    "labelImg": ("voc", write_flat_voc),
+    "labelme": ("labelme", write_flat_labelme),
+    "Label Studio": ("label_studio", write_label_studio),
 }
 every_layout = pytest.mark.parametrize(("layout", "writer"), WRITERS.values(), ids=WRITERS)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools itself
 @every_layout
 def test_every_layout_gives_the_same_objects(layout: str, writer: Writer, tmp_path: Path) -> None:
     writer(tmp_path)
     assert find_parts(tmp_path)[0] == layout
     source = DetectionSource(kind="folder", root=str(tmp_path), box_masks=True)
     for split, images in CONTENT.items():
-        data = source.open(split)  # type: ignore[arg-type]
-        assert data.classes == CLASSES
-        by_name = {Path(one["file_name"]).stem: index for index, one in enumerate(data.annotations["images"])}
-        assert set(by_name) == set(images)
-        for name, objects in images.items():
-            sample = data[by_name[name]]
-            np.testing.assert_allclose(
-                sample.boxes_xyxy, np.array([one.box for one in objects]).reshape(-1, 4), atol=1e-4
-            )
-            assert [data.classes[label] for label in sample.labels] == [one.name for one in objects]
-            for one, mask in zip(objects, sample.masks, strict=True):
-                outline = coco_mask.frPyObjects([sum(map(list, one.rectangle), [])], HEIGHT, WIDTH)
-                np.testing.assert_array_equal(mask, coco_mask.decode(outline)[..., 0])
+        check(source.open(split), layout, images)
+
+
+@pytest.mark.parametrize(("layout", "writer"), WHOLE.values(), ids=WHOLE)
+def test_of_layouts_without_parts_some_images_are_held_out(layout: str, writer: Writer, tmp_path: Path) -> None:
+    writer(tmp_path)
+    assert find_parts(tmp_path)[0] == layout
+    source = DetectionSource(kind="folder", root=str(tmp_path), box_masks=True, val_fraction=0.34)
+    parts = {}
+    for split in ("train", "val"):
+        assert find_detection(tmp_path, split).hold_out
+        data = source.open(split)
+        parts[split] = {Path(one["file_name"]).stem for one in data.annotations["images"]}
+        check(data, layout, {name: objects for _, name, objects in each() if name in parts[split]})
+    assert {key: len(names) for key, names in parts.items()} == {"train": 4, "val": 2}
+    assert parts["train"] | parts["val"] == set("abcdef")
+    others = {tuple(replace(source, seed=seed).open("val").image_ids) for seed in range(8)}
+    assert len(others) > 2
+
+
+def check(data: CocoDataset, layout: str, images: dict[str, list[Object]]) -> None:
+    assert data.classes == CLASSES
+    by_name = {Path(one["file_name"]).stem: index for index, one in enumerate(data.annotations["images"])}
+    assert set(by_name) == set(images)
+    for name, objects in images.items():
+        if layout == "voc":  # its masks are in other files
+            objects = [replace(one, points=()) for one in objects]
+        sample = data[by_name[name]]
+        np.testing.assert_allclose(sample.boxes_xyxy, np.array([one.box for one in objects]).reshape(-1, 4), atol=1e-4)
+        assert [data.classes[label] for label in sample.labels] == [one.name for one in objects]
+        for one, mask in zip(objects, sample.masks, strict=True):
+            np.testing.assert_array_equal(mask, outline(one))
 
 
 @every_layout

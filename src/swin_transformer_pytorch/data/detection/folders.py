@@ -13,7 +13,7 @@ from .annotations import read_annotations
 from .documents import head
 
 Split = Literal["train", "val"]
-DetectionLayout = Literal["coco", "yolo"]
+DetectionLayout = Literal["coco", "yolo", "voc", "labelme", "label_studio", "cvat"]
 
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What tools call the parts of a data set."""

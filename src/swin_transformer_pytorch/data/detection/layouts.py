@@ -8,10 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError
+from .cvat import cvat_parts
 from .folders import CocoFolder, DetectionLayout, Parts, Split, coco_parts, find_coco
+from .label_studio import label_studio_parts
+from .labelme import labelme_parts
+from .voc import voc_parts
 from .yolo import yolo_parts
 
-_FINDERS: dict[DetectionLayout, Callable[[Path], Parts]] = {"coco": coco_parts, "yolo": yolo_parts}
+_FINDERS: dict[DetectionLayout, Callable[[Path], Parts]] = {
+    "coco": coco_parts,
+    "yolo": yolo_parts,
+    "voc": voc_parts,
+    "labelme": labelme_parts,
+    "label_studio": label_studio_parts,
+    "cvat": cvat_parts,
+}
 
 
 def find_parts(root: str | os.PathLike[str], layout: DetectionLayout | None = None) -> tuple[DetectionLayout, Parts]:

@@ -20,6 +20,7 @@ from .annotations import check_document, report
 Point = tuple[float, float]
 
 _log = logging.getLogger(__name__)
+_MOST_PIXELS = 1 << 29  # of a mask
 _CORNERS = 64  # of a polygon that stands for a circle
 
 
@@ -48,7 +49,7 @@ class Records:
         """Makes a `ValueError`, such as of a number that is none, a problem of that place."""
         try:
             yield
-        except (ValueError, OverflowError, TypeError, KeyError, IndexError) as error:
+        except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
             self.problems.append(f"{where}: {f'it has no {error}' if isinstance(error, KeyError) else error}")
 
     def add_image(self, file_name: str, size: tuple[int, int]) -> None:
@@ -115,7 +116,7 @@ class Records:
         ids = {name: index for index, name in enumerate(names, start=1)}
         for one in self._annotations:
             one["category_id"] = ids[one.pop("name")]
-        for note, count in self.notes.items():
+        for note, count in (+self.notes).items():
             _log.warning("%s: %s %s", self.source, f"{count:,}", note)
         return check_document(
             {
@@ -125,6 +126,13 @@ class Records:
             },
             self.source,
         )
+
+
+def blank_mask(size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask (H, W) without a pixel; a `ValueError` for a size that no image has."""
+    if math.prod(size) > _MOST_PIXELS:
+        raise ValueError(f"its image is said to have {size[0]} x {size[1]} pixels")
+    return np.zeros(size, dtype=np.bool_)
 
 
 def rectangle(left: float, top: float, width: float, height: float, degrees: float, centre: Point) -> list[Point]:

@@ -167,7 +167,6 @@ def _read(
     for folder, stems in labels.items():
         texts = {one.stem for one in folder.glob("*.txt") if one.name not in (*places, *_OTHER_TEXTS)}
         records.notes["label files without an image passed over"] += len(texts - stems)
-    records.notes = +records.notes
     return records.document()
 
 
