@@ -79,6 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
     parser.add_argument(
+        "--data.label_suffix", metavar="END", help="segmentation: what label PNGs' names have at the end, such as _mask"
+    )
+    parser.add_argument(
         "--data.ignore_label",
         type=NonNegativeInt,
         default=IGNORED,

@@ -47,4 +47,6 @@ def choose_classes(
     for index, olds in enumerate(groups.values()):
         if "*" in olds:
             index_of = [index if one is None else one for one in index_of]
+    if strict and (empty := [new for index, new in enumerate(groups) if index not in index_of]):
+        raise DataError(f"data.classes leaves nothing for {some(empty)}; name classes of {of}: {some(names)}")
     return tuple(groups), tuple(index_of)
