@@ -24,11 +24,8 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
     from .evaluate_images import counted, end
 
     foreign = [f"--{name.replace('_', '-')}" for name, value in view_options(options).items() if value]
-    foreign += [
-        f"--data.{name}"
-        for name in ("annotations", "images", "labels", "label_suffix", "allow_outside")
-        if getattr(options.data, name)
-    ]
+    others = ("annotations", "images", "labels", "label_suffix", "allow_outside")
+    foreign += [f"--data.{name}" for name in others if getattr(options.data, name)]
     if foreign:
         raise UsageError(f"{', '.join(foreign)}: not for classification, which this model does; leave it out")
     images = open_images(options.data, model)

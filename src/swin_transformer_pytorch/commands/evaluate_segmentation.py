@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..evaluation.report import difference, percent
 from ..names import composed
@@ -71,14 +71,14 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         if not known and data.kind == "folder":
             source = replace(source, classes=model.classes, palette=model.palette)
         return replace(source, train=pair, val=pair).open(split)
-    asked = None if data.kind == "folder" else "folder" if data.kind == "ade20k" else data.kind
+    asked: Any = {"folder": None, "ade20k": "folder"}.get(data.kind, data.kind)
     layout = find_segmentation(data.root, split, asked)
     if layout.hold_out:
         tell_held_out(data, split, layout.images)
     # ADE20K's folders may hold one's own data, which a model of another number of classes settles.
-    known = layout.classes_file or layout.known or data.kind == "ade20k" or data.classes is not None
-    known = known or (layout.ade20k and model.num_classes == 150)
-    samples = replace(source, classes=None if known else model.classes).open(split)
+    known = data.kind == "ade20k" or (layout.ade20k and model.num_classes == 150)
+    own = known or layout.classes_file is not None or layout.known is not None or data.classes is not None
+    samples = replace(source, classes=None if own else model.classes).open(split)
     if isinstance(samples, SegmentationFolder) and samples.guess:
         terminal.notes().print(samples.guess)
     return samples

@@ -86,8 +86,8 @@ def find_segmentation(
     could = [name for name, holds in there.items() if holds]
     if known is None and len(could) > 1:
         raise DataError(
-            f"{root} can be read in several ways: {', '.join(could)}; say which with --data.kind {could[0]}, or name the "
-            "folders with --data.train_images, --data.train_labels and so on"
+            f"{root} can be read in several ways: {', '.join(could)}; say which with --data.kind {could[0]}, or name "
+            "the folders with --data.train_images, --data.train_labels and so on"
         )
     kind = known or (could[0] if could else "folder")
     if kind != "folder":
