@@ -61,6 +61,8 @@ class CocoDataset(Dataset[DetectionSample]):
     Attributes:
         classes: class names by index.
         image_ids: COCO's id of each item.
+        boxes_alone: whether some objects have no mask.
+        paths: the image file of each item.
         image_sizes: pixels (height, width) of each item, as the annotations say.
         annotations: COCO's dictionary, with all that the file has, for the evaluation.
 
@@ -93,6 +95,7 @@ class CocoDataset(Dataset[DetectionSample]):
                 raise DataError(f"{folder} is not a folder; give the one that {self.annotations_file} speaks of")
         self.annotations = read(self.annotations_file)
         self.classes, self._labels = self._match_classes(classes)
+        self.boxes_alone = False
         self._objects, left_out = self._objects_by_image()
         if not keep_empty:
             self._check_teaches(left_out)
@@ -113,7 +116,7 @@ class CocoDataset(Dataset[DetectionSample]):
                 f"{', '.join(self.classes[:5])}{', ...' * (len(self.classes) > 5)}"
                 f"{'' if keep_empty else f' and sides of at least {_MIN_SIDE} pixels'}"
             )
-        self._paths = self._find_files()
+        self.paths = self._find_files()
         self._label_maps = self._find_label_maps()
         self.image_ids: list[int] = [image["id"] for image in self._images]
         self.image_sizes: list[tuple[int, int]] = [(image["height"], image["width"]) for image in self._images]
@@ -128,12 +131,12 @@ class CocoDataset(Dataset[DetectionSample]):
             ImageError: the image cannot be read.
             SampleError: it has another size than the annotations say, or run lengths are damaged.
         """
-        image = read_image(self._paths[index], max_pixels=self.max_pixels)
+        image = read_image(self.paths[index], max_pixels=self.max_pixels)
         height, width = size = self.image_sizes[index]
         if image.size != (width, height):
             turned = ", turned: the annotations were made without its EXIF rotation" * (image.size == (height, width))
             raise SampleError(
-                f"{self._paths[index]} has {image.width} x {image.height} pixels{turned}; image "
+                f"{self.paths[index]} has {image.width} x {image.height} pixels{turned}; image "
                 f"{self.image_ids[index]} of {self.annotations_file} has {width} x {height}; correct one of them"
             )
         objects = self._objects.get(self.image_ids[index], [])
@@ -200,6 +203,7 @@ class CocoDataset(Dataset[DetectionSample]):
             fix = "annotations (box_masks=True, or --data.box_masks true, takes their boxes as masks)"
             report(self.annotations_file, fix, without_mask)
         elif without_mask:
+            self.boxes_alone = True
             counts = f"{len(without_mask):,} of {sum(map(len, found.values())):,}"
             text = "%s: %s objects have no mask: their boxes stand for it, and by this file no masks are evaluated"
             _log.warning(text, self.annotations_file, counts)
@@ -259,7 +263,7 @@ class CocoDataset(Dataset[DetectionSample]):
     def _find_label_maps(self) -> list[Path]:
         """Of each image, empty without a folder of them; one that is not there is an error when it is read."""
         find, folder = file_finder(), self.stuff_folder
-        wanted = [] if folder is None else [folder / f"{path.stem}.png" for path in self._paths]
+        wanted = [] if folder is None else [folder / f"{path.stem}.png" for path in self.paths]
         return [find(path) or path for path in wanted]
 
     def _label_map(self, index: int) -> UInt8[np.ndarray, "H W"]:

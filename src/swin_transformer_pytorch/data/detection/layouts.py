@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, NothingFoundError
 from .cvat import cvat_parts
 from .folders import CocoFolder, DetectionLayout, Parts, Split, coco_parts, find_coco
 from .label_studio import label_studio_parts
@@ -46,7 +46,7 @@ def find_parts(root: str | os.PathLike[str], layout: DetectionLayout | None = No
             f"{' or --data.kind '.join(found)}"
         )
     if not found:
-        raise DataError(f"{root} has no annotations of objects that are known; looked for those of {', '.join(asked)}")
+        raise NothingFoundError(f"{root} has no annotations of objects that are known: looked for {', '.join(asked)}")
     return next(iter(found.items()))
 
 

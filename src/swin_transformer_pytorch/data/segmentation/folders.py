@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import DataError
+from ..errors import DataError, NothingFoundError
 
 Split = Literal["train", "val"]
 KnownLayout = Literal["voc", "cityscapes"]
@@ -101,7 +101,7 @@ def find_segmentation(
         found = parts["train"]
     if found is None:
         tried = "\n  ".join(f"{images}/ with {labels}/" for images, labels in (*_pairs(split), *_flat()))
-        raise DataError(f"{root} has no images with label maps for {split!r}; looked for\n  {tried}")
+        raise NothingFoundError(f"{root} has no images with label maps for {split!r}; looked for\n  {tried}")
     images, labels = found
     ade20k = (images.split("/")[0], labels.split("/")[0]) == ("images", "annotations") and classes_file is None
     return SegmentationLayout(
