@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.decode import open_image
 from .documents import head, read_json
 from .folders import CocoFolder, Parts, part_name
 from .places import Images
-from .records import Point, Records, blank_mask, ellipse, extent
+from .records import Point, Records, blank_mask, ellipse, extent, read_pixels
 
 _FOLDERS = ("annotations", "labels", "json", "jsons")
 
@@ -91,8 +90,7 @@ def _add_shapes(records: Records, shapes: list[Any], path: Path, size: tuple[int
 
 def _mask(text: str, points: list[Point], size: tuple[int, int]) -> NDArray[np.bool_]:
     """A PNG in base64 of the box between two pixels, the last included."""
-    with open_image(io.BytesIO(base64.b64decode(text)), "the shape's mask", max_pixels=size[0] * size[1]) as image:
-        part = np.array(image.convert("L")) > 0
+    part = read_pixels(io.BytesIO(base64.b64decode(text)), "its mask", size) > 0
     left, top = (round(number) for number in points[0])
     whole = blank_mask(size)
     if min(left, top) < 0 or whole[top : top + part.shape[0], left : left + part.shape[1]].shape != part.shape:

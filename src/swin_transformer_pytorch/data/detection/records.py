@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from ... import rle
-from ..errors import DataError
+from ..errors import DataError, some
+from ..images.decode import open_image
 from .annotations import check_document, report
 
 Point = tuple[float, float]
@@ -37,6 +39,8 @@ class Records:
     """
 
     def __init__(self, source: Path, names: Sequence[str] | None = None) -> None:
+        if twice := sorted({name for name in names or () if list(names or ()).count(name) > 1}):
+            raise DataError(f"{source} has several classes of one name: {some(twice)}; rename them")
         self.source = source
         self.names = names
         self.notes: Counter[str] = Counter()
@@ -126,6 +130,21 @@ class Records:
             },
             self.source,
         )
+
+
+def read_pixels(file: BinaryIO, name: str, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
+    """The values of a grey or palette image that holds a mask, of at most as many pixels as one of `size`.
+
+    Raises:
+        ValueError: it is damaged, or of another kind.
+    """
+    try:
+        with open_image(file, name, max_pixels=math.prod(size)) as image:
+            if image.mode not in ("1", "L", "P"):
+                raise ValueError(f"its mode is {image.mode}, not that of a grey or palette image")
+            return np.array(image, dtype=np.uint8)
+    except Exception as error:  # decoders raise nearly every kind on a damaged file
+        raise ValueError(f"{name} cannot be used: {error}") from error
 
 
 def blank_mask(size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -48,7 +48,7 @@ def held_out(document: dict[str, Any], split: Split, path: Path, *, val_fraction
     """
     images = sorted(document["images"], key=lambda one: one["file_name"])
     count = max(1, round(len(images) * val_fraction)) if val_fraction > 0 else 0
-    if len(images) < 2 or (count == 0 and split == "val"):
+    if len(images) < 2 * (count > 0) or (count == 0 and split == "val"):
         raise DataError(
             f"{path} has {len(images)} images and data.val_fraction={val_fraction}, which leaves none for {split!r}; "
             "give the data set a part for validation"

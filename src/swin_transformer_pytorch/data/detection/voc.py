@@ -10,11 +10,10 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import UInt8
 
-from ..images.decode import open_image
 from .documents import head, read_lines, read_xml
 from .folders import NAMES, CocoFolder, Parts, part_name
 from .places import Images
-from .records import Records
+from .records import Records, read_pixels
 
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 
@@ -97,10 +96,11 @@ def _masks(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "H W"] | None
     """The number of each pixel's object, from 1; None where there is no such file."""
     if not path.is_file():
         return None
-    with path.open("rb") as file, open_image(file, str(path)) as image:
-        if image.mode not in ("L", "P") or image.size != size[::-1]:
-            raise ValueError(f"{path} is no grey or palette PNG of {size[1]} x {size[0]} pixels")
-        return np.array(image, dtype=np.uint8)
+    with path.open("rb") as file:
+        numbers = read_pixels(file, str(path), size)
+    if numbers.shape != size:
+        raise ValueError(f"{path} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its image {size[1]} x {size[0]}")
+    return numbers
 
 
 def _add(

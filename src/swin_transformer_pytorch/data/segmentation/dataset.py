@@ -261,7 +261,7 @@ def open_segmentation(
     if not layout.hold_out:
         return data
     held_out = max(1, round(len(data) * val_fraction)) if val_fraction > 0 else 0
-    if len(data) < 2 or (held_out == 0 and split == "val"):
+    if len(data) < 2 * (held_out > 0) or (held_out == 0 and split == "val"):
         raise DataError(
             f"{layout.images} has {len(data)} images and val_fraction={val_fraction}, which leaves none for {split!r}; "
             "give the data set a folder of validation images"
