@@ -22,14 +22,11 @@ def photo(path: Path, seed: int, size: tuple[int, int] = (48, 64)) -> None:
 
 
 def class_folders(root: Path) -> None:
+    seed = 0
     for split, counts in (("train", {"cat": 3, "dog": 1}), ("val", {"cat": 1, "dog": 1})):
         for name, count in counts.items():
             for number in range(count):
-                photo(
-                    root / split / name / f"{number}.png",
-                    seed=hash((split, name, number)) % 1000,
-                    size=(32 + number, 40),
-                )
+                photo(root / split / name / f"{number}.png", seed=(seed := seed + 1), size=(32 + number, 40))
 
 
 def yolo(root: Path) -> None:
@@ -69,8 +66,8 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         yolo,
         [
             "detection, yolo",
-            " train        3         3   64 x 48",
-            " dog         1     0   few",
+            "train 3 3 64 x 48",
+            "dog 1 0 few",
             "- train: 1 images without objects of a class; --data.keep_empty",
             "- train: 1 of 3 boxes have a side below 8 pixels",
             "- val: nothing of 1 of 2 classes: dog",
@@ -82,8 +79,8 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         label_maps,
         [
             "segmentation, folder",
-            " all         4     9,216   64 x 48",
-            " cat        768",
+            "all 4 9,216 64 x 48",
+            "cat 768",
             "- all: 25.0% of the pixels are ignored",
             "no part for validation",
         ],
@@ -99,9 +96,9 @@ def test_what_a_folder_holds(swin, tmp_path, task) -> None:
     outcome = swin("data", tmp_path / "my data", "--picture", tmp_path / "look.png")
     assert outcome.code == 0, outcome.err
     for text in said:
-        assert text in outcome.out, text
+        assert text in " ".join(outcome.out.split()), text
     with Image.open(tmp_path / "look.png") as picture:
-        assert min(picture.size) > 200
+        assert min(picture.size) > 100
     line = next(line for line in outcome.out.splitlines() if line.startswith("next: "))
     command, name, *words = shlex.split(line)[2:]
     assert (command, name) == ("train", recipe)
