@@ -30,7 +30,7 @@ def class_folders(root: Path) -> None:
 
 
 def yolo(root: Path) -> None:
-    for number, lines in enumerate(("0 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.02 0.02", "", "1 0.5 0.5 0.5 0.5")):
+    for number, lines in enumerate(("0 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.05 0.05", "", "1 0.5 0.5 0.5 0.5")):
         photo(root / "train" / "images" / f"{number}.png", seed=number)
         (root / "train" / "labels").mkdir(exist_ok=True)
         (root / "train" / "labels" / f"{number}.txt").write_text(lines)
@@ -55,9 +55,9 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         class_folders,
         [
             "classification, a folder a class",
-            " train        4 ",
-            " val          2 ",
-            " dog         1     1   few",
+            "train 4 4",
+            "val 2 2",
+            "dog 1 1 few",
             "40 x 32",
         ],
         "finetune",

@@ -11,7 +11,7 @@
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
 named as the model's classes are (ImageNet's: by synset), itself or in val/.
 Detection: COCO's twelve numbers for boxes and masks, average precision of each class, precision against recall, and
-the detections as COCO's JSON. A folder has images and annotations in COCO's format.
+the detections as COCO's JSON. A folder has images and annotations, as tools export them.
 Segmentation: mIoU, mean and overall accuracy, IoU of each class. A folder has images and label PNGs of the same names.
 """
 
