@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": "classify, detect or segment files, folders and globs of images",
     "train": "train or fine-tune by a recipe, on your own folder of photos if you like",
     "evaluate": "measure a model on labelled or annotated images",
+    "data": "tell what a folder of images holds, before training: layout, classes, sizes, problems",
     "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",
     "export": "write a model as a file that runs without this package: ONNX, or PyTorch's exported program",
     "convert": "rewrite a checkpoint in another library's format",

@@ -11,7 +11,7 @@
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
 named as the model's classes are (ImageNet's: by synset), itself or in val/.
 Detection: COCO's twelve numbers for boxes and masks, average precision of each class, precision against recall, and
-the detections as COCO's JSON. A folder has images and annotations in COCO's format.
+the detections as COCO's JSON. A folder has images and annotations, as tools export them.
 Segmentation: mIoU, mean and overall accuracy, IoU of each class. A folder has images and label PNGs of the same names.
 """
 
@@ -29,9 +29,8 @@ from . import model_source
 from .errors import UsageError
 from .predict import add_view_options
 
-# What recipes call coco is a folder here.
 KINDS_OF_TASK = {
-    task: tuple(dict.fromkeys("folder" if kind == "coco" else kind for kind in ("folder", *get_args(kinds))))
+    task: tuple(dict.fromkeys(("folder", *get_args(kinds))))
     for task, kinds in (
         ("classification", ClassificationKind),
         ("detection", DetectionKind),
@@ -39,7 +38,7 @@ KINDS_OF_TASK = {
     )
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in KINDS_OF_TASK.values() for kind in kinds))
-_FOLDERS = ("folder", "ade20k")
+FOLDERS = tuple(kind for kind in KINDS if "fashion" not in kind and "scenes" not in kind)
 _FILES = ("root", "annotations", "images", "labels")
 
 
@@ -51,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.kind",
         choices=KINDS,
         default="folder",
-        help="your folder; ade20k: the same, known to be ADE20K; classification: the 1,000 test images in the package, "
+        help="your folder, whose layout is recognised; coco, yolo, ade20k and the like say it; "
+        "classification: the 1,000 test images in the package, "
         "or all of Fashion-MNIST from its files in --data.root; detection and segmentation: scenes of the same images, "
         "from the package or --data.root",
     )
@@ -62,14 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="classification: which class folder is which of the model's classes: natural (2 before 10), sorted (10 "
         "before 2) or a file of their names, one a line (default: by name; sorted for a model without names)",
     )
+    add_data_choices(parser)
     parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
     parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
-    parser.add_argument(
-        "--data.allow_outside",
-        type=bool,
-        default=False,
-        help="detection: whether file names in the annotations may be absolute or climb out of the images' folder",
-    )
     parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
     parser.add_argument(
         "--data.ignore_label",
@@ -106,6 +101,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-workers", type=NonNegativeInt, default=0, metavar="N", help="processes that read images")
 
 
+def add_data_choices(parser: argparse.ArgumentParser) -> None:
+    """How a folder is understood: what recipes have by the same names."""
+    parser.add_argument(
+        "--data.classes",
+        type=dict[str, list[str]] | list[str],  # type: ignore[arg-type]  # jsonargparse takes types
+        metavar="CHOICE",
+        help="classes of the data to keep, or to make one: [car, person] or {vehicle: [car, truck]}, as in the recipe",
+    )
+    parser.add_argument(
+        "--data.label_suffix", metavar="END", help="segmentation: what label PNGs' names have at the end, such as _mask"
+    )
+    parser.add_argument(
+        "--data.allow_outside",
+        type=bool,
+        default=False,
+        help="detection: whether file names in the annotations may be absolute or climb out of the images' folder",
+    )
+
+
 def rewrite(words: list[str]) -> list[str]:
     """`--data KIND` is short for `--data.kind KIND`, which the parser would take for the whole group."""
     return [
@@ -117,9 +131,9 @@ def run(options: argparse.Namespace) -> int:
     if options.weights is None and options.model is None:
         raise UsageError("which model? add --weights CHECKPOINT, --weights fashion or --model NAME")
     kind, given = options.data.kind, [name for name in _FILES if getattr(options.data, name) is not None]
-    if kind not in _FOLDERS and not kind.endswith("_sample") and "root" not in given:
+    if kind not in FOLDERS and not kind.endswith("_sample") and "root" not in given:
         raise UsageError(f"--data {kind} needs --data.root DIR, the folder with its files")
-    if kind in _FOLDERS and not given:
+    if kind in FOLDERS and not given:
         raise UsageError(
             "which images? add --data.root DIR, or for those in the package --data fashion_sample (classifiers) or "
             "--data scenes_sample (detectors and segmenters)"

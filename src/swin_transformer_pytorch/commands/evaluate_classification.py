@@ -24,9 +24,8 @@ def run(model: SwinClassifier, options: argparse.Namespace, device: str | None) 
     from .evaluate_images import counted, end
 
     foreign = [f"--{name.replace('_', '-')}" for name, value in view_options(options).items() if value]
-    foreign += [
-        f"--data.{name}" for name in ("annotations", "images", "labels", "allow_outside") if getattr(options.data, name)
-    ]
+    others = ("annotations", "images", "labels", "label_suffix", "allow_outside")
+    foreign += [f"--data.{name}" for name in others if getattr(options.data, name)]
     if foreign:
         raise UsageError(f"{', '.join(foreign)}: not for classification, which this model does; leave it out")
     images = open_images(options.data, model)
@@ -59,12 +58,14 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
         channels=model.preprocessing.channels if model.preprocessing is not None else 3,
         classes=model.classes,
         class_order=data.class_order,
+        choice=data.classes,
         val_fraction=data.val_fraction,
         seed=data.seed,
         max_pixels=data.max_pixels,
     )
     images = source.open(data.split)
-    unknown = data.kind == "folder" and model.classes is None and data.class_order is None
+    ordered = data.class_order is not None or data.classes is not None
+    unknown = data.kind == "folder" and model.classes is None and not ordered
     if unknown and (guess := guessed_order(images.classes)):
         terminal.notes().print(f"{data.root}: {guess}")
     return images

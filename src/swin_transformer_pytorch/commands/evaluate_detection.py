@@ -54,12 +54,25 @@ def run(model: Detector, options: argparse.Namespace, device: str | None) -> int
 
 def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | SceneDataset:
     """The images that the `--data` options name."""
-    from ..data.detection.folders import CocoFolder, find_coco
-    from ..data.detection.source import DetectionSource
+    from ..data.detection.folders import CocoFolder
+    from ..data.detection.source import FOLDER_KINDS, DetectionSource
+    from .evaluate_images import tell_held_out
 
     split: Literal["train", "val"] = data.split or "val"
-    part = None
-    if data.kind == "folder":
+    source = DetectionSource(
+        kind=data.kind,
+        root=data.root,
+        classes=model.classes,
+        choice=data.classes,
+        val_fraction=data.val_fraction,
+        box_masks=True,
+        allow_outside=data.allow_outside,
+        num_scenes=data.num_scenes,
+        num_val_scenes=data.num_scenes,
+        seed=data.seed,
+        max_pixels=data.max_pixels,
+    )
+    if data.kind in FOLDER_KINDS:
         if data.labels is not None:
             raise UsageError(
                 "--data.labels is for segmentation, and this model is for detection; give --data.annotations"
@@ -71,21 +84,14 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
             )
         elif data.root is None:
             raise UsageError("which objects? add --data.annotations FILE to --data.images, or give --data.root alone")
-        elif data.images is not None:
-            part = replace(find_coco(data.root, split), images_folder=Path(data.images))
-    return DetectionSource(
-        kind="coco" if data.kind == "folder" else data.kind,
-        root=data.root,
-        train=part,
-        val=part,
-        classes=model.classes,
-        box_masks=True,
-        allow_outside=data.allow_outside,
-        num_scenes=data.num_scenes,
-        num_val_scenes=data.num_scenes,
-        seed=data.seed,
-        max_pixels=data.max_pixels,
-    ).open(split)
+        else:
+            part = source.folder(split)
+            if data.images is not None:
+                part = replace(part, images_folder=Path(data.images))
+            if part.hold_out:
+                tell_held_out(data, split, part.images_folder)
+        source = replace(source, train=part, val=part)
+    return source.open(split)
 
 
 def show(report: DetectionReport) -> None:

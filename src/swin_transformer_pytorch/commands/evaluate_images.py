@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sized
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -64,6 +65,12 @@ def measure(
 def counted(samples: Sized) -> Unusable:
     """Counts the images that cannot be used; each is named on stderr."""
     return Unusable(len(samples), "images", say=lambda problem: print(f"swin: skipped: {problem}", file=sys.stderr))
+
+
+def tell_held_out(data: argparse.Namespace, split: str, folder: Path) -> None:
+    """Says that what is measured is the part that training held out, or all but that."""
+    share = f"the {data.val_fraction:.0%} of {folder} that `swin train` holds out"
+    terminal.notes().print(f"measured: {share if split == 'val' else f'all but {share}'}")
 
 
 def end(unusable: Unusable) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..evaluation.report import difference, percent
 from ..names import composed
@@ -40,20 +40,23 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
     """The images and label maps that the `--data` options name."""
     from ..data.segmentation.dataset import SegmentationFolder
     from ..data.segmentation.folders import CLASS_FILES, find_segmentation
-    from ..data.segmentation.source import SegmentationSource
+    from ..data.segmentation.source import KNOWN_KINDS, SegmentationSource
+    from .evaluate_images import tell_held_out
 
     split: Literal["train", "val"] = data.split or "val"
     source = SegmentationSource(
         kind=data.kind,
         root=data.root,
         ignore_label=data.ignore_label,
+        choice=data.classes,
+        label_suffix=data.label_suffix,
         val_fraction=data.val_fraction,
         seed=data.seed,
         max_pixels=data.max_pixels,
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
     )
-    if data.kind not in ("folder", "ade20k"):
+    if data.kind not in ("folder", *KNOWN_KINDS):
         return source.open(split)
     if data.allow_outside:
         raise UsageError("--data.allow_outside is for detection, and this model is for segmentation; leave it out")
@@ -68,13 +71,14 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         if not known and data.kind == "folder":
             source = replace(source, classes=model.classes, palette=model.palette)
         return replace(source, train=pair, val=pair).open(split)
-    layout = find_segmentation(data.root, split)
+    asked: Any = {"folder": None, "ade20k": "folder"}.get(data.kind, data.kind)
+    layout = find_segmentation(data.root, split, asked)
     if layout.hold_out:
-        share = f"the {data.val_fraction:.0%} of {layout.images} that `swin train` holds out"
-        terminal.notes().print(f"measured: {share if split == 'val' else f'all but {share}'}")
+        tell_held_out(data, split, layout.images)
     # ADE20K's folders may hold one's own data, which a model of another number of classes settles.
-    known = layout.classes_file is not None or data.kind == "ade20k" or (layout.ade20k and model.num_classes == 150)
-    samples = replace(source, classes=None if known else model.classes).open(split)
+    known = data.kind == "ade20k" or (layout.ade20k and model.num_classes == 150)
+    own = known or layout.classes_file is not None or layout.known is not None or data.classes is not None
+    samples = replace(source, classes=None if own else model.classes).open(split)
     if isinstance(samples, SegmentationFolder) and samples.guess:
         terminal.notes().print(samples.guess)
     return samples

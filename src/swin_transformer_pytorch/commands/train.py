@@ -2,7 +2,7 @@
 
   swin train finetune --data.root photos/           your own classes: photos/<class>/*.jpg
   swin train my_recipe.yaml --optimizer.lr 1e-4 --output runs/second
-  swin train finetune_detection --data.root data/   your own objects, annotated in COCO's format
+  swin train finetune_detection --data.root data/   your own objects, as your tool exports them
   swin train finetune_segmentation --data.root data/  your own images with a label PNG each
   swin train my_recipe.yaml --resume                continues a run that was stopped, from its last checkpoint
   swin train my_recipe.yaml --print-config          prints the whole recipe, with what was changed, as YAML

@@ -13,6 +13,10 @@ class DataError(ValueError):
     """A data set that cannot be used. The message names the folder or file and the fix."""
 
 
+class NothingFoundError(DataError):
+    """A folder in which nothing is that was looked for."""
+
+
 class SampleError(ImageError, DataError):
     """One image of a data set whose annotation or label map does not fit it, so that this image cannot be used."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -17,8 +17,8 @@ _Box: TypeAlias = tuple[float, float, float, float]
 _MASK_OPACITY = 0.42
 
 
-def detection_overlay(image: Picture, result: Detections) -> Image.Image:
-    """An image with its objects, each in a colour of its own: mask, box, name and score.
+def detection_overlay(image: Picture, result: Detections, *, scores: bool = True) -> Image.Image:
+    """An image with its objects, each in a colour of its own: mask, box, name and score, the last if asked for.
 
     One longer than 1,600 pixels is shrunk to that, one shorter than 480 enlarged.
 
@@ -38,7 +38,8 @@ def detection_overlay(image: Picture, result: Detections) -> Image.Image:
     boxes = [_inside(box, scale, picture.size) for box in result.boxes_xyxy.tolist()]
     for index in reversed(range(len(result))):
         draw.rectangle(boxes[index], outline=colours[index], width=thickness)
-    _write_names(draw, result, boxes, colours, picture.size)
+    names = [f"{cut(name, 24)} {score:.0%}" for name, score in zip(result.names, result.scores, strict=True)]
+    _write_names(draw, names if scores else [cut(name, 24) for name in result.names], boxes, colours, picture.size)
     return picture
 
 
@@ -78,19 +79,19 @@ def _eroded(shape: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _write_names(
     draw: ImageDraw.ImageDraw,
-    result: Detections,
+    names: Sequence[str],
     boxes: list[_Box],
     colours: tuple[Colour, ...],
     size: tuple[int, int],
 ) -> None:
-    """Names and scores at free places beside the boxes, the best objects' first; the worst's last, if at all.
+    """Names at free places beside the boxes, the best objects' first; the worst's last, if at all.
 
     Where no place of a box is free, a name goes to its corner while there are few, and is left out in a crowd.
     """
-    font = text_font(max(12, round(max(size) / (56 if len(boxes) <= 30 else 64))), result.names)
+    font = text_font(max(12, round(max(size) / (56 if len(boxes) <= 30 else 64))), names)
     taken: list[_Box] = []
     for index, box in enumerate(boxes):
-        text = f"{cut(result.names[index], 24)} {result.scores[index]:.0%}"
+        text = names[index]
         width, height = draw.textlength(text, font=font) + 8, font.size * 1.35
         places = [_kept(place, size) for place in _places(box, width, height)]
         free = next((place for place in places if not any(_overlap(place, other) for other in taken)), None)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -285,3 +287,42 @@ def test_what_several_links_of_a_class_lead_to_is_taken_once(tmp_path):
         (tmp_path / "cat" / name).symlink_to("young", target_is_directory=True)
     train, val = ImageFolder(tmp_path, "train"), ImageFolder(tmp_path, "val")
     assert (len(train), len(val), len(ImageFolder(tmp_path))) == (16, 4, 20)
+
+
+CHOICES = {
+    "chosen": (["tulip", "rose"], ("tulip", "rose"), {"rose": 1, "tulip": 0}, "oak 2, pine 2"),
+    "merged": (
+        {"flower": ["rose", "tulip"], "tree": ["oak"]},
+        ("flower", "tree"),
+        {"rose": 0, "tulip": 0, "oak": 1},
+        "pine 2",
+    ),
+    "all others": (
+        {"oak": ["oak"], "no oak": ["*"]},
+        ("oak", "no oak"),
+        {"oak": 0, "pine": 1, "rose": 1, "tulip": 1},
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("choice", "classes", "labels", "left_out"), CHOICES.values(), ids=CHOICES)
+def test_classes_are_chosen_and_merged(tmp_path, caplog, apart, choice, classes, labels, left_out) -> None:
+    for split in ("train", "val") if apart else (".",):
+        for name in ("oak", "pine", "rose", "tulip"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGB", (4, 4)).save(tmp_path / split / name / f"{number}.png")
+    for split in ("train", "val"):
+        data = ImageFolder(tmp_path, split, choice=choice)
+        assert data.classes == classes
+        assert {Path(path).parent.name: label for path, label in data.samples} == labels
+    assert (f"as data.classes has not their class: {left_out}" in caplog.text) == bool(left_out)
+    # A model may have its classes in another order.
+    turned = ImageFolder(tmp_path, choice=choice, classes=classes[::-1])
+    assert {Path(path).parent.name: 1 - label for path, label in turned.samples} == labels
+    with pytest.raises(DataError, match="makes classes that the model has not"):
+        ImageFolder(tmp_path, choice=choice, classes=("a", "b"))
+    with pytest.raises(DataError, match="does not go with data.classes"):
+        ImageFolder(tmp_path, choice=choice, class_order="natural")

@@ -445,8 +445,8 @@ def test_what_was_looked_for_is_listed(tmp_path):
         find_coco(tmp_path, "train")
     with pytest.raises(DataError, match="nowhere is not a folder"):
         find_coco(tmp_path / "nowhere", "train")
-    with pytest.raises(ValueError, match="split='test' is not known"):
-        find_coco(tmp_path, "test")
+    with pytest.raises(ValueError, match="split='all' is not known"):
+        find_coco(tmp_path, "all")
 
 
 @pytest.mark.parametrize(

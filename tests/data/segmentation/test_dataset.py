@@ -309,7 +309,7 @@ def test_what_ade20k_cannot_be_is_not_taken_for_it(tmp_path, values, highest):
         ) as e:
             open_segmentation(root, split)
         assert str(root / "classes.txt") in str(e.value) and "--data.kind ade20k" in str(e.value)
-    known = open_segmentation(root, "train", ade20k=True)
+    known = open_segmentation(root, "train", kind="ade20k")
     assert len(known.classes) == 150 and known.reduce_zero_label and not known.guess
     own = open_segmentation(root, "train", classes=[f"class {index}" for index in range(200)])
     assert own[0].labels.tolist() == [values] and not own.guess
@@ -335,7 +335,7 @@ def test_known_ade20k_has_no_other_classes(tmp_path):
     root = ade20k_like(tmp_path, [0, 150])
     (root / "classes.txt").write_text("\n".join(map(str, range(151))))
     with pytest.raises(DataError, match=r"classes\.txt has classes, and ADE20K's are known: use --data\.kind folder"):
-        open_segmentation(root, "train", ade20k=True)
+        open_segmentation(root, "train", kind="ade20k")
 
 
 def test_what_was_looked_for_is_listed(tmp_path):

@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ...names import by_name
+from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, some
 from ..images.decode import IMAGE_SUFFIXES, read_image
 from ..images.files import find_images
@@ -46,6 +47,8 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         classes: a model's class names, to evaluate it: each folder is then looked up among them, and some may have no
             folder. For the 1,000 of ImageNet, folders may be named by synset, such as "n01440764"; and for any model by
             class index, as ImageNetV2's are, where no folder has a class's name. None: the classes are the folders.
+        choice: which of the classes are taken, and which become one, see `choose_classes`; the others' images are left
+            out, which is logged by count.
         class_order: which folder is which class of the model, whatever its classes are called: "natural" (2 before 10),
             "sorted" (10 before 2), or a file of the folders' names, one a line. None: by name as above, or sorted.
 
@@ -68,6 +71,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         channels: int = 3,
         max_pixels: int | None = None,
         classes: Sequence[str] | None = None,
+        choice: ClassChoice | None = None,
         class_order: str | os.PathLike[str] | None = None,
     ) -> None:
         if split not in ("train", "val", None):
@@ -87,6 +91,9 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         hold_out = val is None and split is not None
         teacher = train or home  # the folder whose names are the classes
         names, whose = _folder_classes(teacher), f"the class folders of {teacher}"
+        names, _ = choose_classes(names, choice, of=teacher)
+        if class_order is not None and choice is not None:
+            raise DataError(f"data.class_order={str(class_order)!r} does not go with data.classes, which have an order")
         if class_order is not None:
             names, whose = _ordered(names, class_order), f"the classes in data.class_order={str(class_order)!r}"
             missing = sorted({*names} - {*_folder_classes(teacher)}) if split == "train" else []
@@ -102,7 +109,10 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
                 f"{teacher} has the one class {self.classes[0]!r}; telling classes apart takes two or more, "
                 "each in a folder of its own"
             )
-        indices = _class_indices(home, names, whose, by_number=class_order is None and classes is not None)
+        if choice is None:
+            indices = _class_indices(home, names, whose, by_number=class_order is None and classes is not None)
+        else:
+            indices = _chosen_indices(home, choice, self.classes)
 
         self.samples: list[tuple[str, int]] = []
         for name, paths in _images_by_class(home, indices):
@@ -250,6 +260,21 @@ def _class_indices(home: Path, classes: Sequence[str], whose: str, *, by_number:
             "name ImageNet's folders by synset instead, such as n01440764"
         )
     return {name: indices[0] for name, indices in found.items()}
+
+
+def _chosen_indices(home: Path, choice: ClassChoice, classes: Sequence[str]) -> dict[str, int]:
+    """The index among `classes` of each class folder that a choice takes; the others are logged."""
+    folders = _folder_classes(home)
+    names, places = choose_classes(folders, choice, of=home, strict=False)
+    index_of = by_name({name: index for index, name in enumerate(classes)})
+    if strangers := [name for name in names if index_of(name) is None]:
+        raise DataError(f"data.classes makes classes that the model has not: {some(strangers)}; its: {some(classes)}")
+    left_out = [folder for folder, place in zip(folders, places, strict=True) if place is None]
+    if left_out:
+        counts = some([f"{folder} {len(find_images(home / folder)):,}" for folder in left_out])
+        _log.warning("%s: images left out, as data.classes has not their class: %s", home, counts)
+    wanted = {folder: names[place] for folder, place in zip(folders, places, strict=True) if place is not None}
+    return {folder: index for folder, name in wanted.items() if (index := index_of(name)) is not None}
 
 
 def _part(paths: list[str], validation: bool, val_fraction: float, seed: int) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..choice import ClassChoice
+
 if TYPE_CHECKING:
     from .dataset import LabelledImages
 
@@ -21,6 +23,7 @@ class ClassificationSource:
         root: the folder, for the kinds that have one.
         channels: of the images, 1 (grey) or 3 (colour).
         classes: a model's class names, to evaluate it; None for the folder's own.
+        choice: which of the class folders are taken, and which become one, see `choose_classes`.
         class_order: of a folder's classes, see `ImageFolder`.
         val_fraction: the part of each class that is held out where the folder has no val/.
         seed: of that choice.
@@ -31,6 +34,7 @@ class ClassificationSource:
     root: str | None = None
     channels: int = 3
     classes: tuple[str, ...] | None = None
+    choice: ClassChoice | None = None
     class_order: str | None = None
     val_fraction: float = 0.2
     seed: int = 0
@@ -53,6 +57,7 @@ class ClassificationSource:
             channels=self.channels,
             classes=self.classes,
             class_order=self.class_order,
+            choice=self.choice,
             val_fraction=self.val_fraction,
             seed=self.seed,
             max_pixels=self.max_pixels,

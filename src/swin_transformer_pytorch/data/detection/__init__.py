@@ -1,1 +1,1 @@
-"""Images with boxes and masks: COCO's format, its transforms."""
+"""Images with boxes and masks: COCO's format and those that become it, their transforms."""

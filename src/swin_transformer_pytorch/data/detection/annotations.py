@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -12,6 +11,7 @@ from typing import Any
 
 from ...names import composed
 from ..errors import DataError
+from .documents import read_json
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,12 @@ def read_annotations(path: str | os.PathLike[str]) -> dict[str, Any]:
             names up to five of them.
     """
     path = Path(path)
-    document = _read_json(path)
+    # Of any size: Objects365's has 1.6 GB.
+    return check_document(read_json(path, "COCO's annotation file, a .json", largest=None), path)
+
+
+def check_document(document: Any, path: Path) -> dict[str, Any]:
+    """Checks COCO's dictionary as `read_annotations` does; `path` is what messages call it."""
     if isinstance(document, list):
         raise DataError(
             f"{path} holds a list, as a file of results does; an annotation file is an object with the keys "
@@ -75,20 +80,6 @@ def report(path: Path, kind: str, problems: Iterable[str]) -> None:
     raise DataError(f"{path} has broken {kind}; correct or remove them:{lines}{more}")
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; give COCO's annotation file, a .json") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path} is a folder; give COCO's annotation file, a .json") from error
-    # Numbers of thousands of digits and lists in each other are none that can be read, either.
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error}); copy or export it again") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
 # A checker says what is wrong with one entry, or None.
 _Checker = Callable[[dict[str, Any]], str | None]
 
@@ -101,6 +92,7 @@ def _collect(entries: list[Any], kind: str, check: _Checker) -> Iterator[str]:
         problem = check(entry)
         if problem is not None:
             name = f"{kind} {str(entry['id']):.60}" if "id" in entry else f"{kind} number {index}"
+            name = f"{entry.get('where', name)!s:.200}"  # of formats without numbers
             yield f"{name}: {problem}"
 
 

@@ -22,6 +22,7 @@ from ..images.files import file_finder
 from ..samples import DetectionSample
 from .annotations import read_annotations, report
 from .folders import CocoFolder, find_coco
+from .selection import say_left_out
 
 __all__ = ["CocoDataset", "CocoFolder", "DetectionSample", "find_coco", "read_annotations"]
 
@@ -50,6 +51,7 @@ class CocoDataset(Dataset[DetectionSample]):
             None: all categories, in the order of their ids.
         stuff_folder: label maps, a PNG of each image's name: the semantic branch of HTC learns from them.
         keep_empty: whether to keep images without objects, and small ones: True for evaluation.
+        keep_negatives: whether training keeps images without objects, which teach what is none.
         allow_outside: whether file names may be absolute or climb out of the folder with "..".
         read: makes COCO's dictionary, checked, of `annotations_file`; another for other formats.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
@@ -59,6 +61,8 @@ class CocoDataset(Dataset[DetectionSample]):
     Attributes:
         classes: class names by index.
         image_ids: COCO's id of each item.
+        boxes_alone: whether some objects have no mask.
+        paths: the image file of each item.
         image_sizes: pixels (height, width) of each item, as the annotations say.
         annotations: COCO's dictionary, with all that the file has, for the evaluation.
 
@@ -74,6 +78,7 @@ class CocoDataset(Dataset[DetectionSample]):
         classes: Sequence[str] | None = None,
         stuff_folder: str | os.PathLike[str] | None = None,
         keep_empty: bool = False,
+        keep_negatives: bool = False,
         box_masks: bool = False,
         allow_outside: bool = False,
         read: Callable[[Path], dict[str, Any]] = read_annotations,
@@ -90,10 +95,20 @@ class CocoDataset(Dataset[DetectionSample]):
                 raise DataError(f"{folder} is not a folder; give the one that {self.annotations_file} speaks of")
         self.annotations = read(self.annotations_file)
         self.classes, self._labels = self._match_classes(classes)
+        self.boxes_alone = False
         self._objects, left_out = self._objects_by_image()
         if not keep_empty:
             self._check_teaches(left_out)
-        self._images = [image for image in self.annotations["images"] if keep_empty or self._is_for_training(image)]
+        empty = [image["id"] for image in self.annotations["images"] if image["id"] not in self._objects]
+        if empty and not keep_empty:
+            what = "are kept for training" if keep_negatives else "are left out (--data.keep_empty true keeps them)"
+            _log.warning("%s: %s images without objects %s", self.annotations_file, f"{len(empty):,}", what)
+        dropped = set() if keep_empty or keep_negatives else set(empty)
+        self._images = [
+            image
+            for image in self.annotations["images"]
+            if image["id"] not in dropped and (keep_empty or min(image["width"], image["height"]) >= _MIN_SIDE)
+        ]
         if not self._images:
             total = len(self.annotations["images"])
             raise DataError(
@@ -101,7 +116,7 @@ class CocoDataset(Dataset[DetectionSample]):
                 f"{', '.join(self.classes[:5])}{', ...' * (len(self.classes) > 5)}"
                 f"{'' if keep_empty else f' and sides of at least {_MIN_SIDE} pixels'}"
             )
-        self._paths = self._find_files()
+        self.paths = self._find_files()
         self._label_maps = self._find_label_maps()
         self.image_ids: list[int] = [image["id"] for image in self._images]
         self.image_sizes: list[tuple[int, int]] = [(image["height"], image["width"]) for image in self._images]
@@ -116,12 +131,12 @@ class CocoDataset(Dataset[DetectionSample]):
             ImageError: the image cannot be read.
             SampleError: it has another size than the annotations say, or run lengths are damaged.
         """
-        image = read_image(self._paths[index], max_pixels=self.max_pixels)
+        image = read_image(self.paths[index], max_pixels=self.max_pixels)
         height, width = size = self.image_sizes[index]
         if image.size != (width, height):
             turned = ", turned: the annotations were made without its EXIF rotation" * (image.size == (height, width))
             raise SampleError(
-                f"{self._paths[index]} has {image.width} x {image.height} pixels{turned}; image "
+                f"{self.paths[index]} has {image.width} x {image.height} pixels{turned}; image "
                 f"{self.image_ids[index]} of {self.annotations_file} has {width} x {height}; correct one of them"
             )
         objects = self._objects.get(self.image_ids[index], [])
@@ -169,6 +184,10 @@ class CocoDataset(Dataset[DetectionSample]):
         found: dict[int, list[dict[str, Any]]] = {}
         left_out: Counter[str] = Counter()
         without_mask: list[str] = []
+        names = {category["id"]: category["name"] for category in self.annotations["categories"]}
+        ids = (annotation["category_id"] for annotation in self.annotations["annotations"])
+        strangers = Counter(names[number] for number in ids if number not in self._labels)
+        say_left_out(self.annotations_file, strangers, "the model")
         for annotation in self.annotations["annotations"]:
             if annotation["category_id"] not in self._labels:
                 continue
@@ -184,6 +203,7 @@ class CocoDataset(Dataset[DetectionSample]):
             fix = "annotations (box_masks=True, or --data.box_masks true, takes their boxes as masks)"
             report(self.annotations_file, fix, without_mask)
         elif without_mask:
+            self.boxes_alone = True
             counts = f"{len(without_mask):,} of {sum(map(len, found.values())):,}"
             text = "%s: %s objects have no mask: their boxes stand for it, and by this file no masks are evaluated"
             _log.warning(text, self.annotations_file, counts)
@@ -205,9 +225,6 @@ class CocoDataset(Dataset[DetectionSample]):
             hint = "all boxes lie within [0, 1]: COCO's are in pixels (x, y, width, height), so multiply them"
         if counts:
             raise DataError(f"{self.annotations_file} leaves no object to learn: {', '.join(counts)}; {hint}")
-
-    def _is_for_training(self, image: dict[str, Any]) -> bool:
-        return image["id"] in self._objects and min(image["width"], image["height"]) >= _MIN_SIDE
 
     def _find_files(self) -> list[Path]:
         """The path of each image."""
@@ -246,7 +263,7 @@ class CocoDataset(Dataset[DetectionSample]):
     def _find_label_maps(self) -> list[Path]:
         """Of each image, empty without a folder of them; one that is not there is an error when it is read."""
         find, folder = file_finder(), self.stuff_folder
-        wanted = [] if folder is None else [folder / f"{path.stem}.png" for path in self._paths]
+        wanted = [] if folder is None else [folder / f"{path.stem}.png" for path in self.paths]
         return [find(path) or path for path in wanted]
 
     def _label_map(self, index: int) -> UInt8[np.ndarray, "H W"]:

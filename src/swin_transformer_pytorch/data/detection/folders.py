@@ -3,32 +3,53 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import DataError
+from .annotations import read_annotations
+from .documents import head
 
-_NAMES = {"train": ("train",), "val": ("val", "valid", "validation")}
+Split = Literal["train", "val"]
+DetectionLayout = Literal["coco", "yolo", "voc", "labelme", "label_studio", "cvat"]
+
+NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""What tools call the parts of a data set."""
+
+_WHOLE = ("annotations/instances_default.json", "annotations.json", "_annotations.coco.json", "result.json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CocoFolder:
-    """One part, training or validation, of a COCO data set.
+    """One part, such as training or validation, of a data set of detection.
 
     Attributes:
         images_folder: file names in the annotations are relative to it.
-        annotations_file: COCO's JSON.
+        annotations_file: COCO's JSON, or the file or folder that `read` makes COCO's dictionary of.
         stuff_folder: label maps of things and stuff, a PNG of each image's name (HTC learns from them), or None.
+        read: makes COCO's dictionary, checked, of `annotations_file`.
+        hold_out: whether it holds both parts, of which a share is set apart for validation.
     """
 
     images_folder: Path
     annotations_file: Path
     stuff_folder: Path | None = None
+    read: Callable[[Path], dict[str, Any]] = read_annotations
+    hold_out: bool = False
 
 
-def find_coco(root: str | os.PathLike[str], split: Literal["train", "val"]) -> CocoFolder:
+Parts = dict[str, CocoFolder]
+"""The parts that a folder has: "train", "val" and "test", or "all" where nothing tells them apart."""
+
+
+def part_name(text: str) -> str:
+    """Which of the parts a tool's name, such as "Train" or "valid", stands for; "all" for any other."""
+    return next((part for part, names in NAMES.items() if text.lower() in names), "all")
+
+
+def find_coco(root: str | os.PathLike[str], split: str) -> CocoFolder:
     """Looks for one part of a COCO data set in the layouts that are in use, the first that is there:
 
         root/annotations/instances_train*.json    images in root/train*/ or root/images/train*/ (COCO's own)
@@ -37,36 +58,57 @@ def find_coco(root: str | os.PathLike[str], split: Literal["train", "val"]) -> C
         root/train/annotations.json               images beside it
         root/train.json                           images in root/train/, root/images/train/, root/images/ or root/
 
-    The validation part is called "val", "valid" or "validation". Label maps of stuff are looked for in
-    root/stuffthingmaps/, in a folder of the images folder's name.
+    The validation part is called "val", "valid" or "validation"; "test" is looked for likewise. Label maps of stuff are
+    looked for in root/stuffthingmaps/, in a folder of the images folder's name.
 
     Raises:
         DataError: there is none, or more than one; the message lists what was looked for, or what was found.
     """
-    if split not in _NAMES:
-        raise ValueError(f"split={split!r} is not known: use 'train' or 'val'")
+    if split not in NAMES:
+        raise ValueError(f"split={split!r} is not known: use 'train', 'val' or 'test'")
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give the one that holds a COCO data set")
-    tried: list[str] = []
-    for pattern, folders in _layouts(split):
-        tried.append(pattern)
+    found = _first(root, _layouts(split), split)
+    if found is None:
+        tried = ", ".join(pattern for pattern, _ in _layouts(split))
+        raise DataError(f"{root} has no COCO annotations for {split!r}; looked for {tried} there")
+    return found
+
+
+def coco_parts(root: Path) -> Parts:
+    """The parts of a COCO data set, in the layouts of `find_coco`; or, where there is neither of the first two, one
+    file for all: annotations/instances_default.json (CVAT), annotations.json, _annotations.coco.json or result.json
+    (Label Studio), or the one other JSON in annotations/, with images in images/ or beside it.
+    """
+    parts = {split: part for split in NAMES if (part := _first(root, _layouts(split), split))}
+    if not parts.keys() & {"train", "val"}:
+        others = ((name, ("images/default", "images", ".")) for name in (*_WHOLE, "annotations/*.json"))
+        whole = _first(root, others, "all images")
+        parts |= {"all": whole} if whole is not None else {}
+    return parts
+
+
+def _first(root: Path, layouts: Iterator[tuple[str, tuple[str, ...]]], what: str) -> CocoFolder | None:
+    for pattern, folders in layouts:
         # Sorted and without hidden files, such as those of another system's file browser.
         found = sorted(path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("._"))
+        if what == "all images":  # of names that other tools use as well
+            found = [path for path in found if (text := head(path)).startswith("{") and '"shapes"' not in text]
         if len(found) > 1:
             names = ", ".join(str(path.relative_to(root)) for path in found)
             raise DataError(
-                f"{root} has several annotation files for {split!r}: {names}; keep one of them there, or give the "
+                f"{root} has several annotation files for {what!r}: {names}; keep one of them there, or give the "
                 "images folder and the annotations file by name"
             )
         if found:
             return _with_images(root, found[0], folders)
-    raise DataError(f"{root} has no COCO annotations for {split!r}; looked for {', '.join(tried)} there")
+    return None
 
 
 def _layouts(split: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Patterns of annotation files, and the folders of their images; "{stem}" is what follows "instances_"."""
-    for name in _NAMES[split]:
+    for name in NAMES[split]:
         own = ("{stem}", "images/{stem}", name, f"images/{name}", "images")
         yield f"annotations/instances_{name}*.json", own
         yield f"annotations/{name}*.json", own

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from .folders import CocoFolder, find_coco
+from ..choice import ClassChoice
+from .folders import CocoFolder, DetectionLayout, Split
 
 if TYPE_CHECKING:
     from ..scenes.dataset import SceneDataset
     from .coco import CocoDataset
 
-DetectionKind = Literal["coco", "scenes_sample", "scenes"]
+DetectionKind = Literal["folder", DetectionLayout, "scenes_sample", "scenes"]
+
+FOLDER_KINDS: tuple[DetectionKind, ...] = ("folder", *get_args(DetectionLayout))
+"""Those of images and annotations in files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +24,16 @@ class DetectionSource:
     """A data set of detection.
 
     Attributes:
-        kind: "coco" (folders of images with COCO's annotations), "scenes_sample" (scenes of the Fashion-MNIST items in
-            the package) or "scenes" (of all of Fashion-MNIST, from the four files in `root`).
-        root: the folder, see `find_coco`.
+        kind: "folder" (images with annotations in one of the layouts of `find_parts`), one of these by name, such as
+            "coco", "scenes_sample" (scenes of the Fashion-MNIST items in the package) or "scenes" (of all of
+            Fashion-MNIST, from the four files in `root`).
+        root: the folder.
         train: instead of `root`, where the training part is.
         val: likewise the validation part.
         classes: a model's class names; None for the annotations' own.
+        choice: which of the annotations' classes there are, and which become one, before that; None for all.
+        val_fraction: the part of the images that is held out where `root` has none for validation.
+        keep_empty: whether training keeps images without objects.
         box_masks: whether objects annotated without a mask get their box as mask.
         allow_outside: whether file names in annotations may lead out of the images' folder.
         stuff: whether training's label maps of stuff are read, as HTC needs them.
@@ -33,7 +42,7 @@ class DetectionSource:
         num_val_scenes: scenes of a validation.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         scene_size: (height, width) of a scene in pixels.
-        seed: chooses the scenes.
+        seed: chooses the scenes, and what is held out.
     """
 
     kind: DetectionKind = "coco"
@@ -41,6 +50,9 @@ class DetectionSource:
     train: CocoFolder | None = None
     val: CocoFolder | None = None
     classes: tuple[str, ...] | None = None
+    choice: ClassChoice | None = None
+    val_fraction: float = 0.2
+    keep_empty: bool = False
     box_masks: bool = False
     allow_outside: bool = False
     stuff: bool = False
@@ -51,22 +63,24 @@ class DetectionSource:
     scene_size: tuple[int, int] = (128, 128)
     seed: int = 0
 
-    def folder(self, split: Literal["train", "val"]) -> CocoFolder:
-        """Where a part of kind "coco" is. A `DataError` says what was looked for."""
+    def folder(self, split: Split) -> CocoFolder:
+        """Where a part of `FOLDER_KINDS` is. A `DataError` says what was looked for."""
         given = self.train if split == "train" else self.val
         if given is not None:
             return given
         assert self.root is not None, "who makes it has checked that"
-        return find_coco(self.root, split)
+        from .layouts import find_detection
 
-    def open(self, split: Literal["train", "val"], *, training: bool = False) -> CocoDataset | SceneDataset:
+        return find_detection(self.root, split, None if self.kind == "folder" else cast(DetectionLayout, self.kind))
+
+    def open(self, split: Split, *, training: bool = False) -> CocoDataset | SceneDataset:
         """One part of it. A `DataError` says what is missing or broken.
 
         Args:
             split: which part.
             training: whether to leave out images that nothing can be learnt from, and to read label maps of stuff.
         """
-        if self.kind != "coco":
+        if self.kind == "scenes" or self.kind == "scenes_sample":
             from ..scenes.dataset import open_scenes
 
             number = self.num_scenes if split == "train" else self.num_val_scenes
@@ -82,8 +96,20 @@ class DetectionSource:
             folder.annotations_file,
             classes=self.classes,
             stuff_folder=stuff_folder,
+            read=lambda path: self._read(folder, split, path),
             keep_empty=not training,
+            keep_negatives=self.keep_empty,
             box_masks=self.box_masks,
             allow_outside=self.allow_outside,
             max_pixels=self.max_pixels,
         )
+
+    def _read(self, folder: CocoFolder, split: Split, path: Path) -> dict[str, Any]:
+        from .selection import held_out, with_classes
+
+        document = folder.read(path)
+        if self.choice is not None:
+            document = with_classes(document, self.choice, path, strict=self.classes is None)
+        if folder.hold_out:
+            document = held_out(document, split, path, val_fraction=self.val_fraction, seed=self.seed)
+        return document

@@ -28,6 +28,7 @@ IMAGE_SUFFIXES = frozenset(
 _MODES = {1: "L", 3: "RGB"}
 _LONGEST_SIDE = 1_000_000  # PIL keeps an address for each row, which may be more than the pixels
 _STRIP_PIXELS = 1 << 20
+_ORIENTATION = 0x0112  # in EXIF
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -78,6 +79,23 @@ def read_image(source: ImageSource, channels: int = 3, *, max_pixels: int | None
             raise ImageError(
                 f"{name} is damaged or cut short ({error or type(error).__name__}); copy or export it again"
             ) from error
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) in pixels of an image file as `read_image` gives it, from its header alone, whatever they are.
+
+    Raises:
+        ImageError: the file is missing, or no header can be read.
+    """
+    name = _name(path)
+    try:
+        with _file(path, name) as file, open_image(file, name, max_pixels=_LONGEST_SIDE**2) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise nearly every kind on a damaged file
+        raise ImageError(f"{name} is no image, or its header is damaged ({error}); save it again") from error
 
 
 def open_image(file: BinaryIO, name: str, *, max_pixels: int | None = None) -> Image.Image:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,13 +16,15 @@ from ...colours import Colour
 from ...labels import IGNORED
 from ...names import by_name
 from ...weights.dense_classes import ade20k_palette, dense_class_names
-from ..errors import DataError, SampleError
+from ..choice import ClassChoice, choose_classes
+from ..errors import DataError, SampleError, some
 from ..images.decode import read_image
 from ..images.files import find_images
 from ..samples import SegmentationSample
 from ..scenes.dataset import SceneDataset
 from .classes import MAX_CLASSES, SegmentationClasses, read_classes
 from .folders import CLASS_FILES, Split, find_segmentation
+from .known import cityscapes_classes, cityscapes_values, voc_classes
 from .label_maps import check_label_file, read_label_map
 
 # Looked at before training starts; the others when they are read.
@@ -29,6 +32,7 @@ _CHECKED_FIRST = 200
 _SHOWN = 5
 # Its photos have nine classes each, of 150; of a few photos, nearly always one beyond the 20 that are the most common.
 _COMMON_IN_ADE20K, _CLASSES_OF_ADE20K = 20, 150
+_KNOWN = {"voc": voc_classes, "cityscapes": cityscapes_classes}
 
 
 class SegmentationFolder(Dataset[SegmentationSample]):
@@ -44,6 +48,11 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         palette: an RGB colour of each class, for label maps in colours and for pictures; None: the classes file's.
         ignore_label: pixels of this value in the files are ignored, as those of 255 always are.
         reduce_zero_label: ADE20K's rule: 0 in the files is ignored, and the labels are their values minus one.
+        values: the label that each of the 256 values in the files stands for; None for the values themselves.
+        choice: which of the classes there are in the end, and which become one; pixels of the others are ignored.
+        listed: the names of the images to take, without their endings; None for all.
+        suffixes: what the names of images, and those of label maps, have at the end that the others have not, such as
+            "_mask"; None for label maps of the images' names, or of these with one and the same ending.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
 
     Attributes:
@@ -68,21 +77,34 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         palette: Sequence[Colour] | None = None,
         ignore_label: int = IGNORED,
         reduce_zero_label: bool = False,
+        values: Sequence[int] | None = None,
+        choice: ClassChoice | None = None,
+        listed: Collection[str] | None = None,
+        suffixes: tuple[str, str | None] = ("", None),
         max_pixels: int | None = None,
     ) -> None:
         if not 0 <= ignore_label <= 255:
             raise ValueError(f"ignore_label={ignore_label} is not possible: use a number from 0 to 255")
         self.folder = Path(labels)
-        self.guess = ""
         known = _classes(classes, Path(images), self.folder)
-        self.classes = known.names
-        self.palette = known.palette if palette is None else tuple(palette)
-        if self.palette is not None and len(self.palette) != len(self.classes):
-            raise ValueError(f"palette has {len(self.palette)} colours for {len(self.classes)} classes; give one each")
+        self._known = known.names
+        self._colours = known.palette if palette is None else tuple(palette)
+        if self._colours is not None and len(self._colours) != len(self._known):
+            raise ValueError(f"palette has {len(self._colours)} colours for {len(self._known)} classes; give one each")
+        self.classes, chosen = choose_classes(self._known, choice, of=self.folder)
+        self._chosen = np.full(IGNORED + 1, IGNORED, dtype=np.uint8)
+        self._chosen[: len(chosen)] = [IGNORED if index is None else index for index in chosen]
+        self.palette = self._colours and tuple(self._colours[chosen.index(index)] for index in range(len(self.classes)))
+        left_out = [name for name, index in zip(self._known, chosen, strict=True) if index is None]
+        self.guess = f"pixels of classes that data.classes has not are ignored: {some(left_out)}" if left_out else ""
         self.ignore_label = ignore_label
         self.reduce_zero_label = reduce_zero_label
         self.max_pixels = max_pixels
-        self.pairs = _match(Path(images), self.folder)
+        self._values = np.arange(IGNORED + 1, dtype=np.uint8) if values is None else np.array(values, dtype=np.uint8)
+        self._values[ignore_label] = IGNORED
+        self.pairs, ending = _match(Path(images), self.folder, suffixes, listed)
+        if suffixes[1] is None and ending:
+            self.guess += "; " * bool(self.guess) + f"label maps have the images' names and {ending!r} at the end"
         self.names = tuple(_stem(image, Path(images)) for image, _ in self.pairs)
         for image, label in self.pairs[:_CHECKED_FIRST]:
             with _naming(image):
@@ -117,18 +139,18 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         """
         image_path, label_path = self.pairs[index]
         with _naming(image_path, SampleError):
-            labels = self._mapped(read_label_map(label_path, self.palette, max_pixels=self.max_pixels))
-        beyond = (labels >= len(self.classes)) & (labels != IGNORED)
+            labels = self._mapped(read_label_map(label_path, self._colours, max_pixels=self.max_pixels))
+        beyond = (labels >= len(self._known)) & (labels != IGNORED)
         if beyond.any():
             y, x = (int(place) for place in np.argwhere(beyond)[0])
             value = int(labels[y, x]) + self.reduce_zero_label
             first = int(self.reduce_zero_label)
             raise SampleError(
                 f"the label map {label_path} of {image_path} has the label {value} at x={x}, y={y}, and there are "
-                f"{len(self.classes)} classes, {first} to {len(self.classes) - 1 + first} "
+                f"{len(self._known)} classes, {first} to {len(self._known) - 1 + first} "
                 f"(and {self.ignore_label} to ignore); correct it, or name all classes"
             )
-        return labels
+        return self._chosen[labels]
 
     def select(self, indices: Sequence[int]) -> SegmentationFolder:
         """The same data set with these samples alone."""
@@ -139,8 +161,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         return chosen
 
     def _mapped(self, labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
-        if self.ignore_label != IGNORED:
-            labels = np.where(labels == self.ignore_label, np.uint8(IGNORED), labels)
+        labels = self._values[labels]
         if self.reduce_zero_label:
             labels = np.where((labels == 0) | (labels == IGNORED), np.uint8(IGNORED), labels - np.uint8(1))
         return labels
@@ -179,7 +200,9 @@ def open_segmentation(
     val_fraction: float = 0.2,
     seed: int = 0,
     max_pixels: int | None = None,
-    ade20k: bool = False,
+    kind: str | None = None,
+    choice: ClassChoice | None = None,
+    label_suffix: str | None = None,
 ) -> SegmentationFolder:
     """One part of a data set of segmentation in any layout that `find_segmentation` knows.
 
@@ -191,30 +214,44 @@ def open_segmentation(
         val_fraction: the share that is set apart where there is no validation folder; at least one image.
         seed: of that choice, which depends on the number of images alone.
         max_pixels: see `SegmentationFolder`.
-        ade20k: whether it is known to be ADE20K. Otherwise it is taken for it where its folders are called so and no
-            classes are known, unless its label maps contradict that.
+        kind: "ade20k", "voc" or "cityscapes" where it is known to be that, "folder" where it is neither of the latter;
+            None: see `find_segmentation`. It is taken for ADE20K where its folders are called so and no classes are
+            known, unless its label maps contradict that.
+        choice: see `SegmentationFolder`.
+        label_suffix: what the names of label maps have at the end that those of images have not; None to look.
 
     Raises:
         DataError: see `find_segmentation` and `SegmentationFolder`; or what is or was taken for ADE20K is none.
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
-    layout = find_segmentation(root, split)
+    ade20k = kind == "ade20k"
+    layout = find_segmentation(root, split, cast(Any, "folder" if ade20k else kind))
     if ade20k and layout.classes_file is not None:
         raise DataError(
             f"{layout.classes_file} has classes, and ADE20K's are known: use --data.kind folder for label maps of "
             "the file's classes, or remove it"
         )
     if ade20k or (layout.ade20k and classes is None):
-        data = ade20k_folder(layout.images, layout.labels, ignore_label=ignore_label, max_pixels=max_pixels)
+        data = ade20k_folder(
+            layout.images, layout.labels, ignore_label=ignore_label, choice=choice, max_pixels=max_pixels
+        )
     else:
+        known = _KNOWN[layout.known]() if layout.known and classes is None else None
         data = SegmentationFolder(
             layout.images,
             layout.labels,
-            classes=classes or layout.classes_file,
+            classes=known.names if known else classes or layout.classes_file,
+            palette=known.palette if known else None,
             ignore_label=ignore_label,
+            values=cityscapes_values() if layout.suffixes[1] == "_gtFine_labelIds" else None,
+            choice=choice,
+            listed=layout.listed,
+            suffixes=layout.suffixes if label_suffix is None else ("", label_suffix),
             max_pixels=max_pixels,
         )
+        if layout.known and kind is None:
+            data.guess = f"{root}: taken for {layout.known}, as its folders are called. {data.guess}".strip()
     if data.reduce_zero_label and not ade20k:
         _check_ade20k(data, Path(root))
         data.guess = (
@@ -224,7 +261,7 @@ def open_segmentation(
     if not layout.hold_out:
         return data
     held_out = max(1, round(len(data) * val_fraction)) if val_fraction > 0 else 0
-    if len(data) < 2 or (held_out == 0 and split == "val"):
+    if len(data) < 2 * (held_out > 0) or (held_out == 0 and split == "val"):
         raise DataError(
             f"{layout.images} has {len(data)} images and val_fraction={val_fraction}, which leaves none for {split!r}; "
             "give the data set a folder of validation images"
@@ -238,6 +275,7 @@ def ade20k_folder(
     labels: str | os.PathLike[str],
     *,
     ignore_label: int = IGNORED,
+    choice: ClassChoice | None = None,
     max_pixels: int | None = None,
 ) -> SegmentationFolder:
     """A part of ADE20K (SceneParse150): its 150 classes and colours; 0 in its label maps is "other" and ignored."""
@@ -248,6 +286,7 @@ def ade20k_folder(
         palette=ade20k_palette(),
         ignore_label=ignore_label,
         reduce_zero_label=True,
+        choice=choice,
         max_pixels=max_pixels,
     )
 
@@ -257,7 +296,7 @@ def _check_ade20k(data: SegmentationFolder, root: Path) -> None:
     highest, read = 0, 0
     for _, path in data.pairs[:_CHECKED_FIRST]:
         try:
-            labels = read_label_map(path, data.palette, max_pixels=data.max_pixels)
+            labels = read_label_map(path, data._colours, max_pixels=data.max_pixels)
         except DataError:
             continue  # it is named when it is used
         read += 1
@@ -291,20 +330,28 @@ def _classes(given: Sequence[str] | str | os.PathLike[str] | None, images: Path,
     )
 
 
-def _match(images: Path, labels: Path) -> list[tuple[str, str]]:
-    """Pairs each image with the PNG of its name."""
+def _match(
+    images: Path, labels: Path, suffixes: tuple[str, str | None], listed: Collection[str] | None
+) -> tuple[list[tuple[str, str]], str]:
+    """Pairs each image with the PNG of its name, and says what the latter has at the end."""
     for folder, what in ((images, "images"), (labels, "label maps")):
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; give the one that holds the {what}")
     maps = {_stem(path, labels): path for path in find_images(labels) if path.lower().endswith(".png")}
     name_of = by_name({name: name for name in maps})
-    found = find_images(images)
+    stems = {path: _stem(path, images).removesuffix(suffixes[0]) for path in find_images(images)}
+    ending = _ending(list(stems.values()), maps, images == labels) if suffixes[1] is None else suffixes[1]
+    found = [path for path in stems if not (images == labels and ending and stems[path].endswith(ending))]
+    if listed is not None:
+        found = [path for path in found if stems[path] in listed]
+        if missing := sorted({*listed} - {*stems.values()}):
+            raise DataError(f"{images} lacks images that are listed: {some(missing, _SHOWN)}; copy them there")
     if not found:
         raise DataError(f"{images} holds no images")
     pairs: dict[str, tuple[str, str]] = {}
     lonely: list[str] = []
     for path in found:
-        name = name_of(stem := _stem(path, images)) or stem
+        name = name_of(stem := f"{stems[path]}{ending}") or stem
         if name in pairs:
             raise DataError(f"{pairs[name][0]} and {path} would share one label map; rename or remove one")
         if name in maps:
@@ -313,9 +360,23 @@ def _match(images: Path, labels: Path) -> list[tuple[str, str]]:
             lonely.append(f"{path} needs {labels / f'{name}.png'}{_instead(labels, name)}")
     if lonely:
         more = f"\n  and {len(lonely) - _SHOWN} more" if len(lonely) > _SHOWN else ""
-        listed = "\n  ".join(lonely[:_SHOWN])
-        raise DataError(f"{len(lonely)} of {len(found)} images have no label map:\n  {listed}{more}")
-    return list(pairs.values())
+        listed_ones = "\n  ".join(lonely[:_SHOWN])
+        raise DataError(f"{len(lonely)} of {len(found)} images have no label map:\n  {listed_ones}{more}")
+    return list(pairs.values()), ending
+
+
+def _ending(stems: list[str], maps: Collection[str], together: bool) -> str:
+    """What follows the image's name in that of every label map; empty where nothing does, or no one thing."""
+    if not stems or (not together and any(stem in maps for stem in stems)):
+        return ""
+    first = min(stems)
+    endings = {name.removeprefix(first) for name in maps if name.startswith(first) and name != first}
+    fitting = [end for end in sorted(endings) if all(stem + end in maps for stem in stems if not stem.endswith(end))]
+    if len(fitting) > 1:
+        raise DataError(
+            f"each image has several label maps, whose names end in {some(fitting)}; say which with --data.label_suffix"
+        )
+    return fitting[0] if fitting else ""
 
 
 @contextmanager

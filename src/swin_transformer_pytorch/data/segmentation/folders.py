@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import DataError
+from ..errors import DataError, NothingFoundError
 
 Split = Literal["train", "val"]
+KnownLayout = Literal["voc", "cityscapes"]
 
-CLASS_FILES = ("classes.txt", "classes.json")
+CLASS_FILES = ("classes.txt", "classes.json", "_classes.csv", "labelmap.txt", "class_names.txt")
 
 _SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 _LABELS = ("labels", "annotations", "masks")
+_MASKS_BESIDE = ("*_mask.png", "*_masks.png", "*_label.png", "*_labels.png", "*_seg.png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,30 +30,47 @@ class SegmentationLayout:
         classes_file: names, and maybe colours, of the classes; None where there is no such file.
         ade20k: whether these are ADE20K's own folders, with its classes and its rule for labels.
         hold_out: whether the folders hold both parts, of which a share is set apart for validation.
+        known: whether they are a known data set's, of which classes and labels are known as well.
+        listed: names of the images, without their endings, where a list says which these are.
+        suffixes: what the names of images, and those of label maps, have at the end that the others have not.
     """
 
     images: Path
     labels: Path
     classes_file: Path | None
-    ade20k: bool
-    hold_out: bool
+    ade20k: bool = False
+    hold_out: bool = False
+    known: KnownLayout | None = None
+    listed: frozenset[str] | None = None
+    suffixes: tuple[str, str | None] = ("", None)
 
 
-def find_segmentation(root: str | os.PathLike[str], split: Split) -> SegmentationLayout:
+def find_segmentation(
+    root: str | os.PathLike[str], split: Split, known: KnownLayout | Literal["folder"] | None = None
+) -> SegmentationLayout:
     """Looks for one part of a data set of segmentation in the layouts that are in use, the first that is there:
 
         root/images/train/     with root/labels/train/
         root/train/images/     with root/train/labels/
         root/train/            with root/labels/train/ (what `swin scenes` writes)
         root/images/           with root/labels/, both parts in one
+        root/train/, root/     with label maps beside the images, such as 1.jpg and 1_mask.png (Roboflow)
 
     Instead of "labels" the folder may be called "annotations" or "masks", instead of "train" "training", and the
     validation part "val", "valid" or "validation". Where there is none, a share of the training images is set apart.
     ADE20K's own images/training/ with annotations/training/ is one of these; where the root has no classes file, it is
-    taken for ADE20K. Classes are looked for in classes.txt and classes.json in the root.
+    taken for ADE20K. Classes are looked for in a file of `CLASS_FILES` in the root.
+
+    Known by their folders are Pascal VOC (JPEGImages/, SegmentationClass/ and the lists in ImageSets/Segmentation/,
+    which CVAT writes as well) and Cityscapes (leftImg8bit/ and gtFine/).
+
+    Args:
+        root: the folder.
+        split: which part.
+        known: which of these it is, or "folder" for none of them; None to look.
 
     Raises:
-        DataError: there is no such pair of folders; the message lists what was looked for.
+        DataError: there is no such pair of folders; the message lists what was looked for. Or it could be several.
     """
     if split not in _SPLITS:
         raise ValueError(f"split={split!r} is not known: use 'train' or 'val'")
@@ -59,6 +78,20 @@ def find_segmentation(root: str | os.PathLike[str], split: Split) -> Segmentatio
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give the one that holds images and label maps")
     classes_file = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
+    there = {
+        "voc": any((root / name).is_dir() for name in _VOC_LABELS),
+        "cityscapes": (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir(),
+        "folder": any(next(_present(root, pairs), None) for pairs in (_pairs("train"), _pairs("val"), _flat())),
+    }
+    could = [name for name, holds in there.items() if holds]
+    if known is None and len(could) > 1:
+        raise DataError(
+            f"{root} can be read in several ways: {', '.join(could)}; say which with --data.kind {could[0]}, or name "
+            "the folders with --data.train_images, --data.train_labels and so on"
+        )
+    kind = known or (could[0] if could else "folder")
+    if kind != "folder":
+        return _voc(root, split, classes_file) if kind == "voc" else _cityscapes(root, split)
     parts = {name: next(_present(root, _pairs(name)), None) for name in _SPLITS}
     found = parts[split]
     hold_out = parts["val"] is None
@@ -68,7 +101,7 @@ def find_segmentation(root: str | os.PathLike[str], split: Split) -> Segmentatio
         found = parts["train"]
     if found is None:
         tried = "\n  ".join(f"{images}/ with {labels}/" for images, labels in (*_pairs(split), *_flat()))
-        raise DataError(f"{root} has no images with label maps for {split!r}; looked for\n  {tried}")
+        raise NothingFoundError(f"{root} has no images with label maps for {split!r}; looked for\n  {tried}")
     images, labels = found
     ade20k = (images.split("/")[0], labels.split("/")[0]) == ("images", "annotations") and classes_file is None
     return SegmentationLayout(
@@ -86,6 +119,7 @@ def _pairs(split: Split) -> list[tuple[str, str]]:
         ("images/{split}", "{labels}/{split}"),
         ("{split}/images", "{split}/{labels}"),
         ("{split}", "{labels}/{split}"),
+        ("{split}", "{split}"),
     )
     return [
         (images.format(split=name), labels.format(split=name, labels=folder))
@@ -96,8 +130,54 @@ def _pairs(split: Split) -> list[tuple[str, str]]:
 
 
 def _flat() -> list[tuple[str, str]]:
-    return [("images", labels) for labels in _LABELS]
+    return [*(("images", labels) for labels in _LABELS), ("images", "images"), (".", ".")]
 
 
 def _present(root: Path, pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    return ((images, labels) for images, labels in pairs if (root / images).is_dir() and (root / labels).is_dir())
+    for images, labels in pairs:
+        if (root / images).is_dir() and (root / labels).is_dir():
+            if images != labels or any(any((root / labels).glob(pattern)) for pattern in _MASKS_BESIDE):
+                yield images, labels
+
+
+_VOC_LABELS = ("SegmentationClassPNG", "SegmentationClass")  # the former is labelme's, whose latter holds arrays
+
+
+def _voc(root: Path, split: Split, classes_file: Path | None) -> SegmentationLayout:
+    images = next((root / name for name in ("JPEGImages", "images") if (root / name).is_dir()), root / "JPEGImages")
+    labels = next((root / name for name in _VOC_LABELS if (root / name).is_dir()), root / _VOC_LABELS[-1])
+    lists = {path.stem.lower(): path for path in sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))}
+    parts = {part: next((lists[name] for name in names if name in lists), None) for part, names in _SPLITS.items()}
+    whole = parts["train"] or lists.get("trainval") or next(iter(lists.values()), None)
+    chosen = parts[split] or (whole if parts["val"] is None or split == "train" else None)
+    listed = None if chosen is None else frozenset(line.split()[0] for line in _lines(chosen))
+    return SegmentationLayout(
+        images=images,
+        labels=labels,
+        classes_file=classes_file,
+        hold_out=parts["val"] is None,
+        known="voc" if classes_file is None else None,
+        # Only some of its images have label maps.
+        listed=listed if listed is not None else frozenset(path.stem for path in labels.glob("*.png")),
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); write the images' names there, one a line") from error
+
+
+def _cityscapes(root: Path, split: Split) -> SegmentationLayout:
+    labels = root / "gtFine" / split
+    if not labels.is_dir():
+        raise DataError(f"{root} has no gtFine/{split}/ as Cityscapes has; unpack gtFine_trainvaltest.zip there")
+    of_training = any(labels.rglob("*_gtFine_labelTrainIds.png"))
+    return SegmentationLayout(
+        images=root / "leftImg8bit" / split,
+        labels=labels,
+        classes_file=None,
+        known="cityscapes",
+        suffixes=("_leftImg8bit", "_gtFine_labelTrainIds" if of_training else "_gtFine_labelIds"),
+    )

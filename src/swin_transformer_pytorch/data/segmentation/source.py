@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 from ...colours import Colour
 from ...labels import IGNORED
+from ..choice import ClassChoice
 from ..errors import DataError
 
 if TYPE_CHECKING:
     from .dataset import SceneLabelMaps, SegmentationFolder
 
-SegmentationKind = Literal["ade20k", "folder", "scenes_sample", "scenes"]
+SegmentationKind = Literal["ade20k", "folder", "voc", "cityscapes", "scenes_sample", "scenes"]
+KNOWN_KINDS = ("ade20k", "voc", "cityscapes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +23,15 @@ class SegmentationSource:
     """A data set of segmentation.
 
     Attributes:
-        kind: "ade20k" (SceneParse150, whatever its folders are called), "folder" (images with a label PNG each; ADE20K
-            is recognised, see `open_segmentation`), "scenes_sample" (scenes of the
+        kind: "ade20k" (SceneParse150, whatever its folders are called), "voc" (Pascal VOC), "cityscapes", "folder"
+            (images with a label PNG each, these among them, see `open_segmentation`), "scenes_sample" (scenes of the
             Fashion-MNIST items in the package) or "scenes" (of all of Fashion-MNIST, from the four files in `root`).
         root: the folder, see `find_segmentation`.
         train: instead of `root`, the folders of the training images and of their label maps.
         val: likewise those of validation.
         classes: the class names by label, or a file of them; None for those beside the folders, or ADE20K's own.
+        choice: which of these there are in the end, and which become one, see `choose_classes`.
+        label_suffix: what the names of label maps have at the end that those of images have not; None to look.
         palette: a colour of each class for label maps in colours; None for the classes file's.
         ignore_label: pixels of this value are ignored, as those of 255 always are.
         val_fraction: the part that is held out where `root` has no validation images.
@@ -43,6 +47,8 @@ class SegmentationSource:
     train: tuple[str, str] | None = None
     val: tuple[str, str] | None = None
     classes: str | Sequence[str] | None = None
+    choice: ClassChoice | None = None
+    label_suffix: str | None = None
     palette: Sequence[Colour] | None = None
     ignore_label: int = IGNORED
     val_fraction: float = 0.2
@@ -68,13 +74,17 @@ class SegmentationSource:
             raise DataError(f"data.classes={self.classes!r} does not go with data.kind='ade20k'; use 'folder' for it")
         folders = self.train if split == "train" else self.val
         if folders is not None and self.kind == "ade20k":
-            return ade20k_folder(*folders, ignore_label=self.ignore_label, max_pixels=self.max_pixels)
+            return ade20k_folder(
+                *folders, ignore_label=self.ignore_label, choice=self.choice, max_pixels=self.max_pixels
+            )
         if folders is not None:
             return SegmentationFolder(
                 *folders,
                 classes=self.classes,
                 palette=self.palette,
                 ignore_label=self.ignore_label,
+                choice=self.choice,
+                suffixes=("", self.label_suffix),
                 max_pixels=self.max_pixels,
             )
         assert self.root is not None, "who makes it has checked that"
@@ -86,5 +96,7 @@ class SegmentationSource:
             val_fraction=self.val_fraction,
             seed=self.seed,
             max_pixels=self.max_pixels,
-            ade20k=self.kind == "ade20k",
+            kind=None if self.kind == "folder" else self.kind,
+            choice=self.choice,
+            label_suffix=self.label_suffix,
         )

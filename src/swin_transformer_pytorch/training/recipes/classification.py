@@ -52,6 +52,8 @@ class DataRecipe:
         root: the folder of images, for the kinds that have one.
         class_order: for "folder", the order of the class folders in the head: "natural" (2 before 10), "sorted" (10
             before 2), or a file of their names, one a line; null sorts them, and says so where that makes a difference.
+        classes: for "folder", the class folders to keep, [rose, tulip], or {flower: [rose, tulip], tree: [oak]}, which
+            makes one class of several; "*" in such a list is all others. null for all.
         image_size: side of the model's images in pixels, or (height, width); null for the model's own, else 224. "auto"
             is likewise, but else the shorter side of the usual training image, at most 224.
         resize_size: evaluation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
@@ -66,6 +68,7 @@ class DataRecipe:
     kind: ClassificationKind = "folder"
     root: str | None = None
     class_order: str | None = None
+    classes: dict[str, list[str]] | list[str] | None = None
     image_size: int | tuple[int, int] | Auto | None = None
     resize_size: int | tuple[int, int] | None = None
     max_pixels: int | None = None
@@ -79,8 +82,9 @@ class DataRecipe:
             value = getattr(self, name)
             sides = value if isinstance(value, tuple) else () if value is None or value == "auto" else (value,)
             require(all(1 <= side <= 16384 for side in sides), f"data.{name}", value, "1 to 16,384 pixels")
-        ok = self.class_order is None or self.kind == "folder"
-        require(ok, "data.class_order", self.class_order, f"null: data.kind={self.kind!r} has an order of its own")
+        for name in ("class_order", "classes"):
+            ok = getattr(self, name) is None or self.kind == "folder"
+            require(ok, f"data.{name}", getattr(self, name), f"null: data.kind={self.kind!r} has classes of its own")
         require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12})
         require_counts(self, "data", {"num_workers": 1024}, least=0)
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
@@ -94,6 +98,7 @@ class DataRecipe:
             root=self.root,
             channels=channels,
             class_order=self.class_order,
+            choice=self.classes,
             val_fraction=self.val_fraction,
             seed=seed,
             max_pixels=self.max_pixels,

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ...data.detection.augmentation import DetectionAugmentation
 from ...data.detection.folders import CocoFolder
-from ...data.detection.source import DetectionKind, DetectionSource
+from ...data.detection.source import FOLDER_KINDS, DetectionKind, DetectionSource
 from ...models.config import DetectorConfig, Task
 from .dense import (
     DenseScheduleRecipe,
@@ -27,15 +27,19 @@ class DetectionDataRecipe:
     """Which images, how they are prepared and how they are batched.
 
     Attributes:
-        kind: "coco" (a COCO data set, or your own images annotated in that format), "scenes_sample" (scenes of the
-            Fashion-MNIST items in the package, made on the fly) or "scenes" (of all of Fashion-MNIST, from `root`).
-        root: for "coco" the folder with annotations/ and the images, in any of the usual layouts; for "scenes" the
-            folder of Fashion-MNIST's four files.
+        kind: "folder" (your own images with annotations, whose layout is recognised), one layout by name ("coco",
+            "yolo", "voc", "labelme", "label_studio", "cvat"), "scenes_sample" (scenes of the Fashion-MNIST items in the
+            package, made on the fly) or "scenes" (of all of Fashion-MNIST, from `root`).
+        root: the folder of images and annotations (see the guide); for "scenes" that of Fashion-MNIST's four files.
         train_images: instead of `root`, the folder of the training images.
         train_annotations: their COCO annotations.
         val_images: the folder of the validation images.
         val_annotations: their COCO annotations.
         train_stuff: the folder of their label maps, for HTC; null for `root`'s stuffthingmaps/, where it has them.
+        classes: the classes to keep, [car, person], or {vehicle: [car, truck], person: [person]}, which makes one of
+            several; "*" in such a list is all others. null for all.
+        val_fraction: part of the images that is held out where `root` has none for validation.
+        keep_empty: whether images without objects are kept for training.
         box_masks: whether objects annotated without a mask get their box as mask, rather than being an error.
         allow_outside: whether file names in the annotations may be absolute or climb out of the images' folder by "..".
         num_scenes: different scenes for training.
@@ -57,6 +61,9 @@ class DetectionDataRecipe:
     val_images: str | None = None
     val_annotations: str | None = None
     train_stuff: str | None = None
+    classes: dict[str, list[str]] | list[str] | None = None
+    val_fraction: float = 0.2
+    keep_empty: bool = False
     box_masks: bool = False
     allow_outside: bool = False
     num_scenes: int = 4000
@@ -70,12 +77,13 @@ class DetectionDataRecipe:
 
     def __post_init__(self) -> None:
         check_dense_data(self)
+        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
 
     def source(self, *, seed: int = 0, stuff: bool = False) -> DetectionSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""
         check_scenes_root(self)
         parts: dict[str, CocoFolder] = {}
-        for split in ("train", "val") if self.kind == "coco" else ():
+        for split in ("train", "val") if self.kind in FOLDER_KINDS else ():
             if given := given_folders(self, split, "annotations"):
                 parts[split] = CocoFolder(images_folder=Path(given[0]), annotations_file=Path(given[1]))
         return DetectionSource(
@@ -83,6 +91,9 @@ class DetectionDataRecipe:
             root=self.root,
             train=parts.get("train"),
             val=parts.get("val"),
+            choice=self.classes,
+            val_fraction=self.val_fraction,
+            keep_empty=self.keep_empty,
             box_masks=self.box_masks,
             allow_outside=self.allow_outside,
             stuff=stuff,
@@ -119,7 +130,7 @@ class DetectionRecipe(BaseRecipe):
     def __post_init__(self) -> None:
         check_lengths(self.schedule, self.trainer)
         config = self.model.described_config("detection")
-        if isinstance(config, DetectorConfig) and config.method == "htc" and self.data.kind == "coco":
+        if isinstance(config, DetectorConfig) and config.method == "htc" and self.data.kind in FOLDER_KINDS:
             has_stuff = self.data.root is not None or self.data.train_stuff is not None
             given = self.data.train_images is None or has_stuff
             require(given, "data.train_stuff", None, "the folder of label maps that HTC's semantic branch learns from")

@@ -26,16 +26,21 @@ class SegmentationDataRecipe:
     """Which images, how they are prepared and how they are batched.
 
     Attributes:
-        kind: "ade20k" (SceneParse150, 0 in its label maps is ignored), "folder" (your own images with a label PNG
-            each; ADE20K is recognised by its folders, which is said), "scenes_sample" (scenes of the Fashion-MNIST
-            items in the package, made on the fly) or "scenes" (of all of Fashion-MNIST, from `root`).
+        kind: "ade20k" (SceneParse150, 0 in its label maps is ignored), "voc" (Pascal VOC), "cityscapes", "folder" (your
+            own images with a label PNG each; these three are recognised by their folders, which is said),
+            "scenes_sample" (scenes of the Fashion-MNIST items in the package, made on the fly) or "scenes" (of all of
+            Fashion-MNIST, from `root`).
         root: the folder of images and label maps, in any of the usual layouts (see the guide); for "scenes" that of
             Fashion-MNIST's four files.
         train_images: for "folder", instead of `root`, the folder of the training images.
         train_labels: their label PNGs, of the images' names.
         val_images: the folder of the validation images.
         val_labels: their label PNGs.
-        classes: for "folder", a file of the classes' names by label, one a line; null for the classes.txt beside them.
+        classes: for "folder", a file of the classes' names by label, one a line; null for the classes.txt there. Or the
+            classes to keep, [car, person], or {vehicle: [car, truck], person: [person]}, which makes one of
+            several; "*" in such a list is all others. Pixels of what is left out are ignored.
+        label_suffix: what the names of label maps have at the end that those of images have not, such as "_mask"; null
+            to find out.
         ignore_label: for "folder", pixels of this value are ignored, as those of 255 always are.
         val_fraction: part of the images that is held out where `root` has no validation images.
         num_scenes: different scenes for training.
@@ -56,7 +61,8 @@ class SegmentationDataRecipe:
     train_labels: str | None = None
     val_images: str | None = None
     val_labels: str | None = None
-    classes: str | None = None
+    classes: dict[str, list[str]] | list[str] | str | None = None
+    label_suffix: str | None = None
     ignore_label: int = IGNORED
     val_fraction: float = 0.2
     num_scenes: int = 4000
@@ -76,13 +82,15 @@ class SegmentationDataRecipe:
     def source(self, *, seed: int = 0) -> SegmentationSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""
         check_scenes_root(self)
-        of_folders = self.kind in ("ade20k", "folder")
+        of_folders = self.kind not in ("scenes", "scenes_sample")
         return SegmentationSource(
             kind=self.kind,
             root=self.root,
             train=given_folders(self, "train", "labels") if of_folders else None,
             val=given_folders(self, "val", "labels") if of_folders else None,
-            classes=self.classes,
+            classes=self.classes if isinstance(self.classes, str) else None,
+            choice=None if isinstance(self.classes, str) else self.classes,
+            label_suffix=self.label_suffix,
             ignore_label=self.ignore_label,
             val_fraction=self.val_fraction,
             seed=seed,

@@ -54,7 +54,8 @@ def open_splits(recipe: DataRecipe, *, channels: int = 3, seed: int = 0) -> Spli
         if len(images) == 0:
             raise DataError(f"{recipe.root or recipe.kind}: there are no {name} images")
     classes = tuple(train.classes)
-    if recipe.kind == "folder" and recipe.class_order is None and (guess := guessed_order(classes)):
+    ordered = recipe.kind != "folder" or recipe.class_order is not None or recipe.classes is not None
+    if not ordered and (guess := guessed_order(classes)):
         _log.warning("%s: %s", recipe.root, guess)
     # ImageNet's folders are named by synset; people read names.
     named = class_names("imagenet1k") if classes == imagenet_synsets() else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ....data.detection.coco import CocoDataset, DetectionSample
+from ....data.detection.source import FOLDER_KINDS
 from ....data.detection.transforms import DetectionTrainingTransform, aspect_groups, collate_detection
 from ....data.images.dense_transforms import DenseTransform, PreparedImage
 from ....data.scenes.dataset import SceneDataset
@@ -32,7 +33,7 @@ def open_detection(
         RecipeError: the recipe does not say where they are.
     """
     source = recipe.source(seed=seed, stuff=stuff)
-    if stuff and source.kind == "coco" and (source.stuff_folder or source.folder("train").stuff_folder) is None:
+    if stuff and source.kind in FOLDER_KINDS and (source.stuff_folder or source.folder("train").stuff_folder) is None:
         raise RecipeError(
             f"{source.folder('train').images_folder} has no label maps of stuff, which HTC learns from: give "
             "data.train_stuff, or put them into stuffthingmaps/ (cocostuff's stuffthingmaps_trainval2017.zip)"

@@ -1,0 +1,232 @@
+"""What `swin data` finds out: which tasks a folder serves, and what each part of it holds."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from ..data.classification.folder import ImageFolder
+from ..data.detection.layouts import find_parts
+from ..data.detection.source import FOLDER_KINDS, DetectionSource
+from ..data.errors import DataError, ImageError, NothingFoundError
+from ..data.images.files import find_images
+from ..data.segmentation.folders import find_segmentation
+from ..data.segmentation.source import SegmentationKind, SegmentationSource
+from ..labels import IGNORED
+from ..models.config import Task
+from ..results import Detections, SegmentationMap
+from ..visualize import detection_overlay, segmentation_overlay
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_TINY = 8  # pixels: below it, the official models have less than a quarter of a cell for it
+_SHOWN = 8  # samples of a task in a picture
+
+
+@dataclass(kw_only=True)
+class Part:
+    """One part of a data set.
+
+    Attributes:
+        samples: the data set.
+        paths: the image file of each.
+        counts: objects, pixels or images of each class, in those that were read.
+        read: how many images were.
+        sizes: (height, width) of these.
+        problems: what is wrong with those that cannot be used.
+        empty: images without an object, or without a pixel of a class.
+        tiny: objects with a side below 8 pixels.
+        ignored: pixels that do not count.
+    """
+
+    samples: Any
+    paths: Sequence[str | Path]
+    counts: Counter[str] = field(default_factory=Counter)
+    read: int = 0
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    empty: int = 0
+    tiny: int = 0
+    ignored: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A folder as the data of a task.
+
+    Attributes:
+        task: which.
+        layout: what the folder's layout is called.
+        parts: "train", "val", "test", or "all" for one that holds the first two.
+    """
+
+    task: Task
+    layout: str
+    parts: Mapping[str, Part]
+
+    @property
+    def classes(self) -> list[str]:
+        """Those of all parts."""
+        return list(dict.fromkeys(name for part in self.parts.values() for name in part.samples.classes))
+
+
+def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
+    """What a folder is for each task that it serves, nothing read yet.
+
+    Raises:
+        DataError: it is for none, or could have several layouts, or is broken.
+    """
+    if not Path(root).is_dir():
+        raise DataError(f"{root} is not a folder; give the one that holds your images")
+    kinds = {"detection": FOLDER_KINDS, "segmentation": get_args(SegmentationKind)}
+    wanted = [task] if task is not None else [one for one in kinds if data.kind in kinds[one]]
+    found: list[Look] = []
+    for one in wanted if task != "classification" else ():
+        try:
+            found.append(_detection(root, data) if one == "detection" else _segmentation(root, data, task))
+        except NothingFoundError:
+            if task is not None:
+                raise
+    # Images beside their annotations are in folders, too, which are no classes.
+    if task == "classification" or (not found and task is None and data.kind == "folder"):
+        try:
+            found.append(_classification(root, data))
+        except DataError as error:
+            if task is not None:
+                raise
+            raise DataError(
+                f"{root} holds nothing to train on: no annotations of objects that are known, no images with label "
+                f"PNGs, and as class folders: {error}"
+            ) from error
+    if not found:
+        raise DataError(f"{root} is no data set of --data.kind {data.kind}")
+    return found
+
+
+def _detection(root: str, data: argparse.Namespace) -> Look:
+    layout, parts = find_parts(root, None if data.kind == "folder" else data.kind)
+    source = DetectionSource(
+        kind="folder", root=root, choice=data.classes, box_masks=True, allow_outside=data.allow_outside
+    )
+    opened: dict[str, Any] = {name: replace(source, train=part).open("train") for name, part in parts.items()}
+    made = {name: Part(samples=one, paths=one.paths) for name, one in opened.items()}
+    return Look(task="detection", layout=layout, parts=made)
+
+
+def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Look:
+    source = SegmentationSource(
+        kind=data.kind, root=root, choice=data.classes, label_suffix=data.label_suffix, val_fraction=0
+    )
+    known: Any = {"folder": None, "ade20k": "folder"}.get(data.kind, data.kind)
+    layout = find_segmentation(root, "train", known)
+    if task is None and not any(path.lower().endswith(".png") for path in find_images(layout.labels)):
+        raise NothingFoundError(f"{layout.labels} holds no label PNGs")
+    opened: dict[str, Any] = {"all" if layout.hold_out else "train": source.open("train")}
+    opened |= {} if layout.hold_out else {"val": source.open("val")}
+    parts = {name: Part(samples=one, paths=[image for image, _ in one.pairs]) for name, one in opened.items()}
+    return Look(task="segmentation", layout=layout.known or ("ade20k" if layout.ade20k else "folder"), parts=parts)
+
+
+def _classification(root: str, data: argparse.Namespace) -> Look:
+    train = ImageFolder(root, "train", val_fraction=0, choice=data.classes)
+    apart = {Path(path).relative_to(root).parts[0] for path, _ in train.samples} == {"train"}
+    try:
+        val = ImageFolder(root, "val", val_fraction=0, choice=data.classes) if apart else None
+    except DataError:
+        val = None  # there is none
+    opened = {"train" if val else "all": train} | ({"val": val} if val else {})
+    parts = {name: Part(samples=one, paths=[path for path, _ in one.samples]) for name, one in opened.items()}
+    return Look(task="classification", layout="a folder a class", parts=parts)
+
+
+def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
+    """Reads as many images of a part, drawn always the same, and counts what they hold; yields after each."""
+    order = np.random.default_rng(0).permutation(len(part.samples))[:most]
+    for index in sorted(order.tolist()):
+        part.read += 1
+        try:
+            sample = part.samples[index]
+        except ImageError as error:
+            part.problems.append(str(error))
+        else:
+            _count(part, task, sample)
+        yield index
+
+
+def _count(part: Part, task: Task, sample: Any) -> None:
+    image = sample[0] if task == "classification" else sample.image
+    part.sizes.append((image.height, image.width))
+    classes = part.samples.classes
+    if task == "classification":
+        part.counts[classes[sample[1]]] += 1
+    elif task == "detection":
+        part.counts.update(classes[label] for label in sample.labels)
+        part.empty += len(sample) == 0
+        sides = sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]
+        part.tiny += int((sides.min(axis=1, initial=np.inf) < _TINY).sum())
+    else:
+        pixels = np.bincount(sample.labels.ravel(), minlength=IGNORED + 1)
+        part.counts.update({name: int(count) for name, count in zip(classes, pixels, strict=False) if count})
+        part.ignored += int(pixels[IGNORED])
+        part.empty += not pixels[:IGNORED].any()
+
+
+def twice(parts: Mapping[str, Part]) -> list[tuple[Path, Path]]:
+    """Image files of different parts that have the same content."""
+    by_size: dict[int, list[tuple[str, Path]]] = {}
+    for name, part in parts.items():
+        for path in map(Path, part.paths):
+            by_size.setdefault(path.stat().st_size, []).append((name, path))
+    pairs: list[tuple[Path, Path]] = []
+    for files in by_size.values():
+        first: dict[bytes, tuple[str, Path]] = {}
+        for name, path in files if len({name for name, _ in files}) > 1 else ():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            other, seen = first.setdefault(content, (name, path))
+            if other != name:
+                pairs.append((seen, path))
+    return pairs
+
+
+def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
+    """Some images of a part with what their annotations say drawn on them, and a title each."""
+    samples = next(iter(one.parts.values())).samples
+    order, drawn = np.random.default_rng(1).permutation(len(samples)).tolist(), 0
+    for index in order:
+        try:
+            sample = samples[index]
+        except ImageError:
+            continue  # it has been named
+        if one.task == "classification":
+            yield samples.classes[sample[1]], sample[0]
+        elif one.task == "segmentation":
+            labels = SegmentationMap(labels=sample.labels, names=samples.classes, palette=samples.palette)
+            yield sample.name, segmentation_overlay(sample.image, labels)
+        else:
+            yield samples.paths[index].name, _with_objects(sample, samples.classes)
+        drawn += 1
+        if drawn == _SHOWN:
+            return
+
+
+def _with_objects(sample: Any, classes: Sequence[str]) -> Image.Image:
+    from .. import rle
+
+    found = Detections(
+        boxes_xyxy=sample.boxes_xyxy,
+        scores=np.ones(len(sample), dtype=np.float32),
+        labels=sample.labels,
+        names=tuple(classes[label] for label in sample.labels),
+        image_size=(sample.image.height, sample.image.width),
+        mask_rles=tuple(rle.encode_mask(mask) for mask in sample.masks),
+    )
+    return detection_overlay(sample.image, found, scores=False)

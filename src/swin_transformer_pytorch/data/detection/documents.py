@@ -1,0 +1,82 @@
+"""Text, JSON, YAML and XML that annotation tools write, read with bounds; what cannot be read is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import yaml
+
+from ..errors import DataError
+
+_LARGEST = 1 << 28  # bytes, of files that are one image's, or a project's of some 100,000 images
+_HEAD = 1 << 14
+
+
+def read_bytes(path: Path, what: str, *, largest: int | None = _LARGEST) -> bytes:
+    """A file's content; a `DataError` where it is missing, no regular file, or has more than `largest` bytes."""
+    try:
+        if not path.is_file() and path.exists():
+            raise DataError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; give {what}")
+        if largest is not None and path.stat().st_size > largest:
+            raise DataError(f"{path} has more than {largest:,} bytes, too many for {what}; split it")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; give {what}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def head(path: Path) -> str:
+    """The beginning of a file, to tell what it is; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD).decode("utf-8-sig", "replace").lstrip() if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file, without those that are blank."""
+    try:
+        text = read_bytes(path, what).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8 ({error}); give {what}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_json(path: Path, what: str, *, largest: int | None = _LARGEST) -> Any:
+    content = read_bytes(path, what, largest=largest)
+    try:
+        return json.loads(content)
+    # Numbers of thousands of digits and lists in each other are none that can be read, either.
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({error}); copy or export it again") from error
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    try:
+        return yaml.safe_load(read_bytes(path, what))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not YAML ({' '.join(str(error).split()):.200}); correct it") from error
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """A document type can define entities that stand for more than fits in memory, and no tool writes one."""
+
+    def doctype(self, name: str, public: str, system: str) -> None:
+        raise ValueError("it has a DOCTYPE, which could define entities without bounds")
+
+
+def read_xml(path: Path, what: str) -> ElementTree.Element:
+    """The root element; a `DataError` for what is no XML, or has a document type."""
+    try:
+        return ElementTree.fromstring(
+            read_bytes(path, what), parser=ElementTree.XMLParser(target=_NoDoctype())
+        )  # a bound on bytes is one on elements
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} is not XML that can be read ({error}); copy or export it again") from error

@@ -1,0 +1,143 @@
+"""Label Studio's JSON: one file for all, a list of tasks."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .documents import head, read_json
+from .folders import CocoFolder, Parts
+from .places import Images
+from .records import Records, blank_mask, ellipse, extent, rectangle
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was uploaded
+
+
+def label_studio_parts(root: Path) -> Parts:
+    """Label Studio's export "JSON", with images anywhere below the root; it has no parts."""
+    found = [
+        path
+        for path in sorted(root.glob("*.json"))
+        if (text := head(path)).startswith("[") and '"annotations"' in text and '"id"' in text
+    ]
+    if len(found) > 1:
+        listed = ", ".join(path.name for path in found)
+        raise DataError(f"{root} has several exports of Label Studio: {listed}; keep one of them there")
+    read = partial(_read, root=root)
+    return {"all": CocoFolder(images_folder=root, annotations_file=found[0], read=read)} if found else {}
+
+
+def _read(path: Path, *, root: Path) -> dict[str, Any]:
+    records, images = Records(path), Images(root)
+    for number, task in enumerate(read_json(path, "Label Studio's export 'JSON'")):
+        where = f"{path} task {task.get('id', number) if isinstance(task, dict) else number}"
+        with records.naming(where):
+            given = [one for one in task["annotations"] if not one.get("was_cancelled")]
+            if not given:
+                records.notes["tasks without an annotation left out"] += 1
+                continue
+            records.notes["further annotations of a task passed over: the first counts"] += len(given) - 1
+            results = [one for one in given[0]["result"] if isinstance(one.get("value"), dict)]
+            file_name = _find(images, task["data"], root)
+            shapes = [one for one in results if "original_width" in one]
+            sizes = {(int(one["original_height"]), int(one["original_width"])) for one in shapes}
+            if len(sizes) > 1:
+                raise ValueError(f"its results are of images of several sizes: {sizes}")
+            size = sizes.pop() if sizes else images.size(file_name)
+            records.add_image(file_name, size)
+            # <Rectangle> with <Labels> are two results of one id.
+            labels = {one.get("id"): one["value"]["labels"] for one in results if one["value"].get("labels")}
+            for one in shapes:
+                _add(records, one, labels, f"{where} result {one.get('id', '')}", size)
+    return records.document()
+
+
+def _find(images: Images, data: dict[str, Any], root: Path) -> str:
+    """The image of a task: the last part of its address, as it is or as it was called before it was uploaded."""
+    texts = [data[key] for key in ("image", "img", *data) if isinstance(data.get(key), str)]
+    if not texts:
+        raise ValueError("its data names no image")
+    address = urlsplit(texts[0])
+    name = parse_qs(address.query).get("d", [unquote(address.path)])[0]
+    found = images.find(name, root / "images")
+    short = _UPLOADED.sub("", Path(name).name)
+    return found if (root / found.lstrip("/")).is_file() else images.find(short, root / "images")
+
+
+def _add(
+    records: Records, one: dict[str, Any], labels: dict[Any, list[str]], where: str, size: tuple[int, int]
+) -> None:
+    with records.naming(where):
+        value, kind = one["value"], str(one["type"]).removesuffix("labels")
+        names = value.get(one["type"]) or value.get(f"{kind}labels") or labels.get(one.get("id", ""))
+        if kind not in ("rectangle", "polygon", "ellipse", "brush"):
+            if kind not in ("", "choices", "textarea", "rating"):
+                records.notes[f"results of the type {one['type']!r:.30} left out"] += 1
+            return
+        if not names:
+            records.notes["shapes without a label left out"] += 1
+            return
+        records.notes["further labels of a shape passed over: the first counts"] += len(names) - 1
+        if one.get("image_rotation"):
+            raise ValueError("its image was turned in Label Studio; turn the file, and export again")
+        name, (height, width) = str(names[0]), size
+        across, down = width / 100, height / 100  # values are percentages
+        degrees = float(value.get("rotation") or 0)
+        if kind == "rectangle":
+            left, top = value["x"] * across, value["y"] * down
+            right, bottom = left + value["width"] * across, top + value["height"] * down
+            if degrees:
+                records.notes["boxes that are turned: the upright box around each counts"] += 1
+            turned = rectangle(left, top, right - left, bottom - top, degrees, (left, top))
+            records.add_object(name, where, corners=extent(turned) if degrees else (left, top, right, bottom))
+        elif kind == "polygon":
+            records.add_object(name, where, polygons=[[(x * across, y * down) for x, y in value["points"]]])
+        elif kind == "ellipse":
+            centre = value["x"] * across, value["y"] * down
+            radii = value["radiusX"] * across, value["radiusY"] * down
+            records.add_object(name, where, polygons=[ellipse(centre, radii, degrees)])
+        else:
+            records.add_object(name, where, mask=decode_brush(value["rle"], size))
+
+
+def decode_brush(numbers: list[int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels of a brush: four bytes a pixel, of which the fourth counts, as run lengths of thi.ng/rle-pack.
+
+    That is bits: 32 for the number of values, 5 for the bits of one, less one, four times 4 for the bits of lengths,
+    less one; then pieces: 1 bit for a run or 0 for single values, 2 for which length, the length less one, the values.
+
+    Raises:
+        ValueError: it is cut short, or for another number of pixels.
+    """
+    bits = "".join(f"{number:08b}" for number in bytes([*numbers]))
+    place = 0
+
+    def read(count: int) -> int:
+        nonlocal place
+        place += count
+        if place > len(bits):
+            raise ValueError("its run lengths are cut short")
+        return int(bits[place - count : place], 2)
+
+    total = read(32)
+    if total != 4 * math.prod(size):
+        raise ValueError(f"its run lengths make {total} values, and {size[0]} x {size[1]} pixels have four each")
+    word, lengths = read(5) + 1, [read(4) + 1 for _ in range(4)]
+    inside = blank_mask((total // 4, 4)).ravel()
+    done = 0
+    while done < total:
+        same = read(1)
+        end = done + 1 + read(lengths[read(2)])
+        if end > total:
+            raise ValueError(f"its run lengths make more than {total} values")
+        inside[done:end] = read(word) if same else [read(word) for _ in range(end - done)]
+        done = end
+    return inside.reshape(*size, 4)[..., 3]

@@ -1,0 +1,54 @@
+"""Where the images are that a tool's annotations speak of, by whatever path they had on its machine."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from ...names import composed
+from ..images.decode import image_size
+from ..images.files import find_images
+
+
+class Images:
+    """The images below a folder, found by name or by name without ending; masks in Segmentation* folders are none."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.used: set[Path] = set()
+        self._all = [path for path in map(Path, find_images(root)) if not path.parent.name.startswith("Segmentation")]
+        self._by_name: dict[str, list[Path]] = {}
+        for path in self._all:
+            for key in (path.name, path.stem):
+                self._by_name.setdefault(composed(key), []).append(path)
+
+    def find(self, name: str, near: Path) -> str:
+        """The path below the root of the image whose path is most like `name`, and then like that of the folder `near`.
+
+        Where there is none it is `name`, for the data set to miss it or to refuse a way out of the root.
+
+        Raises:
+            ValueError: two are as like.
+        """
+        wanted = PurePosixPath(name.replace("\\", "/"))
+
+        def likeness(path: Path) -> tuple[int, bool, int]:
+            ends = zip(reversed(path.parts), reversed(wanted.parts), strict=False)
+            same = next((index for index, (one, other) in enumerate(ends) if one != other), len(wanted.parts))
+            return same, path.parent == near, len({*path.parts} & {*near.parts})
+
+        found = sorted(self._by_name.get(composed(wanted.name), []), key=likeness)
+        if not found:
+            return wanted.as_posix()
+        if len(found) > 1 and likeness(found[-1]) == likeness(found[-2]):
+            raise ValueError(f"{name!r:.200} could be {found[-1]} or {found[-2]}; rename one")
+        self.used.add(found[-1])
+        return found[-1].relative_to(self.root).as_posix()
+
+    def size(self, file_name: str) -> tuple[int, int]:
+        """(height, width) of an image that `find` named; an `ImageError` where it cannot be read."""
+        return image_size(self.root / file_name)
+
+    def unannotated(self) -> int:
+        """How many images in the folders of those that were found have not been."""
+        folders = {path.parent for path in self.used}
+        return sum(path.parent in folders and path not in self.used for path in self._all)

@@ -1,0 +1,161 @@
+"""`swin data`: what a folder holds, told before any training, with the command that trains on it."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from swin_transformer_pytorch.commands.train import split_flags
+from swin_transformer_pytorch.data.scenes.files import write_scenes
+from swin_transformer_pytorch.training import load_recipe
+
+
+def photo(path: Path, seed: int, size: tuple[int, int] = (48, 64)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+
+
+def class_folders(root: Path) -> None:
+    seed = 0
+    for split, counts in (("train", {"cat": 3, "dog": 1}), ("val", {"cat": 1, "dog": 1})):
+        for name, count in counts.items():
+            for number in range(count):
+                photo(root / split / name / f"{number}.png", seed=(seed := seed + 1), size=(32 + number, 40))
+
+
+def yolo(root: Path) -> None:
+    for number, lines in enumerate(("0 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.05 0.05", "", "1 0.5 0.5 0.5 0.5")):
+        photo(root / "train" / "images" / f"{number}.png", seed=number)
+        (root / "train" / "labels").mkdir(exist_ok=True)
+        (root / "train" / "labels" / f"{number}.txt").write_text(lines)
+    photo(root / "valid" / "images" / "9.png", seed=2)  # that of training once more
+    (root / "valid" / "labels").mkdir()
+    (root / "valid" / "labels" / "9.txt").write_text("0 0.5 0.5 0.25 0.25")
+    (root / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [cat, dog]\n")
+
+
+def label_maps(root: Path) -> None:
+    for number in range(4):
+        photo(root / "images" / f"{number}.png", seed=number)
+        labels = np.zeros((48, 64), dtype=np.uint8)
+        labels[:12], labels[12:24] = number == 0, 255
+        (root / "labels").mkdir(exist_ok=True)
+        Image.fromarray(labels).save(root / "labels" / f"{number}_mask.png")
+    (root / "classes.txt").write_text("ground\ncat\n")
+
+
+FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
+    "classification": (
+        class_folders,
+        [
+            "classification, a folder a class",
+            "train 4 4",
+            "val 2 2",
+            "dog 1 1 few",
+            "40 x 32",
+        ],
+        "finetune",
+    ),
+    "detection": (
+        yolo,
+        [
+            "detection, yolo",
+            "train 3 3 64 x 48",
+            "dog 1 0 few",
+            "- train: 1 images without objects of a class; --data.keep_empty",
+            "- train: 1 of 3 boxes have a side below 8 pixels",
+            "- val: nothing of 1 of 2 classes: dog",
+            "- the same image in two parts: ",
+        ],
+        "finetune_detection",
+    ),
+    "segmentation": (
+        label_maps,
+        [
+            "segmentation, folder",
+            "all 4 9,216 64 x 48",
+            "cat 768",
+            "- all: 25.0% of the pixels are ignored",
+            "no part for validation",
+        ],
+        "finetune_segmentation",
+    ),
+}
+
+
+@pytest.mark.parametrize("task", FOLDERS)
+def test_what_a_folder_holds(swin, tmp_path, task) -> None:
+    make, said, recipe = FOLDERS[task]
+    make(tmp_path / "my data")
+    outcome = swin("data", tmp_path / "my data", "--picture", tmp_path / "look.png")
+    assert outcome.code == 0, outcome.err
+    for text in said:
+        assert text in " ".join(outcome.out.split()), text
+    with Image.open(tmp_path / "look.png") as picture:
+        assert min(picture.size) > 100
+    line = next(line for line in outcome.out.splitlines() if line.startswith("next: "))
+    command, name, *words = shlex.split(line)[2:]
+    assert (command, name) == ("train", recipe)
+    assert load_recipe(name, split_flags(words)[0]).data.root == str(tmp_path / "my data")
+
+
+def test_the_command_has_what_was_asked_for(swin, tmp_path) -> None:
+    yolo(tmp_path)
+    outcome = swin(
+        "data", tmp_path, "--data.kind", "yolo", "--data.classes", "{pet: [cat, dog]}", "--task", "detection"
+    )
+    words = shlex.split(outcome.out.splitlines()[-1])[4:]
+    data = load_recipe("finetune_detection", words).data
+    assert (data.kind, data.classes, data.box_masks) == ("yolo", {"pet": ["cat", "dog"]}, True)
+
+
+def test_a_folder_for_two_tasks_is_told_for_both(swin, scenes, tmp_path) -> None:
+    for split in ("train", "val"):
+        write_scenes(scenes, tmp_path, split)
+    outcome = swin("data", tmp_path)
+    assert outcome.code == 0 and outcome.out.count("next: ") == 2
+    assert swin("data", tmp_path, "--task", "segmentation").out.count("next: ") == 1
+
+
+def test_images_that_cannot_be_read_are_named_and_counted(swin, tmp_path) -> None:
+    class_folders(tmp_path)
+    for number in range(9):
+        (tmp_path / "train" / "dog" / f"bad{number}.png").write_bytes(b"no picture")
+    outcome = swin("data", tmp_path)
+    assert outcome.code == 1
+    assert outcome.out.count("holds text, not an image") == 5 and "and 4 more images that cannot be used" in outcome.out
+    some = swin("data", tmp_path, "--images", 3)
+    assert "train: 3 of 13 images were read; --images N reads more" in some.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "holds nothing to train on: no annotations of objects"),
+        (["--task", "detection"], "has no annotations of objects that are known: looked for coco, yolo"),
+        (["--task", "segmentation"], "has no images with label maps"),
+        (["--data.kind", "yolo"], "is no data set of --data.kind yolo"),
+        (["--data.kind", "nonsense"], "--data.kind"),
+    ],
+)
+def test_where_it_sees_nothing_it_says_so(swin, tmp_path, words, message) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = swin("data", tmp_path / "empty", *words)
+    assert outcome.code == 2 and message in outcome.err and "Traceback" not in outcome.err
+
+
+def test_what_is_ambiguous_is_an_error_that_names_the_option(swin, tmp_path) -> None:
+    yolo(tmp_path)
+    shutil.copytree(tmp_path / "train" / "images", tmp_path / "JPEGImages")
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "0.xml").write_text("<annotation><object/></annotation>")
+    outcome = swin("data", tmp_path)
+    assert outcome.code == 2 and "yolo, voc; say which with --data.kind yolo or --data.kind voc" in outcome.err
+    missing = swin("data", tmp_path / "nowhere")
+    assert missing.code == 2 and "nowhere is not a folder" in missing.err
