@@ -22,10 +22,12 @@ _MAX_READY_BYTES = 512 * 2**20
 
 
 class LabelledImages(Protocol):
-    """What a data set is here: a length, class names, and items (PIL image, class index)."""
+    """What a data set is here: a length, class names, items (PIL image, class index), and the latter, (n,) int64."""
 
     classes: tuple[str, ...]
 
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> tuple[Image.Image, int]: ...
 

@@ -22,6 +22,7 @@ Strategy = Literal["auto", "ddp", "fsdp"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Init = Literal["official", "fan_in"]
 Auto = Literal["auto"]
+Logger = Literal["csv", "tensorboard", "wandb"]
 
 
 class RecipeError(ValueError):
@@ -140,6 +141,8 @@ class TrainerRecipe:
         checkpoint_every_steps: optimizer steps between two writings of last.ckpt; one is written after each epoch too.
         checkpoint_every_minutes: minutes between two at most, if that is sooner; null leaves it to the steps.
         validate_every_epochs: epochs between two validations; there is always one after the last.
+        loggers: where losses, rates and metrics go besides `history.csv`, by Lightning's loggers: "tensorboard" (the
+            folder `tensorboard` of the output), "wandb" (Weights & Biases, as its own settings say), "csv".
     """
 
     device: Device = "auto"
@@ -152,6 +155,7 @@ class TrainerRecipe:
     checkpoint_every_steps: int = 1000
     checkpoint_every_minutes: float | None = None
     validate_every_epochs: int = 1
+    loggers: tuple[Logger, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {"devices": 4096, "accumulate": 10**6, "checkpoint_every_steps": 10**9, "validate_every_epochs": 10**6}
