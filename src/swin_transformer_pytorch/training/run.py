@@ -219,7 +219,8 @@ def make_trainer(
     callbacks += [ProgressLines(output, _console())] if progress else []
     minutes = chosen.checkpoint_every_minutes
     callbacks += [Figures()] if chosen.loggers else []
-    callbacks += [Checkpoints(output, signals, every_steps=chosen.checkpoint_every_steps, every_minutes=minutes)]
+    steps, patience = chosen.checkpoint_every_steps, chosen.patience
+    callbacks += [Checkpoints(output, signals, every_steps=steps, every_minutes=minutes, patience=patience)]
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=chosen.devices,

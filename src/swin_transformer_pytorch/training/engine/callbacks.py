@@ -32,12 +32,25 @@ class Checkpoints(Callback):
     A signal to stop is heeded after the step that it comes in, or after the epoch where that is the epoch's last one,
     when that is saved. best.ckpt has no optimizer state: it is for use, not for resuming.
 
+    The run ends after `patience` validations without a better one, if that is not None.
+
     Attributes:
         best: the task's main metric in the best validation so far; None before the first.
+        worse: validations since then.
     """
 
-    def __init__(self, folder: Path, signals: StopSignals, *, every_steps: int, every_minutes: float | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        signals: StopSignals,
+        *,
+        every_steps: int,
+        every_minutes: float | None,
+        patience: int | None = None,
+    ) -> None:
         self.folder = folder
+        self.patience = patience
+        self.worse = 0
         self.signals = signals
         self.every_steps = every_steps
         self.every_minutes = every_minutes
@@ -49,6 +62,7 @@ class Checkpoints(Callback):
         self.signals.watch()
         self._step = trainer.global_step
         self._saved_at = time.monotonic()
+        trainer.should_stop = self._is_over()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -71,19 +85,28 @@ class Checkpoints(Callback):
         self._step = trainer.global_step
         if validates(trainer):
             score = module.metrics[module.main_metric]
+            self.worse += 1
             if self.best is None or score > self.best:
-                self.best = score
+                self.best, self.worse = score, 0
                 self._save(trainer, BEST)
+            if self._is_over():
+                trainer.should_stop = True
+                if trainer.is_global_zero:
+                    _log.warning("no better validation for trainer.patience=%d of them: the run ends", self.patience)
         self._save(trainer, LAST)
         if self._any_rank(trainer, self.signals.received is not None):
             raise RunStoppedError
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "worse": self.worse}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Checkpoints of before there were other tasks say "best_top1".
         self.best = state_dict["best"] if "best" in state_dict else state_dict["best_top1"]
+        self.worse = state_dict.get("worse", 0)
+
+    def _is_over(self) -> bool:
+        return self.patience is not None and self.worse >= self.patience
 
     def _save(self, trainer: Trainer, name: str) -> None:
         trainer.save_checkpoint(self.folder / name, weights_only=name == BEST)
@@ -137,7 +160,8 @@ class History(Callback):
             if validates(trainer):
                 line |= module.metrics
             _write_history(self.path, history := [*read_history(self.path), line])
-            if trainer.current_epoch + 1 == trainer.max_epochs or time.monotonic() - self._drawn_at > _DRAWN_SECONDS:
+            last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
+            if last or time.monotonic() - self._drawn_at > _DRAWN_SECONDS:
                 training_curve(history, self.path.with_name(CURVES))
                 self._drawn_at = time.monotonic()
 

@@ -120,6 +120,7 @@ class ClassificationData(TrainingData):
         batch_size = fitting_batch_size(recipe, num_images)
         super().__init__(num_images, num_val_images, batch_size, recipe.data.num_workers)
         self.augmentation = recipe.data.augmentation
+        self.sampling = recipe.data.sampling
         self.seed = recipe.trainer.seed
         self.splits = splits
         self.preprocessing = preprocessing
@@ -136,7 +137,14 @@ class ClassificationData(TrainingData):
         transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
         dataset = TrainingDataset(self.splits.train, transform, seed=self.seed)
         self.train_samples = dataset.samples
-        batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        batches = EpochBatches(
+            len(dataset),
+            self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            labels=self.splits.train.labels if self.sampling == "balanced" else None,
+        )
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int] | str]:
