@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from PIL import Image
 
 from swin_transformer_pytorch.commands.train import split_flags
-from swin_transformer_pytorch.training import list_recipes
+from swin_transformer_pytorch.training import list_recipes, load_recipe
 
 
 @pytest.fixture
@@ -88,6 +89,19 @@ def test_resume_continues_the_run(swin, recipe, tmp_path) -> None:
     assert (tmp_path / "run" / "history.jsonl").read_text() == history
 
 
+def test_a_runs_folder_is_all_that_resuming_takes(swin, recipe, tmp_path) -> None:
+    assert swin("train", recipe, "--schedule.epochs", "1").code == 0
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    outcome = swin("train", "--resume", moved)
+    assert outcome.code == 0
+    assert "resuming a run that is finished" in outcome.err
+    assert str(moved / "model.safetensors") in outcome.out
+    assert not (tmp_path / "run").exists()
+    lost = swin("train", "--resume", tmp_path / "run")
+    assert lost.code == 2
+    assert str(tmp_path / "run") in lost.err
+
+
 def test_print_config_is_a_recipe_with_what_was_changed(swin, recipe, tmp_path) -> None:
     outcome = swin("train", recipe, "--optimizer.lr", "3e-5", "--data.augmentation.flip_prob=0", "--print-config")
     assert outcome.code == 0
@@ -112,6 +126,10 @@ def test_help_of_a_recipe_lists_its_tasks_keys(swin) -> None:
     for key in ("--data.box_masks", "--data.augmentation.scales", "--schedule.milestones", "--optimizer.layer_decay"):
         assert key in out
     assert "--data.augmentation.mixup" not in out
+    recipe = load_recipe("finetune_detection")
+    for key, value in (("optimizer.lr", recipe.optimizer.lr), ("schedule.epochs", 20), ("output", recipe.output)):
+        shown = re.search(rf"\n  --{re.escape(key)} .*?default:\s*(.*?)\)", out, re.DOTALL)
+        assert shown is not None and shown[1] == str(value), key
     assert "--data.ignore_label" in swin("train", "scenes_segmentation", "--help").out
     unknown = swin("train", "finetune_detectoin", "--help")
     assert unknown.code == 2

@@ -1,4 +1,4 @@
-"""The decode head against the same written with plain functions, and the loss against scalar code."""
+"""The decode head against the same written with plain functions."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from swin_transformer_pytorch.heads.conv import ConvModule
-from swin_transformer_pytorch.heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
+from swin_transformer_pytorch.heads.upernet import FCNHead, UPerHead
 from swin_transformer_pytorch.ops.resized_convolution import concatenate_levels
 
 DIMS = (6, 12, 24)
@@ -105,59 +105,6 @@ def test_one_cell_has_no_batch_statistics() -> None:
         module(torch.randn(1, 3, 1, 1))
     assert module(torch.randn(2, 3, 1, 1)).shape == (2, 2, 1, 1)
     assert module.eval()(torch.randn(1, 3, 1, 1)).shape == (1, 2, 1, 1)
-
-
-def scalar_loss(logits: list[list[list[float]]], labels: list[list[int]]) -> float:
-    """One image, logits[class][y][x] of the size of the labels."""
-    total, pixels = 0.0, 0
-    for y, row in enumerate(labels):
-        for x, label in enumerate(row):
-            pixels += 1
-            if label != 255:
-                scores = [plane[y][x] for plane in logits]
-                total += math.log(sum(math.exp(score) for score in scores)) - scores[label]
-    return total / pixels
-
-
-def scalar_resize(plane: list[list[float]], size: tuple[int, int]) -> list[list[float]]:
-    def at(values: list[float], index: int, target: int) -> float:
-        position = max((index + 0.5) * len(values) / target - 0.5, 0.0)
-        low = min(int(position), len(values) - 1)
-        high = min(low + 1, len(values) - 1)
-        return values[low] + (values[high] - values[low]) * (position - low)
-
-    wide = [[at(row, x, size[1]) for x in range(size[1])] for row in plane]
-    return [[at([row[x] for row in wide], y, size[0]) for x in range(size[1])] for y in range(size[0])]
-
-
-def test_the_loss_is_a_mean_over_all_pixels_ignored_ones_too() -> None:
-    logits, labels = torch.randn(2, 4, 3, 5), torch.randint(0, 4, (2, 7, 9))
-    labels[:, :3, :4] = 255
-    images = [
-        scalar_loss([scalar_resize(plane, (7, 9)) for plane in one.tolist()], target.tolist())
-        for one, target in zip(logits, labels, strict=True)
-    ]
-    assert pixel_cross_entropy(logits, labels).item() == pytest.approx(sum(images) / 2, rel=1e-5)
-
-
-def test_only_ignored_pixels_are_no_loss_and_no_gradient() -> None:
-    logits = torch.randn(1, 4, 3, 5, requires_grad=True)
-    loss = pixel_cross_entropy(logits, torch.full((1, 6, 10), 255))
-    loss.backward()
-    assert loss.item() == 0 and not logits.grad.any()
-
-
-def test_the_loss_is_in_float32_under_autocast() -> None:
-    logits, labels = torch.randn(2, 4, 3, 5).bfloat16(), torch.randint(0, 4, (2, 6, 10))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = pixel_cross_entropy(logits, labels)
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, pixel_cross_entropy(logits.float(), labels))
-
-
-def test_batches_that_differ_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 3, 4, 4\).*\(1, 8, 8\)"):
-        pixel_cross_entropy(torch.zeros(2, 3, 4, 4), torch.zeros(1, 8, 8, dtype=torch.long))
 
 
 def hooked(layer: nn.Module) -> None:

@@ -170,7 +170,7 @@ def test_a_damaged_last_checkpoint_costs_the_steps_since_the_one_before(
     resumed = train(tiny("stopped", {"resume": True}))
     assert "up to 1 steps are done again" in caplog.text
     assert "1 lines cannot be read and are left out" in caplog.text
-    assert f"resuming from {last} (epoch 2, step 8)" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[0] == "resuming at epoch 2 of 2"
     one, other = (torch.load(result.last, weights_only=True) for result in (whole_runs["plain"], resumed))
     assert_equal(one["state_dict"], other["state_dict"], "state_dict")
     assert resumed.metrics == whole_runs["plain"].metrics
@@ -198,7 +198,8 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(
     assert done.returncode == 2, done.stderr
     assert "last.ckpt cannot be written (File too large)" in done.stderr
     assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["history.jsonl", "run.lock"]
+    left = sorted(path.name for path in (tmp_path / "full").iterdir())
+    assert left == ["history.csv", "history.jsonl", "recipe.yaml", "run.lock"]
     if "plain" not in whole_runs:
         whole_runs["plain"] = train(tiny("whole"), progress=False)
     assert_same_end(whole_runs["plain"], train(tiny("full", {"resume": True}), progress=False))

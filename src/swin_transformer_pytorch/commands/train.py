@@ -4,9 +4,9 @@
   swin train my_recipe.yaml --optimizer.lr 1e-4 --output runs/second
   swin train finetune_detection --data.root data/   your own objects, as your tool exports them
   swin train finetune_segmentation --data.root data/  your own images with a label PNG each
-  swin train my_recipe.yaml --resume                continues a run that was stopped, from its last checkpoint
+  swin train --resume runs/second                   continues a run that was stopped, from its last checkpoint
   swin train my_recipe.yaml --print-config          prints the whole recipe, with what was changed, as YAML
-  swin train my_recipe.yaml --help                  lists the keys that recipes for its task have
+  swin train my_recipe.yaml --help                  lists the keys, with the values that it has
 
 Checkpoints hold the classes and the preprocessing: `swin predict --weights runs/second/best.ckpt photo.jpg`.
 """
@@ -14,9 +14,10 @@ Checkpoints hold the classes and the preprocessing: `swin predict --weights runs
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import terminal
 
@@ -55,15 +56,25 @@ def epilog(words: Sequence[str]) -> str:
     Args:
         words: what else is on the command line; where that begins with a recipe, the keys are its task's.
     """
-    from ..training.recipes.files import recipe_task
+    from ..training import load_recipe
 
     recipe = next((word for word in words if not word.startswith("-")), None)
-    task = recipe_task(recipe) if recipe is not None else "classification"
-    more = "" if recipe is not None else "; `swin train RECIPE --help` lists those of its task"
-    return (
-        f"recipes:\n{_recipes_help()}\n\nkeys for {task}, with the values they have where the recipe is silent{more}:"
-        f"\n\n{_keys_help(task)}"
-    )
+    if recipe is None:
+        what = "keys for classification, with the values they have where a recipe is silent"
+        return (
+            f"recipes:\n{_recipes_help()}\n\n{what}; `swin train RECIPE --help` lists those of a recipe:\n\n"
+            f"{_keys_help('classification')}"
+        )
+    loaded = load_recipe(recipe)
+    return f"keys of {recipe}, with the values they have in it:\n\n{_keys_help(loaded.task, loaded.to_dict())}"
+
+
+def rewrite(words: list[str]) -> list[str]:
+    """`--resume FOLDER` is short for the run's own recipe, with --resume and that output."""
+    if words[:1] != ["--resume"] or len(words) < 2 or words[1].startswith("-"):
+        return words
+    place = words[1]
+    return [place, "--resume", *(["--output", place] if os.path.isdir(place) else []), *words[2:]]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -91,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
     table.add_row("weights, ready for use", str(result.weights))
     table.add_row("best validation's weights", str(result.best))
     table.add_row("checkpoint to resume from", str(result.last))
-    table.add_row("history and all else", str(result.output))
+    table.add_row("recipe, history, curves.png, validation.png", str(result.output))
     terminal.output().print(table)
     for line in result.unusable:
         terminal.notes().print(line)
@@ -135,12 +146,19 @@ def _recipes_help() -> str:
     return "\n".join(lines)
 
 
-def _keys_help(task: Task) -> str:
-    """The keys of a task's recipes, their types, defaults and descriptions, as the dataclasses state them."""
+def _keys_help(task: Task, values: dict[str, Any] | None = None) -> str:
+    """The keys of a task's recipes, their types and descriptions as the dataclasses state them, and their values.
+
+    Args:
+        task: whose.
+        values: a recipe's; None for the dataclasses' defaults.
+    """
     import jsonargparse
 
     from ..training.recipes.tasks import TASKS
 
     parser = jsonargparse.ArgumentParser(add_help=False, usage="")
     parser.add_class_arguments(TASKS[task].recipe, None)
+    if values is not None:
+        parser.set_defaults({name: value for name, value in values.items() if name != "task"})
     return parser.format_help().partition("\n\n")[2].strip()

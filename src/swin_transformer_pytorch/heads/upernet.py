@@ -1,4 +1,4 @@
-"""UPerNet's decode head (arXiv 1807.10221), the auxiliary head beside it, and their loss.
+"""UPerNet's decode head (arXiv 1807.10221), and the auxiliary head beside it.
 
 Parameters have the names of the authors' segmentation code, whose numerics these are. Every resize is bilinear with
 `align_corners=False`.
@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..labels import IGNORED
 from ..ops import is_plain
 from ..ops.resized_convolution import concatenate_levels, convolve_levels
 from .conv import ConvModule, init_normal
@@ -104,25 +103,6 @@ class FCNHead(_PixelHead):
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes H W"]:
         """Logits of the map's size."""
         return self._logits(self.convs(x))
-
-
-def pixel_cross_entropy(
-    logits: Float[Tensor, "B classes h w"], labels: Integer[Tensor, "B H W"], ignore_label: int = IGNORED
-) -> Float[Tensor, ""]:
-    """Cross entropy, in nats, of logits resized to the labels: 0 at ignored pixels, and the mean over ALL pixels.
-
-    The ignored ones count in the mean, as in the official code; `F.cross_entropy` leaves them out. In float32 whatever
-    the logits' type.
-
-    Raises:
-        ValueError: the batches differ.
-    """
-    if len(logits) != len(labels):
-        raise ValueError(
-            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; give one label map an image"
-        )
-    resized = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(resized, labels.long(), ignore_index=ignore_label, reduction="none").mean()
 
 
 def _resize(x: Float[Tensor, "B C h w"], like: Float[Tensor, "B D H W"]) -> Float[Tensor, "B C H W"]:

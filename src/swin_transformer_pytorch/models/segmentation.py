@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ..colours import Colour
+from ..heads.pixel_losses import PixelLosses as PixelLosses
 from ..heads.shapes import Losses
-from ..heads.upernet import FCNHead, UPerHead, pixel_cross_entropy
+from ..heads.upernet import FCNHead, UPerHead
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
 from .config import SegmenterConfig
 from .description import check_length
 from .named_classes import NamedClasses
+
+_CROSS_ENTROPY = PixelLosses()
 
 
 class Segmenter(NamedClasses):
@@ -76,12 +79,18 @@ class Segmenter(NamedClasses):
         """Logits of the size of the backbone's first map: one for `patch_size` pixels, rounded up."""
         return self.decode_head(self.backbone(images))
 
-    def losses(self, images: Float[Tensor, "B C H W"], labels: Integer[Tensor, "B H W"]) -> Losses:
-        """The cross entropy of each head, the auxiliary one's weighted; their sum is the training loss.
+    def losses(
+        self,
+        images: Float[Tensor, "B C H W"],
+        labels: Integer[Tensor, "B H W"],
+        pixel_losses: Callable[[Tensor, Tensor], Losses] = _CROSS_ENTROPY,
+    ) -> Losses:
+        """The losses of each head, the auxiliary one's weighted; their sum is the training loss.
 
         Args:
             images: preprocessed, and padded to one size.
             labels: a class for each pixel; 255 for pixels that do not count.
+            pixel_losses: a head's logits and the labels -> losses by name.
 
         Raises:
             ValueError: sizes of images and labels differ, or training has a single image: what is pooled to one cell
@@ -93,11 +102,9 @@ class Segmenter(NamedClasses):
                 "map of its size"
             )
         maps = self.backbone(images)
-        auxiliary = self.auxiliary_head(maps[self.config.auxiliary_index])
-        return {
-            "loss_ce": pixel_cross_entropy(self.decode_head(maps), labels),
-            "aux.loss_ce": self.config.auxiliary_weight * pixel_cross_entropy(auxiliary, labels),
-        }
+        auxiliary = pixel_losses(self.auxiliary_head(maps[self.config.auxiliary_index]), labels)
+        weighted = {f"aux.{name}": self.config.auxiliary_weight * loss for name, loss in auxiliary.items()}
+        return {**pixel_losses(self.decode_head(maps), labels), **weighted}
 
     def class_parameters(self) -> tuple[ClassParameters, ...]:
         """Those whose rows are classes, in both heads."""

@@ -7,16 +7,17 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from .. import extras
 from ..models.config import Task
+from ..models.registry import load_model
 from ..weights.files import read_checkpoint, save_checkpoint
 from ..whole import remove_unfinished
 from .recipes.classification import ScheduleRecipe
@@ -25,6 +26,7 @@ from .recipes.parts import RecipeError
 from .recipes.tasks import TASKS, AnyRecipe
 
 if TYPE_CHECKING:
+    from ..models.build import Model
     from .engine.data import TrainingData
     from .engine.module import Training
     from .engine.stopping import StopSignals
@@ -79,7 +81,8 @@ class TrainResult:
 
 
 def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
-    """Trains as the recipe says, and writes to `recipe.output`: last.ckpt, best.ckpt, history.jsonl, model.safetensors.
+    """Trains as the recipe says. Writes recipe.yaml, history.jsonl and .csv, curves.png, last.ckpt and best.ckpt to
+    `recipe.output`; at the end model.safetensors, and in validation.png truth and prediction of some images.
 
     A run that was killed continues with `resume=True`, from its last checkpoint; on CPU, with as many threads, its
     weights are then those of the uninterrupted run, to the bit. Where last.ckpt is damaged, the one before it is taken.
@@ -116,6 +119,7 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
     from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, read_newest, take_up
     from .engine.resume import check_resumable, with_choices_of
     from .engine.stopping import RunStoppedError, StopSignals
+    from .tasks.pictures import VALIDATION, draw_validation
 
     device, precision = choose_device(recipe)
     last = output / LAST
@@ -130,13 +134,21 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
         checkpoint = take_up(output) if is_first_process() else read_newest(output)
         recipe = with_choices_of(recipe, checkpoint["recipe"])
     prepare: Prepare = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare
-    module, data = prepare(recipe, device)
     resumed = checkpoint is not None
+    # What a start has to say has been said.
+    with extras.errors_alone(__name__.partition(".")[0]) if resumed else nullcontext():
+        module, data = prepare(recipe, device)
     if checkpoint is not None and is_first_process():
         check_resumable(checkpoint, last, module.recipe, module.model)
         if progress:
-            place = f"epoch {checkpoint['epoch'] + 1}, step {checkpoint['global_step']}"
-            print(f"resuming from {last} ({place})", file=sys.stderr)
+            epochs, done = (
+                count_epochs(recipe),
+                checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"],
+            )
+            place = (
+                f"at epoch {done + 1} of {epochs}" if done < epochs else "a run that is finished: nothing is left to do"
+            )
+            print(f"resuming {place}", file=sys.stderr)
     del checkpoint
 
     signals = StopSignals()
@@ -152,6 +164,8 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
         # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
         save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, module.model.metadata())
         (output / PREVIOUS).unlink(missing_ok=True)
+        model = cast("Model", load_model(output / EXPORT)).eval()
+        draw_validation(model, data.validation_samples, output / VALIDATION)
     trainer.strategy.barrier("export")
     unusable = [data.train_samples.summary() if data.train_samples is not None else "", module.unusable.summary()]
     best = next(callback.best for callback in trainer.callbacks if isinstance(callback, Checkpoints))
@@ -195,17 +209,20 @@ def make_trainer(
 ) -> Any:
     """Lightning's trainer, set up as the recipe says."""
     from lightning.pytorch import Trainer
-    from rich.console import Console
 
-    from .engine.callbacks import Checkpoints, History, ProgressLines, ValidationEpochs
+    from .engine.callbacks import Checkpoints, History, ValidationEpochs
     from .engine.checkpoint_files import CheckpointFiles
+    from .engine.loggers import Figures, make_loggers
+    from .engine.progress import ProgressLines
     from .engine.strategy import choose_strategy
 
     chosen = recipe.trainer
     callbacks: list[Any] = [ValidationEpochs(every_epochs=chosen.validate_every_epochs), History(output)]
-    callbacks += [ProgressLines(output, Console(file=sys.stderr))] if progress else []
+    callbacks += [ProgressLines(output, _console())] if progress else []
     minutes = chosen.checkpoint_every_minutes
-    callbacks += [Checkpoints(output, signals, every_steps=chosen.checkpoint_every_steps, every_minutes=minutes)]
+    callbacks += [Figures()] if chosen.loggers else []
+    steps, patience = chosen.checkpoint_every_steps, chosen.patience
+    callbacks += [Checkpoints(output, signals, every_steps=steps, every_minutes=minutes, patience=patience)]
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=chosen.devices,
@@ -219,11 +236,18 @@ def make_trainer(
         default_root_dir=output,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # our own batches are each rank's already
-        logger=False,
+        logger=make_loggers(chosen.loggers, output) or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # A log file has no width that lines would have to fit.
+    return Console(file=sys.stderr, width=None if sys.stderr.isatty() else 10_000)
 
 
 def count_epochs(recipe: AnyRecipe) -> int:

@@ -24,6 +24,7 @@ _LINES = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
 # Up to so many classes each cell has room for its number and each row for its name.
 _MOST_NAMED_CLASSES = 30
 _BARS_IN_A_COLUMN = 50
+_ACCURACIES = ("top1", "top5", "accuracy", "_ap", "_ap50", "_ap75", "_miou", "_macc", "_aacc")
 
 
 def confusion_matrix_picture(matrix: NDArray[Any], classes: Sequence[str], path: StrPath) -> None:
@@ -74,14 +75,14 @@ def training_curve(history: Sequence[Mapping[str, float]], path: StrPath) -> Non
 
     Args:
         history: a mapping for each point, with "epoch" (or "step"; else its place counts), and any values whose
-            names hold "loss", or "top1", "top5" or "accuracy" (in [0, 1]), such as "train_loss" and "val_top1".
+            names hold "loss", or those of `_ACCURACIES` (in [0, 1]), such as "train_loss" and "val_top1".
             A point may lack some.
         path: where; its ending is the format.
     """
     axis = next((name for name in ("epoch", "step") if history and all(name in point for point in history)), None)
     names = list(dict.fromkeys(name for point in history for name in point))
-    losses = [name for name in names if "loss" in name]
-    accuracies = [name for name in names if any(part in name for part in ("top1", "top5", "accuracy"))]
+    losses = [name for name in names if "loss" in name and name != "train_losses"]
+    accuracies = [name for name in names if name.endswith(_ACCURACIES)]
     panels = [(group, title) for group, title in ((losses, "loss"), (accuracies, "accuracy")) if group]
     if not panels:
         raise ValueError(f"the history of {len(history)} points has no loss and no accuracy; it has: {names}")

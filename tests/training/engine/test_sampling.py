@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,37 @@ def test_the_order_differs_between_epochs_and_seeds_but_not_between_draws() -> N
     assert batches(0) == batches(0)
     assert batches(0) != batches(1)
     assert batches(0) != batches(0, seed=1)
+
+
+@pytest.mark.parametrize("counts", [(100, 3), (5, 90, 8), (103, 0, 0)])
+def test_balanced_draws_have_each_class_as_often_and_no_repeat_alike(counts: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    sampler = EpochBatches(len(labels), 1, seed=0, labels=labels)
+    drawn = [index for (index,) in sampler]
+    assert len(drawn) == len(set(drawn)) == len(labels)
+    seen = np.bincount(labels[np.array(drawn) % len(labels)], minlength=len(counts))
+    of_classes = seen[np.array(counts) > 0]
+    assert of_classes.max() - of_classes.min() <= 1
+    # An image comes for the second time when all of its class have come.
+    for label, count in enumerate(counts):
+        times = np.bincount([i % len(labels) for i in drawn if labels[i % len(labels)] == label], minlength=len(labels))
+        assert count == 0 or np.ptp(times[labels == label]) <= 1
+    parts = [list(EpochBatches(len(labels), 4, seed=0, labels=labels, rank=rank, world_size=2)) for rank in (0, 1)]
+    together = [index for pair in zip(*parts, strict=True) for batch in pair for index in batch]
+    assert together == drawn[: len(together)]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_image_that_comes_again_is_changed_otherwise(fast: bool) -> None:
+    augmentation = Augmentation(
+        crop="pad", crop_padding=4, flip_prob=0.5, auto_augment=None if fast else "rand-m9-inc1"
+    )
+    base = FashionSample("train")
+    dataset = TrainingDataset(base, create_transform(GREY, train=True, augment=augmentation))
+    first, again, same = dataset.__getitems__([7, 7 + len(base), 7])
+    assert first[1] == again[1] == base.labels[7]
+    assert torch.equal(first[0], same[0])
+    assert not torch.equal(first[0], again[0])
 
 
 def test_a_later_start_gives_the_rest_of_the_same_epoch() -> None:

@@ -97,7 +97,7 @@ def test_a_signal_saves_the_step_and_the_rest_is_as_in_the_whole_run(
     assert done.returncode == 128 + number, done.stderr
     assert "Traceback" not in done.stderr
     assert f"{number.name}: finishing the step" in done.stderr
-    assert f"--resume continues from {tmp_path / 'stopped' / 'last.ckpt'}" in done.stderr
+    assert f"swin train --resume {tmp_path / 'stopped'} continues from last.ckpt" in done.stderr
     assert torch.load(tmp_path / "stopped" / "last.ckpt", weights_only=True)["global_step"] == saved
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     key = str(overrides.get("trainer.accumulate", 1))

@@ -12,11 +12,12 @@ from torch.utils.data import DataLoader, Subset
 
 from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.data.images.unusable import ReplacedSamples
-from swin_transformer_pytorch.training import load_recipe
+from swin_transformer_pytorch.training import RecipeError, load_recipe
 from swin_transformer_pytorch.training.engine.seeding import Stream, generator
 from swin_transformer_pytorch.training.recipes.classification import ModelRecipe, Recipe
 from swin_transformer_pytorch.training.tasks.classification.mixup import mix
 from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
+from swin_transformer_pytorch.training.tasks.classification.prepare import class_weights
 
 LOGITS = torch.randn(41, 7, generator=torch.Generator().manual_seed(0))
 LABELS = torch.randint(7, (41,), generator=torch.Generator().manual_seed(1))
@@ -137,3 +138,34 @@ def test_unusable_images_are_counted_over_all_processes() -> None:
         validate([], [], [5])
     with pytest.raises(DataError, match="3 of 10 validation images"):
         validate([], ["c is damaged"], [])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "counts", "expected"),
+    [
+        (None, {"a": 1, "b": 3}, None),
+        ((2.0, 0.5), {"a": 1, "b": 3}, (2.0, 0.5)),
+        ("balanced", {"a": 1, "b": 3}, (2.0, 2 / 3)),
+        ("balanced", {"a": 5, "b": 5}, (1.0, 1.0)),
+    ],
+)
+def test_class_weights_are_the_recipes_or_balance(chosen: Any, counts: dict[str, int], expected: Any) -> None:
+    assert class_weights(chosen, counts) == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"), [((1.0,), "1 numbers for 2 classes"), ("balanced", "no training image of b")]
+)
+def test_class_weights_that_do_not_fit_are_one_error(chosen: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        class_weights(chosen, {"a": 1, "b": 0})
+
+
+def test_weights_multiply_the_loss_of_each_class() -> None:
+    recipe = load_recipe("demo_classification", {"loss.label_smoothing": 0.0, "data.augmentation.mixup": 0.0})
+    recipe = recipe.replace({"data.augmentation.cutmix": 0.0})
+    weights = tuple(float(value) for value in range(1, 8))
+    module = ClassificationTraining(Flat(torch.float32), recipe, batch_size=41, class_weights=weights)  # type: ignore
+    loss = ClassificationTraining.losses(module, (LOGITS[:, :, None, None], LABELS), 0)["loss_ce"]
+    single = F.cross_entropy(LOGITS, LABELS, reduction="none")
+    torch.testing.assert_close(loss, (single * torch.tensor(weights)[LABELS]).mean())

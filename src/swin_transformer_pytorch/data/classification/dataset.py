@@ -22,10 +22,12 @@ _MAX_READY_BYTES = 512 * 2**20
 
 
 class LabelledImages(Protocol):
-    """What a data set is here: a length, class names, and items (PIL image, class index)."""
+    """What a data set is here: a length, class names, items (PIL image, class index), and the latter, (n,) int64."""
 
     classes: tuple[str, ...]
 
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> tuple[Image.Image, int]: ...
 
@@ -56,7 +58,8 @@ class TrainingDataset(Dataset[tuple[Tensor, int]]):
 
     A sample's random changes are a pure function of (seed, epoch, index): neither the order of access nor the number
     of workers matters, and torch's global random state is left as it was. Call `set_epoch` before each epoch;
-    workers that are already running see it too.
+    workers that are already running see it too. Indices from `len` on stand for the images once more, with other
+    changes.
 
     For an image that cannot be used the next one stands in, see `ReplacedSamples`.
 
@@ -94,8 +97,9 @@ class TrainingDataset(Dataset[tuple[Tensor, int]]):
         chosen = np.asarray(indices, dtype=np.int64)
         seeds = sample_seeds(self.seed, self.epoch, chosen)
         if self._ready is not None and isinstance(self.base, ArrayDataset):
-            images = self._batch(self._ready[chosen], seeds)
-            return list(zip(images.unbind(0), self.base.labels[chosen].tolist(), strict=True))
+            places = chosen % len(self)
+            images = self._batch(self._ready[places], seeds)
+            return list(zip(images.unbind(0), self.base.labels[places].tolist(), strict=True))
         samples = []
         with torch.random.fork_rng(devices=[]):
             for index, seed in zip(indices, seeds.tolist(), strict=True):

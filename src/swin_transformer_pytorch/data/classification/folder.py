@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -132,6 +133,11 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64, (num_images,): the class index of each."""
+        return np.fromiter((label for _, label in self.samples), dtype=np.int64, count=len(self.samples))
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """Reads one image; an `ImageError` names its file where that is not possible."""

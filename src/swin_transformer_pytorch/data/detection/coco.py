@@ -155,6 +155,11 @@ class CocoDataset(Dataset[DetectionSample]):
             semantic=self._label_map(index) if self._label_maps else None,
         )
 
+    def class_counts(self) -> dict[str, int]:
+        """Objects of each class, by its name."""
+        counts = Counter(self._labels[one["category_id"]] for of_image in self._objects.values() for one in of_image)
+        return {name: counts[label] for label, name in enumerate(self.classes)}
+
     def coco(self) -> dict[str, Any]:
         """All annotations as COCO's dictionary."""
         return self.annotations

@@ -1,35 +1,27 @@
-"""What happens around the steps of a run: checkpoints, the history file, and what the user sees."""
+"""What happens around the steps of a run: checkpoints, the history file, and when it is validated."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import time
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ...visualize import training_curve
 from ...weights.files import CheckpointError
 from ...whole import failure, write_text
 from .checkpoint_files import BEST, LAST
 from .module import Training
 from .stopping import RunStoppedError, StopSignals
 
-METRICS = {
-    "val_loss": "val loss {:.4f}",
-    "val_top1": "top-1 {:.2%}",
-    "val_top5": "top-5 {:.2%}",
-    "val_box_ap": "box AP {:.2%}",
-    "val_mask_ap": "mask AP {:.2%}",
-    "val_miou": "mIoU {:.2%} over {val_miou_classes} of {val_num_classes} classes",
-    "val_aacc": "pixel accuracy {:.2%}",
-}
-"""How metrics are shown; the history has more."""
-
-HISTORY = "history.jsonl"
+HISTORY, TABLE, CURVES, RECIPE = "history.jsonl", "history.csv", "curves.png", "recipe.yaml"
+_DRAWN_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +32,25 @@ class Checkpoints(Callback):
     A signal to stop is heeded after the step that it comes in, or after the epoch where that is the epoch's last one,
     when that is saved. best.ckpt has no optimizer state: it is for use, not for resuming.
 
+    The run ends after `patience` validations without a better one, if that is not None.
+
     Attributes:
         best: the task's main metric in the best validation so far; None before the first.
+        worse: validations since then.
     """
 
-    def __init__(self, folder: Path, signals: StopSignals, *, every_steps: int, every_minutes: float | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        signals: StopSignals,
+        *,
+        every_steps: int,
+        every_minutes: float | None,
+        patience: int | None = None,
+    ) -> None:
         self.folder = folder
+        self.patience = patience
+        self.worse = 0
         self.signals = signals
         self.every_steps = every_steps
         self.every_minutes = every_minutes
@@ -57,6 +62,7 @@ class Checkpoints(Callback):
         self.signals.watch()
         self._step = trainer.global_step
         self._saved_at = time.monotonic()
+        trainer.should_stop = self._is_over()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -79,19 +85,28 @@ class Checkpoints(Callback):
         self._step = trainer.global_step
         if validates(trainer):
             score = module.metrics[module.main_metric]
+            self.worse += 1
             if self.best is None or score > self.best:
-                self.best = score
+                self.best, self.worse = score, 0
                 self._save(trainer, BEST)
+            if self._is_over():
+                trainer.should_stop = True
+                if trainer.is_global_zero:
+                    _log.warning("no better validation for trainer.patience=%d of them: the run ends", self.patience)
         self._save(trainer, LAST)
         if self._any_rank(trainer, self.signals.received is not None):
             raise RunStoppedError
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "worse": self.worse}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Checkpoints of before there were other tasks say "best_top1".
         self.best = state_dict["best"] if "best" in state_dict else state_dict["best_top1"]
+        self.worse = state_dict.get("worse", 0)
+
+    def _is_over(self) -> bool:
+        return self.patience is not None and self.worse >= self.patience
 
     def _save(self, trainer: Trainer, name: str) -> None:
         trainer.save_checkpoint(self.folder / name, weights_only=name == BEST)
@@ -104,7 +119,8 @@ class Checkpoints(Callback):
 
 
 class History(Callback):
-    """Adds a line to history.jsonl after each epoch.
+    """Adds a line to history.jsonl after each epoch, and writes the same as history.csv and, at most once a minute and
+    at the end, as curves.png; before the first step, what is run as recipe.yaml.
 
     Keys: "epoch" (1 is the first), "step", "train_loss", "train_losses" (its parts, where there are several), "lr",
     "seconds", and after a validation the task's metrics, such as "val_top1".
@@ -113,14 +129,17 @@ class History(Callback):
     def __init__(self, folder: Path) -> None:
         self.path = folder / HISTORY
         self._start = time.monotonic()
+        self._drawn_at = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
+            plain = {**cast(Training, pl_module).recipe.to_dict(), "resume": False}
+            _write(self.path.with_name(RECIPE), yaml.safe_dump(plain, sort_keys=False))
             # Epochs after the checkpoint are done again, so their lines go.
             lines, unreadable = parse_history(self.path)
             if unreadable:
                 _log.warning("%s: %d lines cannot be read and are left out", self.path, unreadable)
-            write_history(self.path, [line for line in lines if line["epoch"] <= trainer.current_epoch])
+            _write_history(self.path, [line for line in lines if line["epoch"] <= trainer.current_epoch])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start = time.monotonic()
@@ -133,81 +152,18 @@ class History(Callback):
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
                 "train_loss": module.train_loss(),
-                "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+                "lr": peak_rate(trainer),
                 "seconds": round(time.monotonic() - self._start, 2),
             }
             if parts := module.train_losses():
                 line["train_losses"] = parts
             if validates(trainer):
                 line |= module.metrics
-            write_history(self.path, [*read_history(self.path), line])
-
-
-class ProgressLines(Callback):
-    """A live bar on a terminal; elsewhere, in a log file say, one line an epoch."""
-
-    def __init__(self, folder: Path, console: Console) -> None:
-        self.folder = folder
-        self.console = console
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
-        self._start = time.monotonic()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not (trainer.is_global_zero and self.console.is_terminal):
-            return
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-        )
-        total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
-        done = trainer.current_epoch * int(trainer.num_training_batches)
-        self._task = self._bar.add_task("training", total=total, completed=done, numbers="")
-        self._bar.start()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self._bar is not None:
-            module = cast(Training, pl_module)
-            lr = trainer.optimizers[0].param_groups[0]["lr"]
-            self._bar.update(
-                self._task,
-                completed=trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1,
-                description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
-                numbers=f"loss {module.train_loss():.3f} lr {lr:.1e}" if module.has_loss else "",
-            )
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, description="validation")
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            line = read_history(self.folder / HISTORY)[-1]
-            self.console.print(describe_epoch(line, int(trainer.max_epochs or 0)), highlight=False)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._stop()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._stop()
-        if trainer.is_global_zero and isinstance(exception, RunStoppedError):
-            self.console.print(
-                f"stopped after step {trainer.global_step}; the same command with --resume continues from "
-                f"{self.folder / LAST}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    def _stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+            _write_history(self.path, history := [*read_history(self.path), line])
+            last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
+            if last or time.monotonic() - self._drawn_at > _DRAWN_SECONDS:
+                training_curve(history, self.path.with_name(CURVES))
+                self._drawn_at = time.monotonic()
 
 
 class ValidationEpochs(Callback):
@@ -226,11 +182,9 @@ def validates(trainer: Trainer) -> bool:
     return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
 
 
-def describe_epoch(line: dict[str, Any], epochs: int) -> str:
-    """A line of the history in words."""
-    words = [f"epoch {line['epoch']}/{epochs}", f"loss {line['train_loss']:.4f}"]
-    words += [text.format(line[name], **line) for name, text in METRICS.items() if line.get(name) is not None]
-    return "  ".join([*words, f"{line['seconds']:.1f} s"])
+def peak_rate(trainer: Trainer) -> float:
+    """The learning rate of the group that has the highest: that of the head, where layers' rates decay."""
+    return max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -255,10 +209,28 @@ def _parse_line(text: str) -> dict[str, Any] | None:
     return line if isinstance(line, dict) and isinstance(line.get("epoch"), int) else None
 
 
-def write_history(path: Path, lines: list[dict[str, Any]]) -> None:
+def _write_history(path: Path, lines: list[dict[str, Any]]) -> None:
+    _write(path, "".join(json.dumps(line) + "\n" for line in lines))
+    flat = [
+        {**{f"train_{name}": value for name, value in line.get("train_losses", {}).items()}, **line} for line in lines
+    ]
+    columns = dict.fromkeys(name for line in flat for name in sorted(line, key=_column) if name != "train_losses")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(columns), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    _write(path.with_name(TABLE), table.getvalue())
+
+
+def _column(name: str) -> int:
+    """What is in each line comes first, then the parts of the loss, then the metrics."""
+    return 2 * name.startswith("val_") + name.startswith("train_loss_")
+
+
+def _write(path: Path, text: str) -> None:
     """Replaces the file whole, so that a kill leaves the old or the new one."""
     try:
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(path, text)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be written ({failure(error)}): make room or mend it, and continue with --resume"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from ...data.images.unusable import ReplacedSamples
+from ...data.images.unusable import ReplacedSamples, Samples
 from .sampling import TrainingLoader
 from .stopping import leave_stopping_to_the_run
 
@@ -24,14 +24,19 @@ class TrainingData(LightningDataModule):
 
     Attributes:
         num_images: training images.
+        num_val_images: validation images.
+        counted: what `class_counts` counts.
         batch_size: images of a batch on one device.
         train_samples: what training's batches are made of, once they are; it knows which images could not be used.
         num_workers: processes that read images; no more than this process has cores. It changes no result.
     """
 
-    def __init__(self, num_images: int, batch_size: int, num_workers: int) -> None:
+    counted = "images"
+
+    def __init__(self, num_images: int, num_val_images: int, batch_size: int, num_workers: int) -> None:
         super().__init__()
         self.num_images = num_images
+        self.num_val_images = num_val_images
         self.batch_size = batch_size
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.num_workers = min(num_workers, cores)
@@ -39,9 +44,18 @@ class TrainingData(LightningDataModule):
         self._loader: TrainingLoader | None = None
         self._place = {"epoch": 0, "step": 0}
 
+    @property
+    @abstractmethod
+    def validation_samples(self) -> Samples[Any]:
+        """The validation images with their labels, as the data set gives them."""
+
     @abstractmethod
     def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
         """That rank's batches."""
+
+    def class_counts(self) -> Mapping[str, int] | None:
+        """How often training has each class, by its name; None where that takes reading the images."""
+        return None
 
     def train_dataloader(self) -> TrainingLoader:
         self._loader = self.training_loader(*self.rank_and_world_size())

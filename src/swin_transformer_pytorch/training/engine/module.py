@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ...data.images.unusable import ReplacedSamples, Unusable
 from ...models.classification import SwinClassifier
 from .ema import WeightAverage
+from .freezing import freeze
 from .schedule import Schedule, open_warmup
 from .seeding import Stream, torch_seed
 from .strategy import shard
@@ -58,6 +59,7 @@ class Training(LightningModule):
 
     def __init__(self, model: SwinClassifier | Detector | Segmenter, recipe: AnyRecipe, *, batch_size: int) -> None:
         super().__init__()
+        freeze(model, recipe.trainer.freeze)
         self.model = model
         self.recipe = recipe
         self.batch_size = batch_size

@@ -27,6 +27,7 @@ _FREE = (
     "trainer.device",
     "trainer.checkpoint_every_steps",
     "trainer.checkpoint_every_minutes",
+    "trainer.loggers",
 )
 # What a recipe may leave to the run, and the value that says so.
 _AUTO = (*("scale", "image_size"), *(f"augmentation.{name}" for name in ("scale", "scales", "max_long", "crop_size")))

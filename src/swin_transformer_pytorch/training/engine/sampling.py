@@ -18,13 +18,31 @@ from .stopping import leave_stopping_to_the_run
 class EpochBatches(Sampler[list[int]]):
     """This rank's batches of an epoch, from a step on. An incomplete last batch is left out.
 
+    Args:
+        num_images: in the data set.
+        batch_size: images of a batch.
+        seed: chooses the order.
+        rank: whose batches, of `world_size` devices'.
+        labels: the class of each image, to draw each class equally often; None for each image once. The k-th time that
+            an image comes in an epoch its index is k * num_images higher.
+
     Attributes:
         epoch: whose order is drawn.
         first_step: where iteration begins.
     """
 
-    def __init__(self, num_images: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        labels: NDArray[np.int64] | None = None,
+    ) -> None:
         self.num_images, self.batch_size = num_images, batch_size
+        self._classes = None if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
         self.first_step = 0
@@ -33,10 +51,22 @@ class EpochBatches(Sampler[list[int]]):
         return self.num_images // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = generator(Stream.ORDER, self.seed, self.epoch).permutation(self.num_images)
+        random = generator(Stream.ORDER, self.seed, self.epoch)
+        order = random.permutation(self.num_images) if self._classes is None else self._balanced(random)
         for step in range(self.first_step, len(self)):
             start = (step * self.world_size + self.rank) * self.batch_size
             yield order[start : start + self.batch_size].tolist()
+
+    def _balanced(self, random: np.random.Generator) -> NDArray[np.int64]:
+        """As many images as there are, each class as often as any other but for one image."""
+        assert self._classes is not None
+        quotas = np.full(len(self._classes), self.num_images // len(self._classes))
+        quotas[random.permutation(len(quotas))[: self.num_images % len(quotas)]] += 1
+        draws = []
+        for images, quota in zip(self._classes, quotas.tolist(), strict=True):
+            places = np.arange(quota)
+            draws.append(random.permutation(images)[places % len(images)] + places // len(images) * self.num_images)
+        return random.permutation(np.concatenate(draws))
 
 
 class Draw(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
@@ -62,6 +62,8 @@ class DataRecipe:
         batch_size: images of a step on one device.
         num_workers: processes that read and change images; 0 reads in the training process.
         val_fraction: part of each class that is held out where the folder has no val/.
+        sampling: "all" shows each image once an epoch; "balanced" each class as often as any other, the images of rare
+            ones several times with other random changes, in epochs of the same length.
         augmentation: the random changes.
     """
 
@@ -75,6 +77,7 @@ class DataRecipe:
     batch_size: int = 128
     num_workers: int = 4
     val_fraction: float = 0.2
+    sampling: Literal["all", "balanced"] = "all"
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -135,12 +138,18 @@ class LossRecipe:
 
     Attributes:
         label_smoothing: probability that is spread evenly over all classes.
+        class_weights: what each class counts, in the order of the classes; "balanced" for the inverse of how many
+            training images it has, with a mean of 1 over the images; null for 1.
     """
 
     label_smoothing: float = 0.1
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.label_smoothing < 1, "loss.label_smoothing", self.label_smoothing, "in [0, 1)")
+        weights = self.class_weights
+        ok = not isinstance(weights, tuple) or (min(weights, default=-1) >= 0 and max(weights) > 0)
+        require(ok, "loss.class_weights", weights, "numbers of at least 0, balanced, or null")
 
 
 @dataclass(frozen=True, kw_only=True)

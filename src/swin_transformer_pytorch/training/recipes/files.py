@@ -45,7 +45,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | Sequenc
     """Reads one of `list_recipes()` or a YAML file of your own.
 
     Args:
-        name_or_path: a recipe's name, or the path of a file that ends in .yaml or .yml.
+        name_or_path: a recipe's name, the path of a file that ends in .yaml or .yml, or a run's folder.
         overrides: values that differ: dotted keys, `{"optimizer.lr": 1e-4}`, or a command line's words,
             `["--optimizer.lr", "1e-4"]` or `["--optimizer.lr=1e-4"]`.
 
@@ -88,6 +88,9 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
     """Where the recipe was found, and its text."""
     name = str(name_or_path)
     path = Path(name)
+    if path.is_dir() and name not in list_recipes():
+        path = path / "recipe.yaml"  # of a run
+        name = str(path)
     if isinstance(name_or_path, Path) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         try:
             with path.open(encoding="utf-8") as file:

@@ -22,6 +22,8 @@ Strategy = Literal["auto", "ddp", "fsdp"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Init = Literal["official", "fan_in"]
 Auto = Literal["auto"]
+Logger = Literal["csv", "tensorboard", "wandb"]
+Freeze = Literal["backbone", "all_but_head"] | int
 
 
 class RecipeError(ValueError):
@@ -140,6 +142,13 @@ class TrainerRecipe:
         checkpoint_every_steps: optimizer steps between two writings of last.ckpt; one is written after each epoch too.
         checkpoint_every_minutes: minutes between two at most, if that is sooner; null leaves it to the steps.
         validate_every_epochs: epochs between two validations; there is always one after the last.
+        freeze: what does not learn: "backbone" (of a classifier likewise all but its head), "all_but_head" (all but the
+            last layers, whose outputs are classes), or a number of stages, the patch embedding and the first ones; null
+            for nothing. Frozen parts are in evaluation mode.
+        patience: validations without a better one after which the run ends; null for none. The learning rate is still
+            planned for the whole run; the best weights are in best.ckpt.
+        loggers: where losses, rates and metrics go besides `history.csv`, by Lightning's loggers: "tensorboard" (the
+            folder `tensorboard` of the output), "wandb" (Weights & Biases, as its own settings say), "csv".
     """
 
     device: Device = "auto"
@@ -152,8 +161,16 @@ class TrainerRecipe:
     checkpoint_every_steps: int = 1000
     checkpoint_every_minutes: float | None = None
     validate_every_epochs: int = 1
+    freeze: Freeze | None = None
+    patience: int | None = None
+    loggers: tuple[Logger, ...] = ()
 
     def __post_init__(self) -> None:
+        require_counts(self, "trainer", {"patience": 10**6})
+        stages = self.freeze
+        require(
+            not isinstance(stages, int) or stages >= 1, "trainer.freeze", stages, "a number of stages of at least 1"
+        )
         counts = {"devices": 4096, "accumulate": 10**6, "checkpoint_every_steps": 10**9, "validate_every_epochs": 10**6}
         require_counts(self, "trainer", counts)
         minutes = self.checkpoint_every_minutes

@@ -102,6 +102,29 @@ class SegmentationDataRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PixelLossRecipe:
+    """What is minimised, of both heads.
+
+    Attributes:
+        focal_gamma: 0 is cross entropy; above it the focal loss, whose usual gamma is 2: pixels that are foretold well
+            count less.
+        class_weights: what pixels of each class count, in the order of the classes; null for 1.
+        dice_weight: the weight of the Dice loss, the overlap of each class whatever its size; 0 for none.
+    """
+
+    focal_gamma: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+    dice_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.focal_gamma <= 10, "loss.focal_gamma", self.focal_gamma, "0 to 10")
+        require(self.dice_weight >= 0, "loss.dice_weight", self.dice_weight, "at least 0")
+        weights = self.class_weights
+        ok = weights is None or (min(weights, default=-1) >= 0 and max(weights) > 0)
+        require(ok, "loss.class_weights", weights, "numbers of at least 0, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SegmentationRecipe(BaseRecipe):
     """A whole training run of a segmenter.
 
@@ -110,6 +133,7 @@ class SegmentationRecipe(BaseRecipe):
         data: on what.
         optimizer: AdamW's numbers.
         schedule: the learning rate over time.
+        loss: the losses.
     """
 
     task: ClassVar[Task] = "segmentation"
@@ -120,6 +144,7 @@ class SegmentationRecipe(BaseRecipe):
         default_factory=lambda: OptimizerRecipe(lr=6e-5, scale_lr=16, weight_decay=0.01, clip_grad_norm=None)
     )
     schedule: DenseScheduleRecipe = field(default_factory=lambda: DenseScheduleRecipe(kind="poly", warmup_ratio=1e-6))
+    loss: PixelLossRecipe = field(default_factory=PixelLossRecipe)
     trainer: DenseTrainerRecipe = field(default_factory=DenseTrainerRecipe)
 
     def __post_init__(self) -> None:

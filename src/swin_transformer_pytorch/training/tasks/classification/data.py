@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -116,18 +117,35 @@ class ClassificationData(TrainingData):
     """
 
     def __init__(self, recipe: Recipe, splits: Splits, preprocessing: Preprocessing) -> None:
-        num_images = len(splits.train)
-        super().__init__(num_images, fitting_batch_size(recipe, num_images), recipe.data.num_workers)
+        num_images, num_val_images = len(splits.train), len(splits.val)
+        batch_size = fitting_batch_size(recipe, num_images)
+        super().__init__(num_images, num_val_images, batch_size, recipe.data.num_workers)
         self.augmentation = recipe.data.augmentation
+        self.sampling = recipe.data.sampling
         self.seed = recipe.trainer.seed
         self.splits = splits
         self.preprocessing = preprocessing
+
+    @property
+    def validation_samples(self) -> LabelledImages:
+        return self.splits.val
+
+    def class_counts(self) -> dict[str, int]:
+        counts = np.bincount(self.splits.train.labels, minlength=len(self.splits.classes))
+        return dict(zip(self.splits.classes, counts.tolist(), strict=True))
 
     def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
         transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
         dataset = TrainingDataset(self.splits.train, transform, seed=self.seed)
         self.train_samples = dataset.samples
-        batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        batches = EpochBatches(
+            len(dataset),
+            self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            labels=self.splits.train.labels if self.sampling == "balanced" else None,
+        )
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int] | str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,8 +29,16 @@ class ClassificationTraining(Training):
     model: SwinClassifier
     recipe: Recipe
 
-    def __init__(self, model: SwinClassifier, recipe: Recipe, *, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: SwinClassifier,
+        recipe: Recipe,
+        *,
+        batch_size: int,
+        class_weights: tuple[float, ...] | None = None,
+    ) -> None:
         super().__init__(model, recipe, batch_size=batch_size)
+        self._class_weights = None if class_weights is None else torch.tensor(class_weights)
         self._counts = ClassificationCounts(model.num_classes)
         self._val_loss = 0.0
 
@@ -60,7 +69,8 @@ class ClassificationTraining(Training):
         images, targets = mix(images, targets, self.recipe.data.augmentation, random)
         # In float32 whatever the logits' type. Smoothing what is mixed is mixing what is smoothed.
         logits, smoothing = self.model(images).float(), self.recipe.loss.label_smoothing
-        return {"loss_ce": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
+        weights = None if self._class_weights is None else self._class_weights.to(logits.device)
+        return {"loss_ce": F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)}
 
     def begin_validation(self) -> None:
         self._counts = ClassificationCounts(self.model.num_classes)

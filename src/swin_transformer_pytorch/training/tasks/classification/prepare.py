@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import cast
+from collections.abc import Mapping
+from typing import Literal, cast
 
 import torch
 
+from ....data.errors import some
 from ....models.classification import SwinClassifier
 from ...recipes.classification import Recipe
+from ...recipes.parts import RecipeError
 from ..models import build_model
 from .data import ClassificationData, choose_preprocessing, open_splits
 from .module import ClassificationTraining
@@ -24,4 +27,25 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
     if recipe.data.image_size == "auto":
         recipe = recipe.replace({"data.image_size": model.preprocessing.image_size})
     data = ClassificationData(recipe, splits, model.preprocessing)
-    return ClassificationTraining(model, recipe, batch_size=data.batch_size), data
+    weights = class_weights(recipe.loss.class_weights, data.class_counts())
+    return ClassificationTraining(model, recipe, batch_size=data.batch_size, class_weights=weights), data
+
+
+def class_weights(
+    chosen: tuple[float, ...] | Literal["balanced"] | None, counts: Mapping[str, int]
+) -> tuple[float, ...] | None:
+    """The recipe's `loss.class_weights` as numbers, one a class.
+
+    Raises:
+        RecipeError: there are more or fewer numbers than classes, or a class without a training image to be balanced.
+    """
+    if chosen is None or isinstance(chosen, tuple):
+        if chosen is not None and len(chosen) != len(counts):
+            raise RecipeError(
+                f"loss.class_weights has {len(chosen)} numbers for {len(counts)} classes; give one a class"
+            )
+        return chosen
+    if empty := [name for name, count in counts.items() if not count]:
+        raise RecipeError(f"loss.class_weights='balanced', but there is no training image of {some(empty)}; add some")
+    mean = sum(counts.values()) / len(counts)
+    return tuple(mean / count for count in counts.values())

@@ -77,7 +77,7 @@ class DenseData(TrainingData):
         prepare: Callable[[Any], Any],
         collate: Callable[[list[Any]], Any],
     ) -> None:
-        super().__init__(len(train), recipe.data.batch_size, recipe.data.num_workers)
+        super().__init__(len(train), len(val), recipe.data.batch_size, recipe.data.num_workers)
         self.seed = recipe.trainer.seed
         self.groups = groups
         steps = leg_steps(recipe.schedule, recipe.trainer)
@@ -86,6 +86,10 @@ class DenseData(TrainingData):
         self.train_samples = self._train.samples
         self._val = EvaluatedSamples(val, prepare)
         self._collate = collate
+
+    @property
+    def validation_samples(self) -> Samples[Any]:
+        return self._val.samples
 
     def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
         batches = GroupedBatches(

@@ -65,6 +65,11 @@ class DetectionData(DenseData):
             prepare=PrepareDetection(preprocessing),
             collate=partial(collate_detection, size_divisor=preprocessing.size_divisor),
         )
+        self.counted = "objects"
+        self._train_images = train
+
+    def class_counts(self) -> dict[str, int] | None:
+        return self._train_images.class_counts() if isinstance(self._train_images, CocoDataset) else None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch import Tensor
 from ....data.images.dense_transforms import PreparedImage
 from ....data.segmentation.transforms import SegmentationBatch
 from ....evaluation.segmentation import SegmentationEvaluator
-from ....models.segmentation import Segmenter
+from ....models.segmentation import PixelLosses, Segmenter
 from ....models.segmentation_inference import segment
+from ...recipes.parts import RecipeError
 from ...recipes.segmentation import SegmentationRecipe
 from ..dense.module import DenseTraining
 
@@ -34,13 +35,21 @@ class SegmentationTraining(DenseTraining):
     def __init__(self, model: Segmenter, recipe: SegmentationRecipe, *, batch_size: int) -> None:
         super().__init__(model, recipe, batch_size=batch_size)
         self._evaluator = SegmentationEvaluator(model.num_classes, model.classes)
+        chosen, weights = recipe.loss, recipe.loss.class_weights
+        if weights is not None and len(weights) != model.num_classes:
+            raise RecipeError(
+                f"loss.class_weights has {len(weights)} numbers for {model.num_classes} classes; give one a class"
+            )
+        self._pixel_losses = PixelLosses(
+            focal_gamma=chosen.focal_gamma, class_weights=weights, dice_weight=chosen.dice_weight
+        )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         # A validation batch is moved part by part.
         return batch.to(device) if isinstance(batch, SegmentationBatch) else batch
 
     def losses(self, batch: SegmentationBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self.model.losses(batch.images, batch.labels)
+        return self.model.losses(batch.images, batch.labels, self._pixel_losses)
 
     def begin_validation(self) -> None:
         self._evaluator = SegmentationEvaluator(self.model.num_classes, self.model.classes)

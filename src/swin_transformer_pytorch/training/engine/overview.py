@@ -1,0 +1,78 @@
+"""What a run is about to do, as a table before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+from rich import box
+from rich.table import Table
+
+from ...sizes import Size
+from .callbacks import CURVES, HISTORY, RECIPE
+from .data import TrainingData
+from .module import Training
+
+_NAMED_CLASSES = 8
+
+
+def overview(module: Training, trainer: Trainer) -> Table:
+    """A line for each thing that one would look up before waiting: the images, the model, the steps, the folder."""
+    data: TrainingData = trainer.datamodule  # type: ignore[attr-defined]
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _rows(module, trainer, data):
+        table.add_row(name, text)
+    return table
+
+
+def _rows(module: Training, trainer: Trainer, data: TrainingData) -> list[tuple[str, str]]:
+    recipe, model = module.recipe, module.model
+    optimizer, steps = recipe.optimizer, int(trainer.estimated_stepping_batches)
+    world, accumulate = trainer.world_size, recipe.trainer.accumulate
+    batch = f"{module.batch_size} images"
+    if world * accumulate > 1:
+        batch += f" x {world} devices x {accumulate} batches a step = {module.batch_size * world * accumulate}"
+    peak = optimizer.lr * module.lr_factor
+    scaled = f" (optimizer.lr={optimizer.lr:g}, scaled by the batch over {optimizer.scale_lr})"
+    source = recipe.model.weights or (recipe.model.name or "").partition(".")[2] or "random"
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    count, trained = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+    frozen = f", {count - trained:,} of them frozen" if trained < count else ""
+    return [
+        ("images", f"{data.num_images:,} to learn from, {data.num_val_images:,} to validate on"),
+        ("classes", describe_classes(model.classes or (), data.class_counts(), data.counted)),
+        ("image size", _sizes(model.preprocessing)),
+        ("model", f"{model.name or type(model).__name__}, {count:,} parameters{frozen}, from {source} weights"),
+        ("device", f"{trainer.strategy.root_device.type} x {world}, precision {trainer.precision}"),
+        ("batch", batch),
+        ("length", f"{steps:,} steps, {trainer.max_epochs} epochs of {steps // (trainer.max_epochs or 1):,}"),
+        ("peak learning rate", f"{peak:g}{scaled * (module.lr_factor != 1)}"),
+        ("output", f"{recipe.output} ({HISTORY}, {CURVES}, {RECIPE}, checkpoints, model.safetensors)"),
+    ]
+
+
+def describe_classes(names: tuple[str, ...], counts: Mapping[str, int] | None, counted: str) -> str:
+    """How many there are and which; with counts, those with the fewest first named as the rarest."""
+    shown = ", ".join(names[:_NAMED_CLASSES]) + ", ..." * (len(names) > _NAMED_CLASSES)
+    if not counts:
+        return f"{len(names)}: {shown}"
+    rarest = sorted(counts, key=lambda name: counts[name])
+    few, many = counts[rarest[0]], counts[rarest[-1]]
+    if few == many:
+        return f"{len(names)}: {shown}; {few:,} {counted} each"
+    return f"{len(names)}: {shown}; from {few:,} {counted} ({rarest[0]}) to {many:,} ({rarest[-1]})"
+
+
+def _sizes(preprocessing: Any) -> str:
+    if preprocessing is None:
+        return "as they are"
+    size: Size | None = getattr(preprocessing, "image_size", None)
+    if size is not None:
+        channels = "grey" if preprocessing.channels == 1 else f"{preprocessing.channels} channels"
+        return f"{size[0]} x {size[1]} pixels, {channels}"
+    if preprocessing.scale is None:
+        return "as the images are"
+    return f"within {preprocessing.scale[0]} x {preprocessing.scale[1]} pixels (longest and shortest side) to validate"
