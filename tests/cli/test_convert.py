@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swin_transformer_pytorch.models.registry import create_model
+from swin_transformer_pytorch.models.registry import create_model, load_model
 from swin_transformer_pytorch.weights.files import read_checkpoint, save_checkpoint
 from swin_transformer_pytorch.weights.formats import convert_state_dict, detect_format
 
@@ -22,6 +22,21 @@ def test_there_and_back_gives_the_same_tensors(swin, checkpoint, tmp_path, fmt) 
     first, second = read_checkpoint(checkpoint).state_dict, read_checkpoint(back).state_dict
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_openmmlabs_classifiers_keep_their_class_names(swin, checkpoint, tmp_path) -> None:
+    """There and back, beside the weights (`meta`), where mmpretrain has them too."""
+    names = load_model(checkpoint).classes
+    there, name = tmp_path / "there.pth", "swin_tiny_patch4_window7_224"
+    assert swin("convert", checkpoint, "--to", "openmmlab", there).code == 0
+    content = torch.load(there, weights_only=True)
+    assert content["meta"] == {"CLASSES": names}
+    config = load_model(checkpoint).config.to_dict()
+    assert create_model(name, weights=there, **config).classes == names
+    content["meta"] = {"dataset_meta": {"classes": list(names)}}
+    torch.save(content, there)
+    assert create_model(name, weights=there, **config).classes == names
+    assert create_model(name, weights=there, num_classes=len(names) + 1, **config).classes is None
 
 
 def test_official_to_official_keeps_the_description(swin, checkpoint, tmp_path) -> None:

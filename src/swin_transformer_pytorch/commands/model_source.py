@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..backbone.config import VARIANTS
 from ..models.config import find_dense_variant
+from ..weights.catalog import SHIPPED
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def load(options: argparse.Namespace) -> Model:
     if options.model is None:
         return load_model(DEFAULT_MODEL if options.weights is None else options.weights)
     name, dot, _ = options.model.partition(".")
-    if name not in VARIANTS:
+    if name not in (*VARIANTS, *SHIPPED):
         find_dense_variant(name)
     if options.weights is None:
         return create_model(options.model, weights=None if dot else "default")
