@@ -28,6 +28,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, without_either: str) -
         "known format, a URL or a hub id",
     )
     parser.add_argument(
+        "--which",
+        choices=["averaged", "raw"],
+        help="the weights to take of a training's checkpoint that has both (default: the averaged of ours)",
+    )
+    parser.add_argument(
         "--model", metavar="NAME", help=f"official name, or name.tag; `swin models` lists them ({without_either})"
     )
 
@@ -68,13 +73,13 @@ def load(options: argparse.Namespace) -> Model:
     from ..models.registry import create_model, load_model
 
     if options.model is None:
-        return load_model(DEFAULT_MODEL if options.weights is None else options.weights)
+        return load_model(DEFAULT_MODEL if options.weights is None else options.weights, which=options.which)
     name, dot, _ = options.model.partition(".")
     if name not in (*VARIANTS, *SHIPPED):
         find_dense_variant(name)
     if options.weights is None:
-        return create_model(options.model, weights=None if dot else "default")
-    return create_model(options.model, weights=options.weights)
+        return create_model(options.model, weights=None if dot else "default", which=options.which)
+    return create_model(options.model, weights=options.weights, which=options.which)
 
 
 def fingerprint(model: Model) -> str:
