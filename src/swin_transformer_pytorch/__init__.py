@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         list_models as list_models,
         load_model as load_model,
     )
+    from .models.saving import push_to_hub as push_to_hub, save_model as save_model
     from .optimize import optimize_for_inference as optimize_for_inference
     from .predict import Predictor as Predictor
     from .results import Classification as Classification, Detections as Detections, SegmentationMap as SegmentationMap
@@ -42,6 +43,7 @@ _HOMES = {
     "export": ("export_onnx",),
     "models.config": ("DetectorConfig", "SegmenterConfig"),
     "models.registry": ("create_backbone", "create_model", "list_models", "load_model"),
+    "models.saving": ("push_to_hub", "save_model"),
     "optimize": ("optimize_for_inference",),
     "predict": ("Predictor",),
     "results": ("Classification", "Detections", "SegmentationMap"),

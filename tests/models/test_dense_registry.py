@@ -143,7 +143,7 @@ def test_a_file_without_a_description_needs_a_name_of_its_task(task: str, tmp_pa
         ({"name": "mask_rcnn_swin_tiny"}, "no model named 'mask_rcnn_swin_tiny'; did you mean mask_rcnn_swin_tiny_pat"),
         ({"name": f"{NAMES['detection']}.coco_2x"}, "no weights 'coco_2x'.*coco_3x"),
         ({"name": "htc_swin_tiny_patch4_window7", "weights": "default"}, r"no public .*224\.in1k"),
-        ({"img_size": 224}, "unknown config field 'img_size'"),
+        ({"image_size": 224}, "unknown config field 'image_size'"),
         ({"num_classes": 0}, "num_classes=0 is not possible"),
         ({"weights": "coco_2x"}, "no catalogue tag.*coco_3x"),
     ],

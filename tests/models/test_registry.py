@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from swin_transformer_pytorch import create_backbone, create_model, list_models, load_model
+from swin_transformer_pytorch import Predictor, create_backbone, create_model, list_models, load_model, load_weights
 from swin_transformer_pytorch.models import registry
 from swin_transformer_pytorch.models.classification import SwinClassifier
+from swin_transformer_pytorch.weights.catalog import SHIPPED
 from swin_transformer_pytorch.weights.files import save_checkpoint
 from swin_transformer_pytorch.weights.formats import convert_state_dict
 from swin_transformer_pytorch.weights.preprocessing import Preprocessing
@@ -175,8 +176,15 @@ def test_a_file_without_a_description_needs_the_name(tmp_path: Path) -> None:
         ({"name": "swin_tiny"}, "no model named 'swin_tiny'; did you mean"),
         ({"name": f"{NAME}.in21k"}, "no weights 'in21k'.*in22k"),
         ({"name": f"{NAME}.in22k", "weights": "in1k"}, "both say which weights"),
-        ({"img_size": 224}, "unknown config field 'img_size'.*window_size"),
-        ({"weights": "in21k"}, "no catalogue tag.*in22k"),
+        ({"window": 7}, "unknown config field 'window'.*window_size"),
+        ({"pretrained": True}, "no argument 'pretrained'.*weights=\"default\""),
+        ({"in_chans": 1}, "no argument 'in_chans'.*in_channels="),
+        ({"features_only": True}, r"no argument 'features_only'.*create_backbone\(name, weights\)"),
+        ({"img_size": 224}, "no argument 'img_size'.*any image size"),
+        ({"which": "mean", "weights": "fashion"}, "which='mean' is not possible"),
+        ({"name": "fashion", "weights": "in1k"}, "'fashion' is a model with its weights.*weights.*leave out"),
+        ({"name": "fashion", "window_size": 3}, "'fashion' is a model with its weights.*window_size"),
+        ({"weights": "in21k"}, "'in21k' is no catalogue tag.*as weights= .*--weights.*--model.weights.*in22k"),
         ({"weights": True}, "weights=True is none: give 'default'"),
         ({"num_classes": -1}, "num_classes=-1 is not possible"),
         ({"num_classes": "10"}, "num_classes='10' is not possible"),
@@ -195,3 +203,21 @@ def test_names_are_listed_by_task() -> None:
     assert "upernet_swin_tiny_patch4_window7_512x512" in list_models("segmentation")
     with pytest.raises(ValueError, match="task='pose' is not known: use one of classification, detection, seg"):
         list_models("pose")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_model_in_the_package_is_taken_wherever_a_model_or_weights_are_named(name: str) -> None:
+    model: Any = load_model(name)
+    again = load_model(name)
+    for made in (create_model(name), create_model(name, weights="default"), Predictor(name, device="cpu").model):
+        assert same(made.state_dict(), model.state_dict())
+    for parameter in again.parameters():
+        torch.nn.init.zeros_(parameter)
+    load_weights(again, name)
+    assert same(again.state_dict(), model.state_dict())
+    other: Any = create_model(name, num_classes=model.num_classes + 1)
+    assert (other.num_classes, other.classes) == (model.num_classes + 1, None)
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)

@@ -5,6 +5,7 @@ Every parameter of a peer is random, norms and tables too, so that a tensor in t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,6 +198,52 @@ def test_our_file_gives_them_our_answer(peer: str, config: SwinConfig, size: Siz
     save_checkpoint(path, convert_state_dict(model.state_dict(), to=peer, window_size=config.window_size))
     theirs = load_as_the_library_does(peer, BUILD[peer](config, size).double().eval(), path)
     assert (logits(model, images(size)) - logits(theirs, images(size))).abs().max() <= TOLERANCE[config.version]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_intermediate_maps_are_those_of_timm(version: int) -> None:
+    config = shrunken(version, depths=(1, 1, 1))
+    theirs = randomised(timm_model(config, (64, 64)))
+    model = ours(config)
+    load_weights(model, theirs.state_dict())
+    x = images((64, 64), batch=1)
+    flags = [{}, {"norm": True}, {"stop_early": True}, {"intermediates_only": True, "norm": True}]
+    for indices, options in itertools.product([None, 2, [0], (1, -1), [2, 0], range(2)], flags):
+        with torch.no_grad():
+            expected, found = (each.forward_intermediates(x, indices, **options) for each in (theirs, model))
+            channels_last = model.forward_intermediates(x, indices, output_fmt="NHWC", **options)
+        if not options.get("intermediates_only"):
+            (first, expected), (second, found), (_, channels_last) = expected, found, channels_last
+            assert first.shape == second.shape
+            assert (first - second).abs().max() <= TOLERANCE[version]
+        assert [each.shape for each in expected] == [each.shape for each in found]
+        for theirs_map, our_map, last in zip(expected, found, channels_last, strict=True):
+            assert (theirs_map - our_map).abs().max() <= TOLERANCE[version]
+            assert torch.equal(last.permute(0, 3, 1, 2), our_map)
+    features = model.forward_features(x)
+    for pre_logits in (False, True):
+        head = [each.forward_head(features, pre_logits=pre_logits) for each in (theirs, model)]
+        assert (head[0] - head[1]).abs().max() <= TOLERANCE[version]
+
+
+@pytest.mark.parametrize("num_classes", [7, 0])
+def test_a_head_is_exchanged_as_in_timm(num_classes: int) -> None:
+    theirs, model = timm_model(shrunken(1), (64, 64)), ours(shrunken(1))
+    for each in (theirs, model):
+        assert isinstance(each.get_classifier(), nn.Linear)
+        each.reset_classifier(num_classes, "avg")
+    assert (model.num_classes, model.num_features) == (theirs.num_classes, theirs.num_features)
+    assert type(model.get_classifier()) is type(theirs.get_classifier())
+    assert model(images((64, 64))).shape == theirs(images((64, 64), torch.float32)).shape
+
+
+def test_maps_that_are_not_there() -> None:
+    model = ours(shrunken(1))
+    for indices in (4, 0, -1, [3], [-4], []):
+        with pytest.raises(ValueError, match=r"indices=.* is not possible: use stages from 0 to 2, or how many"):
+            model.forward_intermediates(images((64, 64)), indices)
+    with pytest.raises(ValueError, match="global_pool='max' is not possible: use 'avg'"):
+        model.reset_classifier(3, "max")
 
 
 FULL = [("swin_tiny_patch4_window7_224", 1000), ("swinv2_tiny_patch4_window8_256", 1000)]

@@ -315,8 +315,9 @@ def hub(monkeypatch, tmp_path):
     """A hub that has given files, or raises a given error."""
     files = {}
 
-    def hf_hub_download(repository, name, cache_dir=None, force_download=False):
-        content = files.get(f"{repository}/{name}", EntryNotFoundError("no such entry"))
+    def hf_hub_download(repository, name, revision=None, cache_dir=None, force_download=False):
+        place = f"{repository}@{revision}" if revision else repository
+        content = files.get(f"{place}/{name}", EntryNotFoundError("no such entry"))
         if isinstance(content, Exception):
             raise content
         path = tmp_path / name.replace("/", "_")
@@ -328,11 +329,25 @@ def hub(monkeypatch, tmp_path):
     return files
 
 
-def test_hub_file_by_name_and_by_habit(hub):
+def test_hub_file_by_name_and_by_habit(hub, tmp_path):
     hub |= {"o/r/model.safetensors": b"a", "o/old/pytorch_model.bin": b"b", "o/r/sub/x.pth": b"c"}
+    hub |= {"o/r@v1.0/model.safetensors": b"d", "o/r@v1.0/sub/x.pth": b"e"}
     assert fetch("hf:o/r").read_bytes() == b"a"
     assert fetch("hf:o/old").read_bytes() == b"b"
     assert fetch("hf:o/r/sub/x.pth").read_bytes() == b"c"
+    assert fetch("hf:o/r@v1.0/sub/x.pth", again=True).read_bytes() == b"e"
+    (tmp_path / "model.safetensors").unlink()
+    assert fetch("hf:o/r@v1.0").read_bytes() == b"d"
+
+
+def test_hub_shards_come_with_their_index(hub, tmp_path):
+    index = b'{"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors", "c": "m-1.safetensors"}}'
+    hub |= {"o/r/model.safetensors.index.json": index, "o/r/m-1.safetensors": b"1"}
+    with pytest.raises(DownloadError, match=r"no file m-2\.safetensors, which its model\.safetensors\.index\.json"):
+        fetch("hf:o/r")
+    hub["o/r/m-2.safetensors"] = b"2"
+    assert fetch("hf:o/r").read_bytes() == index
+    assert (tmp_path / "m-2.safetensors").read_bytes() == b"2"
 
 
 def test_damaged_hub_file_is_fetched_again(hub, tmp_path):
@@ -346,7 +361,7 @@ def test_damaged_hub_file_is_fetched_again(hub, tmp_path):
 
 def test_hub_without_the_file(hub):
     with pytest.raises(
-        DownloadError, match=r"hf:o/r: the repository has no file model\.safetensors or pytorch_model\.bin"
+        DownloadError, match=r"hf:o/r: the repository has no file model\.safetensors or .* or pytorch_model\.bin"
     ):
         fetch("hf:o/r")
     with pytest.raises(DownloadError, match=r"no file x\.pth"):
@@ -355,5 +370,8 @@ def test_hub_without_the_file(hub):
 
 def test_hub_out_of_reach(hub):
     hub["o/r/model.safetensors"] = LocalEntryNotFoundError("offline")
-    with pytest.raises(DownloadError, match=r"hf:o/r cannot be reached and is not in the cache"):
+    with pytest.raises(
+        DownloadError,
+        match=r"hf:o/r cannot be reached and is not in the cache: .*weights=.*--weights.*--model\.weights",
+    ):
         fetch("hf:o/r")

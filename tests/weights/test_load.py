@@ -314,7 +314,7 @@ def test_description_that_cannot_be_built(tmp_path):
 
 def test_misspelt_sources():
     model = model_of(name="swin_tiny_patch4_window7_224")
-    with pytest.raises(CatalogError, match=r"weights='in21k' is no catalogue tag.*tags of swin_tiny.*in22k"):
+    with pytest.raises(CatalogError, match=r"'in21k' is no catalogue tag.*tags of swin_tiny.*in22k"):
         load_weights(model, "in21k")
     with pytest.raises(CatalogError, match="no weights 'in21k' of swin_tiny_patch4_window7_224"):
         load_weights(model, "swin_tiny_patch4_window7_224.in21k")

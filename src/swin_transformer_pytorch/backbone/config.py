@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..checks import as_pair, is_count, is_number, is_pair, require, shown
+from ..names import did_you_mean
 from ..sizes import Size
 
 SingleWindow = Literal["unshift", "keep"]
@@ -230,8 +231,6 @@ def find_variant(name: str) -> Variant:
     """The variant of that official name; a `ConfigError` that suggests near ones where there is none."""
     if name in VARIANTS:
         return VARIANTS[name]
-    import difflib
-
-    near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise ConfigError(f"there is no model named {shown(name)}; {hint}`swin models` lists them all")
+    raise ConfigError(
+        f"there is no model named {shown(name)}; {did_you_mean(name, VARIANTS)}`swin models` lists them all"
+    )

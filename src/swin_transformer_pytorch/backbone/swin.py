@@ -89,13 +89,17 @@ class Swin(nn.Module):
         self.layers = nn.ModuleList(SwinStage(config, stage) for stage in range(len(config.depths)))
         self.apply(_initialise)
 
-    def forward_stages(self, tokens: Float[Tensor, "B h w C"]) -> list[Float[Tensor, "B h_i w_i C_i"]]:
-        """Each stage's map, before its patch merging."""
+    def forward_stages(
+        self, tokens: Float[Tensor, "B h w C"], count: int | None = None
+    ) -> list[Float[Tensor, "B h_i w_i C_i"]]:
+        """Each stage's map, before its patch merging; of the first `count` stages alone where it is given."""
         maps = []
         stage: SwinStage
         for stage in self.layers:  # type: ignore[assignment]
             tokens = stage(tokens)
             maps.append(tokens)
+            if len(maps) == count:
+                break
             if stage.downsample is not None:
                 tokens = stage.downsample(tokens)
         return maps

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..backbone.config import VARIANTS
 from ..models.config import find_dense_variant
+from ..weights.catalog import SHIPPED
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, without_either: str) -
         help="a checkpoint of ours, which says itself which model it is for, an exported file (.onnx, .xml), or one in "
         "the package: `fashion`, `scenes_detection` or `scenes_segmentation`; with --model also a tag that `swin "
         "models` lists, a file of any known format, a URL or a hub id",
+    )
+    parser.add_argument(
+        "--which",
+        choices=["averaged", "raw"],
+        help="the weights to take of a training's checkpoint that has both (default: the averaged of ours)",
     )
     parser.add_argument(
         "--model", metavar="NAME", help=f"official name, or name.tag; `swin models` lists them ({without_either})"
@@ -68,13 +74,13 @@ def load(options: argparse.Namespace) -> Model | ExportedModel:
     from ..models.registry import create_model, load_model
 
     if options.model is None:
-        return load_model(DEFAULT_MODEL if options.weights is None else options.weights)
+        return load_model(DEFAULT_MODEL if options.weights is None else options.weights, which=options.which)
     name, dot, _ = options.model.partition(".")
-    if name not in VARIANTS:
+    if name not in (*VARIANTS, *SHIPPED):
         find_dense_variant(name)
     if options.weights is None:
-        return create_model(options.model, weights=None if dot else "default")
-    return create_model(options.model, weights=options.weights)
+        return create_model(options.model, weights=None if dot else "default", which=options.which)
+    return create_model(options.model, weights=options.weights, which=options.which)
 
 
 def fingerprint(model: Model | ExportedModel) -> str:

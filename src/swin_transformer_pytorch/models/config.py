@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, get_args
 
 from ..backbone.config import VARIANTS, ConfigError, SwinConfig
 from ..checks import is_count, is_rate, require, shown
+from ..names import did_you_mean
 
 Method = Literal["mask_rcnn", "cascade_mask_rcnn", "htc"]
 Task = Literal["classification", "detection", "segmentation"]
@@ -274,6 +275,6 @@ def find_dense_variant(name: str) -> DenseVariant:
     """The detector or segmenter of that name; a `ConfigError` that suggests near ones where there is none."""
     if name in DENSE_VARIANTS:
         return DENSE_VARIANTS[name]
-    near = difflib.get_close_matches(name, model_names(), n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise ConfigError(f"there is no model named {shown(name)}; {hint}`swin models` lists them all")
+    raise ConfigError(
+        f"there is no model named {shown(name)}; {did_you_mean(name, model_names())}`swin models` lists them all"
+    )

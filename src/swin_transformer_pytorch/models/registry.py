@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from ..backbone.config import VARIANTS, SwinConfig, find_variant
-from ..weights.catalog import CatalogError, find_record, records
+from ..backbone.config import VARIANTS, ConfigError, SwinConfig, find_variant
+from ..weights.catalog import SHIPPED, CatalogError, find_record, records
+from ..weights.containers import Which
 from ..weights.imagenet_classes import class_names
 from ..weights.load import Checkpoint, CheckpointError, load_weights, open_checkpoint
 from ..weights.preprocessing import DensePreprocessing, Preprocessing
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PRETRAINED = Path(__file__).parents[1] / "weights" / "pretrained"
-SHIPPED = {
-    "fashion": _PRETRAINED / "swin_fashion.safetensors",
-    "scenes_detection": _PRETRAINED / "mask_rcnn_scenes.safetensors",
-    "scenes_segmentation": _PRETRAINED / "upernet_scenes.safetensors",
+# Arguments of timm's `create_model` that are called otherwise here.
+_TIMM = {
+    "pretrained": 'give weights="default", or leave it out for random weights',
+    "checkpoint_path": "give weights=",
+    "in_chans": "give in_channels=",
+    "img_size": "leave it out, any image size is taken",
+    "features_only": "call create_backbone(name, weights), or model.forward_intermediates(images)",
+    "out_indices": "call create_backbone(name, weights, out_indices)",
+    "global_pool": "leave it out, it is the mean; model.forward_features(images) gives the map",
 }
-"""Weights that are inside the package, by the name that `load_model` and `swin predict --weights` take."""
 
 
 def list_models(task: str | None = None) -> list[str]:
@@ -52,6 +56,8 @@ def create_model(
     weights: str | Path | None = None,
     num_classes: int | None = None,
     in_channels: int = 3,
+    *,
+    which: Which | None = None,
     **config_overrides: Any,
 ) -> Model:
     """Builds the model of an official name, such as "swin_tiny_patch4_window7_224".
@@ -60,21 +66,34 @@ def create_model(
     a `SwinClassifier`.
 
     Args:
-        name: one of `list_models()`; "name.tag" is short for `weights=tag`.
+        name: one of `list_models()`; "name.tag" is short for `weights=tag`. A model in the package, such as "fashion",
+            comes with its weights.
         weights: None (random), "default", a catalogue tag such as "in22k", a path, a URL, or a hub id
-            "owner/repository", in any known format. A detector or segmenter also takes a classifier's, such as
-            "swin_tiny_patch4_window7_224.in1k", which fill its backbone.
+            "owner/repository", in any known format, also a folder of transformers. A detector or segmenter also takes
+            a classifier's, such as "swin_tiny_patch4_window7_224.in1k", which fill its backbone.
         num_classes: None for as many as the weights have (without weights: 1000 of a classifier, COCO's 80 of a
             detector, ADE20K's 150 of a segmenter); another number starts what depends on it afresh. 0 leaves a
             classifier's head out, the model then gives pooled features.
         in_channels: channels of the images. The first convolution of the weights is adapted to them.
+        which: of a training's checkpoint the "averaged" or the "raw" weights. None: the averaged of ours, and what
+            `state_dict`, `model` or the like holds of others'.
         config_overrides: fields of `SwinConfig`, such as `window_size=12` or `drop_path_rate=0.3`, and those of
             `DetectorConfig` or `SegmenterConfig`.
 
     Raises:
         ValueError: for an unknown name, tag or field, or a checkpoint that does not fit; the message says which.
     """
-    described, checkpoint = describe_named(name, weights, num_classes, in_channels=in_channels, **config_overrides)
+    for argument in config_overrides:
+        if argument in _TIMM:
+            raise ConfigError(f"create_model has no argument {argument!r}, which is timm's: {_TIMM[argument]}")
+    if name in SHIPPED:
+        given = {"weights": weights not in (None, "default"), "in_channels": in_channels != 3, "which": which}
+        if wrong := [*(argument for argument, is_given in given.items() if is_given), *config_overrides]:
+            raise ConfigError(f"{name!r} is a model with its weights, whose {', '.join(wrong)} are its own: leave out")
+        return checkpoint_model(name, num_classes)
+    described, checkpoint = describe_named(
+        name, weights, num_classes, which=which, in_channels=in_channels, **config_overrides
+    )
     return _filled(described, checkpoint)
 
 
@@ -83,6 +102,8 @@ def create_backbone(
     weights: str | Path | None = None,
     out_indices: Sequence[int] = (0, 1, 2, 3),
     in_channels: int = 3,
+    *,
+    which: Which | None = None,
     **config_overrides: Any,
 ) -> SwinBackbone:
     """Builds the backbone of that name for dense tasks: `forward(images)` gives a list of (B, C_i, H_i, W_i) maps.
@@ -95,26 +116,44 @@ def create_backbone(
     config = find_variant(name).config.replace(in_channels=in_channels, **overrides)
     model = build_backbone(config, out_indices, name=name)
     if weights is not None:
-        _load(model, open_checkpoint(weights, name=name))
+        _load(model, open_checkpoint(weights, name=name, which=which))
     return model
 
 
-def load_model(source: str | Path) -> Model | ExportedModel:
-    """The model that a checkpoint of ours describes, with its weights, class names and preprocessing.
+def load_model(
+    source: str | Path, num_classes: int | None = None, *, which: Which | None = None
+) -> Model | ExportedModel:
+    """The model that a checkpoint describes, with its weights, class names and preprocessing.
 
-    `source` is a path or URL of such a file, "name.tag" or a plain name of the catalogue, or "fashion" for the small
-    Fashion-MNIST model that is in the package. The path of an exported file, .onnx or .xml, gives an `ExportedModel`,
-    which ONNX Runtime or OpenVINO runs.
+    Args:
+        source: a file of ours; a folder as transformers' `save_pretrained` writes it; a URL or hub id of either;
+            "name.tag" or a plain name of the catalogue; or a model in the package, such as "fashion". The path of an
+            exported file, .onnx or .xml, gives an `ExportedModel`, which ONNX Runtime or OpenVINO runs.
+        num_classes: None for its own; another number starts what depends on it afresh, without class names.
+        which: of a training's checkpoint the "averaged" or the "raw" weights. None: the averaged.
+
+    Raises:
+        ValueError: there is no such thing, or it does not describe its model; the message says which.
     """
-    if is_exported(source):
-        file = ExportedFile(Path(source), torch.device("cpu"))
-        described = _described(file.description, str(source))
-        return (ExportedDetector if described.task == "detection" else ExportedModel)(described, file)
-    return _filled(*describe_source(source))
+    if not is_exported(source):
+        return checkpoint_model(source, num_classes, which=which)
+    if num_classes is not None or which is not None:
+        raise CheckpointError(f"{source} is an exported model, which stays as it is: leave num_classes and which out")
+    file = ExportedFile(Path(source), torch.device("cpu"))
+    described = _described(file.description, str(source))
+    return (ExportedDetector if described.task == "detection" else ExportedModel)(described, file)
+
+
+def checkpoint_model(source: str | Path, num_classes: int | None = None, *, which: Which | None = None) -> Model:
+    """`load_model` of a checkpoint: its layers can be trained, converted and exchanged."""
+    described, checkpoint = describe_source(source, which)
+    if num_classes not in (None, described.num_classes):
+        described = described.with_num_classes(num_classes)
+    return _filled(described, checkpoint)
 
 
 def describe_named(
-    name: str, weights: str | Path | None, num_classes: int | None, **overrides: Any
+    name: str, weights: str | Path | None, num_classes: int | None, *, which: Which | None = None, **overrides: Any
 ) -> tuple[ModelDescription, Checkpoint | None]:
     """The model of an official name, and the checkpoint that is to fill it. See `create_model`."""
     name, weights = _split_tag(name, weights)
@@ -130,7 +169,7 @@ def describe_named(
             raise CatalogError(
                 f"no public weights are known for {name!r}; to train it, start from a classifier's: weights={start!r}"
             )
-    checkpoint = open_checkpoint(weights, name=name) if weights is not None else None
+    checkpoint = open_checkpoint(weights, name=name, which=which) if weights is not None else None
     # A dense model may start from a classifier's file, whose classes are not its own.
     own = checkpoint if checkpoint is not None and checkpoint.task == task else None
     if own is not None and num_classes is None and (own.num_classes or task == "classification"):
@@ -146,21 +185,21 @@ def describe_named(
     if own is None:
         return described, checkpoint
     classes = own.classes if own.num_classes == described.num_classes else None
-    if task == "classification" and own.metadata is None and num_classes == 1000:
+    if classes is None and task == "classification" and own.metadata is None and num_classes == 1000:
         # Another project's file with a head of 1000 classes, or of 22K that is mapped to them, is ImageNet's.
         classes = class_names("imagenet1k") if own.num_classes in (1000, 21841) else None
     palette = own.palette if task == "segmentation" and own.num_classes == described.num_classes else None
     return dataclasses.replace(described, classes=classes, palette=palette), checkpoint
 
 
-def describe_source(source: str | Path) -> tuple[ModelDescription, Checkpoint]:
+def describe_source(source: str | Path, which: Which | None = None) -> tuple[ModelDescription, Checkpoint]:
     """The model that a checkpoint is of, and the checkpoint. See `load_model`."""
     text = str(source)
-    if text.partition(".")[0] in (*VARIANTS, *DENSE_VARIANTS) and text not in SHIPPED and not Path(source).exists():
-        described, checkpoint = describe_named(text, None if "." in text else "default", None)
+    if text.partition(".")[0] in (*VARIANTS, *DENSE_VARIANTS) and not Path(source).exists():
+        described, checkpoint = describe_named(text, None if "." in text else "default", None, which=which)
         assert checkpoint is not None, "it has weights"
         return described, checkpoint
-    checkpoint = open_checkpoint(SHIPPED.get(text, source))
+    checkpoint = open_checkpoint(source, which=which)
     return _description_of(checkpoint), checkpoint
 
 

@@ -11,13 +11,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .. import extras
 from ..models.config import Task
-from ..models.registry import load_model
+from ..models.registry import checkpoint_model
 from ..weights.files import read_checkpoint, save_checkpoint
 from ..whole import remove_unfinished
 from .recipes.classification import ScheduleRecipe
@@ -26,7 +26,6 @@ from .recipes.parts import RecipeError
 from .recipes.tasks import TASKS, AnyRecipe
 
 if TYPE_CHECKING:
-    from ..models.build import Model
     from .engine.data import TrainingData
     from .engine.module import Training
     from .engine.stopping import StopSignals
@@ -164,8 +163,7 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
         # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
         save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, module.model.metadata())
         (output / PREVIOUS).unlink(missing_ok=True)
-        model = cast("Model", load_model(output / EXPORT)).eval()
-        draw_validation(model, data.validation_samples, output / VALIDATION)
+        draw_validation(checkpoint_model(output / EXPORT).eval(), data.validation_samples, output / VALIDATION)
     trainer.strategy.barrier("export")
     unusable = [data.train_samples.summary() if data.train_samples is not None else "", module.unusable.summary()]
     best = next(callback.best for callback in trainer.callbacks if isinstance(callback, Checkpoints))

@@ -9,13 +9,22 @@ small, huge and giant models, and the classifiers fine-tuned from SimMIM.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from .catalog_dense import DENSE_RECORDS
 from .preprocessing import Preprocessing
 from .record import CatalogError, WeightsRecord
 
-__all__ = ["RECORDS", "CatalogError", "WeightsRecord", "find_record", "records"]
+__all__ = ["RECORDS", "SHIPPED", "CatalogError", "WeightsRecord", "find_record", "records"]
+
+_PRETRAINED = Path(__file__).with_name("pretrained")
+SHIPPED = {
+    "fashion": _PRETRAINED / "swin_fashion.safetensors",
+    "scenes_detection": _PRETRAINED / "mask_rcnn_scenes.safetensors",
+    "scenes_segmentation": _PRETRAINED / "upernet_scenes.safetensors",
+}
+"""Models that are inside the package, by names that are taken wherever a model or weights are named."""
 
 _RELEASES = "https://github.com/SwinTransformer/storage/releases/download"
 _OFFICIAL = "github.com/microsoft/Swin-Transformer MODELHUB.md"

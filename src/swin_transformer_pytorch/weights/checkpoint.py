@@ -15,17 +15,12 @@ from torch import Tensor
 
 from ..backbone.config import ConfigError, SwinConfig
 from ..colours import Colour, is_colour
-from .catalog import RECORDS, CatalogError, WeightsRecord, find_record, records
+from .catalog import RECORDS, SHIPPED, CatalogError, WeightsRecord, find_record, records
+from .containers import Which, unwrap_state_dict
 from .dense_classes import CLASS_SETS, class_palette, dense_class_names
-from .download import fetch
-from .files import (
-    CheckpointError,
-    CheckpointFile,
-    DamagedFileError,
-    read_checkpoint,
-    refuse_exported,
-    unwrap_state_dict,
-)
+from .download import WEIGHTS_OPTIONS, fetch, fetch_beside
+from .files import CheckpointError, CheckpointFile, DamagedFileError, checkpoint_file, refuse_exported
+from .folders import CONFIG, PREPROCESSOR, described_by, read_files
 from .formats import FormatError, detect_format, to_official
 from .formats.official import is_derived, trained_windows, window_of_buffers
 from .imagenet_classes import class_names
@@ -34,7 +29,7 @@ from .methods import method_of, num_classes_of
 from .preprocessing import DensePreprocessing, Preprocessing, PreprocessingError, preprocessing_from_dict
 
 DENSE_TASKS = ("detection", "segmentation")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 _FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 # What a model's own description must hold.
 _DESCRIPTION: dict[str, type | UnionType] = {
@@ -60,8 +55,11 @@ class Checkpoint:
         trained_windows: V2: the window that each stage's bias was trained with, where those buffers tell; else empty.
         metadata: this package's own description of the model, or None.
         record: its catalogue record, or None.
-        meta_classes: the class names that detection and segmentation code wrote into the file, or None.
+        meta_classes: the class names that other code wrote beside the weights, or None.
         meta_palette: the colours that it wrote, or None.
+        which: whether they are "averaged" or "raw" weights, where that is known; else None.
+        beside: tensors that were in the same state dict and not in the model.
+        notes: what else a user should know.
     """
 
     source: str
@@ -74,6 +72,9 @@ class Checkpoint:
     record: WeightsRecord | None = field(default=None, repr=False)
     meta_classes: tuple[str, ...] | None = field(default=None, repr=False)
     meta_palette: tuple[Colour, ...] | None = field(default=None, repr=False)
+    which: Which | None = None
+    beside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -97,7 +98,7 @@ class Checkpoint:
         """The class names in head order, where they are known."""
         if self.metadata is not None:
             names = self.metadata["classes"]
-        elif self.task in DENSE_TASKS:
+        elif self.meta_classes or self.task in DENSE_TASKS:
             names = self.meta_classes or (dense_class_names(self._class_set) if self._class_set else None)
         else:
             names = class_names(self.record.classes) if self.record is not None and self.record.classes else None
@@ -137,26 +138,31 @@ class Checkpoint:
 Source = str | os.PathLike[str] | WeightsRecord | Checkpoint | Mapping[str, Any]
 
 
-def open_checkpoint(source: Source, *, name: str | None = None) -> Checkpoint:
+def open_checkpoint(source: Source, *, name: str | None = None, which: Which | None = None) -> Checkpoint:
     """Reads a checkpoint from wherever it is, downloading it if need be.
 
     Args:
-        source: a path; a URL (http, https, file); "hf:owner/repo", "hf:owner/repo/file" or a hub id "owner/repo"; a
-            catalogue record, "name.tag" or, with `name`, a tag; or a state dict. Of a text that is several of these,
-            a tag comes first, then a path ("./in1k" is always a path), then "name.tag".
+        source: a path, of a file or of a folder as transformers writes it; a URL (http, https, file);
+            "hf:owner/repo", "hf:owner/repo/file" or a hub id "owner/repo", each also as "owner/repo@revision"; a
+            catalogue record, "name.tag" or, with `name`, a tag; a name of `SHIPPED`, such as "fashion"; or a state
+            dict. Of a text that is several of these, the last and a tag come first, then a path ("./in1k" is always
+            a path), then "name.tag".
         name: the variant whose catalogue tags are meant.
+        which: of a training's checkpoint the "averaged" or the "raw" weights. None: the averaged of ours, and what
+            `state_dict`, `model` or the like holds of others'.
 
     Raises:
-        CheckpointError: nothing readable there, or not of a Swin model.
+        CheckpointError: nothing readable there, not of a Swin model, or without such weights.
         CatalogError: no such tag.
         DownloadError: it cannot be fetched.
     """
     if isinstance(source, Checkpoint):
         return source
     if isinstance(source, WeightsRecord):
-        return _open_record(source)
+        return _open_record(source, which)
     if isinstance(source, Mapping):
-        return _understood(unwrap_state_dict(source, "the state dict given"), "state dict")
+        found = unwrap_state_dict(source, "the state dict given", which)
+        return _understood(checkpoint_file(Path(), found, source, None), "state dict")
     if not isinstance(source, str | os.PathLike):
         raise CheckpointError(
             f"weights={source!r} is none: give 'default', a catalogue tag, a path, a URL, a hub id or a state dict"
@@ -164,14 +170,16 @@ def open_checkpoint(source: Source, *, name: str | None = None) -> Checkpoint:
     refuse_exported(source)
     text = os.fspath(source)
     if isinstance(source, str):
+        if text in SHIPPED:
+            return _open_files(SHIPPED[text], source=text, which=which)
         record = _find_tag(text, name)
         if record is not None:
-            return _open_record(record)
+            return _open_record(record, which)
         if "://" in text or text.startswith("hf:"):
-            return _open_fetched(text, source=text)
+            return _open_fetched(text, source=text, which=which)
         if not Path(text).exists():
-            return _open_fetched(f"hf:{_as_hub_id(text, name)}", source=text)
-    return _open_file(Path(text), source=text)
+            return _open_fetched(f"hf:{_as_hub_id(text, name)}", source=text, which=which)
+    return _open_files(Path(text), source=text, which=which)
 
 
 def _find_tag(text: str, name: str | None) -> WeightsRecord | None:
@@ -191,31 +199,47 @@ def _as_hub_id(text: str, name: str | None) -> str:
         raise CheckpointError(f"{text} does not exist: check the path")
     tags = ", ".join(record.tag for record in records(name)) if name is not None else ""
     hint = f"; tags of {name}: default, {tags}" if tags else ""
-    raise CatalogError(f"weights={text!r} is no catalogue tag, existing file, URL or hub id (owner/repository){hint}")
+    raise CatalogError(
+        f"{text!r} is no catalogue tag, existing file, URL or hub id (owner/repository); give one of these as "
+        f"{WEIGHTS_OPTIONS}{hint}"
+    )
 
 
-def _open_record(record: WeightsRecord) -> Checkpoint:
-    return _open_fetched(record.source, source=record.full_name, record=record)
+def _open_record(record: WeightsRecord, which: Which | None) -> Checkpoint:
+    return _open_fetched(record.source, source=record.full_name, record=record, which=which)
 
 
-def _open_fetched(address: str, *, source: str, record: WeightsRecord | None = None) -> Checkpoint:
+def _open_fetched(
+    address: str, *, source: str, record: WeightsRecord | None = None, which: Which | None = None
+) -> Checkpoint:
     """Opens what is at an address. A damaged copy of it, kept from an earlier time, is replaced once."""
     sha256 = record.sha256 if record is not None else None
     try:
-        return _open_file(fetch(address, sha256=sha256), source=source, record=record)
+        path = fetch(address, sha256=sha256)
+        return _open_files(path, source=source, record=record, which=which, address=address)
     except DamagedFileError:
         if address.startswith("file:"):
             raise
-        return _open_file(fetch(address, sha256=sha256, again=True), source=source, record=record)
+        path = fetch(address, sha256=sha256, again=True)
+        return _open_files(path, source=source, record=record, which=which, address=address)
 
 
-def _open_file(path: Path, *, source: str, record: WeightsRecord | None = None) -> Checkpoint:
-    file = read_checkpoint(path)
-    if file.metadata is not None:
-        check_description(file.metadata, source)
+def _open_files(
+    path: Path,
+    *,
+    source: str,
+    record: WeightsRecord | None = None,
+    which: Which | None = None,
+    address: str = "",
+) -> Checkpoint:
+    file = read_files(path, which)
     # A published file by its own name is what the catalogue says it is.
     known = record or _published(urllib.parse.urlsplit(source).path)
-    return _understood(file.state_dict, source, file=file, record=known)
+    if known is None and file.metadata is None and fetch_beside(address, CONFIG, PREPROCESSOR):
+        file = described_by(file, path.parent)
+    if file.metadata is not None:
+        check_description(file.metadata, source)
+    return _understood(file, source, record=known)
 
 
 def _published(path: str) -> WeightsRecord | None:
@@ -227,13 +251,8 @@ def _published(path: str) -> WeightsRecord | None:
     return found[0] if found else None
 
 
-def _understood(
-    state_dict: dict[str, Tensor],
-    source: str,
-    *,
-    file: CheckpointFile | None = None,
-    record: WeightsRecord | None = None,
-) -> Checkpoint:
+def _understood(file: CheckpointFile, source: str, *, record: WeightsRecord | None = None) -> Checkpoint:
+    state_dict = file.state_dict
     try:
         found = detect_format(state_dict)
         named = to_official(state_dict, found)
@@ -251,10 +270,13 @@ def _understood(
         derived=tuple(key for key in state_dict if is_derived(key) and key not in named),
         window_size=window_size,
         trained_windows=trained,
-        metadata=file.metadata if file is not None else None,
+        metadata=file.metadata,
         record=record,
-        meta_classes=file.classes if file is not None else None,
-        meta_palette=file.palette if file is not None else None,
+        meta_classes=file.classes,
+        meta_palette=file.palette,
+        which=file.which,
+        beside=file.beside,
+        notes=file.notes,
     )
 
 

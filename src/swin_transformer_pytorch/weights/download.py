@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -18,9 +19,15 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from .folders import INDEX, WEIGHTS, shards
+
 _TIMEOUT_SECONDS = 30
 _BLOCK = 1 << 20
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS_OPTIONS = "weights= (on the command line --weights, of a recipe --model.weights)"
+"""How messages name what says where weights are."""
+
+_ANOTHER_WAY = f"check the network, or give a file as {WEIGHTS_OPTIONS}"
+_HUB_FILE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<file>.+))?")
 # A name like swin_t-704ceda3.pth ends in the first digits of the file's hash. Digits alone may be a date.
 _HASH_IN_NAME = re.compile(r"-(?=[0-9]*[a-f])([0-9a-f]{8,64})\.(?:pth|pt|bin|safetensors)$")
 
@@ -40,8 +47,8 @@ def fetch(
     """A local copy of `source`: the cached one, or a fresh download.
 
     Args:
-        source: `hf:owner/repo/file` or `hf:owner/repo` (its model.safetensors, else pytorch_model.bin), or an
-            http(s):// or file:// URL.
+        source: `hf:owner/repo/file` or `hf:owner/repo` (the first of `WEIGHTS` that it has, with the shards that an
+            index lists), each also as `hf:owner/repo@revision`, or an http(s):// or file:// URL.
         sha256: the file's hash or its first digits. None takes those in the file's name, where there are some.
         cache_dir: where copies are kept. None is torch.hub's checkpoint folder, or the Hugging Face cache for `hf:`.
         progress: show a bar on the standard error stream.
@@ -158,9 +165,7 @@ def _download(url: str, part: Path, progress: bool) -> None:
         if error.code != 416 or not have:
             raise DownloadError(f"{url} answered {error.code} {error.reason}: check the address") from error
     except urllib.error.URLError as error:
-        raise DownloadError(
-            f"{url} cannot be reached ({error.reason}): check the network, or give a local path"
-        ) from error
+        raise DownloadError(f"{url} cannot be reached ({error.reason}): {_ANOTHER_WAY}") from error
     except (HTTPException, TimeoutError, ConnectionError) as error:
         raise DownloadError(f"{url} was cut short ({error or type(error).__name__}): run it again to resume") from error
     part.unlink()
@@ -214,7 +219,56 @@ def _bar(shown: bool) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
 
 
+def fetch_beside(address: str, *names: str) -> bool:
+    """Brings files of a hub repository beside the weights that `fetch` brought of it, those that it has.
+
+    Returns:
+        Whether the first of them is there now. Of an address that is no whole repository none is fetched, and none
+        where the hub is out of reach, which the weights in the cache need not be.
+    """
+    match = _HUB_FILE.fullmatch(address)
+    if match is None or match["file"]:
+        return False
+    try:
+        return [_from_hub(match["repository"], match["revision"], name, address) for name in names][0] is not None
+    except DownloadError:
+        return False
+
+
 def _fetch_from_hub(source: str, sha256: str | None, cache_dir: str | Path | None, again: bool) -> Path:
+    match = _HUB_FILE.fullmatch(source)
+    if match is None:
+        raise DownloadError(
+            f"{source!r} is not an address on the hub: use hf:owner/repo or hf:owner/repo/file, for a revision "
+            "hf:owner/repo@revision"
+        )
+    repository, revision, file = match["repository"], match["revision"], match["file"]
+    bring = functools.partial(_from_hub, repository, revision, source=source, cache_dir=cache_dir)
+    for name in (file,) if file else WEIGHTS:
+        path = bring(name, again=again)
+        if path is None:
+            continue
+        if not again and not _is_right(path, sha256):
+            path = bring(name, again=True) or path
+        _check(path, source, sha256)
+        for shard in shards(path) if name.endswith(INDEX) else ():
+            if bring(shard, again=again) is None:
+                raise DownloadError(f"{source}: the repository has no file {shard}, which its {name} lists")
+        return path
+    wanted = file or " or ".join(WEIGHTS)
+    raise DownloadError(f"{source}: the repository has no file {wanted}; name another as hf:{repository}/file")
+
+
+def _from_hub(
+    repository: str,
+    revision: str | None,
+    name: str,
+    source: str,
+    *,
+    cache_dir: str | Path | None = None,
+    again: bool = False,
+) -> Path | None:
+    """One file of a repository; None where that has none of this name."""
     # Imported here: it is slow to import, and local files do not need it.
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
@@ -222,31 +276,19 @@ def _fetch_from_hub(source: str, sha256: str | None, cache_dir: str | Path | Non
         HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
-    match = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)(?:/(.+))?", source)
-    if match is None:
-        raise DownloadError(f"{source!r} is not an address on the hub: use hf:owner/repo or hf:owner/repo/file")
-    repository, file = match.groups()
-    for name in (file,) if file else _HUB_FILES:
-        try:
-            path = Path(hf_hub_download(repository, name, cache_dir=cache_dir, force_download=again))
-            if not again and not _is_right(path, sha256):
-                path = Path(hf_hub_download(repository, name, cache_dir=cache_dir, force_download=True))
-        except LocalEntryNotFoundError as error:
-            raise DownloadError(
-                f"{source} cannot be reached and is not in the cache: check the network, or give a local path"
-            ) from error
-        except EntryNotFoundError:
-            continue
-        except RepositoryNotFoundError as error:
-            raise DownloadError(f"{source}: the hub has no public repository {repository}; check its name") from error
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DownloadError(
-                f"{source} could not be fetched ({reason}): check the address and the network"
-            ) from error
-        _check(path, source, sha256)
-        return path
-    wanted = file or " or ".join(_HUB_FILES)
-    raise DownloadError(f"{source}: the repository has no file {wanted}; name another as hf:{repository}/file")
+    try:
+        return Path(hf_hub_download(repository, name, revision=revision, cache_dir=cache_dir, force_download=again))
+    except LocalEntryNotFoundError as error:
+        raise DownloadError(f"{source} cannot be reached and is not in the cache: {_ANOTHER_WAY}") from error
+    except EntryNotFoundError:
+        return None
+    except RevisionNotFoundError as error:
+        raise DownloadError(f"{source}: {repository} has no revision {revision}; check its name") from error
+    except RepositoryNotFoundError as error:
+        raise DownloadError(f"{source}: the hub has no public repository {repository}; check its name") from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DownloadError(f"{source} could not be fetched ({reason}): check the address and the network") from error

@@ -21,29 +21,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..colours import Colour, is_colour
+from ..colours import Colour
 from ..whole import failure, is_intact, replacing
+from .containers import METADATA_KEY, RESAVE, Unwrapped, Which, openmmlab_classes, unwrap_state_dict
+from .errors import CheckpointError, DamagedFileError
 from .formats import FormatError, dense, detect_format, find_format
 
-METADATA_KEY = "swin"
 EXPORTED_ENDINGS = (".onnx", ".xml", ".pt2")
 """Of files that run without this package. Those of ONNX and OpenVINO are models for inference here as well."""
-_CONTAINERS = ("state_dict", "model", "model_state", "module")
-_PREFIXES = ("module.", "_orig_mod.")
-_RESAVE = "load it where it was made and save its state dict alone, or as safetensors"
+
 # What a file may unpack to, in times its own size (a torch file's members are stored as they are, so it is about 1),
 # and what it may in any case.
 _UNPACKED_RATIO, _UNPACKED_BYTES = 16, 1 << 26
-_MOST_CONTAINERS = 8  # inside each other
-_LONGEST_NAME = 1000  # of a class or a tensor
-
-
-class CheckpointError(ValueError):
-    """A checkpoint file that cannot be used. The message names the file, what is wrong with it and the fix."""
-
-
-class DamagedFileError(CheckpointError):
-    """A checkpoint file that is not whole, so that fetching it again may help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +43,32 @@ class CheckpointFile:
         path: where it was read from.
         state_dict: tensors by name, on the CPU, out of any container and without prefixes of wrappers.
         metadata: this package's own description of the model (`model.metadata()`), or None.
-        classes: the class names in the description that detection and segmentation code writes (`meta`), or None.
-        palette: the colours there, (red, green, blue) of 0 to 255, one a class, or None.
+        classes: the class names beside the weights, as OpenMMLab (`meta`) and transformers write them, or None.
+        palette: the colours in OpenMMLab's, (red, green, blue) of 0 to 255, one a class, or None.
+        which: whether the weights are "averaged" or "raw", where the file tells; else None.
+        beside: tensors of the file that belong to no model.
+        notes: what else a user should know of it.
     """
 
     path: Path
     state_dict: dict[str, Tensor]
-    metadata: dict[str, Any] | None
+    metadata: dict[str, Any] | None = None
     classes: tuple[str, ...] | None = None
     palette: tuple[Colour, ...] | None = None
+    which: Which | None = None
+    beside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
+def read_checkpoint(path: str | os.PathLike[str], which: Which | None = None) -> CheckpointFile:
     """Reads a safetensors or torch file (.pth, .pt, .bin, .ckpt), told apart by content and not by name.
 
-    Containers ("model", "state_dict", ...) and prefixes ("module.") are taken off. Of this package's own training
-    checkpoints the averaged weights are taken where there are some. Pickles are read with `weights_only=True`: one
-    that wants anything but tensors and plain types is refused, and none of its code runs.
+    Containers ("model", "state_dict", ...) and prefixes ("module.", "net.") are taken off. Pickles are read with
+    `weights_only=True`: one that wants anything but tensors and plain types is refused, and none of its code runs.
+
+    Args:
+        path: the file.
+        which: of weights and their running mean; see `unwrap_state_dict`.
 
     Raises:
         CheckpointError: no such file, a directory, empty, truncated, not a checkpoint, or refused: also a file that
@@ -95,11 +93,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
         raise DamagedFileError(f"{path} {_mistaken_for(start)}")
     if metadata is not None and not isinstance(metadata, dict):
         raise CheckpointError(f"{path} has a {METADATA_KEY!r} entry that is not a model's description: save it again")
-    state_dict = unwrap_state_dict(content, str(path))
+    found = unwrap_state_dict(content, str(path), which)
     # A tensor may be a view that repeats one number without end.
-    _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in state_dict.values()))
-    classes, palette = _openmmlab_classes(content)
-    return CheckpointFile(path=path, state_dict=state_dict, metadata=metadata, classes=classes, palette=palette)
+    _check_size(path, sum(tensor.numel() * tensor.element_size() for tensor in found.state_dict.values()))
+    return checkpoint_file(path, found, content, metadata)
 
 
 def refuse_exported(source: str | os.PathLike[str]) -> None:
@@ -117,74 +114,19 @@ def refuse_exported(source: str | os.PathLike[str]) -> None:
         )
 
 
-def unwrap_state_dict(content: object, where: str) -> dict[str, Tensor]:
-    """The tensors by name inside what a checkpoint holds.
-
-    Args:
-        content: a state dict, or a dict with one in it.
-        where: how an error names it.
-
-    Raises:
-        CheckpointError: there is no state dict inside, or it holds something that is no tensor.
-    """
-    ours = isinstance(content, Mapping) and METADATA_KEY in content
-    if isinstance(content, Mapping) and ours and isinstance(content.get("ema_state_dict"), Mapping):
-        content = content["ema_state_dict"]
-    for _ in range(_MOST_CONTAINERS):
-        if not isinstance(content, Mapping):
-            break
-        inner = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    else:
-        raise CheckpointError(f"{where} holds a dict in a dict, {_MOST_CONTAINERS} deep or without end: {_RESAVE}")
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{where} holds a {type(content).__name__}, not a state dict: {_RESAVE}")
-    wrong = [_name(key) for key, value in content.items() if not (_is_short_text(key) and _is_plain(value))]
-    if wrong or not content:
-        what = f"entries that are not named tensors ({', '.join(wrong[:5])})" if wrong else "no tensors"
-        raise CheckpointError(f"{where} holds {what}, so it is not a state dict: {_RESAVE}")
-    state_dict = {key: value.detach() for key, value in content.items()}
-    # Lightning puts our module's name before every key.
-    prefixes = (*_PREFIXES, "model.") if ours else _PREFIXES
-    while prefix := next((p for p in prefixes if all(key.startswith(p) for key in state_dict)), None):
-        state_dict = {key.removeprefix(prefix): value for key, value in state_dict.items()}
-    return state_dict
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_quantized or value.is_meta)
-
-
-def _name(key: object) -> str:
-    """How a message names an entry: the key of a file may be anything of any size."""
-    return key[:100] if isinstance(key, str) else f"a {type(key).__name__}"
-
-
-def _openmmlab_classes(content: object) -> tuple[tuple[str, ...] | None, tuple[Colour, ...] | None]:
-    """Class names and colours as OpenMMLab's containers have them: `meta.CLASSES`, later `meta.dataset_meta.classes`.
-
-    They are a convenience in a file of someone else's: what is not as expected there counts as absent.
-    """
-    meta = content.get("meta") if isinstance(content, Mapping) else None
-    if not isinstance(meta, Mapping):
-        return None, None
-    inner = meta.get("dataset_meta")
-    inner = inner if isinstance(inner, Mapping) else {}
-    classes = meta.get("CLASSES", inner.get("classes", inner.get("CLASSES")))
-    palette = meta.get("PALETTE", inner.get("palette", inner.get("PALETTE")))
-    # A data set of one class has its bare name there.
-    classes = (classes,) if isinstance(classes, str) else classes
-    if not (isinstance(classes, list | tuple) and classes and all(map(_is_short_text, classes))):
-        return None, None
-    if not (isinstance(palette, list | tuple) and len(palette) == len(classes) and all(map(is_colour, palette))):
-        return tuple(classes), None
-    return tuple(classes), tuple((red, green, blue) for red, green, blue in palette)
-
-
-def _is_short_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+def checkpoint_file(path: Path, found: Unwrapped, content: object, metadata: dict[str, Any] | None) -> CheckpointFile:
+    """What was found in a file, with what stands beside it in its container."""
+    classes, palette = openmmlab_classes(content)
+    return CheckpointFile(
+        path=path,
+        state_dict=found.state_dict,
+        metadata=metadata,
+        classes=classes,
+        palette=palette,
+        which=found.which,
+        beside=found.beside,
+        notes=(found.note,) if found.note else (),
+    )
 
 
 def save_checkpoint(
@@ -205,7 +147,7 @@ def save_checkpoint(
         path: its ending chooses the kind of file; the folder must exist.
         state_dict: tensors by name.
         metadata: the model's description (`model.metadata()`), for the file to be read without anything else.
-        classes: class names for the `meta` of a whole model's torch file, where the detection and segmentation code
+        classes: class names for the `meta` of a torch file of OpenMMLab's or of a whole model, where the code for it
             looks for them.
         palette: their colours there.
 
@@ -244,7 +186,7 @@ def _contained(
         container = find_format(detect_format(tensors)).container
     except FormatError:
         container = None
-    if container is not None and dense.is_whole(tensors):
+    if container == "state_dict" or (container is not None and dense.is_whole(tensors)):
         # Their code reads `meta` without looking whether it is there.
         meta: dict[str, Any] = {"CLASSES": tuple(classes)} if classes is not None else {}
         if palette is not None:
@@ -351,7 +293,7 @@ def _read_torch(path: Path) -> object:
         if wanted := re.search(r"(?:GLOBAL|unrecognized function|but got) (\S+)", reason):
             raise CheckpointError(
                 f"{path} is refused: it asks for {wanted[1]} when it is read, which could run code of the file's "
-                f"maker; {_RESAVE}"
+                f"maker; {RESAVE}"
             ) from None
         raise DamagedFileError(f"{path} is damaged or cut short ({first_line(reason)}): fetch it again") from error
     except Exception as error:  # What a broken pickle or archive raises is not documented.

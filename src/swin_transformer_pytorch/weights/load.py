@@ -12,6 +12,7 @@ from ..backbone.config import SwinConfig
 from .adapt import ClassParameters, Fit, fit_state_dict
 from .adapt_dense import backbone_of_whole_model, fit_whole_model
 from .checkpoint import Checkpoint, Source, open_checkpoint
+from .containers import Which
 from .files import CheckpointError
 from .finite import named, not_finite
 from .formats import dense, find_format
@@ -28,7 +29,7 @@ _MOST_LISTED = 50  # keys of a kind in a message
 _FIELDS_OF_MEANING = ("version", "pretrained_window_sizes", "single_window")
 
 
-def load_weights(model: nn.Module, source: Source) -> LoadReport:
+def load_weights(model: nn.Module, source: Source, *, which: Which | None = None) -> LoadReport:
     """Loads a checkpoint into `model`, strictly: every parameter must be found, and every tensor must have a use.
 
     What may differ is a closed list, and the report names each case: derived buffers are recomputed; V1's bias tables
@@ -43,12 +44,13 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
     Args:
         model: any of this package's models; only its parameters are set.
         source: as `open_checkpoint` takes it; a catalogue tag needs `model.name`.
+        which: of a training's checkpoint the "averaged" or the "raw" weights; see `open_checkpoint`.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or does not fit; the message lists what is missing,
             unexpected or misshaped.
     """
-    checkpoint = open_checkpoint(source, name=getattr(model, "name", None))
+    checkpoint = open_checkpoint(source, name=getattr(model, "name", None), which=which)
     target = model.state_dict()
     if any(tensor.is_meta for tensor in target.values()):
         raise CheckpointError(
@@ -64,21 +66,23 @@ def load_weights(model: nn.Module, source: Source) -> LoadReport:
     with torch.no_grad():
         for key, tensor in fit.tensors.items():
             target[key].copy_(tensor)
-    notes = [*fit.notes, *_notes(checkpoint, config, file_config)]
+    notes = [*checkpoint.notes, *fit.notes, *_notes(checkpoint, config, file_config)]
     # As they are in the model: its type may not hold the file's numbers.
     if bad := not_finite({key: target[key] for key in fit.tensors}):
         notes.append(f"{len(bad):,} tensors hold NaN or infinite numbers, with which no answer is right: {named(bad)}")
         _log.warning("%s: %s", checkpoint.source, notes[-1])
     derived = [Change(key, "derived, so recomputed from the configuration") for key in checkpoint.derived]
+    beside = [Change(key, "beside the model in the file") for key in checkpoint.beside]
     return LoadReport(
         source=checkpoint.source,
         format=checkpoint.format,
+        which=checkpoint.which,
         loaded=fit.as_they_are,
         resized=tuple(fit.resized),
         sliced=tuple(fit.sliced),
         adapted=tuple(fit.adapted),
         fresh=tuple(fit.fresh),
-        dropped=(*fit.dropped, *derived),
+        dropped=(*fit.dropped, *derived, *beside),
         notes=tuple(notes),
     )
 

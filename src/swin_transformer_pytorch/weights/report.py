@@ -23,6 +23,7 @@ class LoadReport:
     Attributes:
         source: the file, address or object that was loaded.
         format: the format that it was in.
+        which: whether its weights are "averaged" or "raw", where it tells; else None.
         loaded: parameters taken as they are.
         resized: bias tables brought to the model's window.
         sliced: parameters of which a part was taken (a 22K head's rows of the 1K classes).
@@ -34,6 +35,7 @@ class LoadReport:
 
     source: str
     format: str
+    which: str | None = None
     loaded: tuple[str, ...] = ()
     resized: tuple[Change, ...] = ()
     sliced: tuple[Change, ...] = ()
@@ -44,7 +46,8 @@ class LoadReport:
 
     def __str__(self) -> str:
         filled = len(self.loaded) + len(self.resized) + len(self.sliced) + len(self.adapted)
-        lines = [f"{self.source} ({self.format}): {filled} of {filled + len(self.fresh)} parameters filled"]
+        kind = f"{self.format}, {self.which} weights" if self.which else self.format
+        lines = [f"{self.source} ({kind}): {filled} of {filled + len(self.fresh)} parameters filled"]
         lines.append(f"  as they are {len(self.loaded):>4}")
         for kind in _KINDS:
             for keys, why in _grouped(getattr(self, kind)):
