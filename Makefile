@@ -25,7 +25,7 @@ help:
 	@echo 'make bench   times the models beside their peers on this machine'
 	@echo 'make clean   removes .venv and everything that the other targets made'
 
-demo: $(VENV)/.train
+demo: $(VENV)/.demo
 	$(BIN)/swin demo
 
 test: $(VENV)/.dev
@@ -52,14 +52,14 @@ clean:
 	rm -rf $(VENV) site build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.train: pyproject.toml $(VENV)/.place
-	$(RUN) -m pip install -e '.[train]'
+$(VENV)/.demo: pyproject.toml $(VENV)/.place
+	$(RUN) -m pip install -e '.[train,export]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.place
 	$(RUN) -m pip install -e '.[dev]'
 	$(RUN) -m pip install --quiet --upgrade --no-deps --target $(SEED) swin-transformer-pytorch==0.4.1 einops
-	@touch $@ $(VENV)/.train
+	@touch $@ $(VENV)/.demo
 
 # Some machines list a python3.12 that does not start, and some a Python without venv: each is tried before it is taken.
 $(VENV)/.place: $(if $(HEALTHY),,FORCE)

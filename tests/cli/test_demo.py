@@ -54,6 +54,8 @@ def test_writes_what_it_says_and_says_where(swin, tmp_path) -> None:
     assert all(line["correct"] == (line["names"][0] == line["target"]) for line in lines)
     assert f"top-1 of the shipped model {right / 1000:.1%}" in outcome.out
     assert len(list((output / "images").glob("*.png"))) == len(CLASSES)
+    assert "model's class for 1,000 of 1,000 images" in outcome.out
+    assert (output / "fashion.onnx").is_file()
 
     found = [json.loads(line) for line in (output / "detections.jsonl").read_text().splitlines()]
     assert [line["scene"] for line in found] == list(range(12))

@@ -1,7 +1,7 @@
 """`swin demo`: what the package does, on the real images inside it, without a download.
 
-It measures the shipped models, classifier, detector and segmenter, trains a small classifier from scratch, and saves
-pictures of all of it, by the same functions as `swin evaluate`, `swin train` and `swin predict`.
+It measures the shipped models, classifier, detector and segmenter, exports one to ONNX, trains a small classifier from
+scratch, and saves pictures, by the same functions as `swin evaluate`, `swin export`, `swin train` and `swin predict`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from ..evaluation.classification import ClassificationReport
 from ..evaluation.coco import DetectionReport
 from ..evaluation.segmentation import SegmentationReport
 from ..extras import require
-from . import classification, scenes
+from . import classification, export, scenes
+
+
+_NEEDED = {
+    "train": ("lightning", "matplotlib", "faster_coco_eval"),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,7 @@ class DemoResult:
         shipped: the shipped classifier on the 1,000 embedded test images.
         detection: the shipped detector on held-out scenes.
         segmentation: the shipped segmenter on the same scenes.
+        exported: what the shipped classifier's ONNX file says beside it.
         trained: the classifier that was trained here, on the images of `shipped`.
         files: what was written, by what it is.
         seconds: how long it all took.
@@ -35,6 +42,7 @@ class DemoResult:
     shipped: ClassificationReport
     detection: DetectionReport
     segmentation: SegmentationReport
+    exported: export.ExportedAnswers
     trained: ClassificationReport
     files: dict[str, Path]
     seconds: float
@@ -50,11 +58,12 @@ def run_demo(output: Path, *, seconds: float = 60, console: Console, progress: b
         progress: whether to show the progress of each part.
 
     Raises:
-        MissingExtraError: Lightning, matplotlib or faster-coco-eval is not installed.
+        MissingExtraError: a package of `[train]` or `[export]` is not installed.
     """
     # Before anything is done: nobody should wait a minute for this message.
-    for module in ("lightning", "matplotlib", "faster_coco_eval"):
-        require(module, extra="train")
+    for extra, modules in _NEEDED.items():
+        for module in modules:
+            require(module, extra=extra)
     start = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
 
@@ -64,14 +73,17 @@ def run_demo(output: Path, *, seconds: float = 60, console: Console, progress: b
     detection = scenes.show_shipped_detector(output, console=console)
     console.print("3. The shipped segmenter on the same scenes: a class for each pixel")
     segmentation = scenes.show_shipped_segmenter(output, console=console)
-    console.print("4. A smaller classifier from scratch, on the 2,000 training images in the package")
+    console.print("4. The shipped classifier as an ONNX file, which needs neither PyTorch nor this package")
+    exported = export.show_export(output, console=console)
+    console.print("5. A smaller classifier from scratch, on the 2,000 training images in the package")
     trained = classification.train_a_classifier(output, seconds=seconds, console=console, progress=progress)
 
-    files = {name: output / file for name, file in {**classification.FILES, **scenes.FILES}.items()}
+    files = {name: output / file for name, file in {**classification.FILES, **scenes.FILES, **export.FILES}.items()}
     return DemoResult(
         shipped=shipped,
         detection=detection,
         segmentation=segmentation,
+        exported=exported,
         trained=trained,
         files=files,
         seconds=time.monotonic() - start,
