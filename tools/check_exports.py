@@ -4,8 +4,8 @@
 
 Random weights that leave nothing at its initial 0 or 1. Each file goes through onnx.checker, then through ONNX Runtime,
 and OpenVINO where it is installed, at 12 image sizes with batches of 1, 2 and 5. A detector finds none, some and as
-many objects as it may, at 5 score thresholds (OpenVINO at its own): "differing" are those without their like, by rounding
-of overlaps or scores. Needs the `export` extra; some minutes and 2 GB a model, a detector half an hour.
+many objects as it may, at 5 score thresholds (OpenVINO at its own): "differing" are those without their like, by
+rounding of overlaps or scores. Needs the `export` extra; some minutes and 2 GB a model.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def detector(method: str = "mask_rcnn", size_divisor: int = 32, **fields: Any) -
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if any(part in name for part in ("fc_cls.weight", "fc_reg.weight", "rpn_cls", "rpn_reg.weight")):
-                parameter.mul_(30)
+                parameter.mul_(100 if "rpn_reg" in name else 30)  # some regions end beyond the image, without area
         for name, statistic in model.named_buffers():
             if "running" in name:
                 statistic.add_(0.3 * torch.rand_like(statistic))
