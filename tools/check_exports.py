@@ -120,7 +120,7 @@ def check(name: str, folder: Path, *, split: bool = False) -> str:
 def object_thresholds(graph: Graph, inputs: tuple[Tensor, ...], runner: str) -> list[float]:
     """None, about 3, 10 and 30 objects, and as many as it may give, each between two scores that are far apart."""
     if runner == "OpenVINO":
-        return [graph.form.original.get_submodule("detector").config.score_threshold]
+        return [graph.description["config"]["score_threshold"]]
     set_threshold(graph.original.model, -1.0)
     scores = graph.original(*inputs)[1]
     found = [float(1 + scores[0]) / 2, 0.999 * float(scores[-1])]
