@@ -4,8 +4,8 @@
 
 Random weights that leave nothing at its initial 0 or 1. Each file goes through onnx.checker, then through ONNX Runtime,
 and OpenVINO where it is installed, at 12 image sizes with batches of 1, 2 and 5. A detector finds none, some and as
-many objects as it may, at 5 score thresholds (OpenVINO at its own): "differing" are those without their like, by rounding
-of overlaps or scores. Needs the `export` extra; some minutes and 2 GB a model, a detector half an hour.
+many objects as it may, at 5 score thresholds (OpenVINO at its own): "differing" are those without their like, by
+rounding of overlaps or scores. Needs the `export` extra; some minutes and 2 GB a model.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def check(name: str, folder: Path, *, split: bool = False) -> str:
 def object_thresholds(graph: Graph, inputs: tuple[Tensor, ...], runner: str) -> list[float]:
     """None, about 3, 10 and 30 objects, and as many as it may give, each between two scores that are far apart."""
     if runner == "OpenVINO":
-        return [graph.form.original.get_submodule("detector").config.score_threshold]
+        return [graph.description["config"]["score_threshold"]]
     set_threshold(graph.original.model, -1.0)
     scores = graph.original(*inputs)[1]
     found = [float(1 + scores[0]) / 2, 0.999 * float(scores[-1])]

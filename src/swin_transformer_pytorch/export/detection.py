@@ -175,6 +175,9 @@ class ExportedExtractor(RegionExtractor):
     """`RegionExtractor` for exporters."""
 
     def __call__(self, features: Maps, rois: Float[Tensor, "n 5"]) -> Float[Tensor, "n C s s"]:
+        # A region without area has no samples, and OpenVINO divides by their number: one beyond the map has zeros, too.
+        is_empty = (rois[:, 3:] <= rois[:, 1:3]).any(dim=1, keepdim=True)
+        rois = torch.where(is_empty, rois.new_tensor([0, -1e4, -1e4, -1e4 + 1, -1e4 + 1]), rois)
         levels = region_levels(rois[:, 1:], len(self.strides), self.strides[0])
         parts, order = [], []
         for level, stride in enumerate(self.strides):
