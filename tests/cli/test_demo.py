@@ -33,7 +33,7 @@ def tiny(monkeypatch, tmp_path, checkpoint, dense_checkpoints) -> None:
     monkeypatch.setattr(scenes, "NUM_SCENES", 12)
 
 
-@pytest.mark.usefixtures("tiny")
+@pytest.mark.usefixtures("tiny", "unchecked_shapes")
 def test_writes_what_it_says_and_says_where(swin, tmp_path) -> None:
     output = tmp_path / "new" / "demo-output"
     outcome = swin("demo", "--output", output, "--seconds", 1)
