@@ -117,19 +117,19 @@ def check(python: str, torch: str, wheels: dict[str, Path]) -> list[Row]:
     """The rows of one environment, which is made and removed."""
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        binaries = Path(scratch) / "venv" / "bin"
-        subprocess.run([python, "-m", "venv", Path(scratch) / "venv"], check=True)
-        install = [binaries / "python", "-m", "pip", "install", "--quiet", "--no-cache-dir"]
+        interpreter = f"{scratch}/venv/bin/python"
+        subprocess.run([python, "-m", "venv", f"{scratch}/venv"], check=True)
+        install = [interpreter, "-m", "pip", "install", "--quiet", "--no-cache-dir"]
         subprocess.run([*install, *torch.split()], check=True)
         asked = "import platform, torch; print(platform.python_version(), torch.__version__)"
-        found = subprocess.run([binaries / "python", "-c", asked], capture_output=True, text=True, check=True)
+        found = subprocess.run([interpreter, "-c", asked], capture_output=True, text=True, check=True)
         versions = found.stdout.split()
         for name, wheel in wheels.items():
-            subprocess.run([*install, wheel], check=True)
+            subprocess.run([*install, str(wheel)], check=True)
             for compiler in (False, True):
                 folder = Path(scratch) / f"{name}-{compiler}"
                 folder.mkdir()
-                ran, kernels, times = use(binaries, folder, compiler=compiler)
+                ran, kernels, times = use(Path(interpreter).parent, folder, compiler=compiler)
                 row = Row(
                     python=versions[0],
                     torch=versions[1],

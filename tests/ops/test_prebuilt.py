@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tools import make_wheels
 
 from swin_transformer_pytorch.ops import describe_kernels
 from swin_transformer_pytorch.ops.cpu import build, library, prebuilt
-from tools import make_wheels
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, machine: str, capability: str, system: str = "Linux") -> None:
