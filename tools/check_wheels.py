@@ -142,9 +142,7 @@ def check(python: str, torch: str, wheels: dict[str, Path]) -> list[Row]:
                 )
                 print(row, kernels, flush=True)
                 rows.append(row)
-            subprocess.run(
-                [binaries / "python", "-m", "pip", "uninstall", "-qy", "swin-transformer-pytorch"], check=True
-            )
+            subprocess.run([interpreter, "-m", "pip", "uninstall", "-qy", "swin-transformer-pytorch"], check=True)
     return rows
 
 
