@@ -1,4 +1,4 @@
-# make demo, make test, make check, make docs, make bench, make clean.
+# make demo, make test, make check, make docs, make bench, make wheel, make clean.
 # Each sets up what it needs in .venv by itself. Another Python: make PYTHON=python3.12 test
 
 export NO_MKDOCS_2_WARNING := 1
@@ -15,7 +15,7 @@ HEALTHY := $(shell $(RUN) -c 'import sys, pip; sys.exit(sys.version_info < (3, 1
 	&& [ "$$(cat $(VENV)/.place 2>/dev/null)" = "$$(pwd -P)" ] && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench clean FORCE
+.PHONY: help demo test check docs bench wheel clean FORCE
 
 help:
 	@echo 'make demo    trains and evaluates small models on real images, about 3 minutes; pictures go to demo-output/'
@@ -23,6 +23,7 @@ help:
 	@echo 'make check   lint, types, dependency direction, documentation'
 	@echo 'make docs    builds the documentation into site/'
 	@echo 'make bench   times the models beside their peers on this machine'
+	@echo 'make wheel   builds the release into dist/: for Linux with kernels built ahead, for any machine, and the source'
 	@echo 'make clean   removes .venv and everything that the other targets made'
 
 demo: $(VENV)/.demo
@@ -47,6 +48,11 @@ docs: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/swin benchmark
+
+# zig alone is larger than all that the tests need, so only this target gets it.
+wheel: $(VENV)/.dev
+	$(RUN) -m pip install --quiet --target $(VENV)/zig --upgrade ziglang==0.15.2
+	PYTHONPATH=$(VENV)/zig $(RUN) tools/make_wheels.py
 
 clean:
 	rm -rf $(VENV) site build dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

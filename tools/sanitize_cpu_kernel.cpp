@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "sanitize_threads.h"
 #include "window_attention.cpp"
 
 namespace {
@@ -57,10 +58,10 @@ int main(int count, char** arguments) {
     Array grad_padding(padding.bytes > 0 ? 3 * heads * head_dim * 4 : 0), grad_scale(scale.bytes);
     for (float* wanted : {static_cast<float*>(nullptr), log_sums.floats()})  // for inference, and for training
       swin_window_attention_forward(qkv.data(), bias.floats(), padding.data(), scale.floats(), out.data(), wanted,
-                                    numbers, bfloat16);
+                                    numbers, bfloat16, plain_threads, kThreads);
     swin_window_attention_backward(grad.data(), qkv.data(), bias.floats(), padding.data(), scale.floats(),
                                    log_sums.floats(), grad_qkv.data(), grad_bias.floats(), grad_padding.floats(),
-                                   grad_scale.floats(), numbers, bfloat16);
+                                   grad_scale.floats(), numbers, bfloat16, plain_threads, kThreads);
     for (Array* array : {&out, &grad_qkv, &grad_bias, &grad_padding, &grad_scale}) write(*array, answers);
   }
   check(std::fclose(answers) == 0, "writing the answers");

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "linear.cpp"
+#include "sanitize_threads.h"
 
 namespace {
 
@@ -41,9 +42,10 @@ double product_error(std::mt19937& chance) {
   const Array residual = normal(ending == 1 ? rows * columns : 0, chance);
   Array panels(weight.size()), out(rows * columns);
   // The weight is (columns, depth) if it is transposed in the product, else (depth, columns).
-  swin_pack(weight.data(), transposed ? columns : depth, transposed ? depth : columns, transposed, panels.data());
+  swin_pack(weight.data(), transposed ? columns : depth, transposed ? depth : columns, transposed, panels.data(),
+            plain_threads, kThreads);
   swin_linear(x.data(), panels.data(), with_bias ? bias.data() : nullptr, ending == 1 ? residual.data() : nullptr,
-              out.data(), rows, depth, columns, ending == 2);
+              out.data(), rows, depth, columns, ending == 2, plain_threads, kThreads);
   double most = 0;
   for (int64_t row = 0; row < rows; row++)
     for (int64_t column = 0; column < columns; column++) {
@@ -63,8 +65,8 @@ double gelu_error(std::mt19937& chance) {
   for (float& value : x) value *= 4;
   Array grad = normal(static_cast<int64_t>(x.size()), chance);
   const Array upstream = grad;
-  swin_gelu(x.data(), out.data(), static_cast<int64_t>(x.size()));
-  swin_gelu_backward(grad.data(), x.data(), grad.data(), static_cast<int64_t>(x.size()));
+  swin_gelu(x.data(), out.data(), static_cast<int64_t>(x.size()), plain_threads, kThreads);
+  swin_gelu_backward(grad.data(), x.data(), grad.data(), static_cast<int64_t>(x.size()), plain_threads, kThreads);
   double most = 0;
   for (size_t i = 0; i < x.size(); i++) {
     const double error = std::abs(out[i] - exact_gelu(x[i])) / 2e-6;

@@ -54,8 +54,8 @@ def test_builds_the_kernel_anew(tmp_path, monkeypatch, swin) -> None:
         to.write_bytes(b"built")
 
     monkeypatch.setenv("SWIN_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "_compile", compile_nothing)
-    monkeypatch.setattr(build, "_command", lambda: ["c++"])
+    monkeypatch.setattr(build, "compile_library", compile_nothing)
+    monkeypatch.setattr(build, "find_compiler", lambda: "c++")
     monkeypatch.setattr(build, "_key", lambda: "key")
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "key.failed").write_text("an earlier reason")

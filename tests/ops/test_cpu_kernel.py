@@ -324,7 +324,7 @@ def test_a_full_cache_is_said_and_not_remembered(tmp_path: Path, monkeypatch: py
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(building, "_compile", full)
+            patch.setattr(building, "compile_library", full)
             with pytest.raises(building.KernelBuildError, match="cannot be used: No space left on device"):
                 building.build()
         assert building.build().read_text() == "made\n"
@@ -336,7 +336,7 @@ def test_a_full_cache_is_said_and_not_remembered(tmp_path: Path, monkeypatch: py
 @pytest.mark.slow
 def test_a_damaged_library_is_built_again_and_never_loaded(tmp_path: Path) -> None:
     """A cut library would end the process with SIGBUS; each case here is a process of its own."""
-    whole, calls = library.build(), tmp_path / "calls"
+    whole, calls = library.find(), tmp_path / "calls"
     # Builds in no time: what the compiler would make is there already.
     compiler = write_compiler(
         tmp_path / "cc",

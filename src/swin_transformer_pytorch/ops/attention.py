@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..sizes import Size
-from .cpu import build as cpu_build
 from .cpu import kernel as cpu_kernel
 from .cpu import library as cpu_library
 from .cpu import linear as cpu_linear
+from .cpu import prebuilt as cpu_prebuilt
 from .matmul import matmul
 from .plain import is_transformed
 from .reference import reference
@@ -77,15 +77,17 @@ def describe_kernels(*, build: bool = False) -> dict[str, str]:
     """Each fused kernel with where it lies, or why it is not there.
 
     Args:
-        build: build the CPU's anew, whatever an earlier try came to. A process that has already asked keeps its
-            answer. The GPU's is compiled by Triton, for each shape on its first use.
+        build: build the CPU's anew, whatever an earlier try came to, unless they came with the installation. A
+            process that has already asked keeps its answer. The GPU's is compiled by Triton, for each shape on its
+            first use.
     """
     try:
-        library = cpu_build.build(again=build)
-    except cpu_build.KernelBuildError as error:
+        library = cpu_library.find(again=build)
+    except cpu_library.KernelBuildError as error:
         cpu = products = f"none: {error}"
     else:
-        cpu = f"ready, for {cpu_kernel.TAKES}: {library}"
+        origin = "built ahead" if library.parent == cpu_prebuilt.FOLDER else "built here"
+        cpu = f"ready, for {cpu_kernel.TAKES}: {origin}, {library}"
         products = cpu_linear.why_not() or "ready, for float32"
     return {"cpu": cpu, "cpu products": products, "triton": triton_kernel.describe()}
 

@@ -1,4 +1,5 @@
-"""Builds the CPU kernels with the machine's own compiler, once for each version, processor and compiler.
+"""Builds the CPU kernels with the machine's own compiler, once for each version, processor and compiler, where the
+installation brings none (`prebuilt`).
 
 What is built lies in a cache folder, from where later processes load it. Processes that start together build once: the
 others wait for a lock that the system lets go of even if its holder is killed, and a finished library appears there
@@ -22,7 +23,6 @@ from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 
 _log = logging.getLogger(__name__)
@@ -33,15 +33,15 @@ _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 600
 # A full disk or memory passes, and most other failures are mended by installing something.
 _FAILURE_SECONDS = 24 * 3600
-_FLAGS = (
+FLAGS = (
     "-std=c++20",
     "-O3",
-    "-march=native",
     "-ffp-contract=fast",
-    "-fopenmp",
     "-shared",
     "-fPIC",
     "-fvisibility=hidden",
+    "-fno-exceptions",
+    "-fno-rtti",
 )
 
 
@@ -60,44 +60,52 @@ def build(*, again: bool = False) -> Path:
     Raises:
         KernelBuildError: there is no compiler, it fails, or the cache folder cannot be written.
     """
-    command, key = _command(), _key()
+    compiler, key = find_compiler(), _key()
     folder = cache_folder()
-    library, failure, digest = (folder / f"{key}.{ending}" for ending in ("so", "failed", "sha256"))
+    library, failure = folder / f"{key}.so", folder / f"{key}.failed"
     try:
-        if not again and _is_whole(library, digest):
+        if not again and is_whole(library):
             return library
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
             if again:
                 failure.unlink(missing_ok=True)
-            elif _is_whole(library, digest):  # another process has built it while this one waited
+            elif is_whole(library):  # another process has built it while this one waited
                 return library
             elif failure.exists() and 0 <= time.time() - failure.stat().st_mtime < _FAILURE_SECONDS:
                 reason = failure.read_text(encoding="utf-8") or "the build failed"
                 raise KernelBuildError(f"{reason} (within the last day; it is tried again after that)")
             _log.info("building the CPU kernels for this processor, once: %s", library)
             with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as scratch:
-                made, sums = Path(scratch) / library.name, Path(scratch) / digest.name
+                made = Path(scratch) / library.name
                 try:
-                    _compile(command, made)
+                    compile_library([compiler, *FLAGS, "-march=native"], made)
                 except KernelBuildError as error:
                     with suppress(OSError):  # of a full disk the date is enough
                         failure.write_text(str(error), encoding="utf-8")
                     raise
-                sums.write_text(_digest(made), encoding="utf-8")
+                sums = write_digest(made)
                 os.replace(made, library)
-                os.replace(sums, digest)
+                os.replace(sums, library.with_suffix(sums.suffix))
             failure.unlink(missing_ok=True)
     except OSError as error:
         raise KernelBuildError(f"the cache folder {folder} cannot be used: {error.strerror or error}") from error
     return library
 
 
-def _is_whole(library: Path, digest: Path) -> bool:
+def is_whole(library: Path) -> bool:
+    """Whether a library is there, and as its sha256 beside it says."""
     try:
-        return digest.read_text(encoding="utf-8", errors="replace") == _digest(library)
+        return library.with_suffix(".sha256").read_text(encoding="utf-8", errors="replace") == _digest(library)
     except FileNotFoundError:
         return False
+
+
+def write_digest(library: Path) -> Path:
+    """Writes a library's sha256 beside it, for `is_whole`."""
+    path = library.with_suffix(".sha256")
+    path.write_text(_digest(library), encoding="utf-8")
+    return path
 
 
 def _digest(library: Path) -> str:
@@ -128,20 +136,17 @@ def find_compiler() -> str:
     raise KernelBuildError(f"no C++ compiler was found ({tried}): install g++ or clang, or set CXX")
 
 
-def _command() -> list[str]:
-    torch_folder = Path(torch.__file__).parent
-    paths = ["-isystem", str(torch_folder / "include"), f"-L{torch_folder / 'lib'}"]
-    return [find_compiler(), *_FLAGS, *paths, "-lc10", "-ltorch_cpu"]
-
-
 @functools.cache
 def _key() -> str:
-    """Changes with all that the library depends on: source, flags, torch, compiler and processor."""
+    """Changes with all that the library depends on: source, flags, compiler and processor."""
     compiler = find_compiler()
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    machine = [platform.machine(), _processor()]
-    parts = [*_sources().values(), " ".join(_FLAGS), torch.__version__, compiler, version, *machine]
-    return f"kernels-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}"
+    return f"kernels-{sources_digest(*FLAGS, compiler, version, platform.machine(), _processor())}"
+
+
+def sources_digest(*more: str) -> str:
+    """A short name for the sources' text and what else a library is built of."""
+    return hashlib.sha256("|".join([*_sources().values(), *more]).encode()).hexdigest()[:16]
 
 
 def _sources() -> dict[str, str]:
@@ -159,12 +164,20 @@ def _processor() -> str:
     return "\n".join(found)
 
 
-def _compile(command: list[str], to: Path) -> None:
+def compile_library(command: list[str], to: Path) -> None:
+    """Compiles the kernels; the folder of `to` is also where the sources are put.
+
+    Args:
+        command: the compiler and its flags.
+
+    Raises:
+        KernelBuildError: that fails.
+    """
     for name, text in _sources().items():
         (to.parent / name).write_text(text, encoding="utf-8")
     try:
         done = subprocess.run(
-            [*command[:1], *(str(to.parent / source) for source in SOURCES), "-o", str(to), *command[1:]],
+            [*command, "-o", str(to), *(str(to.parent / source) for source in SOURCES)],
             capture_output=True,
             text=True,
             errors="replace",

@@ -1,8 +1,6 @@
 // Sizes, and which tokens of the map a window holds.
 #pragma once
 
-#include <vector>
-
 #include "vectors.h"
 
 namespace {
@@ -28,8 +26,8 @@ struct Geometry {
 // Which token of the map each token of a window is; -1 is padding. And its region: tokens of different regions were
 // brought together by the shift alone.
 struct Window {
-  std::vector<int64_t> rows;
-  std::vector<float> regions;
+  AlignedArray<int64_t> rows;
+  Floats regions;
   bool has_seam = false;
   int64_t index = -1;
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...sizes import Size
 from .. import operators
-from .library import functions, say_once
+from .library import run, say_once
 
 DTYPES = (torch.float32, torch.bfloat16)
 HEAD_DIM_MULTIPLE = 8
@@ -58,7 +58,7 @@ def _run(name: str, inputs: operators.Inputs, *tensors: Tensor | None) -> None:
     heads = inputs.bias.shape[0]
     sizes = (batch, height, width, heads, channels // (3 * heads), *inputs.window_size, *inputs.shift_size)
     addresses = [tensor.data_ptr() if tensor is not None and tensor.numel() else None for tensor in tensors]
-    functions()[name](*addresses, (ctypes.c_int64 * 9)(*sizes), inputs.qkv.dtype == torch.bfloat16)
+    run(name, *addresses, (ctypes.c_int64 * 9)(*sizes), inputs.qkv.dtype == torch.bfloat16)
 
 
 def _forward(inputs: operators.Inputs, out: Tensor, log_sums: Tensor) -> None:

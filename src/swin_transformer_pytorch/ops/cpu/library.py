@@ -5,13 +5,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+from pathlib import Path
 from typing import Any
 
-from .build import KernelBuildError, build
+import torch
+
+from . import build, prebuilt
+from .build import KernelBuildError
 
 _log = logging.getLogger(__name__)
 
 _pointer, _size, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+# Each function takes besides, at the end, how a team of threads is set to work, and how many they are.
 _ARGUMENTS = {
     "swin_window_attention_forward": [*[_pointer] * 7, _flag],
     "swin_window_attention_backward": [*[_pointer] * 11, _flag],
@@ -22,21 +27,54 @@ _ARGUMENTS = {
 }
 
 
-@functools.cache
-def functions() -> dict[str, Any]:
-    """The library's functions by name. The first call builds the library if no earlier process did.
+def find(*, again: bool = False) -> Path:
+    """The library for this processor: what the installation brings, or else what is built here.
+
+    Args:
+        again: build it even if an earlier process did, or failed to.
 
     Raises:
         KernelBuildError: it is not to be had here.
     """
-    path = build()
+    _team()
+    return prebuilt.find() or build.build(again=again)
+
+
+def run(name: str, *arguments: Any) -> None:
+    """Calls a function of the library with torch's own threads, as many as torch would take.
+
+    Raises:
+        KernelBuildError: the library is not to be had here.
+    """
+    # Asking for their number is also what tells it to the runtime, in each thread anew.
+    functions()[name](*arguments, _team(), torch.get_num_threads())
+
+
+@functools.cache
+def _team() -> int | None:
+    """The address of GOMP_parallel in the runtime of OpenMP that torch itself is bound to."""
+    try:
+        # Symbols are looked up in all that a library depends on, so this is neither another copy nor another version.
+        return ctypes.cast(ctypes.CDLL(torch._C.__file__).GOMP_parallel, _pointer).value
+    except (OSError, AttributeError) as error:
+        raise KernelBuildError(f"this torch has no threads of OpenMP that kernels could share: {error}") from error
+
+
+@functools.cache
+def functions() -> dict[str, Any]:
+    """The library's functions by name. The first call builds the library if need be.
+
+    Raises:
+        KernelBuildError: it is not to be had here.
+    """
+    path = find()
     try:
         library = ctypes.CDLL(str(path))
         found = {name: getattr(library, name) for name in _ARGUMENTS}
     except (OSError, AttributeError) as error:
         raise KernelBuildError(f"{path} cannot be loaded: {error}") from error
     for name, function in found.items():
-        function.argtypes, function.restype = _ARGUMENTS[name], None
+        function.argtypes, function.restype = [*_ARGUMENTS[name], _pointer, _size], None
     return found
 
 

@@ -1,7 +1,7 @@
 // Linear layers and GELU in float32: products of large matrices, cut into blocks that stay in caches.
 //
 // Weights come in panels (products.h). What follows a product, GELU or a residual sum, is done while a tile is still in
-// registers. The threads are torch's own. A sum has one order whatever their number, so that results are the same to
+// registers. The threads are the caller's. A sum has one order whatever their number, so that results are the same to
 // the bit.
 
 #include "gelu.h"
@@ -62,11 +62,11 @@ struct Add : Store {
 // the vectors from there on.
 template <typename FinishAt>
 void linear(const float* x, const float* panels, const float* bias, float* out, int64_t rows, int64_t depth,
-            int64_t columns, FinishAt finish_at) {
+            int64_t columns, Threads threads, FinishAt finish_at) {
   if (rows == 0) return;
   const Tasks tasks(rows, columns);
   const Parts depths(depth, kBlockDepth);
-  in_turns(tasks.count(), 1, [&](int64_t task, int64_t) {
+  in_turns(threads, tasks.count(), 1, [&](int64_t task, int64_t) {
     const int64_t block = tasks.block(task), group = tasks.group(task);
     const int64_t row = tasks.blocks.begin(block), height = tasks.blocks.begin(block + 1) - row;
     for (int64_t part = 0; part < depths.count; part++) {
@@ -90,9 +90,9 @@ void linear(const float* x, const float* panels, const float* bias, float* out, 
 }
 
 // Panels of a weight (rows, columns): of its transpose, for x * weight^T, or of itself, for grad * weight.
-void pack(const float* weight, int64_t rows, int64_t columns, bool transposed, float* panels) {
+void pack(const float* weight, int64_t rows, int64_t columns, bool transposed, float* panels, Threads threads) {
   const int64_t across = transposed ? rows : columns, depth = transposed ? columns : rows;
-  in_turns((across + kPanelColumns - 1) / kPanelColumns, 1, [&](int64_t i, int64_t) {
+  in_turns(threads, (across + kPanelColumns - 1) / kPanelColumns, 1, [&](int64_t i, int64_t) {
     const Panel panel(i * kPanelVectors, across / kLanes, depth);
     const int64_t first = i * kPanelColumns;
     if (transposed)
@@ -104,8 +104,8 @@ void pack(const float* weight, int64_t rows, int64_t columns, bool transposed, f
 
 // to[i] = function(vectors of the arrays from i on), for any count.
 template <typename Function, typename... Arrays>
-void each(int64_t count, float* to, Function function, Arrays... from) {
-  in_turns(count, kElements, [&](int64_t begin, int64_t end) {
+void each(Threads threads, int64_t count, float* to, Function function, Arrays... from) {
+  in_turns(threads, count, kElements, [&](int64_t begin, int64_t end) {
     int64_t i = begin;
     for (; i + kLanes <= end; i += kLanes) store(to + i, function(load(from + i)...));
     if (i == end) return;
@@ -122,33 +122,37 @@ void each(int64_t count, float* to, Function function, Arrays... from) {
 }  // namespace
 
 // All arrays are float32 and contiguous; every number of columns, and a weight's of rows, is a multiple of 16.
-// Null is allowed for biases and residuals.
+// Null is allowed for biases and residuals. `threads` is how many the team of `parallel` has; with one it is not called.
 #define EXPORT __attribute__((visibility("default")))
 
 extern "C" {
 
-EXPORT void swin_pack(const float* weight, int64_t rows, int64_t columns, int32_t transposed, float* panels) {
-  pack(weight, rows, columns, transposed != 0, panels);
+EXPORT void swin_pack(const float* weight, int64_t rows, int64_t columns, int32_t transposed, float* panels,
+                      Parallel parallel, int64_t threads) {
+  pack(weight, rows, columns, transposed != 0, panels, {parallel, threads});
 }
 
 EXPORT void swin_linear(const float* x, const float* panels, const float* bias, const float* residual, float* out,
-                        int64_t rows, int64_t depth, int64_t columns, int32_t with_gelu) {
+                        int64_t rows, int64_t depth, int64_t columns, int32_t with_gelu, Parallel parallel,
+                        int64_t threads) {
+  const Threads team{parallel, threads};
   if (with_gelu)
-    linear(x, panels, bias, out, rows, depth, columns, [](int64_t, int64_t) { return Gelu{}; });
+    linear(x, panels, bias, out, rows, depth, columns, team, [](int64_t, int64_t) { return Gelu{}; });
   else if (residual != nullptr)
-    linear(x, panels, bias, out, rows, depth, columns, [&](int64_t row, int64_t column) {
+    linear(x, panels, bias, out, rows, depth, columns, team, [&](int64_t row, int64_t column) {
       return Add({residual + row * columns + column, columns});
     });
   else
-    linear(x, panels, bias, out, rows, depth, columns, [](int64_t, int64_t) { return Store{}; });
+    linear(x, panels, bias, out, rows, depth, columns, team, [](int64_t, int64_t) { return Store{}; });
 }
 
-EXPORT void swin_gelu(const float* x, float* out, int64_t count) {
-  each(count, out, [](Vec v) { return gelu(v); }, x);
+EXPORT void swin_gelu(const float* x, float* out, int64_t count, Parallel parallel, int64_t threads) {
+  each({parallel, threads}, count, out, [](Vec v) { return gelu(v); }, x);
 }
 
-EXPORT void swin_gelu_backward(const float* grad, const float* x, float* out, int64_t count) {
-  each(count, out, [](Vec g, Vec v) { return g * gelu_derivative(v); }, grad, x);
+EXPORT void swin_gelu_backward(const float* grad, const float* x, float* out, int64_t count, Parallel parallel,
+                               int64_t threads) {
+  each({parallel, threads}, count, out, [](Vec g, Vec v) { return g * gelu_derivative(v); }, grad, x);
 }
 
 }  // extern "C"

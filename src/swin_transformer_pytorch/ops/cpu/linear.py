@@ -12,8 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .build import build
-from .library import functions
+from .library import find, run
 
 MULTIPLE = 16
 
@@ -24,7 +23,7 @@ _library = torch.library.Library(_NAMESPACE, "FRAGMENT")
 @functools.cache  # as the library is loaded once, while each layer asks
 def panel_layout() -> str:
     """What the order of numbers in panels depends on: they mean nothing where this is another."""
-    return build().stem
+    return find().stem
 
 
 def why_not() -> str | None:
@@ -81,7 +80,7 @@ def multiply_by_gelu_derivative(grad: Tensor, x: Tensor) -> Tensor:
 def _pack(weight: Tensor, transposed: bool) -> Tensor:
     panels = _empty_panels(weight, transposed)
     _check_memory(weight)
-    functions()["swin_pack"](weight.data_ptr(), *weight.shape, transposed, panels.data_ptr())
+    run("swin_pack", weight.data_ptr(), *weight.shape, transposed, panels.data_ptr())
     return panels
 
 
@@ -97,7 +96,8 @@ def _linear_into(
     _check_linear(out, x, panels, bias, residual, gelu)
     _check_memory(out, x, panels, bias, residual)
     columns, depth = panels.shape
-    functions()["swin_linear"](
+    run(
+        "swin_linear",
         x.data_ptr(),
         panels.data_ptr(),
         None if bias is None else bias.data_ptr(),
@@ -139,13 +139,13 @@ def _check_memory(*tensors: Tensor | None) -> None:
 def _gelu_into(out: Tensor, x: Tensor) -> None:
     _check_same_shape(out, x)
     _check_memory(out, x)
-    functions()["swin_gelu"](x.data_ptr(), out.data_ptr(), x.numel())
+    run("swin_gelu", x.data_ptr(), out.data_ptr(), x.numel())
 
 
 def _multiply_by_gelu_derivative(grad: Tensor, x: Tensor) -> None:
     _check_same_shape(grad, x)
     _check_memory(grad, x)
-    functions()["swin_gelu_backward"](grad.data_ptr(), x.data_ptr(), grad.data_ptr(), x.numel())
+    run("swin_gelu_backward", grad.data_ptr(), x.data_ptr(), grad.data_ptr(), x.numel())
 
 
 def _register(schema: str, kernel: Callable[..., Tensor | None], fake: Callable[..., Tensor | None]) -> None:

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #if defined(__AVX__) && !defined(SWIN_PLAIN_VECTORS)
@@ -153,21 +154,31 @@ inline void narrow(const float* __restrict from, float factor, T* __restrict to,
     for (int64_t j = 0; j < 8; j++) store_number(to + i + j, from[i + j] * factor);
 }
 
-// Floats that begin with a cache line, all zero at first.
-class Floats {
+// Numbers that begin with a cache line, all zero at first. Of the C library alone, so that what is built ahead needs no
+// C++ library; as with threads that run out of memory in one, the process ends where there is none.
+template <typename T>
+class AlignedArray {
  public:
-  explicit Floats(int64_t count) : data_(static_cast<float*>(::operator new(count * sizeof(float), kLine))) {
-    std::fill_n(data_, count, 0.0f);
+  explicit AlignedArray(int64_t count) {
+    void* memory;
+    if (posix_memalign(&memory, 64, count * sizeof(T)) != 0) {
+      std::fputs("Swin's CPU kernels: out of memory\n", stderr);
+      std::abort();
+    }
+    data_ = static_cast<T*>(memory);
+    std::fill_n(data_, count, T{});
   }
-  ~Floats() { ::operator delete(data_, kLine); }
-  Floats(const Floats&) = delete;
-  Floats& operator=(const Floats&) = delete;
-  float* data() { return data_; }
-  const float* data() const { return data_; }
+  ~AlignedArray() { std::free(data_); }
+  AlignedArray(const AlignedArray&) = delete;
+  AlignedArray& operator=(const AlignedArray&) = delete;
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T& operator[](int64_t index) { return data_[index]; }
+  const T& operator[](int64_t index) const { return data_[index]; }
 
  private:
-  static constexpr std::align_val_t kLine{64};
-  float* data_;
+  T* data_;
 };
+using Floats = AlignedArray<float>;
 
 }  // namespace

@@ -3,7 +3,7 @@
 // A task is one head of one window: its queries, keys and values are gathered by index arithmetic (shift, padding and
 // partition are nothing but indices) into a few kilobytes, two small products with a softmax between them stay in the
 // first-level cache, and the result is put back to where its tokens were. Arithmetic is float32; storage is float32 or
-// bfloat16. The threads are torch's own. Every sum has one order, whatever the number of threads, so that results are
+// bfloat16. The threads are the caller's. Every sum has one order, whatever the number of threads, so that results are
 // the same to the bit.
 
 #include "geometry.h"
@@ -46,11 +46,11 @@ struct GradientWorkspace : Workspace {
 // The bias with its rows filled up to whole vectors, where they are not, by what makes a key's weight zero.
 class PaddedBias {
  public:
-  PaddedBias(const float* bias, const Geometry& g)
+  PaddedBias(const float* bias, const Geometry& g, Threads threads)
       : tokens_(g.tokens()), step_(g.keys()), copy_(step_ == tokens_ ? 0 : g.heads * tokens_ * step_),
         bias_(step_ == tokens_ ? bias : copy_.data()) {
     if (step_ == tokens_) return;
-    at::parallel_for(0, g.heads * tokens_, 512, [&](int64_t begin, int64_t end) {
+    in_turns(threads, g.heads * tokens_, 512, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         float* to = copy_.data() + row * step_;
         std::copy_n(bias + row * tokens_, tokens_, to);
@@ -146,10 +146,10 @@ void exponentials(int64_t rows, const Geometry& g, Workspace& w, Meanwhile meanw
 
 template <typename T>
 void forward(const T* qkv, const float* bias, const T* padding, const float* logit_scale, T* out, float* log_sums,
-             const Geometry& g) {
-  const PaddedBias padded_bias(bias, g);
+             const Geometry& g, Threads threads) {
+  const PaddedBias padded_bias(bias, g, threads);
   const float factor = 1.0f / std::sqrt(static_cast<float>(g.head_dim));
-  in_turns(g.windows() * g.heads, [&](int64_t begin, int64_t end) {
+  in_turns(threads, g.windows() * g.heads, [&](int64_t begin, int64_t end) {
     Windows windows(g);
     Workspace w(g);
     for (int64_t task = begin; task < end; task++) {
@@ -288,8 +288,8 @@ void backward_task(const T* grad_out, const T* qkv, const PaddedBias& bias, cons
 template <typename T>
 void backward(const T* grad_out, const T* qkv, const float* bias, const T* padding, const float* logit_scale,
               const float* log_sums, T* grad_qkv, float* grad_bias, float* grad_padding, float* grad_logit_scale,
-              const Geometry& g) {
-  const PaddedBias padded_bias(bias, g);
+              const Geometry& g, Threads threads) {
+  const PaddedBias padded_bias(bias, g, threads);
   const float factor = 1.0f / std::sqrt(static_cast<float>(g.head_dim));
   // The windows are cut into parts by their number alone, each with sums of its own, which are then added in order.
   const int64_t size = Sums::size(g);
@@ -297,7 +297,7 @@ void backward(const T* grad_out, const T* qkv, const float* bias, const T* paddi
   const int64_t per_part = (g.windows() + parts - 1) / parts;
   Floats partial(parts * g.heads * size);
 
-  in_turns(parts * g.heads, [&](int64_t begin, int64_t end) {
+  in_turns(threads, parts * g.heads, [&](int64_t begin, int64_t end) {
     Windows windows(g);
     GradientWorkspace w(g);
     // The heads of a part that are this thread's take turns at each window, whose tokens hold them side by side.
@@ -319,7 +319,7 @@ void backward(const T* grad_out, const T* qkv, const float* bias, const T* paddi
     }
   });
 
-  at::parallel_for(0, g.heads, 1, [&](int64_t begin, int64_t end) {
+  in_turns(threads, g.heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t head = begin; head < end; head++) {
       float* total = partial.data() + head * size;
       for (int64_t part = 1; part < parts; part++) {
@@ -345,35 +345,38 @@ Geometry geometry(const int64_t* sizes, bool cosine) {
 }  // namespace
 // `sizes`: batch, height, width, heads, head_dim, window height, window width, shift down, shift right. All arrays are
 // contiguous. Null is allowed for padding, logit_scale, log_sums (where no backward follows) and their gradients.
+// `threads` is how many the team of `parallel` has; with one it is not called.
 #define EXPORT __attribute__((visibility("default")))
 
 extern "C" {
 
 EXPORT void swin_window_attention_forward(
     const void* qkv, const float* bias, const void* padding, const float* logit_scale, void* out, float* log_sums,
-    const int64_t* sizes, int32_t bfloat16) {
+    const int64_t* sizes, int32_t bfloat16, Parallel parallel, int64_t threads) {
   const Geometry g = geometry(sizes, logit_scale != nullptr);
+  const Threads team{parallel, threads};
   if (bfloat16)
     forward(static_cast<const BFloat16*>(qkv), bias, static_cast<const BFloat16*>(padding), logit_scale,
-            static_cast<BFloat16*>(out), log_sums, g);
+            static_cast<BFloat16*>(out), log_sums, g, team);
   else
     forward(static_cast<const float*>(qkv), bias, static_cast<const float*>(padding), logit_scale,
-            static_cast<float*>(out), log_sums, g);
+            static_cast<float*>(out), log_sums, g, team);
 }
 
 EXPORT void swin_window_attention_backward(
     const void* grad_out, const void* qkv, const float* bias, const void* padding, const float* logit_scale,
     const float* log_sums, void* grad_qkv, float* grad_bias, float* grad_padding, float* grad_logit_scale,
-    const int64_t* sizes, int32_t bfloat16) {
+    const int64_t* sizes, int32_t bfloat16, Parallel parallel, int64_t threads) {
   const Geometry g = geometry(sizes, logit_scale != nullptr);
+  const Threads team{parallel, threads};
   if (bfloat16)
     backward(static_cast<const BFloat16*>(grad_out), static_cast<const BFloat16*>(qkv), bias,
              static_cast<const BFloat16*>(padding), logit_scale, log_sums, static_cast<BFloat16*>(grad_qkv), grad_bias,
-             grad_padding, grad_logit_scale, g);
+             grad_padding, grad_logit_scale, g, team);
   else
     backward(static_cast<const float*>(grad_out), static_cast<const float*>(qkv), bias,
              static_cast<const float*>(padding), logit_scale, log_sums, static_cast<float*>(grad_qkv), grad_bias,
-             grad_padding, grad_logit_scale, g);
+             grad_padding, grad_logit_scale, g, team);
 }
 
 }  // extern "C"
