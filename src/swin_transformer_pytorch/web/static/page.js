@@ -116,6 +116,7 @@ function show({ picture, label_map: labelMap, ...record }, task) {
   showPicture("label-map", labelMap);
   byId("download-json").href = addressOf(new Blob([JSON.stringify(record, null, 1)], { type: "application/json" }));
   byId("downloads").hidden = false;
+  byId("result").scrollIntoView({ block: "nearest" }); // on a phone it is below
 }
 
 function classes({ names, scores }) {
@@ -153,7 +154,7 @@ function regions({ names, shares, colours }) {
 
 function heading(text, place) {
   const cell = Object.assign(document.createElement("th"), { textContent: text, scope: "col" });
-  cell.className = ["", "box", "number"][place];
+  cell.className = ["", text && "box", "number"][place];
   return cell;
 }
 
