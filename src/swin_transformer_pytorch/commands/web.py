@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         restricted_number_type,
     )
 
+    from ..web.limits import Limits
+
     port = restricted_number_type("Port", int, [(">=", 0), ("<=", 65535)], docstring="0 to 65535")
     parser.add_argument(
-        "sources", nargs="*", metavar="SOURCE", help=f"models, or NAME=SOURCE (default: {' '.join(_SHIPPED)})"
+        "sources",
+        nargs="*",
+        default=list(_SHIPPED),
+        metavar="SOURCE",
+        help="models, by their names or as NAME=SOURCE",
     )
     parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="address to listen at; 0.0.0.0 is all")
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 is any that is free")
@@ -52,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a name by which browsers reach the server, beside localhost and addresses; may be repeated",
     )
     model_source.add_device_option(parser)
-    parser.add_argument("--max-bytes", type=PositiveInt, default=20_000_000, metavar="N", help="of an image file")
+    parser.add_argument("--max-bytes", type=PositiveInt, default=Limits.max_bytes, metavar="N", help="of an image file")
     parser.add_argument(
         "--max-pixels",
         type=PositiveInt,
@@ -60,12 +67,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of an image (default: {_MAX_PIXELS:,}; {_MAX_PIXELS_AT_FULL_SIZE:,} where a model does not shrink it)",
     )
     parser.add_argument(
-        "--max-queue", type=PositiveInt, default=32, metavar="N", help="requests of a model under way; else 503"
+        "--max-queue",
+        type=PositiveInt,
+        default=Limits.max_queue,
+        metavar="N",
+        help="requests of a model under way; else 503",
     )
     parser.add_argument(
         "--timeout",
         type=PositiveFloat,
-        default=30.0,
+        default=Limits.timeout,
         metavar="S",
         help="seconds for an image to arrive (408), and then for its answer (504)",
     )
@@ -73,7 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=PositiveInt, metavar="N", help="images at once (default: 32 to classify, else 4)"
     )
     parser.add_argument(
-        "--batch-wait-ms", type=NonNegativeFloat, default=5.0, metavar="MS", help="how long one waits for others"
+        "--batch-wait-ms",
+        type=NonNegativeFloat,
+        default=Limits.batch_wait * 1000,
+        metavar="MS",
+        help="how long one waits for others",
     )
     parser.add_argument(
         "--score-threshold",
@@ -93,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     from ..web.limits import Limits
     from ..web.server import listen, make_server
 
-    sources = _by_name(options.sources or _SHIPPED)
+    sources = _by_name(options.sources)
     device = model_source.check_device(options.device)
     limits = Limits(
         max_bytes=options.max_bytes,
@@ -113,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _by_name(words: list[str] | tuple[str, ...]) -> dict[str, str]:
+def _by_name(words: Sequence[str]) -> dict[str, str]:
     """What requests call each source: its own name, a file's without folder and ending, or what the user says."""
     sources: dict[str, str] = {}
     for word in words:
