@@ -290,7 +290,7 @@ def written(
         f"# swin web, {date.today()}",
         "",
         f"`python tools/check_web.py`: {versions}, Python {platform.python_version()}, {os.cpu_count()} processors "
-        f"({platform.machine()}) that the clients share, load before {os.getloadavg()[2]:.1f}. "
+        f"({platform.machine()}) that the clients share, 15 minutes' load {os.getloadavg()[2]:.1f}. "
         f"Chromium {shown[1]}, {', '.join(f'{name} {version}' for name, version in npm.items())}.",
         "",
         f"In the browser: {browser['results']} results, the three shipped models by file, drop and paste; pictures and "
