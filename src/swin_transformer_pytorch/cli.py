@@ -28,6 +28,7 @@ COMMANDS = {
     "data": "tell what a folder of images holds, before training: layout, classes, sizes, problems",
     "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",
     "export": "write a model as a file that runs without this package: ONNX, or PyTorch's exported program",
+    "web": "show a page and a JSON API at which models answer for images",
     "convert": "rewrite a checkpoint in another library's format",
     "models": "list the models and their public weights",
     "benchmark": "measure speed and memory here, beside other libraries",

@@ -22,6 +22,8 @@ from .ops import available_implementations, choose_implementation, describe_kern
 EXTRAS = {
     "lightning": ("train", "`swin train` and the demo"),
     "matplotlib": ("train", "curves, grids, confusion matrices"),
+    "fastapi": ("web", "`swin web`"),
+    "uvicorn": ("web", "the same"),
     "timm": ("dev", "comparisons in `swin benchmark` and the tests"),
     "transformers": ("dev", "the same"),
 }

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from PIL import Image
+
 from ..results import Classification, Detections, SegmentationMap
 from .charts import (
     class_scores_picture as class_scores_picture,
@@ -15,19 +17,28 @@ from .charts import (
 from .classification import classification_overlay as classification_overlay, prediction_grid as prediction_grid
 from .detection import detection_overlay as detection_overlay
 from .pictures import Picture, StrPath, class_colours as class_colours, make_room, picture_grid as picture_grid
-from .segmentation import save_label_map as save_label_map, segmentation_overlay as segmentation_overlay
+from .segmentation import (
+    label_map as label_map,
+    palette_of as palette_of,
+    save_label_map as save_label_map,
+    segmentation_overlay as segmentation_overlay,
+)
+
+
+def overlay(image: Picture, result: Classification | Detections | SegmentationMap) -> Image.Image:
+    """An image with what was found in it: its likeliest classes beneath it, objects or classes of pixels over it.
+
+    It is shrunk or enlarged to a size that can be read; see the overlay of each.
+    """
+    if isinstance(result, Detections):
+        return detection_overlay(image, result)
+    if isinstance(result, SegmentationMap):
+        return segmentation_overlay(image, result)
+    return classification_overlay(image, result)
 
 
 def annotate(image: Picture, result: Classification | Detections | SegmentationMap, path: StrPath) -> None:
-    """Saves an image with what was found in it: its likeliest classes beneath it, objects or classes of pixels over it.
-
-    It is shrunk or enlarged to a size that can be read; see the overlay of each. The path's ending is the format.
-    """
-    if isinstance(result, Detections):
-        picture = detection_overlay(image, result)
-    elif isinstance(result, SegmentationMap):
-        picture = segmentation_overlay(image, result)
-    else:
-        picture = classification_overlay(image, result)
+    """Saves the `overlay`. The path's ending is the format."""
+    picture = overlay(image, result)
     make_room(path)
     picture.save(path)

@@ -25,18 +25,22 @@ def palette_of(result: SegmentationMap) -> tuple[Colour, ...]:
     return result.palette if result.palette is not None else class_colours(len(result.names))
 
 
-def save_label_map(result: SegmentationMap, path: StrPath) -> None:
-    """Saves the map as a PNG: a pixel's value is its class, and the palette shows it in the class's colour.
+def label_map(result: SegmentationMap) -> Image.Image:
+    """The map as an image: a pixel's value is its class, and the palette shows it in the class's colour.
 
-    With more than 256 classes it is a grey PNG of 16 bits, which has no palette.
+    With more than 256 classes it is grey, of 16 bits, which has no palette.
     """
-    make_room(path)
     if len(result.names) > 256:
-        Image.fromarray(result.labels.astype(np.uint16)).save(path, format="PNG")
-        return
+        return Image.fromarray(result.labels.astype(np.uint16))
     picture = Image.fromarray(result.labels.astype(np.uint8))
     picture.putpalette(_colour_table(result).ravel().tolist())
-    picture.save(path, format="PNG")
+    return picture
+
+
+def save_label_map(result: SegmentationMap, path: StrPath) -> None:
+    """Saves the `label_map` as a PNG."""
+    make_room(path)
+    label_map(result).save(path, format="PNG")
 
 
 def segmentation_overlay(image: Picture, result: SegmentationMap) -> Image.Image:

@@ -122,7 +122,7 @@ def open_image(file: BinaryIO, name: str, *, max_pixels: int | None = None) -> I
         raise ImageError(
             f"{name} has {image.width} x {image.height} pixels, more than {limit:,}, the limit against files that are "
             "made to fill the memory; make it smaller, or if you trust it raise max_pixels (--data.max_pixels of "
-            "swin train and swin evaluate, --max-pixels of swin predict)"
+            "swin train and swin evaluate, --max-pixels of swin predict and swin web)"
         )
     _check_sides(image, name)
     return image

@@ -1,0 +1,71 @@
+"""`swin web`: from the command line to an answer and an end; mistakes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+PATIENCE = 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_a_signal(checkpoint: Path, pictures: Path, number: signal.Signals) -> None:
+    words = [sys.executable, "-m", "swin_transformer_pytorch", "web", f"clothes={checkpoint}", "--port", "0"]
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as server:
+        try:
+            line = server.stderr.readline()
+            address = re.match(r"(http://127\.0\.0\.1:\d+) has clothes; ", line)[1]
+            content = (pictures / "a.png").read_bytes()
+            answer = httpx.post(f"{address}/predict", content=content, timeout=PATIENCE, trust_env=False)
+            assert answer.json()["model"] == "clothes"
+            server.send_signal(number)
+            rest = server.stderr.read()
+        finally:
+            server.kill()
+    assert "Traceback" not in rest
+    assert server.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no_such_model"], "no_such_model"),
+        (["fashion", "fashion"], "NAME="),
+        (["--port", "70000"], "--port"),
+        (["--port", "in use"], "in use"),
+        (["--host", "no.host.invalid"], "--host"),
+        (["--max-queue", "0"], "--max-queue"),
+        (["--device", "abacus"], "--device abacus"),
+    ],
+)
+def test_a_mistake_is_one_line(swin, words: list[str], message: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        given = [port if word == "in use" else word for word in words]
+        outcome = swin("web", *([] if "--port" in words else ["--port", "0"]), *given)
+    assert outcome.code == 2 and message in outcome.err and outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+def test_a_missing_package_is_named(swin, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    outcome = swin("web")
+    assert outcome.code == 2 and "swin-transformer-pytorch[web]" in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_names_of_models(checkpoint: Path) -> None:
+    from swin_transformer_pytorch.commands.web import _by_name
+
+    words = [str(checkpoint), f"mine={checkpoint}", "fashion", "swin_tiny_patch4_window7_224.in1k"]
+    assert list(_by_name(words)) == [checkpoint.stem, "mine", "fashion", "swin_tiny_patch4_window7_224.in1k"]
