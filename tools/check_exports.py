@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
+from swin_transformer_pytorch import extras
 from swin_transformer_pytorch.export.comparison import relative_error
 
 SIZES = (
@@ -69,8 +70,7 @@ def runners(path: Path) -> dict[str, Callable[[Tensor], list[Tensor]]]:
         "ONNX Runtime": lambda images: [torch.from_numpy(out) for out in session.run(None, {"images": images.numpy()})]
     }
     if util.find_spec("openvino"):
-        import openvino
-
+        openvino = extras.require("openvino", extra="export")
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found["OpenVINO"] = lambda images: [
             torch.from_numpy(np.array(out)) for out in compiled(images.numpy()).values()

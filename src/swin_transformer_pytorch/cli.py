@@ -26,7 +26,7 @@ COMMANDS = {
     "train": "train or fine-tune by a recipe, on your own folder of photos if you like",
     "evaluate": "measure a model on labelled or annotated images",
     "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",
-    "export": "write a model as a file that runs without this package: ONNX, or PyTorch's exported program",
+    "export": "write a model as a file that runs without this package: ONNX, OpenVINO, PyTorch's, in 8 bits",
     "convert": "rewrite a checkpoint in another library's format",
     "models": "list the models and their public weights",
     "benchmark": "measure speed and memory here, beside other libraries",

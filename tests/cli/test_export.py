@@ -20,7 +20,15 @@ def test_a_checkpoint_becomes_a_file(swin, checkpoint: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(("out.engine",), ".onnx or .pt2"), (("out.pt2", "--image-size", "1", "2", "3"), "one number, or two")],
+    [
+        (("out.engine",), "one of .onnx, .xml, .pt2"),
+        (("out.pt2", "--image-size", "1", "2", "3"), "one number, or two"),
+        (("out.onnx", "--format", "openvino"), "give out.xml or leave --format out"),
+        (("out.onnx", "--format", "torch"), "give out.pt2 or leave --format out"),
+        (("out.xml", "--opset", "20"), "--opset is for ONNX"),
+        (("out.onnx", "--opset", "9"), "use 18 to 23"),
+        *((("missing/out" + suffix,), "missing is not a folder") for suffix in (".onnx", ".xml", ".pt2")),
+    ],
 )
 def test_a_mistake_is_one_line(swin, checkpoint: Path, words: tuple[str, ...], message: str) -> None:
     outcome = swin("export", checkpoint, *words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .graph import ExportError
 from .onnx import export_onnx
+from .openvino import export_openvino
 from .program import export_program
 
-__all__ = ["ExportError", "export_onnx", "export_program"]
+__all__ = ["ExportError", "export_onnx", "export_openvino", "export_program"]
