@@ -5,20 +5,26 @@
   swin export runs/flowers/best.ckpt flowers.xml
   swin export runs/flowers/best.ckpt flowers.pt2
   swin export segmenter.ckpt segmenter.onnx --byte-input
+  swin export runs/flowers/best.ckpt flowers.xml --int8 photos/
 
 SOURCE is a checkpoint of ours, a name of `swin models`, or a model in the package. OUT's ending chooses the form, or
 --format: .onnx (ONNX), .xml (OpenVINO, with its weights in .bin), both with a JSON file beside it that says what the
 model is, or .pt2 (PyTorch's exported program). Classifiers and segmenters; the file is run and compared with the model
 before it is put in place.
+
+--int8 FOLDER writes ONNX or OpenVINO in 8 bits. Some of the folder's images calibrate; on others the 8-bit file is
+compared with the float one, by their labels too where `swin evaluate --data.root FOLDER` would find any.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from . import terminal
 from .errors import UsageError
+from .export_int8 import file_size, write_int8
 
 FORMATS = {
     "onnx": (".onnx", "export_onnx"),
@@ -54,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the file takes uint8 images, (batch, height, width, channels), and normalises them itself",
     )
     parser.add_argument("--opset", type=PositiveInt, metavar="N", help="ONNX: of the operators, 18 to 23 (default: 20)")
+    parser.add_argument(
+        "--int8", metavar="FOLDER", help="ONNX, OpenVINO: in 8 bits, calibrated and compared on this folder's images"
+    )
+    parser.add_argument(
+        "--int8-method",
+        choices=("static", "dynamic"),
+        help="ONNX: whether ranges are those of the calibrating images, or taken as they come (default: static)",
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT where there is one")
 
 
@@ -72,16 +86,31 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{target} exists already: choose another name, or add --force to replace it")
     if options.image_size is not None and len(options.image_size) > 2:
         raise UsageError("--image-size takes one number, or two: height and width")
+    if options.int8 is None and options.int8_method is not None:
+        raise UsageError("--int8-method is for --int8 FOLDER: add that, or leave this out")
+    if options.int8 is not None and form not in ("onnx", "openvino"):
+        raise UsageError(f"--int8 is for ONNX and OpenVINO, and {target} is of the form {form}; leave it out")
+    if options.int8_method == "dynamic" and form != "onnx":
+        raise UsageError(f"--int8-method dynamic is for ONNX, and {target} is of the form {form}; leave it out")
     from .. import export
     from ..models.registry import load_model
 
     size = None if options.image_size is None else (options.image_size[0], options.image_size[-1])
     given = {"batch_size": options.batch_size, "byte_input": options.byte_input}
     given |= {} if options.opset is None else {"opset": options.opset}
-    getattr(export, writer)(load_model(options.source), target, size, **given)
+    model = load_model(options.source)
+    write = partial(getattr(export, writer), image_size=size, **given)
+    code, lines = 0, list[str]()
+    if options.int8 is None:
+        write(model, target)
+    else:
+        code, lines = write_int8(model, target, write, options.int8, options.int8_method or "static")
     output = terminal.output()
     sizes = "any size" if size is None else f"{size[0]} x {size[1]} pixels"
     batch = options.batch_size or ("any number" if size is None else 1)
-    output.print(f"wrote   {target}: {target.stat().st_size / 1e6:.1f} MB, for images of {sizes}, {batch} at once")
-    output.print("checked its outputs are the model's, to 1e-4 of the largest value")
-    return 0
+    output.print(f"wrote   {target}: {file_size(target) / 1e6:.1f} MB, for images of {sizes}, {batch} at once")
+    its = "its" if options.int8 is None else "the float file's"
+    output.print(f"checked {its} outputs are the model's, to 1e-4 of the largest value")
+    for line in lines:
+        output.print(line)
+    return code

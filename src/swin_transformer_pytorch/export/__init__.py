@@ -6,5 +6,6 @@ from .graph import ExportError
 from .onnx import export_onnx
 from .openvino import export_openvino
 from .program import export_program
+from .quantization import quantize
 
-__all__ = ["ExportError", "export_onnx", "export_openvino", "export_program"]
+__all__ = ["ExportError", "export_onnx", "export_openvino", "export_program", "quantize"]
