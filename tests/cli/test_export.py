@@ -61,7 +61,7 @@ def labelled(tmp_path: Path) -> Path:
 def test_eight_bits_are_compared_before_it_says_done(swin, checkpoint: Path, labelled: Path, tmp_path: Path) -> None:
     (labelled / "3" / "1.png").write_text("no image")
     target = tmp_path / "small.onnx"
-    outcome = swin("export", checkpoint, target, "--int8", labelled, "--int8-method", "static")
+    outcome = swin("export", checkpoint, target, "--image-size", 28, "--int8", labelled)
     assert outcome.code == 1, outcome.err
     assert "calibrated by 16 of" in outcome.out and "compared on 4 others (chosen by seed 0)" in outcome.out
     assert "agrees  top-1" in outcome.out and "labels  top-1" in outcome.out and "->" in outcome.out

@@ -210,6 +210,21 @@ def _onnx_static(source: Path, made: Path, inputs: Iterable[_Arrays]) -> None:
             per_channel=True,
             extra_options={"OpTypesToExcludeOutputQuantization": _PRODUCTS},
         )
+        _spare_others(made)
+
+
+def _spare_others(made: Path) -> None:
+    """What a product and another operation both take, such as a residual sum, the other takes in float again."""
+    onnx = extras.require("onnx", extra="export")
+    model = onnx.load(made)
+    rounded = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    whole = {
+        node.output[0]: rounded.get(node.input[0]) for node in model.graph.node if node.op_type == "DequantizeLinear"
+    }
+    for node in model.graph.node:
+        if node.op_type not in _PRODUCTS:
+            node.input[:] = [whole.get(name) or name for name in node.input]
+    onnx.save(model, made)
 
 
 def _onnx_dynamic(source: Path, made: Path) -> None:

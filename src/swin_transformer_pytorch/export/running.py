@@ -70,10 +70,10 @@ class ExportedModel(nn.Module):
             factor = 255.0 if isinstance(self.preprocessing, Preprocessing) else 1.0
             mean, std = (factor * torch.tensor(part) for part in (self.preprocessing.mean, self.preprocessing.std))
             images = (images.permute(0, 2, 3, 1) * std + mean).round().clamp(0, 255).to(torch.uint8)
-        batch = self.file.description["batch_size"] or len(images)
-        pieces = [one.expand(batch, *one.shape[1:]) for one in images.split(1)] if batch != len(images) else [images]
+        step = self.file.description["batch_size"] or len(images)
+        pieces = [torch.cat([one, images.new_zeros(step - len(one), *one.shape[1:])]) for one in images.split(step)]
         found = [self.file.run({"images": piece.contiguous()}, ["logits"])[0] for piece in pieces]
-        return torch.cat([one[:1] for one in found]) if batch != len(images) else found[0]
+        return torch.cat(found)[: len(images)]
 
 
 def load_exported(path: Path) -> ExportedModel:
