@@ -79,7 +79,7 @@ def quantize(
     unusable = unusable or Unusable(len(samples), "images")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"model{source.suffix}"
-        inputs = _Inputs(source, samples, calibrating, unusable)
+        inputs = Inputs(source, samples, calibrating, unusable)
         if source.suffix == ".xml":
             _openvino(source, made, inputs)
         elif method == "static":
@@ -130,7 +130,7 @@ class _Recorded:
         return getattr(self.file, name)
 
 
-class _Inputs:
+class Inputs:
     """All inputs of the file, an image each, as often as they are asked for: they may not fit in memory together.
 
     Attributes:
@@ -155,7 +155,7 @@ class _Inputs:
             yield self.recorded.inputs
 
 
-def _openvino(source: Path, made: Path, inputs: _Inputs) -> None:
+def _openvino(source: Path, made: Path, inputs: Inputs) -> None:
     openvino, nncf = (extras.require(package, extra="export") for package in ("openvino", "nncf"))
     model = openvino.Core().read_model(source)
     ignored = {one.get_type_name() for one in model.get_ops()} - {"MatMul", "Convolution", "GroupConvolution"}
