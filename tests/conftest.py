@@ -15,6 +15,9 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+# Some tests import OpenVINO themselves, which would send usage data: see `extras.require`.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
 # Tests run in as many processes as there are cores (`make test`): more threads would only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

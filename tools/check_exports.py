@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
+from swin_transformer_pytorch import extras
 from swin_transformer_pytorch.export.comparison import TOLERANCE, matched, relative_error
 from swin_transformer_pytorch.export.detection import set_threshold
 from swin_transformer_pytorch.export.graph import Graph, prepare
@@ -76,8 +77,7 @@ def runners(path: Path) -> dict[str, Callable[..., Any]]:
     """What runs a file: inputs -> outputs."""
     found: dict[str, Callable[..., Any]] = {"ONNX Runtime": start_session(path)}
     if util.find_spec("openvino"):
-        import openvino
-
+        openvino = extras.require("openvino", extra="export")
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found["OpenVINO"] = lambda *inputs: [
             torch.from_numpy(np.array(out)) for out in compiled([one.numpy() for one in inputs]).values()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         swin_t as swin_t,
     )
     from .data.transforms import create_transform as create_transform
-    from .export import export_onnx as export_onnx
+    from .export import export_onnx as export_onnx, export_openvino as export_openvino
     from .models.config import DetectorConfig as DetectorConfig, SegmenterConfig as SegmenterConfig
     from .models.registry import (
         create_backbone as create_backbone,
@@ -40,7 +40,7 @@ _HOMES = {
     "backbone.config": ("SwinConfig",),
     "compat": ("SwinTransformer", "swin_b", "swin_l", "swin_s", "swin_t"),
     "data.transforms": ("create_transform",),
-    "export": ("export_onnx",),
+    "export": ("export_onnx", "export_openvino"),
     "models.config": ("DetectorConfig", "SegmenterConfig"),
     "models.registry": ("create_backbone", "create_model", "list_models", "load_model"),
     "models.saving": ("push_to_hub", "save_model"),

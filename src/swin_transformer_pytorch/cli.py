@@ -27,7 +27,7 @@ COMMANDS = {
     "evaluate": "measure a model on labelled or annotated images",
     "data": "tell what a folder of images holds, before training: layout, classes, sizes, problems",
     "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",
-    "export": "write a model as a file that runs without this package: ONNX, or PyTorch's exported program",
+    "export": "write a model as a file that runs without this package: ONNX, OpenVINO, PyTorch's, in 8 bits",
     "web": "show a page and a JSON API at which models answer for images",
     "convert": "rewrite a checkpoint in another library's format",
     "models": "list the models and their public weights",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -14,9 +15,13 @@ class MissingExtraError(ImportError, ValueError):
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Imports `module`; where it is not installed, a `MissingExtraError` names the extra that brings it."""
+    """Imports `module`; where it is not installed, a `MissingExtraError` names the extra that brings it.
+
+    OpenVINO and NNCF are kept from sending usage data, and from the files of it that they would write at home.
+    """
     try:
-        return importlib.import_module(module)
+        with _untold():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
@@ -24,6 +29,25 @@ def require(module: str, *, extra: str) -> ModuleType:
         raise MissingExtraError(
             f"this needs the package {package!r}: pip install 'swin-transformer-pytorch[{extra}]'"
         ) from error
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """Inside this context, `openvino_telemetry` is not to be had.
+
+    What was imported meanwhile goes without for good. OpenVINO sends from its import on, and NNCF writes an id before
+    it looks at its own switch; of the other ways one claims to be a CI and one is a file in the user's home.
+    """
+    name = "openvino_telemetry"
+    had = name in sys.modules
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if had:
+            sys.modules[name] = before  # type: ignore[assignment]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .. import extras
 from .libraries import build_model
 from .setting import Setting
 
@@ -26,12 +27,11 @@ def openvino_step(setting: Setting) -> Callable[[], object] | None:
     if setting.mode != "inference" or setting.dtype not in _PRECISIONS:
         return None
     try:
-        import onnxscript  # noqa: F401  # the exporter asks for it
-        import openvino
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("openvino", "onnx", "onnxscript"):
-            return None
-        raise
+        for package in ("onnx", "onnxscript"):  # the exporter asks for them
+            extras.require(package, extra="export")
+        openvino = extras.require("openvino", extra="export")
+    except extras.MissingExtraError:
+        return None
     core = openvino.Core()
     if setting.dtype == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         _log.warning("OpenVINO is left out of bfloat16: on this processor it would compute in float32")

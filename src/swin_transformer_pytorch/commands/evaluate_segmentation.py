@@ -25,7 +25,7 @@ def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> in
 
     predictor = build_predictor(model, options, device)
     samples = open_samples(options.data, model)
-    _check_classes(model, samples.classes)
+    check_classes(model, samples.classes)
     evaluator = SegmentationEvaluator(model.num_classes, samples.classes)
     unusable = measure(
         predictor, samples, "labels", lambda known, result: evaluator.update(result.labels, known), options.num_workers
@@ -108,7 +108,8 @@ def save(report: SegmentationReport, folder: Path) -> None:
     notes.print(f"IoU of each class: {picture}")
 
 
-def _check_classes(model: Segmenter, classes: tuple[str, ...]) -> None:
+def check_classes(model: Segmenter, classes: tuple[str, ...]) -> None:
+    """Raises a `UsageError` where the data's classes are not the model's."""
     known = model.classes if model.classes is not None else classes
     if [*map(composed, known)] == [*map(composed, classes)] and len(classes) == model.num_classes:
         return

@@ -1,0 +1,85 @@
+"""`export_openvino`: a model in OpenVINO's own form."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import extras
+from ..sizes import Size
+from ..whole import replacing
+from .comparison import compare
+from .graph import METADATA, ExportError, prepare
+from .onnx import check_target, export_onnx
+
+
+def export_openvino(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    image_size: int | Size | None = None,
+    *,
+    batch_size: int | None = None,
+    byte_input: bool = False,
+) -> Path:
+    """Writes a model as OpenVINO's .xml, with its weights in .bin and what it is in .json beside it.
+
+    Weights stay in float32. It is made of `export_onnx`'s, and compared with the model once more, in OpenVINO.
+    What the model is lies in it as rt_info, too. As `export_onnx` otherwise.
+
+    Raises:
+        ExportError: as `export_onnx`. None of the three files is left then.
+    """
+    openvino = extras.require("openvino", extra="export")
+    target = check_target(path, ".xml")
+    form: dict[str, Any] = {"batch_size": batch_size, "byte_input": byte_input}
+    with tempfile.TemporaryDirectory() as folder:
+        source = export_onnx(model, Path(folder) / "model.onnx", image_size, **form)
+        converted = openvino.Core().read_model(source)
+        graph = prepare(model, image_size, **form)
+        with openvino_files(target, converted, graph.description) as (xml, weights):
+            compare(_runner(xml, weights), graph)
+    return target
+
+
+@contextmanager
+def openvino_files(target: Path, model: Any, description: dict[str, Any]) -> Iterator[tuple[Path, Path]]:
+    """Writes a model beside its .xml and .bin, and puts these and its .json in place together, the .xml last."""
+    with ExitStack() as all_or_none:
+        xml, weights, about = (
+            all_or_none.enter_context(replacing(target.with_suffix(suffix))) for suffix in (".xml", ".bin", ".json")
+        )
+        if "framework" in model.rt_info:  # the description of the file that it was made of
+            del model.rt_info["framework"]
+        model.set_rt_info(json.dumps(description), METADATA)
+        serialize(model, xml, weights)
+        about.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        yield xml, weights
+
+
+def serialize(model: Any, xml: Path, weights: Path) -> None:
+    """Writes a model's two files. An `ExportError` where the disk is full."""
+    try:
+        extras.require("openvino", extra="export").serialize(model, xml, weights)
+    except RuntimeError as error:  # without the system's reason
+        raise ExportError(f"{xml} cannot be written: is there room for it on the disk? ({error})") from error
+
+
+def _runner(xml: Path, weights: Path) -> Callable[..., list[Tensor]]:
+    """What runs the file in float32: inputs -> outputs."""
+    core = extras.require("openvino", extra="export").Core()
+    compiled = core.compile_model(core.read_model(xml, weights), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        outputs = compiled([one.numpy() for one in inputs]).values()
+        return [torch.from_numpy(np.array(output)) for output in outputs]  # the request keeps its own
+
+    return run
