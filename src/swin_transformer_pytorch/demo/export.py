@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -36,7 +37,7 @@ def show_export(output: Path, *, console: Console) -> ExportedAnswers:
     """Exports the shipped classifier to ONNX, and asks the file and the model about the embedded test images."""
     model, test = checkpoint_model("fashion"), FashionSample("test")
     file = export_onnx(model, output / FILES["exported model"])
-    images = [test[index][0] for index in range(len(test))]
+    images: list[Any] = [test[index][0] for index in range(len(test))]
     pairs = list(zip(Predictor(model, top_k=1)(images), Predictor(file, top_k=1)(images), strict=True))
     answers = ExportedAnswers(
         num_images=len(pairs),
