@@ -14,7 +14,7 @@ from swin_transformer_pytorch import extras
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.export import ExportError, export_openvino, openvino
 from swin_transformer_pytorch.export.comparison import relative_error
-from swin_transformer_pytorch.export.running import read_description, runner
+from swin_transformer_pytorch.export.quantization import load_exported
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.weights.preprocessing import Preprocessing
 
@@ -33,13 +33,13 @@ def test_one_file_is_for_every_batch_and_size(tmp_path: Path) -> None:
     model = classifier()
     path = export_openvino(model, tmp_path / "small.xml")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["small.bin", "small.json", "small.xml"]
-    run = runner(path)
+    run = load_exported(path)
     for size in [(1, 1), (5, 9), (16, 17), (33, 70)]:
         for batch in (1, 3):
             images = torch.randn(batch, 3, *size)
             with torch.no_grad():
-                assert relative_error(run(images)[0], model(images)) < 1e-5
-    described = read_description(path)
+                assert relative_error(run(images), model(images)) < 1e-5
+    described = run.file.description
     assert described == json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert (described["task"], described["classes"]) == ("classification", ["a", 'b"<&', "ß"])
     loaded = extras.require("openvino", extra="export").Core().read_model(path)
@@ -55,7 +55,7 @@ def test_a_file_that_is_wrong_leaves_none(fault: str, tmp_path: Path, monkeypatc
     for file in kept:
         file.write_text("as it was")
     if fault == "differs":
-        monkeypatch.setattr(openvino, "runner", lambda *_: lambda images: [torch.ones(len(images), 3)])
+        monkeypatch.setattr(openvino, "_runner", lambda *_: lambda images: [torch.ones(len(images), 3)])
     else:
 
         def full(*_: Any) -> None:

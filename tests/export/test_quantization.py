@@ -27,8 +27,7 @@ from swin_transformer_pytorch.evaluation.classification import evaluate
 from swin_transformer_pytorch.export import ExportError, export_onnx, quantization, quantize
 from swin_transformer_pytorch.export.agreement import agreement
 from swin_transformer_pytorch.export.openvino import openvino_files
-from swin_transformer_pytorch.export.quantization import FEWEST, MOST_CALIBRATING, split
-from swin_transformer_pytorch.export.running import load_exported
+from swin_transformer_pytorch.export.quantization import FEWEST, MOST_CALIBRATING, load_exported, split
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import SegmenterConfig

@@ -20,13 +20,14 @@ from .. import extras
 from ..data.images.files import find_images
 from ..data.images.unusable import Samples, Unusable
 from ..extras import errors_alone
+from ..models.exported import ExportedModel
+from ..models.registry import load_model
 from ..predict import Predictor
 from ..whole import replacing
 from .agreement import Agreement, agreement, usable_pictures
 from .graph import METADATA, ExportError, quiet
 from .onnx import check_target
 from .openvino import openvino_files, serialize
-from .running import load_exported
 
 Method = Literal["static", "dynamic"]
 
@@ -92,6 +93,15 @@ def quantize(
         description = {**model.file.description, "precision": "int8", "int8": how}
         _put_in_place(made, target, description)
     return result
+
+
+def load_exported(path: Path) -> ExportedModel:
+    """The model that a file stands for; an `ExportError` where the file is none of this package's."""
+    if path.suffix not in (".onnx", ".xml"):
+        raise ExportError(f"{path} is no file of export_onnx or export_openvino: 8 bits are made of those")
+    model = load_model(path)
+    assert isinstance(model, ExportedModel), "its ending says so"
+    return model
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
