@@ -99,6 +99,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel_files: set[str]) -> Non
         "weights/*.txt",
         "weights/pretrained/*.safetensors",
         "data/classification/*.npz",
+        "web/static/*.html",
     ],
 )
 def test_the_wheel_holds_data_of_each_kind(wheel_files: set[str], suffix: str) -> None:

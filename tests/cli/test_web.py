@@ -29,12 +29,26 @@ def test_it_serves_until_a_signal(checkpoint: Path, pictures: Path, number: sign
             content = (pictures / "a.png").read_bytes()
             answer = httpx.post(f"{address}/predict", content=content, timeout=PATIENCE, trust_env=False)
             assert answer.json()["model"] == "clothes"
+            hanging = send_half(address) if number == signal.SIGTERM else None
             server.send_signal(number)
+            if hanging is not None:  # it is told, and not waited for
+                with hanging:
+                    assert b"503" in hanging.recv(100)
             rest = server.stderr.read()
         finally:
             server.kill()
     assert "Traceback" not in rest
     assert server.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
+
+
+def send_half(address: str) -> socket.socket:
+    """A request that the server has begun to read."""
+    host, port = address.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE)
+    connection.sendall(f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\nx".encode())
+    while not any(httpx.get(f"{address}/health", trust_env=False).json()["busy"].values()):
+        pass
+    return connection
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,13 @@ def create_app(
         if score_threshold is not None and _task(worker.predictor) != "detection":
             raise HTTPException(422, f"score_threshold is for detectors, and {name} is none; leave it out")
         least = usual_score if score_threshold is None else score_threshold
-        with worker.place():
-            image = await read_body(request, limits)
-            work = _answer(worker, image, least, picture)
-            record = {"model": name} | await answer_in_time(request, work, limits.timeout)
+        try:
+            with worker.place():
+                image = await read_body(request, limits)
+                work = _answer(worker, image, least, picture)
+                record = {"model": name} | await answer_in_time(request, work, limits.timeout)
+        except asyncio.CancelledError:
+            raise HTTPException(503, "the server is being stopped") from None
         return JSONResponse(record)
 
     @app.get("/models")
