@@ -29,8 +29,7 @@ from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.data.segmentation.dataset import SceneLabelMaps
 from swin_transformer_pytorch.evaluation.report import percent
 from swin_transformer_pytorch.export.agreement import agreement
-from swin_transformer_pytorch.export.quantization import Inputs, Method, quantize
-from swin_transformer_pytorch.export.running import load_exported
+from swin_transformer_pytorch.export.quantization import Inputs, Method, load_exported, quantize
 
 CALIBRATION, SCENES, ROUNDS, RUNS = 320, 400, 15, 8
 FORMS: tuple[tuple[str, str, Method], ...] = (

@@ -24,7 +24,7 @@ from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.data.segmentation.dataset import SceneLabelMaps
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.evaluation.classification import evaluate
-from swin_transformer_pytorch.export import ExportError, export_onnx, quantization, quantize
+from swin_transformer_pytorch.export import export_onnx, quantization, quantize
 from swin_transformer_pytorch.export.agreement import agreement
 from swin_transformer_pytorch.export.openvino import openvino_files
 from swin_transformer_pytorch.export.quantization import FEWEST, MOST_CALIBRATING, load_exported, split
@@ -183,10 +183,10 @@ def test_what_cannot_be_quantised_is_named(folder: Path, tmp_path: Path) -> None
         (source, "small.onnx", ["a.png"] * 9, {}, "the data set has 9 images, and 8 bits need at least 10"),
         (source, "small.onnx", DATA["classification"], {"method": "nearest"}, "use 'static', or for ONNX also"),
         (source.with_suffix(".xml"), "small.xml", DATA["classification"], {"method": "dynamic"}, "not possible for"),
-        (strange, "small.onnx", DATA["classification"], {}, "does not say what it is"),
+        (strange, "small.onnx", DATA["classification"], {}, "does not say which model it is"),
     ]
     for path, target, images, options, message in cases:
-        with pytest.raises(ExportError, match=message):
+        with pytest.raises(ValueError, match=message):
             quantize(path, tmp_path / target, images, **options)
     assert list(tmp_path.iterdir()) == [strange]
 
