@@ -75,7 +75,7 @@ def telling_thresholds(graph: Graph, inputs: tuple[Tensor, ...]) -> list[float]:
     """
     set_threshold(graph.original.model, -1.0)
     scores = graph.original(*inputs)[1]
-    thresholds = [float(1 + scores[0]) / 2, 0.999 * float(scores[-1])]
+    thresholds = [2.0, 0.999 * float(scores[-1])]
     few = scores[2:20]
     if len(few) > 1:
         gap = int((few[:-1] / few[1:]).argmax())
