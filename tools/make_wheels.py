@@ -73,8 +73,9 @@ class LinuxWheelBuilder(WheelBuilder):
 
 
 def make(folder: Path) -> None:
-    """Writes all of them into a folder, which is emptied first."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Writes all of them into a folder, from which those of an earlier run are removed."""
+    for earlier in folder.glob("swin_transformer_pytorch-*"):
+        earlier.unlink()
     for machine in ("x86_64", "aarch64"):
         with tempfile.TemporaryDirectory() as scratch:
             builder = LinuxWheelBuilder(str(ROOT))

@@ -318,7 +318,7 @@ def test_doctor_says_which_products_are_taken(monkeypatch: pytest.MonkeyPatch) -
     def fails(**_: bool) -> None:
         raise build.KernelBuildError("no compiler")
 
-    monkeypatch.setattr(build, "build", fails)
+    monkeypatch.setattr(library, "find", fails)
     assert describe_kernels()["cpu products"] == describe_kernels()["cpu"] == "none: no compiler"
 
 

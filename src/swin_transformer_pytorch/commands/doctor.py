@@ -12,7 +12,11 @@ from . import terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--build", action="store_true", help="build the CPU kernels now, even if they are there")
+    parser.add_argument(
+        "--build",
+        action="store_true",
+        help="build the CPU kernels now, even if they are there, but for those of a wheel",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
