@@ -150,9 +150,8 @@ def check(python: str, torch: str, wheels: dict[str, Path]) -> list[Row]:
 
 def table(rows: list[Row]) -> str:
     """All rows in Markdown, dated."""
-    about = (
-        f"{datetime.date.today()}, {platform.platform()}. Times: one core, the least of 7 forward passes of one image."
-    )
+    system = f"{platform.system()} on {platform.machine()}, {' '.join(platform.libc_ver())}"
+    about = f"{datetime.date.today()}, {system}. Times: one core, the least of 7 forward passes of one image."
     return "\n".join([f"# Wheels in clean environments\n\n{about}\n", HEAD, *map(str, rows)]) + "\n"
 
 
