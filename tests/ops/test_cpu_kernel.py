@@ -73,11 +73,17 @@ def test_answer_and_every_gradient_equal_the_reference_in_float64(
     tensors, geometry = case
     expected, expected_grads = answers("reference", tensors, geometry, torch.float64)
     got, got_grads = answers("cpu", tensors, geometry, torch.float32)
-    torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5)
+    # Scores are as large as the scale, and so is their rounding in float32.
+    rounding = max(1.0, float(tensors["logit_scale"].max()) / 50) if "logit_scale" in tensors else 1.0
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5 * rounding)
     for name, grad in expected_grads.items():
         size = grad.abs().max().item() + 1
         torch.testing.assert_close(
-            got_grads[name].double() / size, grad / size, rtol=0, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}"
+            got_grads[name].double() / size,
+            grad / size,
+            rtol=0,
+            atol=2e-5 * rounding,
+            msg=lambda text, n=name: f"{n}: {text}",
         )
 
 
