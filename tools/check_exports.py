@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
 from swin_transformer_pytorch import extras
-from swin_transformer_pytorch.export.comparison import TOLERANCE, matched, relative_error
+from swin_transformer_pytorch.export.comparison import TOLERANCE, matched, relative_error, telling_thresholds
 from swin_transformer_pytorch.export.detection import set_threshold
 from swin_transformer_pytorch.export.graph import Graph, prepare
 from swin_transformer_pytorch.export.onnx import start_session
@@ -120,17 +120,10 @@ def check(name: str, folder: Path, *, split: bool = False) -> str:
 
 
 def object_thresholds(graph: Graph, inputs: tuple[Tensor, ...], runner: str) -> list[float]:
-    """None, about 3, 10 and 30 objects, and as many as it may give, each between two scores that are far apart."""
+    """None, three numbers of objects, and as many as it may give."""
     if runner == "OpenVINO":
         return [graph.description["config"]["score_threshold"]]
-    set_threshold(graph.original.model, -1.0)
-    scores = graph.original(*inputs)[1]
-    found = [2.0, 0.999 * float(scores[-1])]
-    for rank in (3, 10, 30):
-        near = scores[rank - rank // 3 : rank + rank // 3 + 1]
-        gap = int((near[:-1] / near[1:]).argmax())
-        found.append(float(near[gap] + near[gap + 1]) / 2)
-    return found
+    return telling_thresholds(graph, inputs, ranks=(2, 10, 30))
 
 
 def objects_apart(got: Any, expected: Any) -> int:

@@ -68,18 +68,22 @@ def _errors(
     return worst
 
 
-def telling_thresholds(graph: Graph, inputs: tuple[Tensor, ...]) -> list[float]:
-    """Score thresholds at which a detector finds nothing, few objects, and as many as it may give.
+def telling_thresholds(graph: Graph, inputs: tuple[Tensor, ...], ranks: Sequence[int] = (2, 20)) -> list[float]:
+    """Score thresholds at which a detector finds nothing, as many objects as it may give, and about as many as `ranks`.
 
-    They lie where no score is near: between the two of the best ones that differ most, and beyond all.
+    They lie where no score is near, or are left out: regions without area, of a tiny image, all score the same.
     """
     set_threshold(graph.original.model, -1.0)
     scores = graph.original(*inputs)[1]
-    thresholds = [2.0, 0.999 * float(scores[-1])]
-    few = scores[2:20]
-    if len(few) > 1:
-        gap = int((few[:-1] / few[1:]).argmax())
-        thresholds.append(float(few[gap] + few[gap + 1]) / 2)
+    thresholds = [2.0]
+    if scores[-len(scores) // 5] > (1 + TOLERANCE) * scores[-1]:
+        thresholds.append(0.999 * float(scores[-1]))
+    for first, end in zip(ranks, (*ranks[1:], len(scores)), strict=True):
+        near = scores[first:end]
+        gaps = near[:-1] / near[1:]
+        if len(gaps) > 0 and gaps.max() > 1 + TOLERANCE:
+            place = int(gaps.argmax())
+            thresholds.append(float(near[place] + near[place + 1]) / 2)
     return thresholds
 
 
