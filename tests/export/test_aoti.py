@@ -16,7 +16,10 @@ from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.export import ExportError, export_aoti
 from swin_transformer_pytorch.export.comparison import relative_error
 from swin_transformer_pytorch.export.graph import METADATA, prepare
+from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
+from swin_transformer_pytorch.models.config import DetectorConfig
+from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.weights.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.usefixtures("unchecked_shapes")
@@ -62,7 +65,7 @@ def test_a_package_runs_without_this_package(tmp_path: Path, monkeypatch: pytest
     Image.fromarray(np.random.default_rng(0).integers(256, size=(16, 16, 3), dtype=np.uint8)).save(image)
     graph = prepare(model, byte_input=True)
     sizes = [(1, 1), (5, 9), (16, 17), (33, 70)]
-    images = {f"{batch} {size}": graph.example(size, batch) for size in sizes for batch in (1, 3)}
+    images = {f"{batch} {size}": graph.example(size, batch)[0] for size in sizes for batch in (1, 3)}
     torch.save(images, "images.pt")
     subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, tmp_path, METADATA], check=True)
     outputs, metadata = torch.load("out.pt")
@@ -96,4 +99,12 @@ def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_is_refused_leaves_nothing(name: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=message):
         export_aoti(classifier(), tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_is_refused(tmp_path: Path) -> None:
+    backbone = SwinConfig(embed_dim=8, depths=(1,), num_heads=(1,), window_size=4)
+    config = DetectorConfig(method="mask_rcnn", backbone=backbone, num_classes=2, fpn_dim=8, fc_dim=8)
+    with pytest.raises(ExportError, match="libtorch lacks torchvision's operators"):
+        export_aoti(build(ModelDescription(config=config)), tmp_path / "small.pt2")
     assert not list(tmp_path.iterdir())

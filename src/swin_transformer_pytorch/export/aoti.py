@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..extras import errors_alone
+from ..models.detection import Detector
 from ..sizes import Size
 from ..whole import replacing, write_text
 from .comparison import compare
@@ -33,12 +34,14 @@ def export_aoti(
     `swin_transformer_pytorch`. Compiling takes minutes; with an `image_size` fewer. As `export_onnx` otherwise.
 
     Raises:
-        ExportError: as `export_onnx`; or there is no C++ compiler, or it fails.
+        ExportError: as `export_onnx`; or it is a detector, or there is no C++ compiler, or it fails.
     """
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.utils import fresh_cache
 
     target = check_target(path, ".pt2")
+    if isinstance(model, Detector):
+        raise ExportError("libtorch lacks torchvision's operators, which detectors need: export one by export_onnx")
     graph = prepare(model, image_size, batch_size=batch_size, byte_input=byte_input)
     try:
         get_cpp_compiler()

@@ -24,6 +24,9 @@ TRAINER = {
     "checkpoint_every_steps": 1000,
     "checkpoint_every_minutes": None,
     "validate_every_epochs": 1,
+    "freeze": None,
+    "patience": None,
+    "loggers": [],
 }
 
 # What each task's recipe has where it is silent, written out.
