@@ -69,6 +69,7 @@ def page_folder(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_snippets(page: Path, page_folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "snippet"}
@@ -94,6 +95,8 @@ def test_commands(page: Path, page_folder: Path, capsys: pytest.CaptureFixture[s
                 assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), where
             elif program == "pip":
                 check_pip(words, where)
+            elif program == "python":
+                assert (ROOT / words[0]).is_file(), where
             elif program == "swin" and block.runs:
                 words = [expanded for word in words for expanded in sorted(glob.glob(word)) or [word]]
                 assert cli.main(words) == 0, where
@@ -120,7 +123,8 @@ def check_parses(words: list[str], where: str) -> None:
         # Its options are the recipe's keys, which only the recipe can check.
         assert cli.main([name, *rest, "--print-config"]) == 0, where
     else:
-        cli.build_parser(name, command).parse_args(rest)
+        rewrite = getattr(command, "rewrite", list)
+        cli.build_parser(name, command).parse_args(rewrite(rest))
 
 
 def test_every_page_is_seen() -> None:

@@ -21,7 +21,10 @@ PATIENCE = 60
 def test_it_serves_until_a_signal(checkpoint: Path, pictures: Path, number: signal.Signals) -> None:
     words = [sys.executable, "-m", "swin_transformer_pytorch", "web", f"clothes={checkpoint}", "--port", "0"]
     with subprocess.Popen(
-        words, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", HEEDING, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as server:
         try:
             line = server.stderr.readline()
@@ -39,6 +42,10 @@ def test_it_serves_until_a_signal(checkpoint: Path, pictures: Path, number: sign
             server.kill()
     assert "Traceback" not in rest
     assert server.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
+
+
+# Where the tests run in the background of a shell, SIGINT is ignored, and children inherit that.
+HEEDING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def send_half(address: str) -> socket.socket:

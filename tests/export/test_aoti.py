@@ -103,7 +103,7 @@ def test_what_is_refused_leaves_nothing(name: str, options: dict[str, Any], mess
 
 
 def test_a_detector_is_refused(tmp_path: Path) -> None:
-    backbone = SwinConfig(embed_dim=8, depths=(1,), num_heads=(1,), window_size=4)
+    backbone = SwinConfig(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4)
     config = DetectorConfig(method="mask_rcnn", backbone=backbone, num_classes=2, fpn_dim=8, fc_dim=8)
     with pytest.raises(ExportError, match="libtorch lacks torchvision's operators"):
         export_aoti(build(ModelDescription(config=config)), tmp_path / "small.pt2")
