@@ -1,9 +1,10 @@
-"""Quantises the shipped models and measures what 8 bits cost and gain; the table is in docs/guide/export.md.
+"""Quantises models and measures what 8 bits cost and gain; the table is in docs/guide/export.md.
 
-    python tools/check_int8.py [fashion] [scenes_segmentation] [scenes_detection]
+    python tools/check_int8.py [NAME ...]
 
 256 training images calibrate; all 1,000 test images of the Fashion-MNIST sample, or 400 scenes of test images, are
-compared on. Times are of one image, float and 8-bit file in turn: the least of each, and the median of their ratios.
+compared on. Times are of one image, float and 8-bit file in turn: the least of each, and the median of their ratios. Of
+a large model, with random weights and images, nothing else means anything.
 Needs the `export` extra; some minutes a model.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 import swin_transformer_pytorch as swin
@@ -30,6 +32,7 @@ from swin_transformer_pytorch.data.segmentation.dataset import SceneLabelMaps
 from swin_transformer_pytorch.evaluation.report import percent
 from swin_transformer_pytorch.export.agreement import agreement
 from swin_transformer_pytorch.export.quantization import Inputs, Method, load_exported, quantize
+from swin_transformer_pytorch.models.registry import SHIPPED
 
 CALIBRATION, SCENES, ROUNDS, RUNS = 320, 400, 15, 8
 FORMS: tuple[tuple[str, str, Method], ...] = (
@@ -49,10 +52,16 @@ def scenes(make: Callable[[Any], Any]) -> tuple[Any, Any]:
     return make(train), make(open_scenes("scenes_sample", "val", num_scenes=SCENES))
 
 
+def noise() -> tuple[Any, Any]:
+    images = list(np.random.default_rng(0).integers(256, size=(12, 224, 224, 3), dtype=np.uint8))
+    return images, images
+
+
 DATA: dict[str, Callable[[], tuple[Any, Any]]] = {
     "fashion": fashion,
     "scenes_segmentation": lambda: scenes(SceneLabelMaps),
     "scenes_detection": lambda: scenes(lambda made: made),
+    "swin_tiny_patch4_window7_224": noise,
 }
 
 
@@ -76,7 +85,7 @@ def milliseconds(source: Path, made: Path, samples: Any) -> tuple[float, float, 
 
 def check(name: str, folder: Path) -> None:
     """Prints the model's lines of the table."""
-    model = swin.load_model(name)
+    model = swin.load_model(name) if name in SHIPPED else swin.create_model(name)
     train, test = DATA[name]()
     sources = {".onnx": swin.export_onnx(model, folder / f"{name}.onnx")}
     sources[".xml"] = swin.export_openvino(model, folder / f"{name}.xml")
@@ -86,6 +95,8 @@ def check(name: str, folder: Path) -> None:
         models = load_exported(source), load_exported(made)
         result = agreement(*models, test, range(len(test)), Unusable(len(test), "images"))
         shares = ", ".join(f"{what} {share:.1%}" for what, share in result.shares.items())
+        if name not in SHIPPED:
+            shares = "(random weights)"
         scores = ", ".join(
             f"{what} {percent(one)} → {percent(other)}" for what, (one, other) in result.measured.items()
         )
