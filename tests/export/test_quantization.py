@@ -24,13 +24,13 @@ from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.data.segmentation.dataset import SceneLabelMaps
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.evaluation.classification import evaluate
-from swin_transformer_pytorch.export import export_onnx, quantization, quantize
+from swin_transformer_pytorch.export import export_onnx, export_openvino, quantization, quantize
 from swin_transformer_pytorch.export.agreement import agreement
 from swin_transformer_pytorch.export.openvino import openvino_files
 from swin_transformer_pytorch.export.quantization import FEWEST, MOST_CALIBRATING, load_exported, split
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
-from swin_transformer_pytorch.models.config import SegmenterConfig
+from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.registry import load_model
 from swin_transformer_pytorch.ops.regions.instances import InstancePredictions
@@ -62,11 +62,22 @@ def segmenter() -> Any:
     return build(ModelDescription(config=config, classes=SCENES.semantic_classes, preprocessing=preprocessing)).eval()
 
 
-MODELS: dict[str, Any] = {"classification": classifier, "segmentation": segmenter}
+def detector() -> Any:
+    torch.manual_seed(0)
+    backbone = SwinConfig(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4, single_window="keep")
+    config = DetectorConfig(backbone=backbone, num_classes=10, fpn_dim=8, fc_dim=16, max_detections=8)
+    preprocessing = DensePreprocessing(scale=None)
+    return build(ModelDescription(config=config, classes=SCENES.classes, preprocessing=preprocessing)).eval()
+
+
+MODELS: dict[str, Any] = {"classification": classifier, "segmentation": segmenter, "detection": detector}
 DATA: dict[str, Any] = {
     "classification": ArrayDataset(FashionSample("test").images[::50], FashionSample("test").labels[::50], CLASSES),
     "segmentation": SceneLabelMaps(SCENES),
+    "detection": SCENES,
 }
+SCORES = {"classification": {"top-1"}, "segmentation": {"mIoU"}, "detection": {"box AP", "mask AP"}}
+FILES = ["classification.onnx", "classification.xml", "segmentation.onnx", "segmentation.xml", "detection.xml"]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
-@pytest.fixture(params=["classification.onnx", "classification.xml", "segmentation.onnx", "segmentation.xml"])
+@pytest.fixture(params=FILES)
 def source(request: pytest.FixtureRequest, folder: Path) -> Path:
     """A file in float32; each is made once."""
     return float_file(request.param, folder)
@@ -87,6 +98,9 @@ def float_file(name: str, folder: Path) -> Path:
     if not path.exists() and path.suffix == ".onnx":
         fixed: dict[str, Any] = {"image_size": 28, "byte_input": True} if path.stem == "classification" else {}
         export_onnx(MODELS[path.stem](), path, **fixed)
+    elif not path.exists() and path.stem == "detection":
+        pytest.importorskip("faster_coco_eval")
+        export_openvino(MODELS[path.stem](), path, SCENES.image_size)
     elif not path.exists():
         made = float_file(f"{path.stem}.onnx", folder)
         description = json.loads(made.with_suffix(".json").read_text(encoding="utf-8"))
@@ -130,7 +144,7 @@ def test_only_products_have_eight_bits(source: Path, tmp_path: Path) -> None:
     how = {"method": "static", "calibration_images": int(0.8 * len(DATA[task])), **json.loads(json.dumps(vars(result)))}
     assert after == {**before, "precision": "int8", "int8": how}
     assert result.num_images == len(DATA[task]) - how["calibration_images"]
-    assert set(result.measured) == {{"classification": "top-1", "segmentation": "mIoU"}[task]}
+    assert set(result.measured) == SCORES[task]
     assert 0.5 < min(result.shares.values()) <= 1
     suffixes = {".xml", ".bin", ".json"} if source.suffix == ".xml" else {".onnx", ".json"}
     assert {file.suffix for file in tmp_path.iterdir()} == suffixes

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from .. import extras
 from ..sizes import Size
 from ..whole import replacing
-from .comparison import compare
+from .comparison import Run, compare
+from .detection import THRESHOLD
 from .graph import METADATA, ExportError, prepare
 from .onnx import check_target, export_onnx
 
@@ -46,7 +48,7 @@ def export_openvino(
         converted = openvino.Core().read_model(source)
         graph = prepare(model, image_size, **form)
         with openvino_files(target, converted, graph.description) as (xml, weights):
-            compare(_runner(xml, weights), graph)
+            compare(_runner(xml, weights), graph, partial(_runner, xml, weights) if graph.finds_objects else None)
     return target
 
 
@@ -73,10 +75,15 @@ def serialize(model: Any, xml: Path, weights: Path) -> None:
         raise ExportError(f"{xml} cannot be written: is there room for it on the disk? ({error})") from error
 
 
-def _runner(xml: Path, weights: Path) -> Callable[..., list[Tensor]]:
-    """What runs the file in float32: inputs -> outputs."""
-    core = extras.require("openvino", extra="export").Core()
-    compiled = core.compile_model(core.read_model(xml, weights), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+def _runner(xml: Path, weights: Path, threshold: float | None = None) -> Run:
+    """What runs the file in float32, a detector's with another score threshold if one is given: inputs -> outputs."""
+    openvino = extras.require("openvino", extra="export")
+    core = openvino.Core()
+    model = core.read_model(xml, weights)
+    if threshold is not None:
+        (own,) = (one for one in model.get_ops() if one.get_friendly_name() == THRESHOLD)
+        own.output(0).replace(openvino.opset13.constant(np.float32(threshold)).output(0))
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(*inputs: Tensor) -> list[Tensor]:
         outputs = compiled([one.numpy() for one in inputs]).values()

@@ -64,7 +64,8 @@ def quantize(
         unusable: counts the images that cannot be used; None logs each.
 
     Raises:
-        ExportError: the file is none of this package's, there are too few images, or the target is not possible.
+        ExportError: the file has another ending, there are too few images, or the target is not possible.
+        CheckpointError: the file does not say which model it is, or is a backbone or a part of a detector.
         DataError: more than a fifth of the images cannot be used.
         MissingExtraError: the packages of `[export]` are not installed.
     """
