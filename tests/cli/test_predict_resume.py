@@ -59,6 +59,7 @@ def predict(*more, at=0, number=0):
     finally:
         os._exit(code)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
 os.chdir(folder)
 main(["predict", *words, "--output", "/dev/null"])  # loads all that the others then share
 for at in itertools.count(140, step):
