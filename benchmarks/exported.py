@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 import swin_transformer_pytorch as swin
 from swin_transformer_pytorch import benchmark, extras
 from swin_transformer_pytorch.benchmark.libraries import build_model
-from swin_transformer_pytorch.benchmark.openvino_peer import cpu_options
 from swin_transformer_pytorch.export import export_aoti, export_program
 from swin_transformer_pytorch.export.graph import quiet
+from swin_transformer_pytorch.models.runtimes import openvino_options
 from swin_transformer_pytorch.whole import replacing
 
 RESULTS = Path(__file__).parent / "results"
@@ -112,7 +112,7 @@ def make_files(folder: Path, setting: benchmark.Setting) -> dict[str, Path]:
 
 def openvino_step(path: Path, images: Images, precision: str | None) -> Step:
     openvino = extras.require("openvino", extra="export")
-    compiled = openvino.Core().compile_model(path, "CPU", cpu_options(precision))
+    compiled = openvino.Core().compile_model(path, "CPU", openvino_options(precision))
     request = compiled.create_infer_request()
     return lambda: request.infer({0: images}, share_inputs=True, share_outputs=True)
 
@@ -138,7 +138,7 @@ def make_steps(files: dict[str, Path], int8: Sequence[Path], images: Images) -> 
     model = swin.create_model(MODEL).eval()
     steps: dict[Row, Step] = {}
     for form in (TIMM, ANY_SIZE, STATIC):
-        steps[openvino_row(form)] = openvino_step(files[form], images, "float32")
+        steps[openvino_row(form)] = openvino_step(files[form], images, "f32")
         steps[openvino_row(form, "default")] = openvino_step(files[form], images, None)
         steps[Row(engine="ONNX Runtime", form=form, precision="float32")] = onnxruntime_step(files[form], images)
     for path in int8:

@@ -67,7 +67,7 @@ DATA: dict[str, Callable[[], tuple[Any, Any]]] = {
 
 def milliseconds(source: Path, made: Path, samples: Any) -> tuple[float, float, float]:
     """The least time of one image by either file, and the median of the second's over the first's."""
-    arrays = next(iter(Inputs(source, samples, [0], Unusable(len(samples), "images"))))
+    arrays = next(iter(Inputs(load_exported(source), samples, [0], Unusable(len(samples), "images"))))
     inputs = {name: torch.from_numpy(one) for name, one in arrays.items()}
     files = [load_exported(path).file for path in (source, made)]
     rounds = []

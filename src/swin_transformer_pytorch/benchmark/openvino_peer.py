@@ -7,11 +7,11 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from .. import extras
+from ..models.runtimes import openvino_options
 from .libraries import build_model
 from .setting import Setting
 
@@ -45,7 +45,7 @@ def openvino_step(setting: Setting) -> Callable[[], object] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's remarks on its own dependencies
             torch.onnx.export(model.eval(), (images,), path, dynamo=True, verbose=False)
-        compiled = core.compile_model(path, "CPU", cpu_options(setting.dtype))
+        compiled = core.compile_model(path, "CPU", openvino_options(_PRECISIONS[setting.dtype]))
     request = compiled.create_infer_request()
     pixels = images.numpy()
 
@@ -53,9 +53,3 @@ def openvino_step(setting: Setting) -> Callable[[], object] | None:
         return request.infer({0: pixels}, share_inputs=True, share_outputs=True)
 
     return step
-
-
-def cpu_options(dtype: str | None) -> dict[str, Any]:
-    """For one request at a time with PyTorch's number of threads; None for the precision that OpenVINO chooses."""
-    options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    return options if dtype is None else {**options, "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype]}

@@ -21,7 +21,7 @@ def write_int8(
     model: Any, target: Path, write: Callable[[Any, Path], Path], folder: str, method: Any
 ) -> tuple[int, list[str]]:
     """Writes the float file for the time being, and of it the one in 8 bits: the exit code, and what to say."""
-    from ..export.onnx import check_target
+    from ..export.files import check_target
     from ..export.quantization import check_folder, quantize, split
     from .evaluate_images import counted
 

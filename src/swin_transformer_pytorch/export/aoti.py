@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,10 +13,9 @@ from torch import nn
 from ..extras import errors_alone
 from ..models.detection import Detector
 from ..sizes import Size
-from ..whole import replacing, write_text
 from .comparison import compare
+from .files import check_target, described
 from .graph import METADATA, ExportError, prepare, quiet
-from .onnx import check_target
 
 
 def export_aoti(
@@ -50,18 +50,16 @@ def export_aoti(
             f"AOTInductor needs a C++ compiler, such as g++ or clang++, and found none: install one, or name it by CXX "
             f"({error})"
         ) from error
-    description = json.dumps(graph.description)
     options = {
-        "aot_inductor.metadata": {METADATA: description},
+        "aot_inductor.metadata": {METADATA: json.dumps(graph.description)},
         "aot_inductor.precompile_headers": False,
         "cpp.dynamic_threads": True,  # as many as where it runs, rather than as here
     }
-    with replacing(target) as temporary:
+    with described(target, graph.description) as (temporary,):
         # Of the cache nothing would be used again: weights are in the code.
         with quiet(), errors_alone("torch.utils.cpp_extension"), fresh_cache():
             torch._inductor.aoti_compile_and_package(
                 graph.trace(), package_path=str(temporary), inductor_configs=options
             )
-        compare(torch._inductor.aoti_load_package(str(temporary)), graph)
-    write_text(target.with_suffix(".json"), json.dumps(graph.description, indent=2) + "\n")
+        compare(partial(torch._inductor.aoti_load_package, str(temporary)), graph)
     return target

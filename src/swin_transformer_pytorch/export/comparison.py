@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,31 +14,32 @@ TOLERANCE = 1e-4
 """Largest difference of an output, over its largest value."""
 
 Run = Callable[..., Sequence[Tensor]]
+"""The inputs -> outputs, by a file."""
 
 _TRIES = 3
 _PER_SPARE = 20
 """Of so many objects, one may be without its like: rounding decides which of two proposals suppresses the other."""
 
 
-def compare(run: Run, graph: Graph, at_threshold: Callable[[float], Run] | None = None) -> None:
+def compare(start: Callable[..., Run], graph: Graph) -> None:
     """Runs an exported file at several image sizes, each with a batch of one and of two, or at those that it is for.
 
     A detector's objects are compared where it finds none, few and as many as it may give, in random images: its score
     threshold is moved for that. Rounding alone may make an object come or go, so it has three images to get it right.
 
     Args:
-        run: the inputs -> outputs, by the file.
+        start: opens the file, a detector's with a score threshold instead of its own, and gives what runs it.
         graph: what it was made from.
-        at_threshold: a detector's file with that score threshold instead of its own. None: its own alone.
 
     Raises:
         ExportError: an output is not the model's.
     """
+    whole = () if graph.finds_objects else (start(),)
     for size in [graph.image_size] if graph.image_size else graph.telling_sizes():
         for batch in (graph.batch_size,) if graph.batch_size else (1, 2):
             for attempt in range(_TRIES if graph.finds_objects else 1):
                 inputs = graph.example(size, batch, seed=batch + attempt)
-                errors = _errors(run, graph, inputs, at_threshold)
+                errors = _errors(whole or _at_thresholds(start, graph, inputs), graph, inputs)
                 if not (wrong := {name: error for name, error in errors.items() if not error <= TOLERANCE}):
                     break
             else:
@@ -50,15 +51,17 @@ def compare(run: Run, graph: Graph, at_threshold: Callable[[float], Run] | None 
                 )
 
 
-def _errors(
-    run: Run, graph: Graph, inputs: tuple[Tensor, ...], at_threshold: Callable[[float], Run] | None
-) -> dict[str, float]:
+def _at_thresholds(start: Callable[..., Run], graph: Graph, inputs: tuple[Tensor, ...]) -> Iterator[Run]:
+    """What runs a detector's file at each telling threshold; its definition has the same one meanwhile."""
+    for threshold in telling_thresholds(graph, inputs):
+        set_threshold(graph.original.model, threshold)
+        yield start(threshold)
+
+
+def _errors(runs: Iterable[Run], graph: Graph, inputs: tuple[Tensor, ...]) -> dict[str, float]:
     """The largest error of each output."""
     worst = dict.fromkeys(graph.outputs, 0.0)
-    for threshold in [None] if at_threshold is None else telling_thresholds(graph, inputs):
-        if at_threshold is not None and threshold is not None:
-            set_threshold(graph.original.model, threshold)
-            run = at_threshold(threshold)
+    for run in runs:
         with torch.no_grad():
             got, expected = run(*inputs), graph.original(*inputs)
         if graph.finds_objects:

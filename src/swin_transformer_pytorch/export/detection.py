@@ -19,6 +19,7 @@ from ..heads.rpn import RPNOutputs, map_sizes
 from ..heads.shapes import Maps
 from ..models.detection import Detector, InstancePredictions
 from ..models.detection_inference import detect, size_divisor
+from ..models.exported import OBJECTS
 from ..ops.padding import padding
 from ..ops.regions.anchors import grid_anchors
 from ..ops.regions.boxes import decode_boxes, scale_boxes
@@ -31,7 +32,6 @@ PARTS: tuple[Part, ...] = get_args(Part)
 THRESHOLD = "score_threshold"
 """Under this name a graph holds the least score of an object."""
 
-OBJECTS = ("boxes", "scores", "labels", "masks")
 SCALE_FACTOR = (0.8, 0.75, 0.8, 0.75)  # an example
 
 

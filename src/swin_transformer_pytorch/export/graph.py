@@ -27,13 +27,14 @@ from ..models.description import METADATA as METADATA
 from ..models.description import describe
 from ..models.detection import Detector
 from ..models.detection_inference import size_divisor
+from ..models.exported import OBJECTS
 from ..models.inputs import byte_scale
 from ..models.segmentation import Segmenter
 from ..ops import is_plain
 from ..ops.padding import padded_size
 from ..sizes import Size
 from .blocks import ExportedPooling, ExportedStage
-from .detection import OBJECTS, Part, detector_form
+from .detection import Part, detector_form
 from .form import Form
 
 _AXES = ("batch", "channels", "height", "width")
@@ -121,9 +122,7 @@ class Graph:
         """All inputs, of random images of that size."""
         generator, channels = torch.Generator().manual_seed(seed), self.backbone.in_channels
         if self.byte_input:
-            images = torch.randint(
-                256, (batch, *size, self.backbone.in_channels), generator=generator, dtype=torch.uint8
-            )
+            images = torch.randint(256, (batch, *size, channels), generator=generator, dtype=torch.uint8)
         else:
             images = torch.randn(batch, channels, *size, generator=generator)
         with torch.no_grad():

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from .. import extras
 from ..sizes import Size
-from ..whole import replacing
 from .comparison import Run, compare
 from .detection import PARTS, THRESHOLD
+from .files import check_target, described
 from .graph import METADATA, ExportError, Graph, prepare, quiet
 
 OPSET = 20
@@ -64,8 +64,7 @@ def export_onnx(
             of the largest value; no file is left then.
         MissingExtraError: the packages of `[export]` are not installed.
     """
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        extras.require(package, extra="export")
+    require_packages()
     target = check_target(path, ".onnx")
     if opset not in _OPSETS:
         raise ExportError(f"opset={opset} is not possible: use {_OPSETS[0]} to {_OPSETS[-1]}, such as {OPSET}")
@@ -74,10 +73,15 @@ def export_onnx(
     graphs = [prepared(part=part) for part in PARTS] if split else [prepared()]
     with ExitStack() as all_or_none:
         for file, graph in zip(files, graphs, strict=True):
-            _write(all_or_none.enter_context(replacing(file)), graph, opset)
-            described = all_or_none.enter_context(replacing(file.with_suffix(".json")))
-            described.write_text(json.dumps(graph.description, indent=2) + "\n", encoding="utf-8")
+            (temporary,) = all_or_none.enter_context(described(file, graph.description))
+            write_onnx(temporary, graph, opset)
     return files[0]
+
+
+def require_packages() -> None:
+    """A `MissingExtraError` where those that write and run ONNX files are not installed."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        extras.require(package, extra="export")
 
 
 def onnx_files(target: Path, *, split: bool) -> list[Path]:
@@ -85,7 +89,8 @@ def onnx_files(target: Path, *, split: bool) -> list[Path]:
     return [target.with_suffix(f".{part}.onnx") for part in PARTS] if split else [target]
 
 
-def _write(path: Path, graph: Graph, opset: int) -> None:
+def write_onnx(path: Path, graph: Graph, opset: int = OPSET) -> None:
+    """Writes a graph and compares the file with its model; an `ExportError` where it differs."""
     with quiet():
         program = torch.onnx.export(
             graph.trace(),
@@ -99,17 +104,7 @@ def _write(path: Path, graph: Graph, opset: int) -> None:
         _name_axes(program.model, graph)
         program.model.metadata_props[METADATA] = json.dumps(graph.description)
         program.save(path)
-    compare(start_session(path), graph, partial(start_session, path) if graph.finds_objects else None)
-
-
-def check_target(path: str | os.PathLike[str], suffix: str) -> Path:
-    """The path; an `ExportError` where it has another suffix or no folder."""
-    target = Path(path)
-    if target.suffix != suffix:
-        raise ExportError(f"{target} must end in {suffix}")
-    if not target.parent.is_dir():
-        raise ExportError(f"{target.parent} is not a folder: make it, or choose another place for {target.name}")
-    return target
+    compare(partial(start_session, path), graph)
 
 
 def start_session(path: Path, threshold: float | None = None) -> Run:

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from .. import extras
 from ..sizes import Size
-from ..whole import replacing
 from .comparison import Run, compare
 from .detection import THRESHOLD
+from .files import check_target, described
 from .graph import METADATA, ExportError, prepare
-from .onnx import check_target, export_onnx
+from .onnx import require_packages, write_onnx
 
 
 def export_openvino(
@@ -41,29 +41,26 @@ def export_openvino(
         ExportError: as `export_onnx`. None of the three files is left then.
     """
     openvino = extras.require("openvino", extra="export")
+    require_packages()
     target = check_target(path, ".xml")
-    form: dict[str, Any] = {"batch_size": batch_size, "byte_input": byte_input}
+    graph = prepare(model, image_size, batch_size=batch_size, byte_input=byte_input)
     with tempfile.TemporaryDirectory() as folder:
-        source = export_onnx(model, Path(folder) / "model.onnx", image_size, **form)
+        source = Path(folder) / "model.onnx"
+        write_onnx(source, graph)
         converted = openvino.Core().read_model(source)
-        graph = prepare(model, image_size, **form)
         with openvino_files(target, converted, graph.description) as (xml, weights):
-            compare(_runner(xml, weights), graph, partial(_runner, xml, weights) if graph.finds_objects else None)
+            compare(partial(_runner, xml, weights), graph)
     return target
 
 
 @contextmanager
 def openvino_files(target: Path, model: Any, description: dict[str, Any]) -> Iterator[tuple[Path, Path]]:
     """Writes a model beside its .xml and .bin, and puts these and its .json in place together, the .xml last."""
-    with ExitStack() as all_or_none:
-        xml, weights, about = (
-            all_or_none.enter_context(replacing(target.with_suffix(suffix))) for suffix in (".xml", ".bin", ".json")
-        )
+    with described(target, description, ".bin") as (xml, weights):
         if "framework" in model.rt_info:  # the description of the file that it was made of
             del model.rt_info["framework"]
         model.set_rt_info(json.dumps(description), METADATA)
         serialize(model, xml, weights)
-        about.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         yield xml, weights
 
 

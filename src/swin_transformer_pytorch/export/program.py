@@ -14,8 +14,8 @@ from ..sizes import Size
 from ..whole import replacing
 from .comparison import Run, compare
 from .detection import THRESHOLD
+from .files import check_target
 from .graph import METADATA, prepare, quiet
-from .onnx import check_target
 
 
 def export_program(
@@ -42,13 +42,13 @@ def export_program(
         content.seek(0)
         program = torch.export.load(content).module()
 
-    def at_threshold(value: float) -> Run:
+    def start(threshold: float | None = None) -> Run:
         for name, buffer in program.named_buffers():
-            if name.endswith(THRESHOLD):
-                buffer.fill_(value)
+            if threshold is not None and name.endswith(THRESHOLD):
+                buffer.fill_(threshold)
         return program
 
-    compare(program, graph, at_threshold if graph.finds_objects else None)
+    compare(start, graph)
     with replacing(target) as temporary:
         temporary.write_bytes(content.getbuffer())
     return target

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args
@@ -23,10 +23,9 @@ from ..extras import errors_alone
 from ..models.exported import ExportedModel
 from ..models.registry import load_model
 from ..predict import Predictor
-from ..whole import replacing
 from .agreement import Agreement, agreement, usable_pictures
+from .files import check_target, described
 from .graph import METADATA, ExportError, quiet
-from .onnx import check_target
 from .openvino import openvino_files, serialize
 
 Method = Literal["static", "dynamic"]
@@ -81,14 +80,14 @@ def quantize(
     unusable = unusable or Unusable(len(samples), "images")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"model{source.suffix}"
-        inputs = Inputs(source, samples, calibrating, unusable)
+        model = load_exported(source)
+        inputs = Inputs(model, samples, calibrating, unusable)
         if source.suffix == ".xml":
             _openvino(source, made, inputs)
         elif method == "static":
             _onnx_static(source, made, inputs)
         else:
             _onnx_dynamic(source, made)
-        model = load_exported(source)
         result = agreement(model, load_exported(made), samples, compared, unusable)
         how = {"method": method, "calibration_images": inputs.used, **result.to_dict()}
         description = {**model.file.description, "precision": "int8", "int8": how}
@@ -142,14 +141,13 @@ class _Recorded:
 
 
 class Inputs:
-    """All inputs of the file, an image each, as often as they are asked for: they may not fit in memory together.
+    """All inputs of a file, an image each, as often as they are asked for: they may not fit in memory together.
 
     Attributes:
         used: how many there were the last time; the other images could not be used.
     """
 
-    def __init__(self, source: Path, samples: Samples[Any], places: Sequence[int], unusable: Unusable) -> None:
-        model = load_exported(source)
+    def __init__(self, model: ExportedModel, samples: Samples[Any], places: Sequence[int], unusable: Unusable) -> None:
         self.recorded = model.file = _Recorded(model.file)  # type: ignore[assignment]
         self.predictor = Predictor(model, device="cpu")
         self.samples, self.places, self.unusable = samples, places, unusable
@@ -199,10 +197,8 @@ def _put_in_place(made: Path, target: Path, description: dict[str, Any]) -> None
     onnx = extras.require("onnx", extra="export")
     model = onnx.load(made)
     onnx.helper.set_model_props(model, {METADATA: json.dumps(description)})
-    with ExitStack() as all_or_none:
-        file, about = (all_or_none.enter_context(replacing(target.with_suffix(end))) for end in (".onnx", ".json"))
+    with described(target, description) as (file,):
         file.write_bytes(model.SerializeToString())
-        about.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 _PRODUCTS = ["MatMul", "Gemm", "Conv"]

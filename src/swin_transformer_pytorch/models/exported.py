@@ -16,7 +16,8 @@ from .description import ModelDescription, describe
 from .inputs import as_bytes
 from .runtimes import ExportedFile
 
-_OBJECTS = ("boxes", "scores", "labels", "masks")
+OBJECTS = ("boxes", "scores", "labels", "masks")
+"""What a detector's file gives, by name."""
 
 
 class ExportedModel(nn.Module):
@@ -137,7 +138,7 @@ class ExportedDetector(ExportedModel):
     """A detector's file. It is run for one image at a time, each cut to its own size."""
 
     _inputs = ("images", "scale_factor")
-    _outputs = _OBJECTS
+    _outputs = OBJECTS
 
     @torch.no_grad()
     def forward(  # type: ignore[override]

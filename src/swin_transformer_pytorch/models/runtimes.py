@@ -138,16 +138,10 @@ def _open_openvino(path: Path, device: torch.device) -> _Opened:
         raise DamagedFileError(f"{path} is no OpenVINO model, which begins with <net>: export it again")
     if not path.with_suffix(".bin").is_file():
         raise CheckpointError(f"{path} has no {path.stem}.bin beside it, which holds its weights: put it there")
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "f32",  # otherwise bfloat16, on processors that have it
-    }
     try:
         core = openvino.Core()
         model = core.read_model(path)
-        compiled = core.compile_model(model, "CPU", settings)
+        compiled = core.compile_model(model, "CPU", openvino_options("f32"))
     except Exception as error:  # Those of its plugins are not documented.
         raise _damaged(path, "OpenVINO model", error) from error
     # OpenVINO's own converter puts an ONNX file's metadata into "framework".
@@ -173,6 +167,15 @@ def _open_openvino(path: Path, device: torch.device) -> _Opened:
         text=None if keys is None else str(model.get_rt_info(keys).value),
         run=run,
     )
+
+
+def openvino_options(precision: str | None) -> dict[str, Any]:
+    """For one request at a time on the CPU, with PyTorch's number of threads.
+
+    `precision` is "f32" or "bf16"; None lets OpenVINO choose: bfloat16 on processors that have it.
+    """
+    options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    return options if precision is None else {**options, "INFERENCE_PRECISION_HINT": precision}
 
 
 _RUNTIMES = {".onnx": _open_onnx, ".xml": _open_openvino}
