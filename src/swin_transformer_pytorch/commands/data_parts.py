@@ -17,11 +17,11 @@ from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
 from ..data.images.files import find_images
-from ..data.segmentation.folders import find_segmentation
+from ..data.segmentation.folders import find_segmentation, layout_of
 from ..data.segmentation.source import SegmentationKind, SegmentationSource
 from ..labels import IGNORED
 from ..models.config import Task
-from ..results import Detections, SegmentationMap
+from ..results import SegmentationMap
 from ..visualize import detection_overlay, segmentation_overlay
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Loo
     source = SegmentationSource(
         kind=data.kind, root=root, choice=data.classes, label_suffix=data.label_suffix, val_fraction=0
     )
-    known: Any = {"folder": None, "ade20k": "folder"}.get(data.kind, data.kind)
-    layout = find_segmentation(root, "train", known)
+    layout = find_segmentation(root, "train", layout_of(data.kind))
     if task is None and not any(path.lower().endswith(".png") for path in find_images(layout.labels)):
         raise NothingFoundError(f"{layout.labels} holds no label PNGs")
     opened: dict[str, Any] = {"all" if layout.hold_out else "train": source.open("train")}
@@ -212,21 +211,10 @@ def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
             labels = SegmentationMap(labels=sample.labels, names=samples.classes, palette=samples.palette)
             yield sample.name, segmentation_overlay(sample.image, labels)
         else:
-            yield samples.paths[index].name, _with_objects(sample, samples.classes)
+            yield (
+                samples.paths[index].name,
+                detection_overlay(sample.image, sample.detections(samples.classes), scores=False),
+            )
         drawn += 1
         if drawn == _SHOWN:
             return
-
-
-def _with_objects(sample: Any, classes: Sequence[str]) -> Image.Image:
-    from .. import rle
-
-    found = Detections(
-        boxes_xyxy=sample.boxes_xyxy,
-        scores=np.ones(len(sample), dtype=np.float32),
-        labels=sample.labels,
-        names=tuple(classes[label] for label in sample.labels),
-        image_size=(sample.image.height, sample.image.width),
-        mask_rles=tuple(rle.encode_mask(mask) for mask in sample.masks),
-    )
-    return detection_overlay(sample.image, found, scores=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..evaluation.report import difference, percent
 from ..names import composed
@@ -39,7 +39,7 @@ def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> in
 def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFolder | SceneLabelMaps:
     """The images and label maps that the `--data` options name."""
     from ..data.segmentation.dataset import SegmentationFolder
-    from ..data.segmentation.folders import CLASS_FILES, find_segmentation
+    from ..data.segmentation.folders import CLASS_FILES, find_segmentation, layout_of
     from ..data.segmentation.source import KNOWN_KINDS, SegmentationSource
     from .evaluate_images import tell_held_out
 
@@ -71,8 +71,7 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         if not known and data.kind == "folder":
             source = replace(source, classes=model.classes, palette=model.palette)
         return replace(source, train=pair, val=pair).open(split)
-    asked: Any = {"folder": None, "ade20k": "folder"}.get(data.kind, data.kind)
-    layout = find_segmentation(data.root, split, asked)
+    layout = find_segmentation(data.root, split, layout_of(data.kind))
     if layout.hold_out:
         tell_held_out(data, split, layout.images)
     # ADE20K's folders may hold one's own data, which a model of another number of classes settles.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image
+
+from ..results import Detections
+from ..rle import encode_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,17 @@ class DetectionSample:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def detections(self, classes: Sequence[str]) -> Detections:
+        """Its objects as a result, to be drawn, with scores of 1; `classes` are the names by label."""
+        return Detections(
+            boxes_xyxy=self.boxes_xyxy,
+            scores=np.ones(len(self), dtype=np.float32),
+            labels=self.labels,
+            names=tuple(classes[label] for label in self.labels),
+            image_size=(self.image.height, self.image.width),
+            mask_rles=tuple(encode_mask(mask) for mask in self.masks),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

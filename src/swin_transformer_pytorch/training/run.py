@@ -140,14 +140,12 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
     if checkpoint is not None and is_first_process():
         check_resumable(checkpoint, last, module.recipe, module.model)
         if progress:
-            epochs, done = (
-                count_epochs(recipe),
+            done, epochs = (
                 checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"],
+                count_epochs(recipe),
             )
-            place = (
-                f"at epoch {done + 1} of {epochs}" if done < epochs else "a run that is finished: nothing is left to do"
-            )
-            print(f"resuming {place}", file=sys.stderr)
+            finished = "a run that is finished: nothing is left to do"
+            print(f"resuming {f'at epoch {done + 1} of {epochs}' if done < epochs else finished}", file=sys.stderr)
     del checkpoint
 
     signals = StopSignals()

@@ -7,10 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..choice import ClassChoice, choose_classes
-from ..errors import DataError, some
+from ..errors import some
+from ..held_out import part_of
 from .folders import Split
 
 _log = logging.getLogger(__name__)
@@ -47,14 +46,15 @@ def held_out(document: dict[str, Any], split: Split, path: Path, *, val_fraction
     Which these are depends on `seed` and on the number of images, in the order of their names.
     """
     images = sorted(document["images"], key=lambda one: one["file_name"])
-    count = max(1, round(len(images) * val_fraction)) if val_fraction > 0 else 0
-    if len(images) < 2 * (count > 0) or (count == 0 and split == "val"):
-        raise DataError(
-            f"{path} has {len(images)} images and data.val_fraction={val_fraction}, which leaves none for {split!r}; "
-            "give the data set a part for validation"
-        )
-    order = np.random.default_rng(seed).permutation(len(images))
-    chosen = {images[index]["id"] for index in (order[:count] if split == "val" else order[count:]).tolist()}
+    places = part_of(
+        len(images),
+        split,
+        of=path,
+        val_fraction=val_fraction,
+        seed=seed,
+        fix="give the data set a part for validation",
+    )
+    chosen = {images[place]["id"] for place in places}
     return document | {
         "images": [one for one in document["images"] if one["id"] in chosen],
         "annotations": [one for one in document["annotations"] if one["image_id"] in chosen],

@@ -18,6 +18,7 @@ from ...names import by_name
 from ...weights.dense_classes import ade20k_palette, dense_class_names
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, SampleError, some
+from ..held_out import part_of
 from ..images.decode import read_image
 from ..images.files import find_images
 from ..samples import SegmentationSample
@@ -260,14 +261,8 @@ def open_segmentation(
         )
     if not layout.hold_out:
         return data
-    held_out = max(1, round(len(data) * val_fraction)) if val_fraction > 0 else 0
-    if len(data) < 2 * (held_out > 0) or (held_out == 0 and split == "val"):
-        raise DataError(
-            f"{layout.images} has {len(data)} images and val_fraction={val_fraction}, which leaves none for {split!r}; "
-            "give the data set a folder of validation images"
-        )
-    order = np.random.default_rng(seed).permutation(len(data))
-    return data.select(sorted((order[:held_out] if split == "val" else order[held_out:]).tolist()))
+    fix = "give the data set a folder of validation images"
+    return data.select(part_of(len(data), split, of=layout.images, val_fraction=val_fraction, seed=seed, fix=fix))
 
 
 def ade20k_folder(

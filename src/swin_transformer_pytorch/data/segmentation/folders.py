@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from ..errors import DataError, NothingFoundError
 
@@ -18,6 +18,11 @@ CLASS_FILES = ("classes.txt", "classes.json", "_classes.csv", "labelmap.txt", "c
 _SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 _LABELS = ("labels", "annotations", "masks")
 _MASKS_BESIDE = ("*_mask.png", "*_masks.png", "*_label.png", "*_labels.png", "*_seg.png")
+
+
+def layout_of(kind: str) -> KnownLayout | Literal["folder"] | None:
+    """What `find_segmentation` is asked for by a source's kind: ADE20K's folders have no layout of their own."""
+    return cast(Any, {"folder": None, "ade20k": "folder"}.get(kind, kind))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ def make_loggers(names: tuple[LoggerName, ...], output: Path) -> list[Logger]:
     makers = {
         "csv": lambda: CSVLogger(output, name="csv", version=""),
         "tensorboard": lambda: TensorBoardLogger(output, name="tensorboard", version=""),
-        "wandb": lambda: WandbLogger(name=output.name, save_dir=output, id=None),
+        "wandb": lambda: WandbLogger(name=output.name, save_dir=output),
     }
     for name in names:
         if name != "csv":

@@ -69,13 +69,14 @@ class ProgressLines(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         module = cast(Training, pl_module)
-        if not (trainer.is_global_zero and module.has_loss):
+        overdue = time.monotonic() - self._said_at >= _SILENT_SECONDS
+        if not (trainer.is_global_zero and module.has_loss and (self._bar is not None or overdue)):
             return
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         numbers = f"{describe_losses(module)}  lr {peak_rate(trainer):.1e}"
         if self._bar is not None:
             self._bar.update(self._task, completed=trainer.global_step, description=epoch, numbers=numbers)
-        elif time.monotonic() - self._said_at >= _SILENT_SECONDS:
+        else:
             total = int(trainer.estimated_stepping_batches)
             self._say(f"{epoch}  step {trainer.global_step:,}/{total:,}  {numbers}{self._to_go(trainer, total)}")
 

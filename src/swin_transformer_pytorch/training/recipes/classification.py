@@ -12,7 +12,16 @@ from typing import Any, ClassVar, Literal
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
 from ...models.config import Task
-from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require, require_counts
+from .parts import (
+    Auto,
+    BaseRecipe,
+    ModelRecipe,
+    OptimizerRecipe,
+    RecipeError,
+    require,
+    require_class_weights,
+    require_counts,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +156,7 @@ class LossRecipe:
 
     def __post_init__(self) -> None:
         require(0 <= self.label_smoothing < 1, "loss.label_smoothing", self.label_smoothing, "in [0, 1)")
-        weights = self.class_weights
-        ok = not isinstance(weights, tuple) or (min(weights, default=-1) >= 0 and max(weights) > 0)
-        require(ok, "loss.class_weights", weights, "numbers of at least 0, balanced, or null")
+        require_class_weights(self.class_weights, "numbers of at least 0, balanced, or null")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -245,6 +245,18 @@ def require_counts(group: Any, where: str, most: Mapping[str, int], least: int =
         require(value is None or least <= value <= largest, f"{where}.{name}", value, fix)
 
 
+def require_class_weights(weights: Any, fix: str) -> None:
+    """Raises a `RecipeError` unless `loss.class_weights`, where it is numbers, are possible ones."""
+    ok = not isinstance(weights, tuple) or (min(weights, default=-1) >= 0 and max(weights) > 0)
+    require(ok, "loss.class_weights", weights, fix)
+
+
+def require_one_a_class(weights: tuple[float, ...] | None, num_classes: int) -> None:
+    """Raises a `RecipeError` unless `loss.class_weights`, if there are any, are as many as the classes."""
+    if weights is not None and len(weights) != num_classes:
+        raise RecipeError(f"loss.class_weights has {len(weights)} numbers for {num_classes} classes; give one a class")
+
+
 def require(condition: bool, name: str, value: object, fix: str) -> None:
     """Raises a `RecipeError` that says what to use instead, unless `condition` holds and `value` is finite."""
     checks.require(condition, name, value, f"use {fix}", error=RecipeError)

@@ -18,7 +18,7 @@ from .dense import (
     check_scenes_root,
     given_folders,
 )
-from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, require
+from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, require, require_class_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +119,7 @@ class PixelLossRecipe:
     def __post_init__(self) -> None:
         require(0 <= self.focal_gamma <= 10, "loss.focal_gamma", self.focal_gamma, "0 to 10")
         require(self.dice_weight >= 0, "loss.dice_weight", self.dice_weight, "at least 0")
-        weights = self.class_weights
-        ok = weights is None or (min(weights, default=-1) >= 0 and max(weights) > 0)
-        require(ok, "loss.class_weights", weights, "numbers of at least 0, or null")
+        require_class_weights(self.class_weights, "numbers of at least 0, or null")
 
 
 @dataclass(frozen=True, kw_only=True)

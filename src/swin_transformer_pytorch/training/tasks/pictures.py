@@ -16,8 +16,7 @@ from ...data.transforms import create_transform
 from ...models.detection_inference import detect
 from ...models.detection_results import instances_to_detections
 from ...models.segmentation_inference import segment
-from ...results import Classification, Detections, SegmentationMap
-from ...rle import encode_mask
+from ...results import Classification, SegmentationMap
 from ...visualize import detection_overlay, picture_grid, prediction_grid, segmentation_overlay
 
 if TYPE_CHECKING:
@@ -58,19 +57,10 @@ def _classified(model: Any, image: Image.Image) -> Classification:
 
 
 def _detected(model: Any, sample: DetectionSample) -> tuple[Image.Image, Image.Image]:
-    names, size = model.classes, (sample.image.height, sample.image.width)
-    truth = Detections(
-        boxes_xyxy=sample.boxes_xyxy,
-        scores=np.ones(len(sample), dtype=np.float32),
-        labels=sample.labels,
-        names=tuple(names[label] for label in sample.labels),
-        image_size=size,
-        mask_rles=tuple(encode_mask(mask) for mask in sample.masks),
-    )
     image = create_transform(model)(np.asarray(sample.image))
     (found,) = detect(model, [image.pixels], [image.scale_factor])
-    result = instances_to_detections(found, size, names).above(_LEAST_SCORE)
-    return detection_overlay(sample.image, truth), detection_overlay(sample.image, result)
+    result = instances_to_detections(found, image.original_size, model.classes).above(_LEAST_SCORE)
+    return detection_overlay(sample.image, sample.detections(model.classes)), detection_overlay(sample.image, result)
 
 
 def _segmented(model: Any, sample: SegmentationSample) -> tuple[Image.Image, Image.Image]:

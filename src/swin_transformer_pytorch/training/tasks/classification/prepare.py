@@ -11,7 +11,7 @@ import torch
 from ....data.errors import some
 from ....models.classification import SwinClassifier
 from ...recipes.classification import Recipe
-from ...recipes.parts import RecipeError
+from ...recipes.parts import RecipeError, require_one_a_class
 from ..models import build_model
 from .data import ClassificationData, choose_preprocessing, open_splits
 from .module import ClassificationTraining
@@ -40,10 +40,7 @@ def class_weights(
         RecipeError: there are more or fewer numbers than classes, or a class without a training image to be balanced.
     """
     if chosen is None or isinstance(chosen, tuple):
-        if chosen is not None and len(chosen) != len(counts):
-            raise RecipeError(
-                f"loss.class_weights has {len(chosen)} numbers for {len(counts)} classes; give one a class"
-            )
+        require_one_a_class(chosen, len(counts))
         return chosen
     if empty := [name for name, count in counts.items() if not count]:
         raise RecipeError(f"loss.class_weights='balanced', but there is no training image of {some(empty)}; add some")

@@ -15,7 +15,7 @@ from ....data.segmentation.transforms import SegmentationBatch
 from ....evaluation.segmentation import SegmentationEvaluator
 from ....models.segmentation import PixelLosses, Segmenter
 from ....models.segmentation_inference import segment
-from ...recipes.parts import RecipeError
+from ...recipes.parts import require_one_a_class
 from ...recipes.segmentation import SegmentationRecipe
 from ..dense.module import DenseTraining
 
@@ -36,10 +36,7 @@ class SegmentationTraining(DenseTraining):
         super().__init__(model, recipe, batch_size=batch_size)
         self._evaluator = SegmentationEvaluator(model.num_classes, model.classes)
         chosen, weights = recipe.loss, recipe.loss.class_weights
-        if weights is not None and len(weights) != model.num_classes:
-            raise RecipeError(
-                f"loss.class_weights has {len(weights)} numbers for {model.num_classes} classes; give one a class"
-            )
+        require_one_a_class(weights, model.num_classes)
         self._pixel_losses = PixelLosses(
             focal_gamma=chosen.focal_gamma, class_weights=weights, dice_weight=chosen.dice_weight
         )
