@@ -33,11 +33,11 @@ import torch
 from numpy.typing import NDArray
 
 import swin_transformer_pytorch as swin
-from swin_transformer_pytorch import benchmark, extras
+from swin_transformer_pytorch import benchmark
 from swin_transformer_pytorch.benchmark.libraries import build_model
 from swin_transformer_pytorch.export import export_aoti, export_program
 from swin_transformer_pytorch.export.graph import quiet
-from swin_transformer_pytorch.models.runtimes import openvino_options
+from swin_transformer_pytorch.models.runtimes import openvino_core, openvino_options
 from swin_transformer_pytorch.whole import replacing
 
 RESULTS = Path(__file__).parent / "results"
@@ -111,8 +111,7 @@ def make_files(folder: Path, setting: benchmark.Setting) -> dict[str, Path]:
 
 
 def openvino_step(path: Path, images: Images, precision: str | None) -> Step:
-    openvino = extras.require("openvino", extra="export")
-    compiled = openvino.Core().compile_model(path, "CPU", openvino_options(precision))
+    compiled = openvino_core().compile_model(path, "CPU", openvino_options(precision))
     request = compiled.create_infer_request()
     return lambda: request.infer({0: images}, share_inputs=True, share_outputs=True)
 

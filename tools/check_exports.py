@@ -26,11 +26,11 @@ import torch
 from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
-from swin_transformer_pytorch import extras
 from swin_transformer_pytorch.export.comparison import TOLERANCE, matched, relative_error, telling_thresholds
 from swin_transformer_pytorch.export.detection import set_threshold
 from swin_transformer_pytorch.export.graph import Graph, prepare
 from swin_transformer_pytorch.export.onnx import start_session
+from swin_transformer_pytorch.models.runtimes import openvino_core
 
 SIZES = (
     (1, 1),
@@ -77,8 +77,7 @@ def runners(path: Path) -> dict[str, Callable[..., Any]]:
     """What runs a file: inputs -> outputs."""
     found: dict[str, Callable[..., Any]] = {"ONNX Runtime": start_session(path)}
     if util.find_spec("openvino"):
-        openvino = extras.require("openvino", extra="export")
-        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         found["OpenVINO"] = lambda *inputs: [
             torch.from_numpy(np.array(out)) for out in compiled([one.numpy() for one in inputs]).values()
         ]

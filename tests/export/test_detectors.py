@@ -18,6 +18,7 @@ from swin_transformer_pytorch.models.config import DetectorConfig
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.detection import Detector
 from swin_transformer_pytorch.models.detection_inference import detect
+from swin_transformer_pytorch.models.runtimes import openvino_core
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 METHODS = ("mask_rcnn", "cascade_mask_rcnn", "htc")
@@ -160,8 +161,8 @@ def test_one_onnx_file_finds_what_the_model_finds(tmp_path: Path) -> None:
     assert axes == [1, 3, "height", "width"]
     described = json.loads({entry.key: entry.value for entry in loaded.metadata_props}[METADATA])
     assert described["batch_size"] == 1 and described["inputs"] == ["images", "scale_factor"]
-    openvino = pytest.importorskip("openvino")
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    pytest.importorskip("openvino")
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(*given: torch.Tensor) -> list[torch.Tensor]:
         return [torch.tensor(out) for out in compiled([one.numpy() for one in given]).values()]

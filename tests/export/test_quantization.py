@@ -33,6 +33,7 @@ from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.registry import load_model
+from swin_transformer_pytorch.models.runtimes import openvino_core
 from swin_transformer_pytorch.ops.regions.instances import InstancePredictions
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
@@ -104,7 +105,7 @@ def float_file(name: str, folder: Path) -> Path:
     elif not path.exists():
         made = float_file(f"{path.stem}.onnx", folder)
         description = json.loads(made.with_suffix(".json").read_text(encoding="utf-8"))
-        with openvino_files(path, extras.require("openvino", extra="export").Core().read_model(made), description):
+        with openvino_files(path, openvino_core().read_model(made), description):
             pass
     return path
 
@@ -118,7 +119,7 @@ def fed_by(path: Path) -> Iterator[tuple[str, str]]:
                 yield from ((node.op_type, other.op_type) for other in nodes if node.output[0] in other.input)
         return
     moving = {"Reshape", "Transpose", "Concat", "Gather", "Split", "VariadicSplit", "Squeeze", "Unsqueeze", "Pad"}
-    for node in extras.require("openvino", extra="export").Core().read_model(path).get_ops():
+    for node in openvino_core().read_model(path).get_ops():
         if node.get_type_name() != "FakeQuantize":
             continue
         waiting = [node]

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ import swin_transformer_pytorch as swin
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.extras import MissingExtraError
+from swin_transformer_pytorch.models import runtimes
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.detection_inference import detect, detect_multi_scale
@@ -226,10 +228,30 @@ def test_a_file_gets_as_many_threads_as_pytorch(
             return compiled
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setattr(runtimes, "openvino_core", Core)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     load_model(path)
     assert seen == [1]
+
+
+OPEN_AND_CLOSE = """
+import faulthandler, signal, subprocess, sys
+import swin_transformer_pytorch as swin
+
+faulthandler.enable()
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as DataLoader does
+models = [swin.load_model(sys.argv[1]) for _ in range(3)]
+while models:
+    del models[0]
+    subprocess.run(["true"])
+print("still here")
+"""
+
+
+def test_files_closed_in_any_order_leave_signals_alone(small_file, as_openvino, tmp_path: Path) -> None:
+    path = as_openvino(small_file(tmp_path / "small.onnx", CLASSIFIER), tmp_path / "small.xml")
+    done = subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr
 
 
 def described(**changes: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from .. import extras
-from ..models.runtimes import openvino_options
+from ..models.runtimes import openvino_core, openvino_options
 from .libraries import build_model
 from .setting import Setting
 
@@ -29,10 +29,9 @@ def openvino_step(setting: Setting) -> Callable[[], object] | None:
     try:
         for package in ("onnx", "onnxscript"):  # the exporter asks for them
             extras.require(package, extra="export")
-        openvino = extras.require("openvino", extra="export")
+        core = openvino_core()
     except extras.MissingExtraError:
         return None
-    core = openvino.Core()
     if setting.dtype == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         _log.warning("OpenVINO is left out of bfloat16: on this processor it would compute in float32")
         return None

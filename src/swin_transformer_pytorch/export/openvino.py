@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import extras
+from ..models.runtimes import openvino_core
 from ..sizes import Size
 from .comparison import Run, compare
 from .detection import THRESHOLD
@@ -40,14 +41,14 @@ def export_openvino(
     Raises:
         ExportError: as `export_onnx`. None of the three files is left then.
     """
-    openvino = extras.require("openvino", extra="export")
+    core = openvino_core()
     require_packages()
     target = check_target(path, ".xml")
     graph = prepare(model, image_size, batch_size=batch_size, byte_input=byte_input)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.onnx"
         write_onnx(source, graph)
-        converted = openvino.Core().read_model(source)
+        converted = core.read_model(source)
         with openvino_files(target, converted, graph.description) as (xml, weights):
             compare(partial(_runner, xml, weights), graph)
     return target
@@ -75,7 +76,7 @@ def serialize(model: Any, xml: Path, weights: Path) -> None:
 def _runner(xml: Path, weights: Path, threshold: float | None = None) -> Run:
     """What runs the file in float32, a detector's with another score threshold if one is given: inputs -> outputs."""
     openvino = extras.require("openvino", extra="export")
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(xml, weights)
     if threshold is not None:
         (own,) = (one for one in model.get_ops() if one.get_friendly_name() == THRESHOLD)

@@ -22,6 +22,7 @@ from ..data.images.unusable import Samples, Unusable
 from ..extras import errors_alone
 from ..models.exported import ExportedModel
 from ..models.registry import load_model
+from ..models.runtimes import openvino_core
 from ..predict import Predictor
 from .agreement import Agreement, agreement, usable_pictures
 from .files import check_target, described
@@ -165,8 +166,8 @@ class Inputs:
 
 
 def _openvino(source: Path, made: Path, inputs: Inputs) -> None:
-    openvino, nncf = (extras.require(package, extra="export") for package in ("openvino", "nncf"))
-    model = openvino.Core().read_model(source)
+    nncf = extras.require("nncf", extra="export")
+    model = openvino_core().read_model(source)
     ignored = {one.get_type_name() for one in model.get_ops()} - {"MatMul", "Convolution", "GroupConvolution"}
     ranges = extras.require("nncf.quantization.range_estimator", extra="export").RangeEstimatorParametersSet
     # Each of NNCF's defaults that is changed here took accuracy: ranges as the mean of each image's cut some off, and
@@ -192,7 +193,7 @@ def _openvino(source: Path, made: Path, inputs: Inputs) -> None:
 
 def _put_in_place(made: Path, target: Path, description: dict[str, Any]) -> None:
     if made.suffix == ".xml":
-        with openvino_files(target, extras.require("openvino", extra="export").Core().read_model(made), description):
+        with openvino_files(target, openvino_core().read_model(made), description):
             return
     onnx = extras.require("onnx", extra="export")
     model = onnx.load(made)

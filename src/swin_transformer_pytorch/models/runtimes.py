@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -131,7 +132,7 @@ def _open_onnx(path: Path, device: torch.device) -> _Opened:
 
 
 def _open_openvino(path: Path, device: torch.device) -> _Opened:
-    openvino = extras.require("openvino", extra="export")
+    core = openvino_core()
     if device.type != "cpu":
         raise ValueError(f"device={str(device)!r} cannot run {path}: OpenVINO runs it on the CPU; use device='cpu'")
     if b"<net" not in first_bytes(path):  # It would try its other readers, which print what they think of it.
@@ -139,7 +140,6 @@ def _open_openvino(path: Path, device: torch.device) -> _Opened:
     if not path.with_suffix(".bin").is_file():
         raise CheckpointError(f"{path} has no {path.stem}.bin beside it, which holds its weights: put it there")
     try:
-        core = openvino.Core()
         model = core.read_model(path)
         compiled = core.compile_model(model, "CPU", openvino_options("f32"))
     except Exception as error:  # Those of its plugins are not documented.
@@ -167,6 +167,17 @@ def _open_openvino(path: Path, device: torch.device) -> _Opened:
         text=None if keys is None else str(model.get_rt_info(keys).value),
         run=run,
     )
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's `Core`: one for the process, for good.
+
+    Each that is made gives the calling thread a stack for signals and takes it away as it goes. Of two that go in the
+    order in which they came, a stack is left that is no longer there, and the next signal that Python handles, such as
+    one that a worker of a DataLoader has ended, ends the process.
+    """
+    return extras.require("openvino", extra="export").Core()
 
 
 def openvino_options(precision: str | None) -> dict[str, Any]:
