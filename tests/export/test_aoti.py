@@ -87,6 +87,16 @@ def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not list(tmp_path.iterdir())
 
 
+def test_a_compilation_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError("No space left on device\nand more of it")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", full)
+    with pytest.raises(ExportError, match=r"could not be compiled \(No space left on device\)") as caught:
+        export_aoti(classifier(), tmp_path / "small.pt2", 16)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

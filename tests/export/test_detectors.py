@@ -1,6 +1,8 @@
 """Exported detectors: the form that is traced finds what the model finds, and so do files of one part or of two."""
 
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -219,6 +221,13 @@ def test_an_exported_program_finds_what_the_model_finds(tmp_path: Path) -> None:
 
     for size in SIZES:
         assert_same_objects(graph, size, at_threshold)
+    code = (
+        "import sys, torch, torchvision\n"
+        "run = torch.export.load(sys.argv[1]).module()\n"
+        "assert len(run(torch.zeros(1, 3, 40, 60), torch.ones(4))) == 4\n"
+        "assert not any(name.startswith('swin_') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, tmp_path / "small.pt2"], check=True, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

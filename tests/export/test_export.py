@@ -159,6 +159,7 @@ def test_an_onnx_file_of_one_size_has_no_arithmetic_on_integers(tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [classifier, segmenter])
 def test_an_exported_program_runs_without_this_package(make: Any, tmp_path: Path) -> None:
+    """A detector's as well, where torchvision is imported: tests/export/test_detectors.py."""
     model = make()
     export_program(model, tmp_path / "small.pt2")
     images = {f"{batch}x{size}": torch.randn(batch, 3, *size) for size in SIZES for batch in (1, 3)}
@@ -218,16 +219,26 @@ def test_where_it_cannot_go_is_named(name: str, options: dict[str, Any], message
         export_onnx(classifier(), tmp_path / name, **options)
 
 
-def test_a_file_that_differs_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", [0.01, float("nan"), float("inf")])
+def test_a_file_that_differs_is_not_left(by: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from swin_transformer_pytorch.export import program
 
     def wrong(model: Any, *args: Any, **options: Any) -> Any:
         graph = prepare(model, *args, **options)
         with torch.no_grad():
-            graph.module.model.head.bias[0] += 0.01
+            graph.module.model.head.bias[0] += by
         return graph
 
     monkeypatch.setattr(program, "prepare", wrong)
     with pytest.raises(ExportError, match="the exported logits differ from the model's by"):
         export_program(classifier(SMALL.replace(depths=(1, 1))), tmp_path / "model.pt2", (8, 8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_gives_no_numbers_is_not_exported(tmp_path: Path) -> None:
+    model = classifier(SMALL.replace(depths=(1, 1)))
+    with torch.no_grad():
+        model.head.bias[0] = float("nan")
+    with pytest.raises(ExportError, match="infinite or none, .* look for such numbers in its weights"):
+        export_program(model, tmp_path / "model.pt2", (8, 8))
     assert not list(tmp_path.iterdir())

@@ -56,7 +56,7 @@ def test_a_file_that_is_wrong_leaves_none(fault: str, tmp_path: Path, monkeypatc
     for file in kept:
         file.write_text("as it was")
     if fault == "differs":
-        monkeypatch.setattr(openvino, "_runner", lambda *_: lambda images: [torch.ones(len(images), 3)])
+        monkeypatch.setattr(openvino, "start_openvino", lambda *_: lambda images: [torch.ones(len(images), 3)])
     else:
 
         def full(*_: Any) -> None:

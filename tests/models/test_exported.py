@@ -124,6 +124,7 @@ def test_an_image_of_another_size_than_the_files_is_named(
 ) -> None:
     source = small_file(tmp_path / "small.onnx", CLASSIFIER, dtype=dtype, size=(6, 8))
     model = open_form(form, source, as_openvino)
+    assert model.image_size == (6, 8)
     height, width = given_size
     message = rf"small\.{form} takes images of 6 x 8 pixels alone, and this one has {height} x {width}: .*image_size"
     with pytest.raises(ValueError, match=message):

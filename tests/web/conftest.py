@@ -70,9 +70,10 @@ def serve() -> Serve:
         look_around: float = 60.0,
         connections: int = 100,
         hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
         **limits: Any,
     ) -> Iterator[Running]:
-        app = create_app(predictors, Limits(**limits), hosts=hosts)
+        app = create_app(predictors, Limits(**limits), hosts=hosts, origins=origins)
         with listen("127.0.0.1", 0) as listener:
             port = listener.getsockname()[1]
             server = make_server(app, connections=connections, look_around=look_around)
@@ -121,7 +122,7 @@ def predictors() -> dict[str, Predictor]:
 @pytest.fixture(scope="session")
 def running(serve: Serve, predictors: dict[str, Predictor]) -> Iterator[Running]:
     """A server of all three that tests share."""
-    with serve(predictors, max_bytes=100_000, hosts=["swin.example"]) as server:
+    with serve(predictors, max_bytes=100_000, hosts=["swin.example"], origins=["swin.example"]) as server:
         yield server
 
 

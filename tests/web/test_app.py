@@ -155,6 +155,13 @@ def test_only_its_own_pages_may_send(running, scene: bytes, host: str, origin: s
     assert "access-control-allow-origin" not in response.headers
 
 
+def test_the_address_that_it_listens_at_makes_no_other_port_its_own(serve, predictors, scene: bytes) -> None:
+    with serve(predictors, hosts=["127.0.0.1"]) as running:  # as the command does
+        for port, code in ((running.port, 200), (3000, 403)):
+            headers = {"Origin": f"http://127.0.0.1:{port}"}
+            assert running.client.post("/predict", content=scene, headers=headers).status_code == code
+
+
 @pytest.mark.parametrize("path", ["", "page.js", "page.css", "icon.svg", "models", "health", "openapi.json"])
 @pytest.mark.parametrize("headers", [{}, {"Host": "evil.example"}])
 def test_every_answer_has_the_headers_that_keep_a_browser_inside(running, path: str, headers: dict[str, str]) -> None:

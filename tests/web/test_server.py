@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from swin_transformer_pytorch.predict import Predictor
+from swin_transformer_pytorch.web import body
 from swin_transformer_pytorch.web.server import ListenError, listen
 
 from .conftest import PATIENCE, Running, Serve, Waiting, classifier
@@ -171,6 +173,19 @@ def test_a_client_that_misbehaves_gets_an_answer_and_others_theirs(
         assert status_of(send(running, data)) == status
         until(lambda: busy(running) == 0)
         assert running.client.get("/health").status_code == 200
+
+
+def test_who_sends_in_drops_does_not_keep_a_place(serve: Serve, waiting: Waiting, monkeypatch) -> None:
+    monkeypatch.setattr(body, "_PATIENCE", 0.3)
+    waiting.go.set()
+    with serve({"clothes": waiting}, timeout=PATIENCE, max_queue=1) as running:
+        connection = send(running, head(100_000))
+        began = time.monotonic()
+        with suppress(OSError):  # it is answered before all has come
+            while not select.select([connection], [], [], 0.02)[0]:
+                connection.sendall(b"x")
+        assert status_of(connection) == 408 and time.monotonic() - began < PATIENCE / 2
+        until(lambda: busy(running) == 0)
 
 
 def test_clients_that_hang_lose_their_connections(serve: Serve) -> None:

@@ -13,15 +13,19 @@ Key = TypeVar("Key", bound=Hashable)
 _PAUSE_SECONDS = 0.01
 
 
-def alternate(steps: Mapping[Key, Callable[[], object]], rounds: int, *, warmup: int = 2) -> dict[Key, list[float]]:
-    """Seconds of each step in each round, in which they take turns, after `warmup` calls of each."""
+def alternate(
+    steps: Mapping[Key, Callable[[], object]], rounds: int, *, warmup: int = 2, pause: float = _PAUSE_SECONDS
+) -> dict[Key, list[float]]:
+    """Seconds of each step in each round, in which they take turns with `pause` seconds between them, after `warmup`
+    calls of each.
+    """
     times: dict[Key, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         for _ in range(warmup):
             step()
     for _ in range(rounds):
         for name, step in steps.items():
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)
             start = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - start)

@@ -28,12 +28,14 @@ from .errors import UsageError
 from .export_int8 import file_size, write_int8
 
 FORMATS = {
-    "onnx": (".onnx", "export_onnx"),
-    "openvino": (".xml", "export_openvino"),
-    "torch": (".pt2", "export_program"),
-    "aoti": (".pt2", "export_aoti"),
+    "onnx": (".onnx", "export_onnx", (".json",)),
+    "openvino": (".xml", "export_openvino", (".bin", ".json")),
+    "torch": (".pt2", "export_program", ()),
+    "aoti": (".pt2", "export_aoti", (".json",)),
 }
-"""The ending of each form's files and what writes them, in `..export`. An ending stands for the first that has it."""
+"""The ending of each form's files, what writes them, in `..export`, and the endings of what it writes beside. An ending
+stands for the first form that has it.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,16 +78,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("static", "dynamic"),
         help="ONNX: whether ranges are those of the calibrating images, or taken as they come (default: static)",
     )
-    parser.add_argument("--force", action="store_true", help="replace OUT where there is one")
+    parser.add_argument(
+        "--force", action="store_true", help="replace OUT, and what is written beside it, where there is such a file"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     target = Path(options.output)
-    form = options.format or next((name for name, (suffix, _) in FORMATS.items() if suffix == target.suffix), None)
+    form = options.format or next((name for name, (suffix, *_) in FORMATS.items() if suffix == target.suffix), None)
     if form is None:
-        endings = ", ".join(dict.fromkeys(suffix for suffix, _ in FORMATS.values()))
+        endings = ", ".join(dict.fromkeys(suffix for suffix, *_ in FORMATS.values()))
         raise UsageError(f"{target} must end in one of {endings}, which chooses the form of the file")
-    suffix, writer = FORMATS[form]
+    suffix, writer, beside = FORMATS[form]
     if target.suffix != suffix:
         raise UsageError(f"--format {form} writes {suffix}: give {target.with_suffix(suffix)} or leave --format out")
     if options.opset is not None and form != "onnx":
@@ -107,9 +111,9 @@ def run(options: argparse.Namespace) -> int:
     from ..models.registry import load_model
 
     files = onnx_files(target, split=options.split)
-    for file in files:
-        if file.exists() and not options.force:
-            raise UsageError(f"{file} exists already: choose another name, or add --force to replace it")
+    for place in (place for file in files for place in (file, *map(file.with_suffix, beside))):
+        if place.exists() and not options.force:
+            raise UsageError(f"{place} exists already: choose another name, or add --force to replace it")
     size = None if options.image_size is None else (options.image_size[0], options.image_size[-1])
     given = {"batch_size": options.batch_size, "byte_input": options.byte_input}
     given |= {} if options.opset is None else {"opset": options.opset}

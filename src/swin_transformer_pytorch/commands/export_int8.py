@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import extras
 from ..evaluation.report import percent
 from . import evaluate, evaluate_classification, evaluate_detection, evaluate_segmentation, terminal
 from .errors import EXIT_SOME_BAD
@@ -22,21 +24,26 @@ def write_int8(
 ) -> tuple[int, list[str]]:
     """Writes the float file for the time being, and of it the one in 8 bits: the exit code, and what to say."""
     from ..export.files import check_target
-    from ..export.quantization import check_folder, quantize, split
+    from ..export.quantization import check_folder, quantize, require_nncf, split
     from .evaluate_images import counted
 
     check_target(target, target.suffix)
     samples = open_images(str(check_folder(folder)), model)
-    calibrating, compared = split(len(samples), folder, method=method)
+    split(len(samples), folder, method=method)  # whether there are enough, before the minutes of the export
+    if target.suffix == ".xml":
+        require_nncf()
+    if hasattr(samples, "coco"):
+        extras.require("faster_coco_eval", extra="train")
     unusable = counted(samples)
     with tempfile.TemporaryDirectory() as temporary:
         source = write(model, Path(temporary) / target.name)
         before = file_size(source)
         agreement = quantize(source, target, samples, method=method, unusable=unusable)
-    used = f"calibrated by {len(calibrating)} of {folder}" if calibrating else "without calibration"
+    count = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))["int8"]["calibration_images"]
+    used = f"calibrated by {count} of {folder}" if count else "without calibration"
     lines = [
         f"8 bits  {before / 1e6:.1f} MB -> {file_size(target) / 1e6:.1f} MB; {method}, {used}, compared on "
-        f"{len(compared)} others (chosen by seed 0)",
+        f"{agreement.num_images} others (chosen by seed 0)",
         *described(agreement),
     ]
     if line := unusable.summary():

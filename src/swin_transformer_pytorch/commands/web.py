@@ -116,10 +116,16 @@ def run(options: argparse.Namespace) -> int:
         timeout=options.timeout,
         batch_wait=options.batch_wait_ms / 1000,
     )
-    hosts = [options.host, *(options.allow_host or ())]
+    named = options.allow_host or []
     with listen(options.host, int(options.port)) as listener:
         predictors = {name: _predictor(source, device, options) for name, source in sources.items()}
-        app = create_app(predictors, limits, score_threshold=options.score_threshold, hosts=hosts)
+        app = create_app(
+            predictors,
+            limits,
+            score_threshold=options.score_threshold,
+            hosts=[options.host, *named],
+            origins=named,
+        )
         shown = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{shown}:{listener.getsockname()[1]}"
         terminal.notes().print(f"{address} has {', '.join(predictors)}; Ctrl-C stops it")
@@ -153,5 +159,6 @@ def _predictor(source: str, device: str | None, options: argparse.Namespace) -> 
     at_full_size = isinstance(preprocessing, DensePreprocessing) and preprocessing.scale is None
     most = options.max_pixels or (_MAX_PIXELS_AT_FULL_SIZE if at_full_size else _MAX_PIXELS)
     predictor = Predictor(model, device=device, batch_size=options.batch_size, max_pixels=most)
-    predictor(Image.new("RGB", (64, 64)))
+    height, width = getattr(model, "image_size", None) or (64, 64)  # a file may be for one size
+    predictor(Image.new("RGB", (width, height)))
     return predictor

@@ -57,9 +57,16 @@ def export_aoti(
     }
     with described(target, graph.description) as (temporary,):
         # Of the cache nothing would be used again: weights are in the code.
-        with quiet(), errors_alone("torch.utils.cpp_extension"), fresh_cache():
-            torch._inductor.aoti_compile_and_package(
-                graph.trace(), package_path=str(temporary), inductor_configs=options
-            )
+        try:
+            with quiet(), errors_alone("torch.utils.cpp_extension"), fresh_cache():
+                torch._inductor.aoti_compile_and_package(
+                    graph.trace(), package_path=str(temporary), inductor_configs=options
+                )
+        except Exception as error:  # of Inductor, of the compiler, of the disk
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ExportError(
+                f"{target} could not be compiled ({reason}): is there room on the disk, also for temporary files, and "
+                "does the C++ compiler work?"
+            ) from error
         compare(partial(torch._inductor.aoti_load_package, str(temporary)), graph)
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -64,6 +65,11 @@ def _errors(runs: Iterable[Run], graph: Graph, inputs: tuple[Tensor, ...]) -> di
     for run in runs:
         with torch.no_grad():
             got, expected = run(*inputs), graph.original(*inputs)
+        if not all(one.isfinite().all() for one in expected):
+            raise ExportError(
+                "the model gives numbers that are infinite or none, for an image of random pixels, so no file is left: "
+                "look for such numbers in its weights"
+            )
         if graph.finds_objects:
             got, expected = matched(got, expected, spare=len(expected[1]) // _PER_SPARE)
         for name, mine, wanted in zip(graph.outputs, got, expected, strict=True):
@@ -105,9 +111,10 @@ def matched(
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
-    """The largest difference over the largest value; infinite where shapes differ, or whole numbers do."""
+    """The largest difference over the largest value; infinite where shapes or whole numbers differ, or one is NaN."""
     if got.shape != expected.shape or (not expected.is_floating_point() and not torch.equal(got, expected)):
         return float("inf")
     if expected.numel() == 0:
         return 0.0
-    return float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+    error = float((got - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+    return error if math.isfinite(error) else float("inf")

@@ -110,10 +110,12 @@ class Graph:
         return ("batch", *(f"{name}_{axis}" for axis in names))[:rank]
 
     def telling_sizes(self) -> list[Size]:
-        """Image sizes that differ in how windows fit: one pixel, below a window, oblong, and above one."""
+        """Image sizes that differ in how windows fit: one pixel, below one, oblong, above one, above the last's."""
         config = self.backbone
         height, width = (patch * window for patch, window in zip(config.patch_size, config.window_size, strict=True))
         sizes = [(1, 1), (height // 2 + 1, width - 1), (height - 1, 3 * width + 1), (2 * height + 1, 2 * width)]
+        strides = config.stage_strides[-1]
+        sizes.append((strides[0] * config.window_size[0] + 1, strides[1] * (config.window_size[1] - 1)))
         if self.finds_objects:  # more anchors on a level than are looked at
             sizes.append((25 * config.patch_size[0] - 1, 33 * config.patch_size[1]))
         return sizes

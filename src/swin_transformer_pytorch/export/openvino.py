@@ -50,7 +50,7 @@ def export_openvino(
         write_onnx(source, graph)
         converted = core.read_model(source)
         with openvino_files(target, converted, graph.description) as (xml, weights):
-            compare(partial(_runner, xml, weights), graph)
+            compare(partial(start_openvino, xml, weights), graph)
     return target
 
 
@@ -73,11 +73,11 @@ def serialize(model: Any, xml: Path, weights: Path) -> None:
         raise ExportError(f"{xml} cannot be written: is there room for it on the disk? ({error})") from error
 
 
-def _runner(xml: Path, weights: Path, threshold: float | None = None) -> Run:
-    """What runs the file in float32, a detector's with another score threshold if one is given: inputs -> outputs."""
+def start_openvino(path: Path, weights: Path | None = None, threshold: float | None = None) -> Run:
+    """What runs a file, .xml or .onnx, in float32, a detector's at another score threshold if one is given."""
     openvino = extras.require("openvino", extra="export")
     core = openvino_core()
-    model = core.read_model(xml, weights)
+    model = core.read_model(path, weights or "")
     if threshold is not None:
         (own,) = (one for one in model.get_ops() if one.get_friendly_name() == THRESHOLD)
         own.output(0).replace(openvino.opset13.constant(np.float32(threshold)).output(0))

@@ -165,8 +165,14 @@ class Inputs:
             yield self.recorded.inputs
 
 
+def require_nncf() -> Any:
+    """What quantises for OpenVINO; a `MissingExtraError` where it is missing."""
+    with errors_alone("torch.utils.cpp_extension"):  # it imports that, which says where there is no GPU
+        return extras.require("nncf", extra="export")
+
+
 def _openvino(source: Path, made: Path, inputs: Inputs) -> None:
-    nncf = extras.require("nncf", extra="export")
+    nncf = require_nncf()
     model = openvino_core().read_model(source)
     ignored = {one.get_type_name() for one in model.get_ops()} - {"MatMul", "Convolution", "GroupConvolution"}
     ranges = extras.require("nncf.quantization.range_estimator", extra="export").RangeEstimatorParametersSet

@@ -64,6 +64,12 @@ class ExportedModel(nn.Module):
         self._fixed = tuple(images.shape[axis] for axis in axes)  # batch, channels, height, width
         self.eval()
 
+    @property
+    def image_size(self) -> Size | None:
+        """The only (height, width) in pixels that the file takes; None where a side may be any."""
+        _, _, height, width = self._fixed
+        return None if height is None or width is None else (height, width)
+
     def metadata(self) -> dict[str, Any]:
         """What it is, in plain types."""
         return describe(self).to_dict()

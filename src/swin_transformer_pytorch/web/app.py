@@ -47,6 +47,7 @@ def create_app(
     *,
     score_threshold: float = 0.3,
     hosts: Iterable[str] = (),
+    origins: Iterable[str] = (),
 ) -> ASGIApp:
     """The application for some predictors, by the names that requests call them; the first answers where none is named.
 
@@ -54,7 +55,7 @@ def create_app(
         predictors: at least one.
         limits: what a request may be; None for the defaults.
         score_threshold: detection: least score of the objects in an answer, where a request does not say another.
-        hosts: see `Guard`.
+        hosts, origins: see `Guard`.
     """
     limits = limits or Limits()
     usual_score = score_threshold
@@ -117,7 +118,7 @@ def create_app(
         return Response(samples()[name], media_type="image/png")
 
     app.mount("/", StaticFiles(directory=_STATIC, html=True))
-    return Guard(app, hosts)
+    return Guard(app, hosts, origins)
 
 
 async def _answer(worker: Worker, image: bytes, least_score: float, picture: bool) -> dict[str, Any]:

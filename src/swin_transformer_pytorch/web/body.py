@@ -13,11 +13,15 @@ from .limits import Limits
 
 T = TypeVar("T")
 
+_PATIENCE = 5.0  # seconds
+_SLOWEST = 20_000  # bytes a second, after those
+
 
 async def read_body(request: Request, limits: Limits) -> bytes:
     """The bytes of an image file.
 
-    What a header says of their number is believed only where it is too large; they are counted as they come.
+    What a header says of their number is believed only where it is too large; they are counted as they come. It holds
+    a place of the model's meanwhile, so that who sends slowly has no more seconds than the bytes so far are worth.
 
     Raises:
         HTTPException: 415 for a form, 413 for too many bytes, 408 where they come too slowly, 400 where there are none.
@@ -28,15 +32,19 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.max_bytes:
         raise _too_large(limits)
-    body = bytearray()
+    body, start = bytearray(), asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(limits.timeout):
+        async with asyncio.timeout(min(_PATIENCE, limits.timeout)) as patience:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limits.max_bytes:
                     raise _too_large(limits)
+                patience.reschedule(start + min(_PATIENCE + len(body) / _SLOWEST, limits.timeout))
     except TimeoutError as error:
-        raise HTTPException(408, f"the image did not arrive within {limits.timeout:g} s") from error
+        raise HTTPException(
+            408,
+            f"the image did not arrive within {limits.timeout:g} s, or at less than {_SLOWEST:,} bytes a second",
+        ) from error
     if not body:
         raise HTTPException(400, "the body is empty: send the image file's bytes, curl --data-binary @photo.jpg")
     return bytes(body)

@@ -28,13 +28,15 @@ class Guard:
     Args:
         app: what is guarded.
         hosts: names that the server is reached by, beside localhost and addresses: to another name a foreign page could
-            have given this machine's address (DNS rebinding). Pages of these names may send requests as well, as they
-            do where a proxy has changed the Host.
+            have given this machine's address (DNS rebinding).
+        origins: names whose pages may send requests, whatever their port, as they do where a proxy changes the Host.
+            Other pages must come from the Host that they ask.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
         self.app = app
         self.hosts = {host.lower() for host in hosts}
+        self.origins = {origin.lower() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,7 +69,7 @@ class Guard:
 
     def _is_own(self, origin: str, host: str) -> bool:
         place = origin.lower().partition("://")[2]
-        return bool(place) and (place == host.lower() or _name(place) in self.hosts)
+        return bool(place) and (place == host.lower() or _name(place) in self.origins)
 
 
 def _name(host: str) -> str:

@@ -178,6 +178,10 @@ def broken(photo):
         "page.jpg": (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
         "drawing.png": (b'<?xml version="1.0"?><svg xmlns="x"/>', "SVG"),
         "paper.jpg": (b"%PDF-1.7\n%\xe2\xe3", "PDF"),
+        "loop.eps": (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n",
+            "a drawing .EPS.*export it as PNG",
+        ),
         "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40, "HEIC"),
         "bomb.png": (png(60_000, 60_000, 8, 0, [b"\0"]), "60000 x 60000 pixels, more than 178,956,970, .*max_pixels"),
     }

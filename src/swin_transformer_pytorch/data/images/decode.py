@@ -29,6 +29,7 @@ _MODES = {1: "L", 3: "RGB"}
 _LONGEST_SIDE = 1_000_000  # PIL keeps an address for each row, which may be more than the pixels
 _STRIP_PIXELS = 1 << 20
 _ORIENTATION = 0x0112  # in EXIF
+_DRAWN_BY_PROGRAMS = ("EPS", "WMF", "EMF")  # Ghostscript runs what an EPS says, for ever if it says so
 _WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -116,6 +117,10 @@ def open_image(file: BinaryIO, name: str, *, max_pixels: int | None = None) -> I
             image: Image.Image = Image.open(file)
         except Image.DecompressionBombError:
             image = _open_of_any_size(file)
+    if image.format in _DRAWN_BY_PROGRAMS:
+        raise ImageError(
+            f"{name} is a drawing ({image.format}), which PIL would give to another program; export it as PNG"
+        )
     usual = None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
     limit = usual if max_pixels is None else max_pixels
     if limit is not None and image.width * image.height > limit:

@@ -42,10 +42,20 @@ function sampleButton(address, place) {
   const picture = Object.assign(document.createElement("img"), { src: address, alt: `Sample ${place + 1}` });
   const button = Object.assign(document.createElement("button"), { type: "button" });
   button.append(picture);
-  button.addEventListener("click", async () => take(await (await fetch(address)).blob()));
+  button.addEventListener("click", () => takeSample(address));
   const item = document.createElement("li");
   item.append(button);
   return item;
+}
+
+async function takeSample(address) {
+  try {
+    const answer = await fetch(address);
+    if (!answer.ok) throw new Error(await reason(answer));
+    take(await answer.blob());
+  } catch (error) {
+    complain(error instanceof TypeError ? "The server does not answer." : error.message);
+  }
 }
 
 /** Takes an image, whichever way it came. */
