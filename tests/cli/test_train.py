@@ -127,7 +127,7 @@ def test_help_of_a_recipe_lists_its_tasks_keys(swin) -> None:
         assert key in out
     assert "--data.augmentation.mixup" not in out
     recipe = load_recipe("finetune_detection")
-    for key, value in (("optimizer.lr", recipe.optimizer.lr), ("schedule.epochs", 20), ("output", recipe.output)):
+    for key, value in (("optimizer.lr", recipe.optimizer.lr), ("schedule.epochs", "auto"), ("output", recipe.output)):
         shown = re.search(rf"\n  --{re.escape(key)} .*?default:\s*(.*?)\)", out, re.DOTALL)
         assert shown is not None and shown[1] == str(value), key
     assert "--data.ignore_label" in swin("train", "scenes_segmentation", "--help").out

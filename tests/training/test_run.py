@@ -119,7 +119,9 @@ def test_another_run_starts_from_a_checkpoint_of_ours_with_other_classes(
 def test_fewer_photos_than_a_batch_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     photos = write_photos(tmp_path / "photos", COLOURS, count=4)
     with caplog.at_level(logging.WARNING):
-        result = train(small_finetune(photos, tmp_path / "run", schedule__epochs=3), progress=False)
+        result = train(
+            small_finetune(photos, tmp_path / "run", schedule__epochs=3, data__batch_size=16), progress=False
+        )
     assert "larger than the 9 training images" in caplog.text
     assert result.history[-1]["step"] == 3
 
@@ -159,7 +161,7 @@ def test_a_damaged_photo_is_named_once_and_counted_and_the_run_goes_on(
 def test_more_than_a_fifth_of_damaged_photos_ends_the_run(damaged: list[str], message: str, tmp_path: Path) -> None:
     photos = write_split_photos(tmp_path / "photos", *damaged)
     with pytest.raises(DataError, match=message):
-        train(small_finetune(photos, tmp_path / "run", schedule__epochs=3), progress=False)
+        train(small_finetune(photos, tmp_path / "run", schedule__epochs=3, data__batch_size=16), progress=False)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny: Make) -> None:

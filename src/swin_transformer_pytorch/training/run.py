@@ -22,7 +22,7 @@ from ..weights.files import read_checkpoint, save_checkpoint
 from ..whole import remove_unfinished
 from .recipes.classification import ScheduleRecipe
 from .recipes.dense import DenseTrainerRecipe, leg_steps
-from .recipes.parts import RecipeError
+from .recipes.parts import RecipeError, chosen
 from .recipes.tasks import TASKS, AnyRecipe
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
 
     signals = StopSignals()
     with quiet_lightning(), signals.watched():
-        trainer = make_trainer(recipe, device, precision, output, signals, progress=progress)
+        trainer = make_trainer(module.recipe, device, precision, output, signals, progress=progress)
         try:
             trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
         except (RunStoppedError, SIGTERMException):
@@ -249,10 +249,10 @@ def _console() -> Any:
 def count_epochs(recipe: AnyRecipe) -> int:
     """Passes over the images; in a run of `schedule.steps`, stretches from one validation to the next."""
     schedule, trainer = recipe.schedule, recipe.trainer
-    if isinstance(schedule, ScheduleRecipe):
-        return schedule.epochs
+    if isinstance(schedule, ScheduleRecipe) or schedule.epochs is not None:
+        return chosen(schedule.epochs)
     assert isinstance(trainer, DenseTrainerRecipe), "it belongs to the schedule"
-    return schedule.epochs or (schedule.steps or 1) // (leg_steps(schedule, trainer) or 1)
+    return (schedule.steps or 1) // (leg_steps(schedule, trainer) or 1)
 
 
 def is_first_process() -> bool:

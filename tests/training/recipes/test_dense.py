@@ -55,7 +55,11 @@ def test_the_official_numbers_of_segmentation() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("finetune_detection", {"schedule.steps": 100}, r"schedule\.epochs=20 and schedule\.steps=100"),
+        (
+            "finetune_detection",
+            {"schedule.epochs": 20, "schedule.steps": 100},
+            r"schedule\.epochs=20 and schedule\.steps=100",
+        ),
         ("finetune_detection", {"schedule.epochs": None}, r"one of them says how long"),
         ("finetune_detection", {"trainer.validate_every_steps": 10}, r"validate_every_steps=10.*use null"),
         (

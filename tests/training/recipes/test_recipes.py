@@ -116,7 +116,7 @@ def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
         ({"trainer.precision": "fp8"}, r"trainer\.precision"),
         ({"optimizer.lr": -1.0}, r"optimizer\.lr=-1\.0"),
         ({"optimizer.lr": float("nan")}, r"optimizer\.lr=nan"),
-        ({"schedule.warmup_epochs": 400}, r"schedule\.warmup_epochs"),
+        ({"schedule.epochs": 300, "schedule.warmup_epochs": 400}, r"schedule\.warmup_epochs"),
         ({"data.augmentation.auto_augment": "strong"}, "auto_augment='strong'"),
         ({"model.name": "swin_tinny_patch4_window7_224"}, "did you mean swin_tiny_patch4_window7_224"),
         ({"model.config_overrides": {"dropout": 0.1}}, "'dropout'"),

@@ -30,8 +30,15 @@ _FREE = (
     "trainer.loggers",
 )
 # What a recipe may leave to the run, and the value that says so.
-_AUTO = (*("scale", "image_size"), *(f"augmentation.{name}" for name in ("scale", "scales", "max_long", "crop_size")))
-_OPEN = {"schedule.warmup_epochs": None, "schedule.warmup_steps": None, **{f"data.{name}": "auto" for name in _AUTO}}
+_AUTO = (
+    *("scale", "image_size", "batch_size"),
+    *(f"augmentation.{name}" for name in ("scale", "scales", "max_long", "crop_size")),
+)
+_OPEN = {
+    "schedule.epochs": "auto",
+    **dict.fromkeys(("schedule.warmup_epochs", "schedule.warmup_steps")),
+    **{f"data.{name}": "auto" for name in _AUTO},
+}
 
 
 def with_choices_of(recipe: AnyRecipe, held: dict[str, Any]) -> AnyRecipe:

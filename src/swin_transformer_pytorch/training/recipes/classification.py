@@ -68,7 +68,8 @@ class DataRecipe:
         resize_size: evaluation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
             both sides, without a crop; null for the official rule (256 for 224).
         max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
-        batch_size: images of a step on one device.
+        batch_size: images of a step on one device; "auto" chooses by the number of training images, at most 32, and by
+            the memory.
         num_workers: processes that read and change images; 0 reads in the training process.
         val_fraction: part of each class that is held out where the folder has no val/.
         sampling: "all" shows each image once an epoch; "balanced" each class as often as any other, the images of rare
@@ -83,7 +84,7 @@ class DataRecipe:
     image_size: int | tuple[int, int] | Auto | None = None
     resize_size: int | tuple[int, int] | None = None
     max_pixels: int | None = None
-    batch_size: int = 128
+    batch_size: int | Auto = 128
     num_workers: int = 4
     val_fraction: float = 0.2
     sampling: Literal["all", "balanced"] = "all"
@@ -122,13 +123,13 @@ class ScheduleRecipe:
     """A linear rise of the learning rate, then half a cosine, in optimizer steps.
 
     Attributes:
-        epochs: passes over the training images.
+        epochs: passes over the training images; "auto" for about 1,500 steps, 10 to 60 passes.
         warmup_epochs: length of the rise; may be a fraction. null for the official 20, at most a tenth of the run.
         warmup_lr: the rate that it starts from; scaled like `optimizer.lr`.
         min_lr: the rate that the cosine ends at; scaled like `optimizer.lr`.
     """
 
-    epochs: int = 300
+    epochs: int | Auto = 300
     warmup_epochs: float | None = None
     warmup_lr: float = 5e-7
     min_lr: float = 5e-6
@@ -136,7 +137,9 @@ class ScheduleRecipe:
     def __post_init__(self) -> None:
         require_counts(self, "schedule", {"epochs": 10**6})
         warmup, fix = self.warmup_epochs, f"at least 0 and below schedule.epochs={self.epochs}, or null"
-        require(warmup is None or 0 <= warmup < self.epochs, "schedule.warmup_epochs", warmup, fix)
+        require(
+            warmup is None or self.epochs == "auto" or 0 <= warmup < self.epochs, "schedule.warmup_epochs", warmup, fix
+        )
         require(self.warmup_lr >= 0, "schedule.warmup_lr", self.warmup_lr, "at least 0")
         require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
 

@@ -19,7 +19,7 @@ class DenseScheduleRecipe:
     Attributes:
         kind: "multistep" multiplies the rate by `gamma` after each of `milestones`; "poly" lets it fall with the
             power `power` of what is left of the run; "cosine" is half a cosine.
-        epochs: passes over the training images.
+        epochs: passes over the training images; "auto" for about 2,000 steps, 12 to 40 passes (segmentation: 60).
         steps: instead of epochs, optimizer steps; the images are then gone through as often as that takes.
         warmup_steps: length of the rise. null for the official 500 (segmentation: 1500), at most a tenth of the run.
         warmup_ratio: where the rise starts, as a part of the rate that the step would have without it.
@@ -30,7 +30,7 @@ class DenseScheduleRecipe:
     """
 
     kind: ScheduleKind = "multistep"
-    epochs: int | None = None
+    epochs: int | Auto | None = None
     steps: int | None = None
     warmup_steps: int | None = None
     warmup_ratio: float = 1e-3
@@ -40,6 +40,8 @@ class DenseScheduleRecipe:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.epochs == "auto" and self.steps is not None:  # then the latter say it
+            object.__setattr__(self, "epochs", None)
         require_counts(self, "schedule", {"epochs": 10**6, "steps": 10**9})
         require_counts(self, "schedule", {"warmup_steps": 10**9}, least=0)
         require(0 <= self.warmup_ratio <= 1, "schedule.warmup_ratio", self.warmup_ratio, "in [0, 1]")

@@ -242,7 +242,13 @@ def require_counts(group: Any, where: str, most: Mapping[str, int], least: int =
     """Raises a `RecipeError` unless these numbers of a group are None, or lie between `least` and theirs."""
     for name, largest in most.items():
         value, fix = getattr(group, name), f"a whole number from {least} to {largest:,}"
-        require(value is None or least <= value <= largest, f"{where}.{name}", value, fix)
+        require(value in (None, "auto") or least <= value <= largest, f"{where}.{name}", value, fix)
+
+
+def chosen(value: int | Auto | None) -> int:
+    """A number that a recipe may leave to the run, once that has settled it."""
+    assert isinstance(value, int), "prepare settles it"
+    return value
 
 
 def require_class_weights(weights: Any, fix: str) -> None:

@@ -50,7 +50,8 @@ class SegmentationDataRecipe:
             sizes are the augmentation's. null for no resize. "auto" takes that of the weights where they are of a model
             for the task; else the default, made smaller as far as it would enlarge the usual image more than twice.
         max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
-        batch_size: images of a step on one device.
+        batch_size: images of a step on one device; "auto" chooses by the number of training images, at most 8, and by
+            the memory.
         num_workers: processes that read and change images; 0 reads in the training process.
         augmentation: the random changes.
     """
@@ -70,7 +71,7 @@ class SegmentationDataRecipe:
     scene_size: tuple[int, int] = (128, 128)
     scale: Scale | Auto | None = (2048, 512)
     max_pixels: int | None = None
-    batch_size: int = 2
+    batch_size: int | Auto = 2
     num_workers: int = 4
     augmentation: SegmentationAugmentation = field(default_factory=SegmentationAugmentation)
 
@@ -149,5 +150,6 @@ class SegmentationRecipe(BaseRecipe):
         check_lengths(self.schedule, self.trainer)
         self.model.described_config("segmentation")
         # Pooling to one cell leaves batch norm a single value a channel.
-        together = self.data.batch_size * self.trainer.devices
-        require(together >= 2, "data.batch_size", self.data.batch_size, "at least 2: batch norm needs them")
+        batch = self.data.batch_size
+        enough = batch == "auto" or batch * self.trainer.devices >= 2
+        require(enough, "data.batch_size", batch, "at least 2: batch norm needs them")

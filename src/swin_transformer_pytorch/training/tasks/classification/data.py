@@ -19,6 +19,7 @@ from ....weights.preprocessing import Preprocessing
 from ...engine.data import TrainingData
 from ...engine.sampling import EpochBatches, TrainingLoader
 from ...recipes.classification import DataRecipe, Recipe
+from ...recipes.parts import chosen
 from ..image_sizes import choose_image_size
 
 _log = logging.getLogger(__name__)
@@ -158,11 +159,12 @@ def fitting_batch_size(recipe: Recipe, num_images: int) -> int:
     share = num_images // recipe.trainer.devices
     if share < 1:
         raise DataError(f"{num_images} training images are too few for trainer.devices={recipe.trainer.devices}")
-    if share < recipe.data.batch_size:
+    planned = chosen(recipe.data.batch_size)
+    if share < planned:
         _log.warning(
             "data.batch_size=%d is larger than the %d training images that a device has; training with batches of %d",
-            recipe.data.batch_size,
+            planned,
             share,
             share,
         )
-    return min(share, recipe.data.batch_size)
+    return min(share, planned)

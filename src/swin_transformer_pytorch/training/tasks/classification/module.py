@@ -16,6 +16,7 @@ from ...engine.parameter_groups import parameter_groups
 from ...engine.schedule import CosineSchedule
 from ...engine.seeding import Stream, generator
 from ...recipes.classification import Recipe
+from ...recipes.parts import chosen
 from .mixup import mix
 
 __all__ = ["ClassificationTraining", "DivergedError"]
@@ -47,7 +48,7 @@ class ClassificationTraining(Training):
         assert planned.warmup_epochs is not None, "it has been chosen"
         return CosineSchedule(
             total_steps=total_steps,
-            warmup_steps=min(int(planned.warmup_epochs * total_steps / planned.epochs), total_steps - 1),
+            warmup_steps=min(int(planned.warmup_epochs * total_steps / chosen(planned.epochs)), total_steps - 1),
             warmup_lr=planned.warmup_lr,
             min_lr=planned.min_lr,
         ).scaled(self.lr_factor)

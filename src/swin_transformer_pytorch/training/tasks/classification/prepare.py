@@ -12,6 +12,7 @@ from ....data.errors import some
 from ....models.classification import SwinClassifier
 from ...recipes.classification import Recipe
 from ...recipes.parts import RecipeError, require_one_a_class
+from ..batch_sizes import settle
 from ..models import build_model
 from .data import ClassificationData, choose_preprocessing, open_splits
 from .module import ClassificationTraining
@@ -26,9 +27,14 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
     assert model.preprocessing is not None, "it has just been chosen"
     if recipe.data.image_size == "auto":
         recipe = recipe.replace({"data.image_size": model.preprocessing.image_size})
-    data = ClassificationData(recipe, splits, model.preprocessing)
-    weights = class_weights(recipe.loss.class_weights, data.class_counts())
-    return ClassificationTraining(model, recipe, batch_size=data.batch_size, class_weights=weights), data
+
+    def make(settled: Recipe) -> tuple[ClassificationTraining, ClassificationData]:
+        assert model.preprocessing is not None
+        data = ClassificationData(settled, splits, model.preprocessing)
+        weights = class_weights(settled.loss.class_weights, data.class_counts())
+        return ClassificationTraining(model, settled, batch_size=data.batch_size, class_weights=weights), data
+
+    return settle(recipe, len(splits.train), device, make)
 
 
 def class_weights(

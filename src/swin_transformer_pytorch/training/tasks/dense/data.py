@@ -13,6 +13,7 @@ from ...engine.data import TrainingData
 from ...engine.sampling import Draw, GroupedBatches, TrainingLoader
 from ...engine.seeding import Stream, torch_seed
 from ...recipes.dense import leg_steps
+from ...recipes.parts import chosen
 
 if TYPE_CHECKING:
     from ...recipes.detection import DetectionRecipe
@@ -77,7 +78,7 @@ class DenseData(TrainingData):
         prepare: Callable[[Any], Any],
         collate: Callable[[list[Any]], Any],
     ) -> None:
-        super().__init__(len(train), len(val), recipe.data.batch_size, recipe.data.num_workers)
+        super().__init__(len(train), len(val), chosen(recipe.data.batch_size), recipe.data.num_workers)
         self.seed = recipe.trainer.seed
         self.groups = groups
         steps = leg_steps(recipe.schedule, recipe.trainer)

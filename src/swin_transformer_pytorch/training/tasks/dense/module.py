@@ -8,6 +8,7 @@ from ...engine.module import Training
 from ...engine.parameter_groups import decays_in_dense_models, parameter_groups
 from ...engine.schedule import CosineSchedule, MultiStepSchedule, PolySchedule, Schedule, Warmup
 from ...recipes.dense import DenseScheduleRecipe
+from ...recipes.parts import chosen
 
 if TYPE_CHECKING:
     from ....models.detection import Detector
@@ -52,7 +53,7 @@ def dense_schedule(recipe: DenseScheduleRecipe, total_steps: int, *, peak_lr: fl
     assert recipe.warmup_steps is not None, "it has been chosen"
     warmup = Warmup(steps=min(recipe.warmup_steps, total_steps), ratio=recipe.warmup_ratio)
     if recipe.kind == "multistep":
-        a_unit = 1.0 if recipe.epochs is None else total_steps / recipe.epochs
+        a_unit = 1.0 if recipe.epochs is None else total_steps / chosen(recipe.epochs)
         milestones = tuple(round(milestone * a_unit) for milestone in recipe.milestones)
         return MultiStepSchedule(warmup=warmup, milestones=milestones, gamma=recipe.gamma)
     if recipe.kind == "poly":

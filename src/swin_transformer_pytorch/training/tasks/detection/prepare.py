@@ -12,6 +12,7 @@ from ....models.detection import Detector
 from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
 from ...recipes.detection import DetectionRecipe
+from ..batch_sizes import settle
 from ..image_sizes import dense_preprocessing
 from ..models import build_model
 from .data import DetectionData, open_detection
@@ -29,6 +30,12 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
     assert built.preprocessing is not None, "it has just been chosen"
     scale = built.preprocessing.scale
     recipe = recipe.replace({"data.scale": scale, "data.augmentation": recipe.data.augmentation.at(scale)})
-    data = DetectionData(recipe, train, val, built.preprocessing)
-    model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
-    return DetectionTraining(model, recipe, batch_size=data.batch_size, annotations=val.coco), data
+
+    def make(settled: DetectionRecipe) -> tuple[DetectionTraining, DetectionData]:
+        assert built.preprocessing is not None
+        data = DetectionData(settled, train, val, built.preprocessing)
+        return DetectionTraining(built, settled, batch_size=data.batch_size, annotations=val.coco), data
+
+    module, data = settle(recipe, len(train), device, make)
+    module.model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
+    return module, data

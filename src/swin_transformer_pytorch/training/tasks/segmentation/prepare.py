@@ -13,6 +13,7 @@ from ....models.segmentation import Segmenter
 from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
 from ...recipes.segmentation import SegmentationRecipe
+from ..batch_sizes import settle
 from ..image_sizes import dense_preprocessing, usual_sides
 from ..models import build_model
 from .data import SegmentationData
@@ -35,6 +36,12 @@ def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraini
     scale, augmentation = built.preprocessing.scale, recipe.data.augmentation
     sides = usual_sides(train) if scale is None and augmentation.crop_size == "auto" else None
     recipe = recipe.replace({"data.scale": scale, "data.augmentation": augmentation.at(scale, sides and sides[1])})
-    data = SegmentationData(recipe, train, val, built.preprocessing)
-    model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
-    return SegmentationTraining(model, recipe, batch_size=data.batch_size), data
+
+    def make(settled: SegmentationRecipe) -> tuple[SegmentationTraining, SegmentationData]:
+        assert built.preprocessing is not None
+        data = SegmentationData(settled, train, val, built.preprocessing)
+        return SegmentationTraining(built, settled, batch_size=data.batch_size), data
+
+    module, data = settle(recipe, len(train), device, make)
+    module.model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
+    return module, data
