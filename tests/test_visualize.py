@@ -10,6 +10,7 @@ from swin_transformer_pytorch.results import Classification, Detections, Segment
 from swin_transformer_pytorch.visualize import (
     annotate,
     confusion_matrix_picture,
+    label_grid,
     picture_grid,
     pictures,
     prediction_grid,
@@ -68,6 +69,20 @@ def test_grids_mark_right_and_wrong(tmp_path):
         path = tmp_path / f"{name}.png"
         prediction_grid(images, results, targets, path, classes=["fox", "cat"])
         assert (has_colour(path, GREEN), has_colour(path, RED)) == (green, red)
+
+
+@pytest.mark.parametrize(
+    ("found", "targets", "green", "red"),
+    [
+        ([["a"], [], ["b", "a"]], [["a"], [], ["a", "b"]], 1, 0),
+        ([["a"], ["b"]], [["a", "b"], []], 0, 1),
+        ([["a"], ["a very long name of a class"] * 9], [["a"], ["b"]], 1, 1),
+    ],
+)
+def test_grids_of_several_labels_tell_right_from_wrong(found, targets, green, red, tmp_path):
+    images = [np.full((40, 60, 3), 128, dtype=np.uint8)] * len(found)
+    label_grid(images, found, targets, tmp_path / "grid.png")
+    assert (has_colour(tmp_path / "grid.png", GREEN), has_colour(tmp_path / "grid.png", RED)) == (green, red)
 
 
 @pytest.mark.parametrize(("count", "known"), [(0, 0), (2, 3)])

@@ -15,7 +15,7 @@ from pathlib import Path
 from swin_transformer_pytorch.data.classification.dataset import EvaluationDataset
 from swin_transformer_pytorch.data.classification.fashion import FashionMNIST, FashionSample
 from swin_transformer_pytorch.data.transforms import create_transform
-from swin_transformer_pytorch.evaluation.classification import evaluate
+from swin_transformer_pytorch.evaluation.classification import ClassificationReport, evaluate
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.registry import SHIPPED, load_model
 from swin_transformer_pytorch.weights.files import read_checkpoint, save_checkpoint
@@ -60,6 +60,7 @@ def main(run: Path, data: Path) -> None:
     assert isinstance(model, SwinClassifier) and model.preprocessing is not None
     full = evaluate(model, EvaluationDataset(FashionMNIST(data, "test"), create_transform(model)))
     sample = evaluate(model, EvaluationDataset(FashionSample("test"), create_transform(model)))
+    assert isinstance(full, ClassificationReport) and isinstance(sample, ClassificationReport)
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     short = f" This one misses it by {93 - 100 * full.top1:.2f} points: it was trained for {len(history)} epochs only."
     card = CARD.format(

@@ -27,7 +27,7 @@ async function classify(file) {
     const began = performance.now();
     const { data, dims } = await inputOf(file, description);
     const { logits } = await session.run({ images: new ort.Tensor(data, dims) });
-    const best = softmax(logits.data)
+    const best = (description.multi_label ? sigmoid : softmax)(logits.data)
       .map((score, label) => ({ score, name: description.classes?.[label] ?? `class ${label}` }))
       .sort((one, other) => other.score - one.score)
       .slice(0, 5);
@@ -46,6 +46,10 @@ function softmax(logits) {
   const powers = Array.from(logits, (logit) => Math.exp(logit - most));
   const sum = powers.reduce((one, other) => one + other);
   return powers.map((power) => power / sum);
+}
+
+function sigmoid(logits) {
+  return Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)));
 }
 
 function line({ name, score }) {

@@ -83,7 +83,8 @@ void classify(const std::string& package, const std::string& classes, const std:
   if (logits.size(1) != static_cast<std::int64_t>(names.size())) {
     throw std::runtime_error(classes + " has another number of classes than the model");
   }
-  const at::Tensor probabilities = logits[0].softmax(0);
+  const bool several = description.find("\"multi_label\": true") != std::string::npos;
+  const at::Tensor probabilities = several ? logits[0].sigmoid() : logits[0].softmax(0);
   const auto [scores, labels] = probabilities.topk(std::min<std::int64_t>(5, probabilities.size(0)));
   std::cout << std::setprecision(std::numeric_limits<float>::max_digits10);
   for (std::int64_t i = 0; i < scores.size(0); ++i) {

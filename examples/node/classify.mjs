@@ -26,14 +26,18 @@ function softmax(logits) {
   return powers.map((power) => power / sum);
 }
 
+function sigmoid(logits) {
+  return Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)));
+}
+
 const [model, image] = process.argv.slice(2);
 if (image === undefined) {
   console.error("usage: node classify.mjs MODEL IMAGE");
   process.exit(2);
 }
-const { classes } = JSON.parse(await readFile(model.replace(/\.onnx$/, ".json"), "utf8"));
+const { classes, multi_label: several } = JSON.parse(await readFile(model.replace(/\.onnx$/, ".json"), "utf8"));
 const session = await ort.InferenceSession.create(model);
 const { logits } = await session.run({ images: await readImage(image) });
-const ranked = softmax(logits.data).map((score, label) => [score, label]);
+const ranked = (several ? sigmoid : softmax)(logits.data).map((score, label) => [score, label]);
 ranked.sort(([a], [b]) => b - a);
 for (const [score, label] of ranked.slice(0, 5)) console.log(`${classes[label]}\t${score}`);

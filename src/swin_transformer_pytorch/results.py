@@ -21,7 +21,8 @@ class Classification:
 
     Attributes:
         labels: class indices.
-        scores: their softmax probabilities, in [0, 1].
+        scores: their probabilities, in [0, 1], by a softmax over all classes; of a model whose images may have several
+            (`multi_label`) by a sigmoid of each, so that those from 0.5 are what the image has.
         names: their names; "class 123" where the model has none.
     """
 

@@ -264,6 +264,26 @@ def test_objects_are_found_again_or_new(second: Any, again: float, old: float) -
     assert agreement(*models, pictures, range(3), Unusable(3, "images")).measured == {}
 
 
+def test_several_labels_an_image_are_compared_label_by_label() -> None:
+    first, second = classifier(), classifier()
+    first.multi_label = second.multi_label = True
+    pictures = [FashionSample("test")[index][0] for index in range(0, 1000, 100)]
+    with torch.no_grad():
+        prepared = torch.stack([create_transform(first)(image) for image in pictures])
+        first.head.bias -= first(prepared).mean(dim=0)  # some are found and some are not
+        second.head.bias.copy_(first.head.bias + 0.3)
+        found = [model(prepared) >= 0 for model in (first, second)]
+    truth = [(np.arange(10) % 3 == index % 3).astype(np.uint8) for index in range(10)]
+    result = agreement(first, second, list(zip(pictures, truth, strict=True)), range(10), Unusable(10, "images"))
+    assert result.shares == {"labels": pytest.approx((found[0] == found[1]).float().mean().item())}
+    assert 0 < result.shares["labels"] < 1
+    # A shift of all scores of a class changes no order.
+    assert result.measured["mAP"][0] == pytest.approx(result.measured["mAP"][1])
+    assert agreement(first, second, pictures, range(10), Unusable(10, "images")).measured == {}
+    empty = [(image, np.zeros(10, dtype=np.uint8)) for image in pictures]
+    assert agreement(first, second, empty, range(10), Unusable(10, "images")).measured == {"mAP": (None, None)}
+
+
 @pytest.mark.slow
 def test_the_shipped_classifier_keeps_its_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`tools/check_int8.py` in small: ONNX Runtime's static form."""

@@ -1,6 +1,7 @@
 """What a model is, without its weights: it travels as plain types, and its parts must fit each other."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ CLASSIFIER = ModelDescription(
     preprocessing=Preprocessing.imagenet(192),
     name="swin_tiny_patch4_window7_224",
 )
+MULTI_LABEL = replace(CLASSIFIER, multi_label=True)
 DETECTOR = ModelDescription(
     config=DetectorConfig(method="htc", num_classes=2), classes=NAMES, preprocessing=DensePreprocessing.coco()
 )
@@ -34,6 +36,7 @@ SEGMENTER = ModelDescription(
     ("description", "task"),
     [
         (CLASSIFIER, "classification"),
+        (MULTI_LABEL, "classification"),
         (DETECTOR, "detection"),
         (SEGMENTER, "segmentation"),
         (ModelDescription(config=SwinConfig()), "classification"),
@@ -45,6 +48,8 @@ def test_it_travels_as_plain_types(description: ModelDescription, task: str) -> 
     plain = description.to_dict()
     assert (plain["task"], description.task) == (task, task)
     assert ("palette" in plain) == (task == "segmentation")
+    # Only where it is true: files of before, and digests of descriptions, stay what they were.
+    assert plain.get("multi_label") == (True if description is MULTI_LABEL else None)
     assert json.loads(json.dumps(plain)) == plain
     assert ModelDescription.from_dict(json.loads(json.dumps(plain))) == description
 
@@ -56,14 +61,15 @@ def test_the_number_of_classes_is_known_where_it_is_not_given() -> None:
     assert ModelDescription(config=DetectorConfig(num_classes=7), num_classes=7).num_classes == 7
 
 
-@pytest.mark.parametrize("description", [CLASSIFIER, DETECTOR, SEGMENTER])
+@pytest.mark.parametrize("description", [CLASSIFIER, MULTI_LABEL, DETECTOR, SEGMENTER])
 def test_another_number_of_classes_has_no_names_yet(description: ModelDescription) -> None:
     other = description.with_num_classes(5)
     assert other.num_classes == 5
     assert (other.classes, other.palette) == (None, None)
-    assert (other.preprocessing, other.name, other.task) == (
+    assert (other.preprocessing, other.name, other.multi_label, other.task) == (
         description.preprocessing,
         description.name,
+        description.multi_label,
         description.task,
     )
     if isinstance(other.config, SwinConfig):
@@ -83,6 +89,8 @@ def test_another_number_of_classes_has_no_names_yet(description: ModelDescriptio
         ({"config": SegmenterConfig(num_classes=3), "palette": COLOURS}, "2 colours for num_classes=3"),
         ({"config": SwinConfig(), "num_classes": 2, "palette": COLOURS}, "a palette .* this model for classification"),
         ({"config": DetectorConfig(num_classes=2), "palette": COLOURS}, "a palette .* this model for detection"),
+        ({"config": SegmenterConfig(), "multi_label": True}, "multi_label=True of segmentation"),
+        ({"config": SwinConfig(), "multi_label": "no"}, "multi_label=.no. of classification; it is true or false"),
         ({"config": SwinConfig(), "preprocessing": DensePreprocessing()}, "for classification; give a Preprocessing"),
         (
             {"config": SegmenterConfig(), "preprocessing": Preprocessing.imagenet()},

@@ -77,10 +77,10 @@ def test_a_model_with_other_layers_is_not_saved(tmp_path: Path) -> None:
 def classifier(version: int, **fields: Any) -> SwinClassifier:
     """A small one whose numbers are all random, norms and tables too."""
     preprocessing = fields.pop("preprocessing", Preprocessing.imagenet(64, (64, 64)))
-    classes = fields.pop("classes", NAMES)
+    classes, multi_label = fields.pop("classes", NAMES), fields.pop("multi_label", False)
     shape = {"embed_dim": 12, "depths": (1, 2, 1), "num_heads": (1, 2, 4), "window_size": 4}
     config = SwinConfig(version=version, **{**shape, **fields})  # type: ignore[arg-type]
-    model = SwinClassifier(config, num_classes=3, classes=classes, preprocessing=preprocessing)
+    model = SwinClassifier(config, num_classes=3, multi_label=multi_label, classes=classes, preprocessing=preprocessing)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -93,6 +93,7 @@ def classifier(version: int, **fields: Any) -> SwinClassifier:
 CLASSIFIERS: dict[str, dict[str, Any]] = {
     "v1": {"version": 1},
     "v2": {"version": 2},
+    "several labels an image": {"version": 1, "multi_label": True},
     "v2, a stage smaller than its window": {"version": 2, "window_size": 8, "pretrained_window_sizes": (8, 8, 4)},
     "v2, windows of pre-training": {"version": 2, "window_size": 8, "pretrained_window_sizes": (6, 6, 3)},
     "grey": {
@@ -127,9 +128,12 @@ def test_transformers_loads_the_folder(fields: dict[str, Any], tmp_path: Path) -
     assert (expected - found).abs().max() <= (1e-9 if fields["version"] == 1 else 1e-5) < expected.abs().max()
     names = model.classes or tuple(f"LABEL_{index}" for index in range(3))
     assert tuple(theirs.config.id2label[index] for index in range(3)) == names
+    problem = "multi_label_classification" if model.multi_label else None
+    assert theirs.config.problem_type == problem
     # And ours reads it back.
     again: Any = load_model(tmp_path / "folder")
     assert again.classes == model.classes and again.preprocessing == model.preprocessing
+    assert again.multi_label == model.multi_label
     with torch.no_grad():
         assert torch.equal(again.double().eval()(x), expected)
     assert (known is None) == any("no preprocessing" in note for note in notes)

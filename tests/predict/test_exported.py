@@ -81,3 +81,22 @@ def test_logits_are_the_models(form: str, segmenter: Segmenter, segmenter_files:
         pixels = torch.randn(2, 3, *size)
         with torch.no_grad():
             torch.testing.assert_close(model(pixels), segmenter.eval()(pixels), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["onnx", "xml"])
+def test_a_file_of_several_labels_an_image_says_so(
+    form: str, unchecked_shapes: None, tmp_path: Path, as_openvino: Callable[..., Path]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    model = load_model("fashion").eval()
+    model.multi_label = True
+    path = tmp_path / "several.onnx"
+    swin.export_onnx(model, path, image_size=28)
+    predictor = Predictor(path if form == "onnx" else as_openvino(path, tmp_path / "several.xml"))
+    image = FashionSample("test")[0][0]
+    found, expected = predictor(image), Predictor(model, device="cpu")(image)
+    assert predictor.model.multi_label and predictor.model.metadata()["multi_label"] is True
+    assert found.labels == expected.labels and found.scores == pytest.approx(expected.scores, abs=1e-5)
+    with torch.no_grad():
+        logits = model(predictor.prepare(image)[None])[0]
+    assert found.scores[0] == pytest.approx(float(logits.max().sigmoid()), abs=1e-5)

@@ -5,7 +5,8 @@
   swin data my_data/ --data.classes "{vehicle: [car, truck], person: [person]}"
 
 Objects: COCO, YOLO, Pascal VOC, labelme, Label Studio, CVAT. Label maps: PNGs beside images, ADE20K, Pascal VOC,
-Cityscapes, Roboflow. Classes: a folder each. The last line is the command that trains on it.
+Cityscapes, Roboflow. Classes: a folder each, or several an image in a CSV or JSON.
+The last line is the command that trains on it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ _RECIPES = {
     "detection": "finetune_detection",
     "segmentation": "finetune_segmentation",
 }
-_UNITS = {"classification": "images", "detection": "objects", "segmentation": "pixels"}
 _FEW = 20  # images or objects of a class
 _NAMED = 5  # problems of a kind
 
@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data.kind", choices=FOLDERS, default="folder", help="the layout, where it is not to be found out"
     )
     add_data_choices(parser)
+    parser.add_argument(
+        "--data.labels",
+        metavar="FILE",
+        help="several labels an image: their file, if it has a name of its own",
+    )
     parser.add_argument("--images", type=PositiveInt, default=1000, metavar="N", help="how many of a part are read")
     parser.add_argument("--picture", metavar="FILE", help="where to draw some images with their annotations")
 
@@ -78,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _parts_table(one: Look) -> Table:
-    unit = _UNITS[one.task]
+    unit = one.unit
     table = terminal.table("part", "images", unit, "smallest", "median", "largest", numbers=slice(1, None))
     for name, part in one.parts.items():
         sizes = sorted(part.sizes, key=lambda size: size[0] * size[1])
@@ -126,7 +131,7 @@ def _counted(name: str, part: Part, one: Look) -> list[str]:
     total = part.counts.total()
     keep = "; --data.keep_empty true has training keep them" if one.task == "detection" else ""
     lines = {
-        f"{part.empty:,} images without {_UNITS[one.task]} of a class{keep}": part.empty,
+        f"{part.empty:,} images without {one.unit} of a class{keep}": part.empty,
         f"{part.tiny:,} of {total:,} boxes have a side below 8 pixels": part.tiny,
         f"{part.ignored / max(1, part.ignored + total):.1%} of the pixels are ignored": part.ignored,
     }
@@ -141,6 +146,11 @@ def _next(one: Look, options: argparse.Namespace) -> str:
         import yaml
 
         words += ["--data.classes", yaml.safe_dump(options.data.classes, default_flow_style=True, width=10**6).strip()]
+    if options.data.labels is not None:
+        words += ["--data.kind", "multi_label"] * (options.data.kind == "folder") + [
+            "--data.labels",
+            options.data.labels,
+        ]
     if options.data.label_suffix is not None:
         words += ["--data.label_suffix", options.data.label_suffix]
     if options.data.allow_outside:

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from ..data.classification.dataset import Label
 from ..data.classification.folder import ImageFolder
+from ..data.classification.multi_label import MultiLabelImages, has_label_file
 from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
@@ -65,11 +67,13 @@ class Look:
     Attributes:
         task: which.
         layout: what the folder's layout is called.
+        unit: what is counted of a class.
         parts: "train", "val", "test", or "all" for one that holds the first two.
     """
 
     task: Task
     layout: str
+    unit: str
     parts: Mapping[str, Part]
 
     @property
@@ -96,7 +100,7 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
             if task is not None:
                 raise
     # Images beside their annotations are in folders, too, which are no classes.
-    if task == "classification" or (not found and task is None and data.kind == "folder"):
+    if task == "classification" or (not found and task is None and data.kind in ("folder", "multi_label")):
         try:
             found.append(_classification(root, data))
         except DataError as error:
@@ -104,7 +108,7 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
                 raise
             raise DataError(
                 f"{root} holds nothing to train on: no annotations of objects that are known, no images with label "
-                f"PNGs, and as class folders: {error}"
+                f"PNGs, and as classes of whole images: {error}"
             ) from error
     if not found:
         raise DataError(f"{root} is no data set of --data.kind {data.kind}")
@@ -118,7 +122,7 @@ def _detection(root: str, data: argparse.Namespace) -> Look:
     )
     opened: dict[str, Any] = {name: replace(source, train=part).open("train") for name, part in parts.items()}
     made = {name: Part(samples=one, paths=one.paths) for name, one in opened.items()}
-    return Look(task="detection", layout=layout, parts=made)
+    return Look(task="detection", layout=layout, unit="objects", parts=made)
 
 
 def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Look:
@@ -131,10 +135,13 @@ def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Loo
     opened: dict[str, Any] = {"all" if layout.hold_out else "train": source.open("train")}
     opened |= {} if layout.hold_out else {"val": source.open("val")}
     parts = {name: Part(samples=one, paths=[image for image, _ in one.pairs]) for name, one in opened.items()}
-    return Look(task="segmentation", layout=layout.known or ("ade20k" if layout.ade20k else "folder"), parts=parts)
+    known = layout.known or ("ade20k" if layout.ade20k else "folder")
+    return Look(task="segmentation", layout=known, unit="pixels", parts=parts)
 
 
 def _classification(root: str, data: argparse.Namespace) -> Look:
+    if data.kind == "multi_label" or data.labels is not None or has_label_file(root):
+        return _multi_label(root, data)
     train = ImageFolder(root, "train", val_fraction=0, choice=data.classes)
     apart = {Path(path).relative_to(root).parts[0] for path, _ in train.samples} == {"train"}
     try:
@@ -143,7 +150,22 @@ def _classification(root: str, data: argparse.Namespace) -> Look:
         val = None  # there is none
     opened = {"train" if val else "all": train} | ({"val": val} if val else {})
     parts = {name: Part(samples=one, paths=[path for path, _ in one.samples]) for name, one in opened.items()}
-    return Look(task="classification", layout="a folder a class", parts=parts)
+    return Look(task="classification", layout="a folder a class", unit="images", parts=parts)
+
+
+def _multi_label(root: str, data: argparse.Namespace) -> Look:
+    def opened(split: Literal["train", "val", "test"]) -> MultiLabelImages:
+        return MultiLabelImages(root, split, labels=data.labels, val_fraction=0, choice=data.classes)
+
+    train = opened("train")
+    parts = {"all" if train.held_out else "train": train}
+    parts |= {name: opened(name) for name in ("val", "test") if name in train.part_names}
+    return Look(
+        task="classification",
+        layout=f"several labels an image: {train.layout}",
+        unit="labels",
+        parts={name: Part(samples=one, paths=one.paths) for name, one in parts.items()},
+    )
 
 
 def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
@@ -165,7 +187,8 @@ def _count(part: Part, task: Task, sample: Any) -> None:
     part.sizes.append((image.height, image.width))
     classes = part.samples.classes
     if task == "classification":
-        part.counts[classes[sample[1]]] += 1
+        part.counts.update(labels := _named(sample[1], classes))
+        part.empty += not labels
     elif task == "detection":
         part.counts.update(classes[label] for label in sample.labels)
         part.empty += len(sample) == 0
@@ -176,6 +199,10 @@ def _count(part: Part, task: Task, sample: Any) -> None:
         part.counts.update({name: int(count) for name, count in zip(classes, pixels, strict=False) if count})
         part.ignored += int(pixels[IGNORED])
         part.empty += not pixels[:IGNORED].any()
+
+
+def _named(label: Label, classes: Sequence[str]) -> list[str]:
+    return [classes[index] for index in ([label] if isinstance(label, int) else np.flatnonzero(label).tolist())]
 
 
 def twice(parts: Mapping[str, Part]) -> list[tuple[Path, Path]]:
@@ -206,7 +233,7 @@ def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
         except ImageError:
             continue  # it has been named
         if one.task == "classification":
-            yield samples.classes[sample[1]], sample[0]
+            yield ", ".join(_named(sample[1], samples.classes)) or "no label", sample[0]
         elif one.task == "segmentation":
             labels = SegmentationMap(labels=sample.labels, names=samples.classes, palette=samples.palette)
             yield sample.name, segmentation_overlay(sample.image, labels)

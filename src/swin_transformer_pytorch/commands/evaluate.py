@@ -9,7 +9,8 @@
   swin evaluate --weights detector.ckpt --data scenes_sample
 
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
-named as the model's classes are (ImageNet's: by synset), itself or in val/.
+named as the model's classes are (ImageNet's: by synset), itself or in val/. With several labels an image: mAP, F1,
+average precision of each class; a folder has a file of labels, as for training.
 Detection: COCO's twelve numbers for boxes and masks, average precision of each class, precision against recall, and
 the detections as COCO's JSON. A folder has images and annotations, as tools export them.
 Segmentation: mIoU, mean and overall accuracy, IoU of each class. A folder has images and label PNGs of the same names.
@@ -65,7 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_choices(parser)
     parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
     parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
-    parser.add_argument("--data.labels", metavar="DIR", help="segmentation: label PNGs, instead of a root")
+    parser.add_argument(
+        "--data.labels",
+        metavar="PATH",
+        help="segmentation: label PNGs, instead of a root; several labels an image: their file, if it has another name",
+    )
     parser.add_argument(
         "--data.ignore_label",
         type=NonNegativeInt,

@@ -29,6 +29,8 @@ FLAGS = ("--resume", "--print-config")
 _SCORES = {
     "top-1": "val_top1",
     "top-5": "val_top5",
+    "mAP": "val_map",
+    "F1": "val_f1",
     "box AP": "val_box_ap",
     "box AP50": "val_box_ap50",
     "mask AP": "val_mask_ap",
@@ -36,7 +38,7 @@ _SCORES = {
     "mIoU": "val_miou",
     "pixel accuracy": "val_aacc",
 }
-_COUNTED = " over {val_miou_classes} of {val_num_classes} classes"
+_COUNTED = " over {} of {val_num_classes} classes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,8 +98,8 @@ def run(options: argparse.Namespace) -> int:
     for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in result.metrics):
         best = f" (best of the run: {result.best_score:.2%})" if number == 0 else ""
         # Runs of before it was counted may be resumed.
-        told = value == "val_miou" and "val_miou_classes" in result.metrics
-        counted = _COUNTED.format(**result.metrics) if told else ""
+        scored = result.metrics.get(f"{value}_classes")
+        counted = "" if scored is None else _COUNTED.format(scored, **result.metrics)
         table.add_row(name, f"{result.metrics[value]:.2%}{counted}{best}")
     table.add_row("weights, ready for use", str(result.weights))
     table.add_row("best validation's weights", str(result.best))

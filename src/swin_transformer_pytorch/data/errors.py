@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+_SHOWN = 5
+
+_log = logging.getLogger(__name__)
 
 
 class ImageError(ValueError):
@@ -25,3 +33,41 @@ def some(names: Sequence[str], most: int = 10) -> str:
     """The first of them, and how many more there are."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def report(path: Path, kind: str, problems: Iterable[str]) -> None:
+    """Raises a `DataError` that lists the first five problems, if there are any."""
+    found = list(problems)
+    if not found:
+        return
+    more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    lines = "".join(f"\n  {problem}" for problem in found[:_SHOWN])
+    raise DataError(f"{path} has broken {kind}; correct or remove them:{lines}{more}")
+
+
+class Findings:
+    """What was met in reading a file of annotations.
+
+    Attributes:
+        source: the file or folder that messages name.
+        notes: how often something was left out or taken for something else, to be said once.
+        problems: what is wrong, each with its place.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.notes: Counter[str] = Counter()
+        self.problems: list[str] = []
+
+    @contextmanager
+    def naming(self, where: str) -> Iterator[None]:
+        """Makes a `ValueError`, such as of a number that is none, a problem of that place."""
+        try:
+            yield
+        except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
+            self.problems.append(f"{where}: {f'it has no {error}' if isinstance(error, KeyError) else error}")
+
+    def say_notes(self) -> None:
+        """Logs what was noted."""
+        for note, count in (+self.notes).items():
+            _log.warning("%s: %s %s", self.source, f"{count:,}", note)

@@ -1,4 +1,4 @@
-"""Which of a data set's images are set apart for validation, where it has no part of its own for that."""
+"""The parts of a data set: what tools call them, and which images are set apart where there is none for validation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Literal
 import numpy as np
 
 from .errors import DataError
+
+PART_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""What tools call the parts of a data set."""
+
+
+def part_name(text: str) -> str:
+    """Which of the parts a tool's name, such as "Train" or "valid", stands for; "all" for any other."""
+    return next((part for part, names in PART_NAMES.items() if text.lower() in names), "all")
 
 
 def part_of(

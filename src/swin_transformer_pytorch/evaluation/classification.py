@@ -9,22 +9,26 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .multi_label import MultiLabelCounts, MultiLabelReport
 from .report import EvaluationError, Report, difference, told_apart
 
 __all__ = ["ClassificationCounts", "ClassificationReport", "EvaluationError", "evaluate"]
 
 
 class PreparedImages(Protocol):
-    """A data set of (float tensor (C, h, w) as the model takes it, class index), or of what is wrong with an image."""
+    """A data set of (float tensor (C, h, w) as the model takes it, label), or of what is wrong with an image.
+
+    A label is a class index, or for a model with several labels an image 0 or 1 a class, an array.
+    """
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int] | str: ...
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Any] | str: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,12 +70,14 @@ class ClassificationCounts:
         # Of the confusion matrix, one an image: the matrix itself is wanted once, and of 21841 classes it has 4 GB.
         self._cells: list[Int[Tensor, " B"]] = []
 
-    def add(self, logits: Float[Tensor, "B classes"], labels: Int[Tensor, " B"]) -> None:
+    def add(self, logits: Float[Tensor, "B classes"], labels: Integer[Tensor, "B ..."]) -> None:
         """Counts a batch.
 
         Raises:
             EvaluationError: a label has no class.
         """
+        if labels.ndim != 1:
+            raise EvaluationError("the images have several labels each and the model gives one: train it on such data")
         smallest, largest = int(labels.min()), int(labels.max())
         if logits.shape[1] != self.num_classes or smallest < 0 or largest >= self.num_classes:
             raise EvaluationError(
@@ -106,11 +112,12 @@ class ClassificationCounts:
         )
 
 
-def collate_usable(items: Sequence[tuple[Tensor, int] | str]) -> tuple[Tensor | None, Tensor, list[str]]:
-    """Images (B, C, h, w), or None where none could be read; their labels (B,); what is wrong with the others."""
+def collate_usable(items: Sequence[tuple[Tensor, Any] | str]) -> tuple[Tensor | None, Tensor, list[str]]:
+    """Images (B, C, h, w), or None if none could be read; labels (B,) or (B, classes); what is wrong with others."""
     readable = [item for item in items if not isinstance(item, str)]
     images = torch.stack([image for image, _ in readable]) if readable else None
-    return images, torch.tensor([label for _, label in readable]), [item for item in items if isinstance(item, str)]
+    labels = torch.from_numpy(np.array([label for _, label in readable]))
+    return images, labels, [item for item in items if isinstance(item, str)]
 
 
 def evaluate(
@@ -121,8 +128,8 @@ def evaluate(
     device: str | torch.device | None = None,
     num_workers: int = 0,
     progress: bool = True,
-) -> ClassificationReport:
-    """Measures a classifier on labelled images.
+) -> ClassificationReport | MultiLabelReport:
+    """Measures a classifier on labelled images; one with several labels an image gives a `MultiLabelReport`.
 
     Args:
         model: (B, C, h, w) -> (B, classes). It is moved to `device` and put into evaluation mode, and stays so.
@@ -152,7 +159,8 @@ def evaluate(
     target = torch.device(device or usual)
     model = model.to(target).eval()
     classes = _class_names(model, dataset)
-    counts: ClassificationCounts | None = None
+    counted = MultiLabelCounts if getattr(model, "multi_label", False) else ClassificationCounts
+    counts: ClassificationCounts | MultiLabelCounts | None = None
     loader: DataLoader[Any] = DataLoader(
         cast(Dataset[Any], dataset),
         batch_size,
@@ -167,7 +175,7 @@ def evaluate(
             if images is None:
                 continue
             logits = model(images.to(target)).float()
-            counts = counts or ClassificationCounts(len(classes) if classes is not None else logits.shape[1])
+            counts = counts or counted(len(classes) if classes is not None else logits.shape[1])
             counts.add(logits, labels)
             if not bool(torch.isfinite(logits).all()):
                 raise EvaluationError("the model's outputs are not all finite numbers; were its weights loaded?")

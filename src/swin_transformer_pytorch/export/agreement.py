@@ -14,6 +14,7 @@ from ..data.images.unusable import Samples, Unusable, item_or_problem
 from ..data.samples import DetectionSample, SegmentationSample
 from ..evaluation.classification import ClassificationCounts
 from ..evaluation.coco import CocoEvaluator
+from ..evaluation.multi_label import MultiLabelCounts
 from ..evaluation.report import Report
 from ..evaluation.segmentation import SegmentationEvaluator
 from ..ops.regions.boxes import pairwise_iou
@@ -31,12 +32,13 @@ class Agreement(Report):
 
     Attributes:
         num_images: how many.
-        shares: of classifiers "top-1", the part of the images with the same likeliest class; of segmenters "pixels",
-            the part of them with the same class; of detectors "found again", the part of the float file's objects that
-            the 8-bit file has as well, and "not new", the part of the 8-bit file's that the float file has.
+        shares: of classifiers "top-1", the part of the images with the same likeliest class, and with several labels an
+            image "labels", the part of these, there or not, that are the same; of segmenters "pixels", the part of
+            them with the same class; of detectors "found again", the part of the float file's objects that the 8-bit
+            file has as well, and "not new", the part of the 8-bit file's that the float file has.
         logits: of classifiers the "mean" and "largest" difference of their logits, over the largest logit.
-        measured: by the images' labels, where there are any: "top-1", "mIoU", "box AP" and "mask AP", each of the float
-            file and of the 8-bit one, in [0, 1]; None where it cannot be measured.
+        measured: by the images' labels, where there are any: "top-1", "mAP", "mIoU", "box AP" and "mask AP", each of
+            the float file and of the 8-bit one, in [0, 1]; None where it cannot be measured.
     """
 
     num_images: int
@@ -59,7 +61,8 @@ def agreement(
     """
     predictors = [Predictor(model, device="cpu") for model in (float_model, int8_model)]
     model: Any = predictors[0].model
-    comparison: _Comparison = _COMPARISONS[model.task](model, samples)
+    kind = _MultiLabel if getattr(model, "multi_label", False) else _COMPARISONS[model.task]
+    comparison: _Comparison = kind(model, samples)
     num_images = 0
     for image, truth in usable_pictures(samples, places, predictors[0], unusable):
         comparison.update([comparison.answer(predictor, image) for predictor in predictors], truth)
@@ -105,9 +108,11 @@ _Measured = dict[str, tuple[float | None, float | None]]
 
 
 class _Classifiers:
+    share = figure = "top-1"
+
     def __init__(self, model: Any, samples: Samples[Any]) -> None:
         self.logits: tuple[list[Tensor], list[Tensor]] = ([], [])
-        self.labels: list[int | None] = []
+        self.labels: list[Any] = []
         self.num_classes = model.num_classes
 
     @torch.inference_mode()
@@ -115,7 +120,7 @@ class _Classifiers:
         logits: Tensor = predictor.model(image[None])
         return logits
 
-    def update(self, pair: Sequence[Tensor], truth: int | None) -> None:
+    def update(self, pair: Sequence[Tensor], truth: Any) -> None:
         for logits, one in zip(self.logits, pair, strict=True):
             logits.append(one)
         self.labels.append(truth)
@@ -123,19 +128,35 @@ class _Classifiers:
     def result(self, num_images: int) -> Agreement:
         first, second = (torch.cat(logits) for logits in self.logits)
         apart = (first - second).abs() / first.abs().max().clamp(min=1e-30)
-        same = first.argmax(dim=1) == second.argmax(dim=1)
-        measured: _Measured = {}
-        if None not in self.labels:
-            counts = [ClassificationCounts(self.num_classes) for _ in self.logits]
-            for count, logits in zip(counts, (first, second), strict=True):
-                count.add(logits, torch.tensor(self.labels))
-            measured["top-1"] = (counts[0].in_top1 / num_images, counts[1].in_top1 / num_images)
+        known = all(label is not None for label in self.labels)
         return Agreement(
             num_images=num_images,
-            shares={"top-1": float(same.float().mean())},
+            shares={self.share: float(self.same(first, second).float().mean())},
             logits={"mean": float(apart.mean()), "largest": float(apart.max())},
-            measured=measured,
+            measured={self.figure: (self.measure(first), self.measure(second))} if known else {},
         )
+
+    def same(self, first: Tensor, second: Tensor) -> Tensor:
+        return first.argmax(dim=1) == second.argmax(dim=1)
+
+    def measure(self, logits: Tensor) -> float | None:
+        counts = ClassificationCounts(self.num_classes)
+        counts.add(logits, torch.tensor(self.labels))
+        return counts.in_top1 / counts.num_images
+
+
+class _MultiLabel(_Classifiers):
+    share, figure = "labels", "mAP"
+
+    def same(self, first: Tensor, second: Tensor) -> Tensor:
+        return (first >= 0) == (second >= 0)
+
+    def measure(self, logits: Tensor) -> float | None:
+        if not np.any(self.labels):
+            return None
+        counts = MultiLabelCounts(self.num_classes)
+        counts.add(logits, torch.from_numpy(np.stack(self.labels)))
+        return counts.report([str(index) for index in range(self.num_classes)]).mean_ap
 
 
 class _Maps:

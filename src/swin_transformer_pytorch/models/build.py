@@ -29,7 +29,9 @@ def build(description: ModelDescription) -> Model:
         return _detector(config, description)
     if isinstance(config, SegmenterConfig):
         return _segmenter(config, description)
-    return SwinClassifier(config, num_classes=description.num_classes, **_named(description))
+    return SwinClassifier(
+        config, num_classes=description.num_classes, multi_label=description.multi_label, **_named(description)
+    )
 
 
 def build_backbone(

@@ -23,6 +23,8 @@ class SwinClassifier(NamedClasses, Swin):
     Attributes:
         num_classes: outputs of the head; 0 for none, `forward` then gives the pooled features.
         classes: their names, or None. They go with the head: another linear layer in its place has none yet.
+        multi_label: whether an image may have any number of the classes: the probability of each is the sigmoid of its
+            logit. Otherwise it has one, and all share their probability by a softmax.
         preprocessing: what the weights expect of an image, or None.
         name: the variant's official name, or None.
     """
@@ -35,11 +37,13 @@ class SwinClassifier(NamedClasses, Swin):
         config: SwinConfig,
         *,
         num_classes: int = 1000,
+        multi_label: bool = False,
         classes: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(config)
+        self.multi_label = multi_label
         self.preprocessing = preprocessing
         self.name = name
         self.norm = nn.LayerNorm(config.stage_dims[-1])
@@ -147,3 +151,9 @@ class SwinClassifier(NamedClasses, Swin):
         kept = {name: shape for name, shape in super().expected_shapes().items() if not name.startswith("head.")}
         count, dim = self.num_classes, self.num_features
         return kept | ({"head.weight": (count, dim), "head.bias": (count,)} if count else {})
+
+
+def probabilities(model: nn.Module, logits: Float[Tensor, "B classes"]) -> Float[Tensor, "B classes"]:
+    """What a classifier's logits say of each class, in [0, 1]: in sum 1, or of a `multi_label` one each by itself."""
+    logits = logits.float()
+    return logits.sigmoid() if getattr(model, "multi_label", False) else logits.softmax(-1)

@@ -25,6 +25,7 @@ class ModelDescription:
         config: the architecture, whose type says the task.
         num_classes: outputs of a classifier's head, 0 for none; a detector's and a segmenter's are their config's own.
             None, which is not kept: 1000, or the config's.
+        multi_label: classification: whether an image may have any number of the classes.
         classes: the classes' names by index, or None.
         palette: segmentation: the colours, red, green and blue of 0 to 255, that they are drawn in, or None.
         preprocessing: what the weights expect of an image, or None.
@@ -36,6 +37,7 @@ class ModelDescription:
 
     config: ModelConfig
     num_classes: int = cast(int, None)
+    multi_label: bool = False
     classes: tuple[str, ...] | None = None
     palette: tuple[Colour, ...] | None = None
     preprocessing: Preprocessing | DensePreprocessing | None = None
@@ -52,6 +54,10 @@ class ModelDescription:
         check_length("colours", self.palette, self.num_classes)
         if self.palette is not None and self.task != "segmentation":
             raise ConfigError(f"a palette is for segmentation, and this model for {self.task}; leave it out")
+        if self.multi_label not in ((False, True) if self.task == "classification" else (False,)):
+            raise ConfigError(
+                f"multi_label={self.multi_label!r:.60} of {self.task}; it is true or false, of a classifier"
+            )
         kind = Preprocessing if isinstance(self.config, SwinConfig) else DensePreprocessing
         if not isinstance(self.preprocessing, kind | None):
             raise ConfigError(f"preprocessing={self.preprocessing!r} is not for {self.task}; give a {kind.__name__}")
@@ -78,6 +84,8 @@ class ModelDescription:
             "classes": None if self.classes is None else list(self.classes),
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_dict(),
         }
+        if self.multi_label:
+            plain["multi_label"] = True
         if self.task == "segmentation":
             plain["palette"] = None if self.palette is None else [list(colour) for colour in self.palette]
         return plain
@@ -97,6 +105,7 @@ class ModelDescription:
         return cls(
             config=CONFIGS[task].from_dict(values["config"]),
             num_classes=values["num_classes"],
+            multi_label=values.get("multi_label", False),
             classes=None if classes is None else tuple(classes),
             palette=None if palette is None else tuple((red, green, blue) for red, green, blue in palette),
             preprocessing=None if preprocessing is None else preprocessing_from_dict(preprocessing),
@@ -143,6 +152,7 @@ def describe(model: DescribesItself) -> ModelDescription:
     return ModelDescription(
         config=model.config,
         num_classes=model.num_classes,
+        multi_label=getattr(model, "multi_label", False),
         classes=model.classes,
         palette=getattr(model, "palette", None),
         preprocessing=model.preprocessing,

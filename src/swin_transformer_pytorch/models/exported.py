@@ -30,7 +30,7 @@ class ExportedModel(nn.Module):
     Attributes:
         task: "classification", "detection" or "segmentation".
         config: of the model that it was made from.
-        num_classes, classes, palette, preprocessing, name: as `ModelDescription` has them.
+        num_classes, multi_label, classes, palette, preprocessing, name: as `ModelDescription` has them.
         file: the opened file.
 
     Raises:
@@ -45,6 +45,7 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.task, self.config, self.name = description.task, description.config, description.name
         self.num_classes, self.classes, self.palette = description.num_classes, description.classes, description.palette
+        self.multi_label = description.multi_label
         self.preprocessing: Any = description.preprocessing
         self.file = file
         images = file.inputs.get("images")

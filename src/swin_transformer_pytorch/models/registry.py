@@ -179,6 +179,7 @@ def describe_named(
     described = ModelDescription(
         config=config,
         num_classes=cast(int, num_classes),  # None: the description's default
+        multi_label=own is not None and (own.metadata or {}).get("multi_label", False),
         preprocessing=_preprocessing(own, name, task, config),
         name=name,
     )

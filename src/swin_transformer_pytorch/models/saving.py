@@ -66,7 +66,13 @@ def save_for_transformers(model: Model, folder: str | os.PathLike[str]) -> tuple
         )
     preprocessing = description.preprocessing
     assert preprocessing is None or isinstance(preprocessing, Preprocessing), "it is a classifier's"
-    config = write_config(description.config, description.num_classes, description.classes, preprocessing)
+    config = write_config(
+        description.config,
+        description.num_classes,
+        description.classes,
+        preprocessing,
+        multi_label=description.multi_label,
+    )
     weights = convert_state_dict(model.state_dict(), to="transformers", source="official")
     folder = Path(folder)
     try:
@@ -163,7 +169,7 @@ def model_card(model: Model, repository: str, licence: str | None = None) -> str
         "backbone": f"Swin V{backbone.version}, embed_dim {backbone.embed_dim}, depths {list(backbone.depths)}, "
         f"window {backbone.window_size[0]}x{backbone.window_size[1]}",
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
-        "classes": str(described.num_classes),
+        "classes": f"{described.num_classes}{', any number an image' * described.multi_label}",
         "preprocessing": "none" if preprocessing is None else json.dumps(preprocessing.to_dict()),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
+from ..models.classification import probabilities
 from ..models.inputs import model_input
 from ..results import Classification
 from .task import class_names, name_of
 
 
 class ClassificationTask:
-    """Names the `top_k` likeliest classes of each image. See `PredictionTask`."""
+    """Names the `top_k` likeliest classes of each image, whether it may have one or several. See `PredictionTask`."""
 
     batch_size = 32
 
@@ -38,7 +39,7 @@ class ClassificationTask:
                 f"the model's head gives {logits.shape[-1]} numbers an image, and the model is of {count} classes: "
                 f"call model.reset_classifier({logits.shape[-1]}, classes=...), and put a head of your own in after it"
             )
-        scores, labels = logits.float().softmax(-1).topk(min(self.top_k, logits.shape[-1]))
+        scores, labels = probabilities(self.model, logits).topk(min(self.top_k, logits.shape[-1]))
         names = class_names(self.model)
         return [
             Classification(

@@ -49,7 +49,7 @@ class TrainResult:
         best: the weights with the best validation.
         history: a line an epoch, as in history.jsonl.
         metrics: of the exported weights on the validation images, such as "val_top1", "val_box_ap" or "val_miou".
-        best_score: the task's main metric (those three) in the best validation.
+        best_score: the task's main metric (those three, or "val_map") in the best validation.
         unusable: a line for training and for validation where images of theirs could not be used.
     """
 

@@ -1,6 +1,6 @@
 """Pictures of results: annotated images, label maps, grids, confusion matrices, curves.
 
-`charts` and `classification.prediction_grid` draw with matplotlib, of the [train] extra; the others need only PIL.
+`charts`, `prediction_grid` and `label_grid` draw with matplotlib, of the [train] extra; the others need only PIL.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from .charts import (
     precision_recall_picture as precision_recall_picture,
     training_curve as training_curve,
 )
-from .classification import classification_overlay as classification_overlay, prediction_grid as prediction_grid
+from .classification import (
+    classification_overlay as classification_overlay,
+    label_grid as label_grid,
+    prediction_grid as prediction_grid,
+)
 from .detection import detection_overlay as detection_overlay
 from .pictures import Picture, StrPath, class_colours as class_colours, make_room, picture_grid as picture_grid
 from .segmentation import (

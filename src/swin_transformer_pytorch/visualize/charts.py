@@ -24,7 +24,7 @@ _LINES = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
 # Up to so many classes each cell has room for its number and each row for its name.
 _MOST_NAMED_CLASSES = 30
 _BARS_IN_A_COLUMN = 50
-_ACCURACIES = ("top1", "top5", "accuracy", "_ap", "_ap50", "_ap75", "_miou", "_macc", "_aacc")
+_ACCURACIES = ("top1", "top5", "accuracy", "_map", "_f1", "_ap", "_ap50", "_ap75", "_miou", "_macc", "_aacc")
 
 
 def confusion_matrix_picture(matrix: NDArray[Any], classes: Sequence[str], path: StrPath) -> None:
@@ -195,7 +195,8 @@ def save_figure(figure: Figure, path: StrPath) -> None:
 
 def _readable(name: str) -> str:
     words = name.replace("/", " ").replace("_", " ")
-    return words.replace("top1", "top-1").replace("top5", "top-5").replace("val ", "validation ")
+    names = {"top1": "top-1", "top5": "top-5", "map": "mAP", "f1": "F1", "val": "validation"}
+    return " ".join(names.get(word, word) for word in words.split(" "))
 
 
 def _shrunk(shares: NDArray[np.float64], most: int = 500) -> NDArray[np.float64]:

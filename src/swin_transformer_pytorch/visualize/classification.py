@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,16 +64,8 @@ def prediction_grid(
         raise ValueError(f"{count} images, {len(results)} results and {known} targets make no grid; give one of each")
     names = {label: name for result in results for label, name in zip(result.labels, result.names, strict=True)}
     names |= dict(enumerate(classes or ()))
-    columns = min(count, max(4, math.ceil(math.sqrt(count * 1.4))))
-    rows = math.ceil(count / columns)
-    figure = new_figure(1.75 * columns, 2.2 * rows + 0.5)
-    right = 0
-    for place, (image, result) in enumerate(zip(images, results, strict=True)):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        pixels = np.asarray(as_rgb(image))
-        axes.imshow(pixels, interpolation="nearest" if max(pixels.shape[:2]) < 100 else "antialiased")
-        axes.set_xticks([])
-        axes.set_yticks([])
+    captions, right = [], 0
+    for place, result in enumerate(results):
         title, colour = f"{cut(result.names[0])} {result.scores[0]:.0%}", NEUTRAL
         if targets is not None:
             target = int(targets[place])
@@ -80,10 +73,50 @@ def prediction_grid(
             right += correct
             colour = RIGHT if correct else WRONG
             title = f"\n{title}" if correct else f"{title}\nis {cut(names.get(target, f'class {target}'))}"
-        axes.set_title(title, color=colour, fontsize=9)
+        captions.append((title, colour))
+    told = f"{right} of {count} right (green); mistakes are red, with the true class below"
+    _save_grid(images, captions, path, told if targets is not None else None)
+
+
+def label_grid(
+    images: Sequence[Picture], found: Sequence[Sequence[str]], targets: Sequence[Sequence[str]], path: StrPath
+) -> None:
+    """Saves images in rows, each with the names of all classes found in it; green where these are the right ones.
+
+    Where they are not, they are red, with the true ones below. Arguments are as `prediction_grid`'s, one list an image.
+    """
+    captions, right = [], 0
+    for names, truth in zip(found, targets, strict=True):
+        correct = {*names} == {*truth}
+        right += correct
+        title = _wrapped(names) if correct else f"{_wrapped(names)}\n{_wrapped(truth, 'is ')}"
+        captions.append((title, RIGHT if correct else WRONG))
+    told = f"{right} of {len(captions)} with all labels right (green); others are red, with the true labels below"
+    _save_grid(images, captions, path, told)
+
+
+def _wrapped(names: Sequence[str], before: str = "") -> str:
+    return textwrap.fill(before + (", ".join(map(cut, names)) or "no label"), 26, max_lines=3, placeholder=" …")
+
+
+def _save_grid(
+    images: Sequence[Picture], captions: Sequence[tuple[str, str]], path: StrPath, title: str | None
+) -> None:
+    """Images in rows, each with its caption above it and framed in the caption's colour."""
+    count, lines = len(images), max(text.count("\n") for text, _ in captions)
+    columns = min(count, max(4, math.ceil(math.sqrt(count * 1.4))))
+    rows = math.ceil(count / columns)
+    figure = new_figure(1.75 * columns, (2.05 + 0.15 * max(1, lines)) * rows + 0.5)
+    for place, (image, (text, colour)) in enumerate(zip(images, captions, strict=True)):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        pixels = np.asarray(as_rgb(image))
+        axes.imshow(pixels, interpolation="nearest" if max(pixels.shape[:2]) < 100 else "antialiased")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_title(text, color=colour, fontsize=9)
         for edge in axes.spines.values():
             edge.set_edgecolor(colour)
             edge.set_linewidth(2.5)
-    if targets is not None:
-        figure.suptitle(f"{right} of {count} right (green); mistakes are red, with the true class below", fontsize=11)
+    if title is not None:
+        figure.suptitle(title, fontsize=11)
     save_figure(figure, path)

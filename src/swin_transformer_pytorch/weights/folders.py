@@ -88,6 +88,7 @@ def described_by(file: CheckpointFile, folder: Path) -> CheckpointFile:
         "name": None,
         "config": backbone.to_dict(),
         "num_classes": count,
+        "multi_label": config.get("problem_type") == transformers_config.MULTI_LABEL,
         "classes": list(classes) if classes is not None and len(classes) == count else None,
         "preprocessing": preprocessing.to_dict() if preprocessing is not None else None,
     }

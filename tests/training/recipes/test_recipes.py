@@ -113,6 +113,15 @@ def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
         (["--schedule.epochs", "2.5"], r"schedule\.epochs"),
         ({"data.kind": "coco"}, r"data\.kind"),
         ({"data.kind": "fashion_sample", "data.class_order": "natural"}, r"data\.class_order='natural'"),
+        (
+            {"data.kind": "multi_label", "data.class_order": "natural"},
+            r"null with data\.kind=.multi_label.: it is for folder",
+        ),
+        ({"data.labels": "tags.csv"}, r"data\.labels=.tags\.csv.*with data\.kind=.folder.: it is for multi_label"),
+        (
+            {"data.kind": "multi_label", "data.sampling": "balanced"},
+            r"data\.sampling=.balanced.*use all: images have several",
+        ),
         ({"trainer.precision": "fp8"}, r"trainer\.precision"),
         ({"optimizer.lr": -1.0}, r"optimizer\.lr=-1\.0"),
         ({"optimizer.lr": float("nan")}, r"optimizer\.lr=nan"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -21,21 +21,25 @@ from .transforms import EvaluationTransform, TrainingTransform, as_pixels, norma
 _MAX_READY_BYTES = 512 * 2**20
 
 
+Label: TypeAlias = int | NDArray[np.uint8]
+"""A class index, or where an image may have any number of classes, 0 or 1 a class."""
+
+
 class LabelledImages(Protocol):
-    """What a data set is here: a length, class names, items (PIL image, class index), and the latter, (n,) int64."""
+    """What a data set is here: a length, class names, items (PIL image, label), all labels (n,) or (n, classes)."""
 
     classes: tuple[str, ...]
 
     @property
-    def labels(self) -> NDArray[np.int64]: ...
+    def labels(self) -> NDArray[Any]: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> tuple[Image.Image, int]: ...
+    def __getitem__(self, index: int, /) -> tuple[Image.Image, Any]: ...
 
 
-class EvaluationDataset(Dataset[tuple[Tensor, int] | str]):
+class EvaluationDataset(Dataset[tuple[Tensor, Label] | str]):
     """`base` through the transform of evaluation.
 
-    Items are (float tensor (C, h, w), class index), or what is wrong with an image that cannot be used, as text.
+    Items are (float tensor (C, h, w), label), or what is wrong with an image that cannot be used, as text.
     """
 
     def __init__(self, base: LabelledImages, transform: EvaluationTransform) -> None:
@@ -46,15 +50,15 @@ class EvaluationDataset(Dataset[tuple[Tensor, int] | str]):
     def __len__(self) -> int:
         return len(self.base)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
+    def __getitem__(self, index: int) -> tuple[Tensor, Label] | str:
         return item_or_problem(lambda: self._prepared(*self.base[index]))
 
-    def _prepared(self, image: Image.Image, label: int) -> tuple[Tensor, int]:
+    def _prepared(self, image: Image.Image, label: Label) -> tuple[Tensor, Label]:
         return self.transform(image), label
 
 
-class TrainingDataset(Dataset[tuple[Tensor, int]]):
-    """`base` through the transform of training. Items are (float tensor (C, h, w), class index).
+class TrainingDataset(Dataset[tuple[Tensor, Label]]):
+    """`base` through the transform of training. Items are (float tensor (C, h, w), label).
 
     A sample's random changes are a pure function of (seed, epoch, index): neither the order of access nor the number
     of workers matters, and torch's global random state is left as it was. Call `set_epoch` before each epoch;
@@ -89,10 +93,10 @@ class TrainingDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.base)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Label]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Label]]:
         """The samples of a whole batch; DataLoader prefers it to single items."""
         chosen = np.asarray(indices, dtype=np.int64)
         seeds = sample_seeds(self.seed, self.epoch, chosen)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..choice import ClassChoice
 
 if TYPE_CHECKING:
     from .dataset import LabelledImages
 
-ClassificationKind = Literal["folder", "fashion_sample", "fashion_mnist"]
+ClassificationKind = Literal["folder", "multi_label", "fashion_sample", "fashion_mnist"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,20 +18,22 @@ class ClassificationSource:
     """A data set of classification.
 
     Attributes:
-        kind: "folder" (see `ImageFolder`), "fashion_sample" (the images in the package) or "fashion_mnist" (all of
-            them, from the four files in `root`).
+        kind: "folder" (see `ImageFolder`), "multi_label" (see `MultiLabelImages`), "fashion_sample" (the images in the
+            package) or "fashion_mnist" (all of them, from the four files in `root`).
         root: the folder, for the kinds that have one.
+        labels: "multi_label": the file of labels in it, where it is called otherwise.
         channels: of the images, 1 (grey) or 3 (colour).
         classes: a model's class names, to evaluate it; None for the folder's own.
-        choice: which of the class folders are taken, and which become one, see `choose_classes`.
+        choice: which of the classes are taken, and which become one, see `choose_classes`.
         class_order: of a folder's classes, see `ImageFolder`.
-        val_fraction: the part of each class that is held out where the folder has no val/.
+        val_fraction: the part of each class, or of all images, that is held out where the folder has no val/.
         seed: of that choice.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
     """
 
     kind: ClassificationKind = "folder"
     root: str | None = None
+    labels: str | None = None
     channels: int = 3
     classes: tuple[str, ...] | None = None
     choice: ClassChoice | None = None
@@ -44,6 +46,7 @@ class ClassificationSource:
         """One part of it; None for what there is to evaluate. A `DataError` says what is missing or broken."""
         from .fashion import FashionMNIST, FashionSample
         from .folder import ImageFolder
+        from .multi_label import MultiLabelImages
 
         part: Literal["train", "test"] = "train" if split == "train" else "test"
         if self.kind == "fashion_sample":
@@ -51,14 +54,14 @@ class ClassificationSource:
         assert self.root is not None, "who makes it has checked that"
         if self.kind == "fashion_mnist":
             return FashionMNIST(self.root, part)
-        return ImageFolder(
-            self.root,
-            split,
-            channels=self.channels,
-            classes=self.classes,
-            class_order=self.class_order,
-            choice=self.choice,
-            val_fraction=self.val_fraction,
-            seed=self.seed,
-            max_pixels=self.max_pixels,
-        )
+        shared: dict[str, Any] = {
+            "channels": self.channels,
+            "classes": self.classes,
+            "choice": self.choice,
+            "val_fraction": self.val_fraction,
+            "seed": self.seed,
+            "max_pixels": self.max_pixels,
+        }
+        if self.kind == "multi_label":
+            return MultiLabelImages(self.root, split, labels=self.labels, **shared)
+        return ImageFolder(self.root, split, class_order=self.class_order, **shared)

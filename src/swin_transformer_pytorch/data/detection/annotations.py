@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ...names import composed
-from ..errors import DataError
-from .documents import read_json
+from ..documents import read_json
+from ..errors import DataError, report
 
 _log = logging.getLogger(__name__)
 
-_SHOWN = 5
 _FAR = 10  # times the longer side of the image
 _LARGEST = 1e30  # of numbers, of which products and sums are then finite as 32-bit floats too
 
@@ -68,16 +67,6 @@ def check_document(document: Any, path: Path) -> dict[str, Any]:
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     return document
-
-
-def report(path: Path, kind: str, problems: Iterable[str]) -> None:
-    """Raises a `DataError` that lists the first five problems, if there are any."""
-    found = list(problems)
-    if not found:
-        return
-    more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    lines = "".join(f"\n  {problem}" for problem in found[:_SHOWN])
-    raise DataError(f"{path} has broken {kind}; correct or remove them:{lines}{more}")
 
 
 # A checker says what is wrong with one entry, or None.

@@ -16,11 +16,11 @@ from torch.utils.data import Dataset
 
 from ... import extras, rle
 from ...names import by_name
-from ..errors import DataError, SampleError, some
+from ..errors import DataError, SampleError, report, some
 from ..images.decode import open_image, read_image
 from ..images.files import file_finder
 from ..samples import DetectionSample
-from .annotations import read_annotations, report
+from .annotations import read_annotations
 from .folders import CocoFolder, find_coco
 from .selection import say_left_out
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import rle
+from ..documents import head, read_xml
 from ..errors import DataError
-from .documents import head, read_xml
-from .folders import CocoFolder, Parts, part_name
-from .places import Images
+from ..held_out import part_name
+from ..images.places import Images
+from .folders import CocoFolder, Parts
 from .records import Records, blank_mask, ellipse, extent, rectangle
 
 _WHAT = "CVAT's annotations.xml"

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..documents import head
 from ..errors import DataError
+from ..held_out import PART_NAMES
 from .annotations import read_annotations
-from .documents import head
 
 Split = Literal["train", "val"]
 DetectionLayout = Literal["coco", "yolo", "voc", "labelme", "label_studio", "cvat"]
-
-NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-"""What tools call the parts of a data set."""
 
 _WHOLE = ("annotations/instances_default.json", "annotations.json", "_annotations.coco.json", "result.json")
 
@@ -44,11 +42,6 @@ Parts = dict[str, CocoFolder]
 """The parts that a folder has: "train", "val" and "test", or "all" where nothing tells them apart."""
 
 
-def part_name(text: str) -> str:
-    """Which of the parts a tool's name, such as "Train" or "valid", stands for; "all" for any other."""
-    return next((part for part, names in NAMES.items() if text.lower() in names), "all")
-
-
 def find_coco(root: str | os.PathLike[str], split: str) -> CocoFolder:
     """Looks for one part of a COCO data set in the layouts that are in use, the first that is there:
 
@@ -64,7 +57,7 @@ def find_coco(root: str | os.PathLike[str], split: str) -> CocoFolder:
     Raises:
         DataError: there is none, or more than one; the message lists what was looked for, or what was found.
     """
-    if split not in NAMES:
+    if split not in PART_NAMES:
         raise ValueError(f"split={split!r} is not known: use 'train', 'val' or 'test'")
     root = Path(root)
     if not root.is_dir():
@@ -81,7 +74,7 @@ def coco_parts(root: Path) -> Parts:
     file for all: annotations/instances_default.json (CVAT), annotations.json, _annotations.coco.json or result.json
     (Label Studio), or the one other JSON in annotations/, with images in images/ or beside it.
     """
-    parts = {split: part for split in NAMES if (part := _first(root, _layouts(split), split))}
+    parts = {split: part for split in PART_NAMES if (part := _first(root, _layouts(split), split))}
     if not parts.keys() & {"train", "val"}:
         others = ((name, ("images/default", "images", ".")) for name in (*_WHOLE, "annotations/*.json"))
         whole = _first(root, others, "all images")
@@ -108,7 +101,7 @@ def _first(root: Path, layouts: Iterator[tuple[str, tuple[str, ...]]], what: str
 
 def _layouts(split: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Patterns of annotation files, and the folders of their images; "{stem}" is what follows "instances_"."""
-    for name in NAMES[split]:
+    for name in PART_NAMES[split]:
         own = ("{stem}", "images/{stem}", name, f"images/{name}", "images")
         yield f"annotations/instances_{name}*.json", own
         yield f"annotations/{name}*.json", own

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..documents import head, holds_choices, read_json
 from ..errors import DataError
-from .documents import head, read_json
+from ..images.places import Images
 from .folders import CocoFolder, Parts
-from .places import Images
 from .records import Records, blank_mask, ellipse, extent, rectangle
-
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was uploaded
 
 
 def label_studio_parts(root: Path) -> Parts:
@@ -26,7 +22,9 @@ def label_studio_parts(root: Path) -> Parts:
     found = [
         path
         for path in sorted(root.glob("*.json"))
-        if (text := head(path)).startswith("[") and '"annotations"' in text and '"id"' in text
+        if (text := head(path)).startswith("[")
+        and all(key in text for key in ('"annotations"', '"id"'))
+        and not holds_choices(text)
     ]
     if len(found) > 1:
         listed = ", ".join(path.name for path in found)
@@ -46,7 +44,7 @@ def _read(path: Path, *, root: Path) -> dict[str, Any]:
                 continue
             records.notes["further annotations of a task passed over: the first counts"] += len(given) - 1
             results = [one for one in given[0]["result"] if isinstance(one.get("value"), dict)]
-            file_name = _find(images, task["data"], root)
+            file_name = images.find_uploaded(task["data"])
             shapes = [one for one in results if "original_width" in one]
             sizes = {(int(one["original_height"]), int(one["original_width"])) for one in shapes}
             if len(sizes) > 1:
@@ -58,18 +56,6 @@ def _read(path: Path, *, root: Path) -> dict[str, Any]:
             for one in shapes:
                 _add(records, one, labels, f"{where} result {one.get('id', '')}", size)
     return records.document()
-
-
-def _find(images: Images, data: dict[str, Any], root: Path) -> str:
-    """The image of a task: the last part of its address, as it is or as it was called before it was uploaded."""
-    texts = [data[key] for key in ("image", "img", *data) if isinstance(data.get(key), str)]
-    if not texts:
-        raise ValueError("its data names no image")
-    address = urlsplit(texts[0])
-    name = parse_qs(address.query).get("d", [unquote(address.path)])[0]
-    found = images.find(name, root / "images")
-    short = _UPLOADED.sub("", Path(name).name)
-    return found if (root / found.lstrip("/")).is_file() else images.find(short, root / "images")
 
 
 def _add(

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .documents import head, read_json
-from .folders import CocoFolder, Parts, part_name
-from .places import Images
+from ..documents import head, read_json
+from ..held_out import part_name
+from ..images.places import Images
+from .folders import CocoFolder, Parts
 from .records import Point, Records, blank_mask, ellipse, extent, read_pixels
 
 _FOLDERS = ("annotations", "labels", "json", "jsons")

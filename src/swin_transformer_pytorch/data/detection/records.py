@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,46 +12,31 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from ... import rle
-from ..errors import DataError, some
+from ..errors import DataError, Findings, report, some
 from ..images.decode import open_image
-from .annotations import check_document, report
+from .annotations import check_document
 
 Point = tuple[float, float]
 
-_log = logging.getLogger(__name__)
 _MOST_PIXELS = 1 << 29  # of a mask
 _CORNERS = 64  # of a polygon that stands for a circle
 
 
-class Records:
+class Records(Findings):
     """Takes images and their objects one after another; numbers are pixels from the image's top left corner.
 
     Args:
         source: the file or folder that messages name.
         names: the classes in their order; None for those that objects have, sorted.
-
-    Attributes:
-        notes: how often something was left out or taken for something else, to be said once.
-        problems: what is wrong, each with its place.
     """
 
     def __init__(self, source: Path, names: Sequence[str] | None = None) -> None:
         if twice := sorted({name for name in names or () if list(names or ()).count(name) > 1}):
             raise DataError(f"{source} has several classes of one name: {some(twice)}; rename them")
-        self.source = source
+        super().__init__(source)
         self.names = names
-        self.notes: Counter[str] = Counter()
-        self.problems: list[str] = []
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
-
-    @contextmanager
-    def naming(self, where: str) -> Iterator[None]:
-        """Makes a `ValueError`, such as of a number that is none, a problem of that place."""
-        try:
-            yield
-        except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
-            self.problems.append(f"{where}: {f'it has no {error}' if isinstance(error, KeyError) else error}")
 
     def add_image(self, file_name: str, size: tuple[int, int]) -> None:
         """The image, of (height, width), whose objects come next."""
@@ -120,8 +102,7 @@ class Records:
         ids = {name: index for index, name in enumerate(names, start=1)}
         for one in self._annotations:
             one["category_id"] = ids[one.pop("name")]
-        for note, count in (+self.notes).items():
-            _log.warning("%s: %s %s", self.source, f"{count:,}", note)
+        self.say_notes()
         return check_document(
             {
                 "images": self._images,

@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import UInt8
 
-from .documents import head, read_lines, read_xml
-from .folders import NAMES, CocoFolder, Parts, part_name
-from .places import Images
+from ..documents import head, read_lines, read_xml
+from ..held_out import PART_NAMES, part_name
+from ..images.places import Images
+from .folders import CocoFolder, Parts
 from .records import Records, read_pixels
 
 _BOX = ("xmin", "ymin", "xmax", "ymax")
@@ -25,7 +26,7 @@ def voc_parts(root: Path) -> Parts:
     folder = next((root / name for name in ("Annotations", "annotations") if _has_xml(root / name)), None)
     lists = {path.stem.lower(): path for path in sorted((root / "ImageSets" / "Main").glob("*.txt"))}
     if folder is not None:
-        named = {part: lists[name] for part, names in NAMES.items() for name in names if name in lists}
+        named = {part: lists[name] for part, names in PART_NAMES.items() for name in names if name in lists}
         if "trainval" in lists:
             named.setdefault("train", lists["trainval"])
         return {part: _part(root, folder, path) for part, path in named.items()} or {"all": _part(root, folder)}

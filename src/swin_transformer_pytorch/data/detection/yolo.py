@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..documents import read_lines, read_yaml
 from ..errors import DataError, ImageError
+from ..held_out import PART_NAMES
 from ..images.decode import image_size
 from ..images.files import find_images
-from .documents import read_lines, read_yaml
-from .folders import NAMES, CocoFolder, Parts
+from .folders import CocoFolder, Parts
 from .records import Records
 
 _YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -53,7 +54,7 @@ def yolo_parts(root: Path) -> Parts:
 def _entries(content: dict[str, Any]) -> dict[str, list[str]]:
     """The folders, or lists of images, that data.yaml names for each part."""
     found: dict[str, list[str]] = {}
-    for part, names in NAMES.items():
+    for part, names in PART_NAMES.items():
         entry = next((content[name] for name in names if content.get(name)), None)
         places = [entry] if isinstance(entry, str) else entry if isinstance(entry, list) else []
         if places:
@@ -91,7 +92,7 @@ def _labelled(root: Path) -> dict[str, list[str]]:
     """The folder of each part whose images have label files."""
     wanted = {
         part: [pattern.format(name) for name in names for pattern in ("images/{}", "{}/images", "{}", "obj_{}_data")]
-        for part, names in NAMES.items()
+        for part, names in PART_NAMES.items()
     }
     found = {part: [place for place in places if _has_labels(root, place)][:1] for part, places in wanted.items()}
     if not found["train"] and not found["val"]:

@@ -20,6 +20,8 @@ METRICS = {
     "val_loss": "val loss {:.4f}",
     "val_top1": "top-1 {:.2%}",
     "val_top5": "top-5 {:.2%}",
+    "val_map": "mAP {:.2%} over {val_map_classes} of {val_num_classes} classes",
+    "val_f1": "F1 {:.2%}",
     "val_box_ap": "box AP {:.2%}",
     "val_mask_ap": "mask AP {:.2%}",
     "val_miou": "mIoU {:.2%} over {val_miou_classes} of {val_num_classes} classes",

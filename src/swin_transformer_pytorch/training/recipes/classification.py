@@ -51,17 +51,23 @@ class ClassifierModelRecipe(ModelRecipe):
         return {**self.config_overrides, "in_channels": self.in_channels}
 
 
+_OF_KINDS = {"class_order": ("folder",), "classes": ("folder", "multi_label"), "labels": ("multi_label",)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe:
     """Which images, how they are prepared and how they are batched.
 
     Attributes:
-        kind: "folder" (`root` has train/ and val/, or one folder a class), "fashion_sample" (the 2,000 images in the
-            package) or "fashion_mnist" (all 60,000, from the four files in `root`).
+        kind: "folder" (`root` has train/ and val/, or one folder a class; with a file of labels instead it becomes
+            "multi_label"), "multi_label" (any number of classes an image, by Roboflow's _classes.csv, labels.csv,
+            labels.json or Label Studio's JSON in `root`), "fashion_sample" (the 2,000 images in the package) or
+            "fashion_mnist" (all 60,000, from the four files in `root`).
         root: the folder of images, for the kinds that have one.
+        labels: for "multi_label", the file of labels in `root`, where it is called otherwise.
         class_order: for "folder", the order of the class folders in the head: "natural" (2 before 10), "sorted" (10
             before 2), or a file of their names, one a line; null sorts them, and says so where that makes a difference.
-        classes: for "folder", the class folders to keep, [rose, tulip], or {flower: [rose, tulip], tree: [oak]}, which
+        classes: for folders, the classes to keep, [rose, tulip], or {flower: [rose, tulip], tree: [oak]}, which
             makes one class of several; "*" in such a list is all others. null for all.
         image_size: side of the model's images in pixels, or (height, width); null for the model's own, else 224. "auto"
             is likewise, but else the shorter side of the usual training image, at most 224.
@@ -71,7 +77,7 @@ class DataRecipe:
         batch_size: images of a step on one device; "auto" chooses by the number of training images, at most 32, and by
             the memory.
         num_workers: processes that read and change images; 0 reads in the training process.
-        val_fraction: part of each class that is held out where the folder has no val/.
+        val_fraction: part of each class (of all images for "multi_label") held out where the folder has no val/.
         sampling: "all" shows each image once an epoch; "balanced" each class as often as any other, the images of rare
             ones several times with other random changes, in epochs of the same length.
         augmentation: the random changes.
@@ -79,6 +85,7 @@ class DataRecipe:
 
     kind: ClassificationKind = "folder"
     root: str | None = None
+    labels: str | None = None
     class_order: str | None = None
     classes: dict[str, list[str]] | list[str] | None = None
     image_size: int | tuple[int, int] | Auto | None = None
@@ -95,9 +102,14 @@ class DataRecipe:
             value = getattr(self, name)
             sides = value if isinstance(value, tuple) else () if value is None or value == "auto" else (value,)
             require(all(1 <= side <= 16384 for side in sides), f"data.{name}", value, "1 to 16,384 pixels")
-        for name in ("class_order", "classes"):
-            ok = getattr(self, name) is None or self.kind == "folder"
-            require(ok, f"data.{name}", getattr(self, name), f"null: data.kind={self.kind!r} has classes of its own")
+        for name, kinds in _OF_KINDS.items():
+            ok = getattr(self, name) is None or self.kind in kinds
+            fix = f"null with data.kind={self.kind!r}: it is for {' and '.join(kinds)}"
+            require(ok, f"data.{name}", getattr(self, name), fix)
+        alone = self.kind != "multi_label" or self.sampling == "all"
+        require(
+            alone, "data.sampling", self.sampling, "all: images have several classes; loss.class_weights balances them"
+        )
         require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12})
         require_counts(self, "data", {"num_workers": 1024}, least=0)
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
@@ -109,6 +121,7 @@ class DataRecipe:
         return ClassificationSource(
             kind=self.kind,
             root=self.root,
+            labels=self.labels,
             channels=channels,
             class_order=self.class_order,
             choice=self.classes,
@@ -146,12 +159,13 @@ class ScheduleRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class LossRecipe:
-    """Cross entropy.
+    """Cross entropy; of "multi_label" data binary cross entropy of each class, and their mean.
 
     Attributes:
-        label_smoothing: probability that is spread evenly over all classes.
+        label_smoothing: probability that is spread evenly over all classes; for "multi_label" over yes and no.
         class_weights: what each class counts, in the order of the classes; "balanced" for the inverse of how many
-            training images it has, with a mean of 1 over the images; null for 1.
+            training images it has, with a mean of 1 over the images; null for 1. For "multi_label": what an image that
+            has the class counts for one that has not (`pos_weight`); "balanced" for how many more the latter are.
     """
 
     label_smoothing: float = 0.1

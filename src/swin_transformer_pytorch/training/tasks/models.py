@@ -31,6 +31,7 @@ def build_model(
     task: Task,
     classes: tuple[str, ...],
     *,
+    multi_label: bool = False,
     palette: tuple[Colour, ...] | None = None,
     prepare: Callable[[Any, Any], Any] = lambda known, own: known,
 ) -> Model:
@@ -40,6 +41,7 @@ def build_model(
         recipe: which model.
         task: of the recipe.
         classes: the data's.
+        multi_label: classification: whether an image may have any number of them.
         palette: segmentation: their colours, or None.
         prepare: from the preprocessing that the model is known to have and that of the weights, each or None, to the
             one for this run. Where it differs from that of the weights, that is said.
@@ -55,7 +57,9 @@ def build_model(
     known, checkpoint = _describe(recipe, task, len(classes))
     own = checkpoint.preprocessing if checkpoint is not None and checkpoint.task == task else None
     chosen = prepare(known.preprocessing, own)
-    description = dataclasses.replace(known, classes=classes, palette=palette, preprocessing=chosen)
+    description = dataclasses.replace(
+        known, classes=classes, multi_label=multi_label, palette=palette, preprocessing=chosen
+    )
     if differences := _differences(own, chosen):
         _log.warning("preprocessing differs from that of the weights: %s", differences)
     _check_memory(description)

@@ -13,11 +13,12 @@ from PIL import Image
 from ...data.images.unusable import Samples, item_or_problem
 from ...data.samples import DetectionSample, SegmentationSample
 from ...data.transforms import create_transform
+from ...models.classification import probabilities
 from ...models.detection_inference import detect
 from ...models.detection_results import instances_to_detections
 from ...models.segmentation_inference import segment
 from ...results import Classification, SegmentationMap
-from ...visualize import detection_overlay, picture_grid, prediction_grid, segmentation_overlay
+from ...visualize import detection_overlay, label_grid, picture_grid, prediction_grid, segmentation_overlay
 
 if TYPE_CHECKING:
     from ...models.build import Model
@@ -31,7 +32,8 @@ _LEAST_SCORE = 0.5
 def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     """Saves what a model in evaluation mode makes of some images spread over a data set.
 
-    A classifier's are a grid with the likeliest class of each; others have a row an image, the truth at the left.
+    A classifier's are a grid with the likeliest class of each, or those from 0.5 where it may have several; others have
+    a row an image, the truth at the left.
     Images that cannot be used are passed over; without any there is no picture.
     """
     count = min(len(samples), _CLASSIFIED if model.task == "classification" else _SHOWN)
@@ -40,9 +42,7 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     if not usable:
         return
     if model.task == "classification":
-        results = [_classified(model, image) for image, _ in usable]
-        targets = [label for _, label in usable]
-        prediction_grid([image for image, _ in usable], results, targets, path, classes=model.classes)
+        _draw_classified(model, usable, path)
         return
     draw = _detected if model.task == "detection" else _segmented
     pictures = [picture for sample in usable for picture in draw(model, sample)]
@@ -50,10 +50,17 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     picture_grid(pictures, path, titles=titles, columns=2)
 
 
-def _classified(model: Any, image: Image.Image) -> Classification:
-    scores = model(create_transform(model)(image).unsqueeze(0))[0].float().softmax(-1)
-    label = int(scores.argmax())
-    return Classification(labels=(label,), scores=(float(scores[label]),), names=(model.classes[label],))
+def _draw_classified(model: Any, samples: list[tuple[Image.Image, Any]], path: Path) -> None:
+    images, truths, names = [image for image, _ in samples], [truth for _, truth in samples], model.classes
+    transform = create_transform(model)
+    scores = [probabilities(model, model(transform(image).unsqueeze(0)))[0].tolist() for image in images]
+    if model.multi_label:
+        found = [[name for name, score in zip(names, one, strict=True) if score >= _LEAST_SCORE] for one in scores]
+        label_grid(images, found, [[names[label] for label in np.flatnonzero(truth)] for truth in truths], path)
+        return
+    best = [max(enumerate(one), key=lambda pair: pair[1]) for one in scores]
+    results = [Classification(labels=(label,), scores=(score,), names=(names[label],)) for label, score in best]
+    prediction_grid(images, results, truths, path, classes=names)
 
 
 def _detected(model: Any, sample: DetectionSample) -> tuple[Image.Image, Image.Image]:

@@ -10,6 +10,9 @@ from ...checks import as_pair
 from ..preprocessing import Interpolation, Preprocessing, PreprocessingError
 from .format import FormatError
 
+MULTI_LABEL = "multi_label_classification"
+"""A configuration's `problem_type` where an image may have any number of the classes."""
+
 _MODELS: dict[str, Literal[1, 2]] = {"swin": 1, "swinv2": 2}  # model_type -> version
 _NAMES = {  # ours -> theirs
     "in_channels": "num_channels",
@@ -65,7 +68,12 @@ def read_config(config: Mapping[str, Any]) -> SwinConfig:
 
 
 def write_config(
-    config: SwinConfig, num_classes: int, classes: tuple[str, ...] | None, preprocessing: Preprocessing | None
+    config: SwinConfig,
+    num_classes: int,
+    classes: tuple[str, ...] | None,
+    preprocessing: Preprocessing | None,
+    *,
+    multi_label: bool = False,
 ) -> dict[str, Any]:
     """`read_config` undone, for `AutoModelForImageClassification`.
 
@@ -106,6 +114,8 @@ def write_config(
     }
     if config.version == 2:
         written["pretrained_window_sizes"] = [size or config.window_size[0] for size in config.pretrained_window_sizes]
+    if multi_label:
+        written["problem_type"] = MULTI_LABEL
     names = classes or _numbered(num_classes)
     return {**written, "id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ....data.classification.dataset import EvaluationDataset, LabelledImages, TrainingDataset
+from ....data.classification.dataset import EvaluationDataset, Label, LabelledImages, TrainingDataset
 from ....data.classification.folder import guessed_order, imagenet_synsets
 from ....data.errors import DataError
 from ....data.transforms import create_transform
@@ -55,6 +55,8 @@ def open_splits(recipe: DataRecipe, *, channels: int = 3, seed: int = 0) -> Spli
     for name, images in (("training", train), ("validation", val)):
         if len(images) == 0:
             raise DataError(f"{recipe.root or recipe.kind}: there are no {name} images")
+        if recipe.kind == "multi_label" and not images.labels.any():
+            raise DataError(f"{recipe.root}: none of the {len(images)} {name} images has a label; label some")
     classes = tuple(train.classes)
     ordered = recipe.kind != "folder" or recipe.class_order is not None or recipe.classes is not None
     if not ordered and (guess := guessed_order(classes)):
@@ -85,7 +87,7 @@ def choose_preprocessing(
     if images is not None and (auto or (recipe.image_size is None and known is not None)):
         recipe = replace(recipe, image_size=choose_image_size(images, known or own, say=auto))
     assert recipe.image_size != "auto", "the images are given"
-    if recipe.kind != "folder" and in_channels == 1:
+    if recipe.kind.startswith("fashion") and in_channels == 1:
         size = recipe.image_size or (known.image_size if known else 28)
         return Preprocessing(
             image_size=_pair(size), resize_size=recipe.resize_size or _pair(size), mean=FASHION_MEAN, std=FASHION_STD
@@ -132,7 +134,8 @@ class ClassificationData(TrainingData):
         return self.splits.val
 
     def class_counts(self) -> dict[str, int]:
-        counts = np.bincount(self.splits.train.labels, minlength=len(self.splits.classes))
+        labels, count = self.splits.train.labels, len(self.splits.classes)
+        counts = labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=count)
         return dict(zip(self.splits.classes, counts.tolist(), strict=True))
 
     def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
@@ -149,7 +152,7 @@ class ClassificationData(TrainingData):
         )
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, int] | str]:
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Label] | str]:
         dataset = EvaluationDataset(self.splits.val, create_transform(self.preprocessing))
         return self.evaluation_loader(dataset, collate_usable)
 

@@ -65,12 +65,20 @@ class ClassificationTraining(Training):
 
     def losses(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch
-        targets = F.one_hot(labels, self.model.num_classes).float()
         random = generator(Stream.MIX, self.recipe.trainer.seed, self.current_epoch, batch_idx, self.global_rank)
-        images, targets = mix(images, targets, self.recipe.data.augmentation, random)
-        # In float32 whatever the logits' type. Smoothing what is mixed is mixing what is smoothed.
-        logits, smoothing = self.model(images).float(), self.recipe.loss.label_smoothing
+        images, targets = mix(images, self.targets(labels), self.recipe.data.augmentation, random)
+        logits = self.model(images).float()  # whatever their type
         weights = None if self._class_weights is None else self._class_weights.to(logits.device)
+        return self.loss(logits, targets, weights)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """(B, classes): what the model is to say of each class."""
+        return F.one_hot(labels, self.model.num_classes).float()
+
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
+        """Of a batch, (B, classes) both, with the weights of the classes, (classes,)."""
+        # Smoothing what is mixed is mixing what is smoothed.
+        smoothing = self.recipe.loss.label_smoothing
         return {"loss_ce": F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)}
 
     def begin_validation(self) -> None:
@@ -82,7 +90,10 @@ class ClassificationTraining(Training):
         self.unusable.usable(unusable)
         if images is None:
             return
-        logits = self.model(images).float()
+        self.count(self.model(images).float(), labels)
+
+    def count(self, logits: Tensor, labels: Tensor) -> None:
+        """Takes a batch of validation images."""
         self._counts.add(logits, labels)
         self._val_loss += F.cross_entropy(logits, labels, reduction="sum").item()
 

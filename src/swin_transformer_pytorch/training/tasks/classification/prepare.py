@@ -8,6 +8,7 @@ from typing import Literal, cast
 
 import torch
 
+from ....data.classification.multi_label import has_label_file
 from ....data.errors import some
 from ....models.classification import SwinClassifier
 from ...recipes.classification import Recipe
@@ -16,31 +17,45 @@ from ..batch_sizes import settle
 from ..models import build_model
 from .data import ClassificationData, choose_preprocessing, open_splits
 from .module import ClassificationTraining
+from .multi_label import MultiLabelTraining
 
 
 def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, ClassificationData]:
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
+    if recipe.data.kind == "folder" and recipe.data.root is not None and has_label_file(recipe.data.root):
+        recipe = recipe.replace({"data.kind": "multi_label"})
+    multi_label = recipe.data.kind == "multi_label"
     splits = open_splits(recipe.data, channels=recipe.model.in_channels, seed=recipe.trainer.seed)
     torch.manual_seed(recipe.trainer.seed)
     choose = functools.partial(choose_preprocessing, recipe.data, recipe.model.in_channels, images=splits.train)
-    model = cast(SwinClassifier, build_model(recipe.model, "classification", splits.classes, prepare=choose))
+    model = cast(
+        SwinClassifier,
+        build_model(recipe.model, "classification", splits.classes, multi_label=multi_label, prepare=choose),
+    )
     assert model.preprocessing is not None, "it has just been chosen"
     if recipe.data.image_size == "auto":
         recipe = recipe.replace({"data.image_size": model.preprocessing.image_size})
+    training = MultiLabelTraining if multi_label else ClassificationTraining
 
     def make(settled: Recipe) -> tuple[ClassificationTraining, ClassificationData]:
         assert model.preprocessing is not None
         data = ClassificationData(settled, splits, model.preprocessing)
-        weights = class_weights(settled.loss.class_weights, data.class_counts())
-        return ClassificationTraining(model, settled, batch_size=data.batch_size, class_weights=weights), data
+        images = data.num_images if multi_label else None
+        weights = class_weights(settled.loss.class_weights, data.class_counts(), images)
+        return training(model, settled, batch_size=data.batch_size, class_weights=weights), data
 
     return settle(recipe, len(splits.train), device, make)
 
 
 def class_weights(
-    chosen: tuple[float, ...] | Literal["balanced"] | None, counts: Mapping[str, int]
+    chosen: tuple[float, ...] | Literal["balanced"] | None, counts: Mapping[str, int], images: int | None = None
 ) -> tuple[float, ...] | None:
     """The recipe's `loss.class_weights` as numbers, one a class.
+
+    Args:
+        chosen: by the recipe.
+        counts: training images of each class.
+        images: how many these are together, where each may have several classes; its weights are of a class's presence.
 
     Raises:
         RecipeError: there are more or fewer numbers than classes, or a class without a training image to be balanced.
@@ -48,7 +63,13 @@ def class_weights(
     if chosen is None or isinstance(chosen, tuple):
         require_one_a_class(chosen, len(counts))
         return chosen
+    if images is not None and (everywhere := [name for name, count in counts.items() if count == images]):
+        raise RecipeError(
+            f"loss.class_weights='balanced', but all training images have {some(everywhere)}; leave it out"
+        )
     if empty := [name for name, count in counts.items() if not count]:
         raise RecipeError(f"loss.class_weights='balanced', but there is no training image of {some(empty)}; add some")
+    if images is not None:
+        return tuple((images - count) / count for count in counts.values())
     mean = sum(counts.values()) / len(counts)
     return tuple(mean / count for count in counts.values())

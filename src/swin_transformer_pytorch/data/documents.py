@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import yaml
 
-from ..errors import DataError
+from .errors import DataError
 
 _LARGEST = 1 << 28  # bytes, of files that are one image's, or a project's of some 100,000 images
 _HEAD = 1 << 14
@@ -38,13 +38,21 @@ def head(path: Path) -> str:
         return ""
 
 
-def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a text file, without those that are blank."""
+def holds_choices(text: str) -> bool:
+    """Whether a file that begins so is Label Studio's of images whose labels were chosen, without any place in them."""
+    return text.startswith("[") and '"choices"' in text and '"original_width"' not in text
+
+
+def read_text(path: Path, what: str) -> str:
     try:
-        text = read_bytes(path, what).decode("utf-8-sig")
+        return read_bytes(path, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text in UTF-8 ({error}); give {what}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file, without those that are blank."""
+    return [line.strip() for line in read_text(path, what).splitlines() if line.strip()]
 
 
 def read_json(path: Path, what: str, *, largest: int | None = _LARGEST) -> Any:

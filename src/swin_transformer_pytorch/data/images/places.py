@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from ...names import composed
-from ..images.decode import image_size
-from ..images.files import find_images
+from .decode import image_size
+from .files import find_images
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was uploaded to Label Studio
 
 
 class Images:
@@ -43,6 +49,22 @@ class Images:
             raise ValueError(f"{name!r:.200} could be {found[-1]} or {found[-2]}; rename one")
         self.used.add(found[-1])
         return found[-1].relative_to(self.root).as_posix()
+
+    def find_uploaded(self, data: Mapping[str, Any]) -> str:
+        """That of a Label Studio task's data: its address's last part, as it is or as it was before it was uploaded.
+
+        Raises:
+            ValueError: it names no image, or two are as like.
+        """
+        texts = [data[key] for key in ("image", "img", *data) if isinstance(data.get(key), str)]
+        if not texts:
+            raise ValueError("its data names no image")
+        address, near = urlsplit(texts[0]), self.root / "images"
+        name = parse_qs(address.query).get("d", [unquote(address.path)])[0]
+        found = self.find(name, near)
+        return (
+            found if (self.root / found.lstrip("/")).is_file() else self.find(_UPLOADED.sub("", Path(name).name), near)
+        )
 
     def size(self, file_name: str) -> tuple[int, int]:
         """(height, width) of an image that `find` named; an `ImageError` where it cannot be read."""
