@@ -23,10 +23,11 @@ from PIL import Image
 from swin_transformer_pytorch import create_transform, load_model, save_model
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.models.build import build
+from swin_transformer_pytorch.models.card import model_card
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
-from swin_transformer_pytorch.models.saving import model_card, save_for_transformers
+from swin_transformer_pytorch.models.saving import save_for_transformers
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
 NAMES = ("ash", "beech", "crane")
@@ -179,7 +180,7 @@ def test_headless_and_dense_models_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("licence", [None, "mit"])
 def test_a_model_card_says_what_is_known(task: str, licence: str | None) -> None:
     model = build(DESCRIPTIONS[task])
-    _, front, text = model_card(model, "me/trees", licence).split("---\n", 2)
+    _, front, text = model_card(model, "me/trees", "hf:me/trees", licence).split("---\n", 2)
     said = yaml.safe_load(front)
     assert said["library_name"] == "swin-transformer-pytorch" and task in said["tags"]
     assert said.get("license") == licence and "metrics" not in said and "model-index" not in said

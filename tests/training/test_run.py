@@ -25,7 +25,18 @@ from swin_transformer_pytorch.training.run import choose_device
 from swin_transformer_pytorch.training.tasks.classification.module import DivergedError
 
 Make = Callable[..., Recipe]
-OVERVIEW = ("images", "classes", "image size", "model", "device", "batch", "length", "peak learning rate", "output")
+OVERVIEW = (
+    "data",
+    "images",
+    "classes",
+    "image size",
+    "model",
+    "device",
+    "batch",
+    "length",
+    "peak learning rate",
+    "output",
+)
 COLOURS = {"blue": (30, 40, 200), "green": (30, 190, 50), "red": (210, 40, 30)}
 
 
@@ -75,8 +86,11 @@ def test_a_run_learns_and_leaves_everything_behind(tiny: Make, capsys: pytest.Ca
     assert model.preprocessing.channels == 1
     assert {path.name for path in result.output.iterdir()} == {
         *("recipe.yaml", "history.jsonl", "history.csv", "curves.png", "validation.png"),
-        *("last.ckpt", "best.ckpt", "model.safetensors", "run.lock"),
+        *("last.ckpt", "best.ckpt", "model.safetensors", "README.md", "run.lock"),
     }
+    card = (result.output / "README.md").read_text(encoding="utf-8")
+    assert f"| val_top1 | {result.top1:.4g} |" in card and f'Predictor("{result.weights}")' in card
+    assert "2,000 to learn from, 1,000 to validate on" in card and "| peak learning rate |" in card
     last = torch.load(result.last, weights_only=True)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, last["ema_state_dict"][name])

@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     table.add_row("weights, ready for use", str(result.weights))
     table.add_row("best validation's weights", str(result.best))
     table.add_row("checkpoint to resume from", str(result.last))
-    table.add_row("recipe, history, curves.png, validation.png", str(result.output))
+    table.add_row("card, recipe, history, curves.png, validation.png", str(result.output))
     terminal.output().print(table)
     for line in result.unusable:
         terminal.notes().print(line)

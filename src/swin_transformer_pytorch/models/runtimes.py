@@ -169,7 +169,6 @@ def _open_openvino(path: Path, device: torch.device) -> _Opened:
     )
 
 
-@functools.cache
 def openvino_core() -> Any:
     """OpenVINO's `Core`: one for the process, for good.
 
@@ -177,7 +176,12 @@ def openvino_core() -> Any:
     order in which they came, a stack is left that is no longer there, and the next signal that Python handles, such as
     one that a worker of a DataLoader has ended, ends the process.
     """
-    return extras.require("openvino", extra="export").Core()
+    return _core(extras.require("openvino", extra="export"))
+
+
+@functools.cache
+def _core(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 def openvino_options(precision: str | None) -> dict[str, Any]:

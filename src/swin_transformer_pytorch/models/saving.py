@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..backbone.config import SwinConfig
 from ..weights.errors import CheckpointError
 from ..weights.files import save_checkpoint
@@ -19,17 +18,11 @@ from ..weights.formats.format import FormatError
 from ..weights.formats.transformers_config import write_config, write_preprocessing
 from ..weights.preprocessing import Preprocessing
 from ..whole import write_text
-from .description import ModelDescription, describe
+from .card import model_card
+from .description import describe
 
 if TYPE_CHECKING:
     from .build import Model
-
-_PIPELINES = {
-    "classification": "image-classification",
-    "detection": "object-detection",
-    "segmentation": "image-segmentation",
-}
-_MOST_NAMED = 200  # classes in a card
 
 
 def save_model(model: Model, path: str | os.PathLike[str]) -> None:
@@ -136,7 +129,7 @@ def push_to_hub(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_model(model, folder / WEIGHTS[0])
-        (folder / "README.md").write_text(model_card(model, repository, licence), encoding="utf-8")
+        (folder / "README.md").write_text(model_card(model, repository, f"hf:{repository}", licence), encoding="utf-8")
         try:
             api.create_repo(repository, private=private, exist_ok=True)
             kept = ["README.md"] if api.file_exists(repository, "README.md") else None
@@ -149,51 +142,3 @@ def push_to_hub(
                 f"{repository} could not be uploaded ({reason}): check the name, the network and `hf auth whoami`"
             ) from error
     return str(commit.commit_url)
-
-
-def model_card(model: Model, repository: str, licence: str | None = None) -> str:
-    """A README.md for the hub that says what is known of a model, and no more."""
-    from huggingface_hub import ModelCardData
-
-    described: ModelDescription = describe(model)
-    front = ModelCardData(
-        library_name="swin-transformer-pytorch",
-        pipeline_tag=_PIPELINES[described.task],
-        license=licence,
-        tags=["swin-transformer", "vision", described.task],
-    ).to_yaml()
-    config, preprocessing = described.config, described.preprocessing
-    backbone = config if isinstance(config, SwinConfig) else config.backbone
-    rows = {
-        "architecture": described.name or type(model).__name__,
-        "backbone": f"Swin V{backbone.version}, embed_dim {backbone.embed_dim}, depths {list(backbone.depths)}, "
-        f"window {backbone.window_size[0]}x{backbone.window_size[1]}",
-        "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
-        "classes": f"{described.num_classes}{', any number an image' * described.multi_label}",
-        "preprocessing": "none" if preprocessing is None else json.dumps(preprocessing.to_dict()),
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    names = described.classes or ()
-    more = f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    listed = f"\n## Classes\n\n{', '.join(names[:_MOST_NAMED])}{more}\n" if names else ""
-    return f"""---
-{front}
----
-
-# {repository.partition("/")[2]}
-
-A Swin Transformer for {described.task}, saved by swin-transformer-pytorch {__version__}.
-
-| | |
-| --- | --- |
-{table}
-
-No figures were measured for this card.
-
-```python
-import swin_transformer_pytorch as swin
-
-predictor = swin.Predictor("hf:{repository}")
-print(predictor("photo.jpg"))
-```
-{listed}"""

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import extras
+from ..models.card import model_card
 from ..models.config import Task
 from ..models.registry import checkpoint_model
 from ..weights.files import read_checkpoint, save_checkpoint
-from ..whole import remove_unfinished
+from ..whole import remove_unfinished, write_text
 from .recipes.classification import ScheduleRecipe
 from .recipes.dense import DenseTrainerRecipe, leg_steps
 from .recipes.parts import RecipeError, chosen
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainResult", "choose_device", "make_trainer", "train"]
 
-EXPORT = "model.safetensors"
+EXPORT, CARD = "model.safetensors", "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ class TrainResult:
 
 def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     """Trains as the recipe says. Writes recipe.yaml, history.jsonl and .csv, curves.png, last.ckpt and best.ckpt to
-    `recipe.output`; at the end model.safetensors, and in validation.png truth and prediction of some images.
+    `recipe.output`; at the end model.safetensors with its card, README.md, and in validation.png truth and prediction
+    of some images.
 
     A run that was killed continues with `resume=True`, from its last checkpoint; on CPU, with as many threads, its
     weights are then those of the uninterrupted run, to the bit. Where last.ckpt is damaged, the one before it is taken.
@@ -116,6 +118,7 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
 
     from .engine.callbacks import HISTORY, Checkpoints, read_history
     from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, read_newest, take_up
+    from .engine.overview import describe_run
     from .engine.resume import check_resumable, with_choices_of
     from .engine.stopping import RunStoppedError, StopSignals
     from .tasks.pictures import VALIDATION, draw_validation
@@ -161,7 +164,17 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
         # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
         save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, module.model.metadata())
         (output / PREVIOUS).unlink(missing_ok=True)
-        draw_validation(checkpoint_model(output / EXPORT).eval(), data.validation_samples, output / VALIDATION)
+        model = checkpoint_model(output / EXPORT).eval()
+        draw_validation(model, data.validation_samples, output / VALIDATION)
+        card = model_card(
+            model,
+            output.name,
+            str(output / EXPORT),
+            trained=describe_run(module, trainer),
+            metrics=module.metrics,
+            images=f"the run's {data.num_val_images:,} validation images, with {EXPORT}",
+        )
+        write_text(output / CARD, card)
     trainer.strategy.barrier("export")
     unusable = [data.train_samples.summary() if data.train_samples is not None else "", module.unusable.summary()]
     best = next(callback.best for callback in trainer.callbacks if isinstance(callback, Checkpoints))

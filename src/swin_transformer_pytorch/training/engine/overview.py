@@ -19,16 +19,18 @@ _NAMED_CLASSES = 8
 
 def overview(module: Training, trainer: Trainer) -> Table:
     """A line for each thing that one would look up before waiting: the images, the model, the steps, the folder."""
-    data: TrainingData = trainer.datamodule  # type: ignore[attr-defined]
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in _rows(module, trainer, data):
+    for name, text in describe_run(module, trainer).items():
         table.add_row(name, text)
+    table.add_row("output", f"{module.recipe.output} ({HISTORY}, {CURVES}, {RECIPE}, checkpoints, model.safetensors)")
     return table
 
 
-def _rows(module: Training, trainer: Trainer, data: TrainingData) -> list[tuple[str, str]]:
+def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
+    """What a run does, in words, while or after it does it."""
+    data: TrainingData = trainer.datamodule  # type: ignore[attr-defined]
     recipe, model = module.recipe, module.model
     optimizer, steps = recipe.optimizer, int(trainer.estimated_stepping_batches)
     world, accumulate = trainer.world_size, recipe.trainer.accumulate
@@ -41,7 +43,8 @@ def _rows(module: Training, trainer: Trainer, data: TrainingData) -> list[tuple[
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     count, trained = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
     frozen = f", {count - trained:,} of them frozen" if trained < count else ""
-    return [
+    rows = [
+        ("data", str(recipe.data.root or recipe.data.kind)),
         ("images", f"{data.num_images:,} to learn from, {data.num_val_images:,} to validate on"),
         ("classes", describe_classes(model.classes or (), data.class_counts(), data.counted)),
         ("image size", _sizes(model.preprocessing)),
@@ -50,8 +53,8 @@ def _rows(module: Training, trainer: Trainer, data: TrainingData) -> list[tuple[
         ("batch", batch),
         ("length", f"{steps:,} steps, {trainer.max_epochs} epochs of {steps // (trainer.max_epochs or 1):,}"),
         ("peak learning rate", f"{peak:g}{scaled * (module.lr_factor != 1)}"),
-        ("output", f"{recipe.output} ({HISTORY}, {CURVES}, {RECIPE}, checkpoints, model.safetensors)"),
     ]
+    return dict(rows)
 
 
 def describe_classes(names: tuple[str, ...], counts: Mapping[str, int] | None, counted: str) -> str:
