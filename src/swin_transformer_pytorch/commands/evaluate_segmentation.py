@@ -53,6 +53,7 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         val_fraction=data.val_fraction,
         seed=data.seed,
         max_pixels=data.max_pixels,
+        white_level=None if model.preprocessing is None else model.preprocessing.white_level,
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
     )

@@ -22,14 +22,14 @@ _MAX_READY_BYTES = 512 * 2**20
 
 
 class LabelledImages(Protocol):
-    """What a data set is here: a length, class names, items (PIL image, class index), and the latter, (n,) int64."""
+    """What a data set is here: a length, class names, items (image, class index), and the latter, (n,) int64."""
 
     classes: tuple[str, ...]
 
     @property
     def labels(self) -> NDArray[np.int64]: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> tuple[Image.Image, int]: ...
+    def __getitem__(self, index: int, /) -> tuple[Image.Image | Tensor, int]: ...
 
 
 class EvaluationDataset(Dataset[tuple[Tensor, int] | str]):
@@ -49,7 +49,7 @@ class EvaluationDataset(Dataset[tuple[Tensor, int] | str]):
     def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
         return item_or_problem(lambda: self._prepared(*self.base[index]))
 
-    def _prepared(self, image: Image.Image, label: int) -> tuple[Tensor, int]:
+    def _prepared(self, image: Image.Image | Tensor, label: int) -> tuple[Tensor, int]:
         return self.transform(image), label
 
 

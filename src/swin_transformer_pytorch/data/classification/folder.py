@@ -14,13 +14,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...names import by_name
 from ..choice import ClassChoice, choose_classes
-from ..errors import DataError, some
-from ..images.decode import IMAGE_SUFFIXES, read_image
-from ..images.files import find_images
+from ..errors import DataError, NothingFoundError, some
+from ..images.bands import read_pixels
+from ..images.decode import IMAGE_SUFFIXES
+from ..images.files import find_inputs
 
 __all__ = ["DataError", "ImageFolder", "imagenet_synsets"]
 
@@ -29,13 +31,13 @@ _VALIDATION_NAMES = ("val", "valid", "validation")
 _log = logging.getLogger(__name__)
 
 
-class ImageFolder(Dataset[tuple[Image.Image, int]]):
-    """Images sorted into class folders. Items are (PIL image, class index).
+class ImageFolder(Dataset[tuple[Image.Image | Tensor, int]]):
+    """Images sorted into class folders. Items are (PIL image, or tensor of bands, class index), see `read_pixels`.
 
     Two layouts are known: `root/train/<class>/` with `root/val/<class>/` (also "valid" or "validation"), and
     `root/<class>/`, of which a part is set apart for validation. Images may lie in folders inside a class's folder;
-    hidden files and files of other kinds are passed over. Class folders may be links, though not to a folder that they
-    lie in; what several links of a class lead to is taken once.
+    hidden files, files of other kinds, and arrays (.npy) beside others are passed over. Class folders may be
+    links, though not to a folder that they lie in; what several links of a class lead to is taken once.
 
     Args:
         root: the folder.
@@ -43,8 +45,9 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         val_fraction: the part of each class that is set apart where there is no validation folder; at least one
             image of each class of two or more. Which ones depends on `seed` and on that class's file names alone.
         seed: of that choice.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for grey, or those of NPY files and TIFFs of bands; None for as many as each file has.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        white_level: the value of white in files of 16 bits; None for 65535, see `read_image`.
         classes: a model's class names, to evaluate it: each folder is then looked up among them, and some may have no
             folder. For the 1,000 of ImageNet, folders may be named by synset, such as "n01440764"; and for any model by
             class index, as ImageNetV2's are, where no folder has a class's name. None: the classes are the folders.
@@ -69,8 +72,9 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         *,
         val_fraction: float = 0.2,
         seed: int = 0,
-        channels: int = 3,
+        channels: int | None = 3,
         max_pixels: int | None = None,
+        white_level: int | None = None,
         classes: Sequence[str] | None = None,
         choice: ClassChoice | None = None,
         class_order: str | os.PathLike[str] | None = None,
@@ -82,6 +86,7 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         self.root = Path(root)
         self.channels = channels
         self.max_pixels = max_pixels
+        self.white_level = white_level
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds a folder of images for each class")
 
@@ -135,14 +140,20 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         return len(self.samples)
 
     @property
+    def paths(self) -> list[str]:
+        """The image file of each item."""
+        return [path for path, _ in self.samples]
+
+    @property
     def labels(self) -> NDArray[np.int64]:
         """int64, (num_images,): the class index of each."""
         return np.fromiter((label for _, label in self.samples), dtype=np.int64, count=len(self.samples))
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
         """Reads one image; an `ImageError` names its file where that is not possible."""
         path, label = self.samples[index]
-        return read_image(path, self.channels, max_pixels=self.max_pixels), label
+        limits = {"max_pixels": self.max_pixels, "white_level": self.white_level}
+        return read_pixels(path, self.channels, **limits), label
 
 
 @cache
@@ -198,7 +209,7 @@ def _images_by_class(home: Path, names: Iterable[str]) -> Iterator[tuple[str, li
         if home.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"the class folder {folder} is a link to {folder.resolve()}, which it lies in; remove it")
         paths = []
-        for path in find_images(folder):
+        for path in find_inputs(folder):
             parent = os.path.dirname(path)
             met = first.setdefault(real(parent), parent)
             if met == parent:
@@ -227,7 +238,7 @@ def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
 def _folder_classes(folder: Path) -> tuple[str, ...]:
     if names := _folders(folder):
         return tuple(names)
-    images = find_images(folder)
+    images = find_inputs(folder)
     if images:
         raise DataError(
             f"{folder} holds {len(images)} images but no class folders; put the images of each class into a folder "
@@ -277,7 +288,7 @@ def _chosen_indices(home: Path, choice: ClassChoice, classes: Sequence[str]) -> 
         raise DataError(f"data.classes makes classes that the model has not: {some(strangers)}; its: {some(classes)}")
     left_out = [folder for folder, place in zip(folders, places, strict=True) if place is None]
     if left_out:
-        counts = some([f"{folder} {len(find_images(home / folder)):,}" for folder in left_out])
+        counts = some([f"{folder} {len(find_inputs(home / folder)):,}" for folder in left_out])
         _log.warning("%s: images left out, as data.classes has not their class: %s", home, counts)
     wanted = {folder: names[place] for folder, place in zip(folders, places, strict=True) if place is not None}
     return {folder: index for folder, name in wanted.items() if (index := index_of(name)) is not None}

@@ -41,6 +41,7 @@ class DetectionSource:
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
         scene_size: (height, width) of a scene in pixels.
         seed: chooses the scenes, and what is held out.
     """
@@ -60,6 +61,7 @@ class DetectionSource:
     num_scenes: int = 4000
     num_val_scenes: int = 200
     max_pixels: int | None = None
+    white_level: int | None = None
     scene_size: tuple[int, int] = (128, 128)
     seed: int = 0
 
@@ -102,6 +104,7 @@ class DetectionSource:
             box_masks=self.box_masks,
             allow_outside=self.allow_outside,
             max_pixels=self.max_pixels,
+            white_level=self.white_level,
         )
 
     def _read(self, folder: CocoFolder, split: Split, path: Path) -> dict[str, Any]:

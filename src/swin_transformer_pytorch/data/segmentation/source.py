@@ -39,6 +39,7 @@ class SegmentationSource:
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
         scene_size: (height, width) of a scene in pixels.
     """
 
@@ -56,6 +57,7 @@ class SegmentationSource:
     num_scenes: int = 4000
     num_val_scenes: int = 200
     max_pixels: int | None = None
+    white_level: int | None = None
     scene_size: tuple[int, int] = (128, 128)
 
     def open(self, split: Literal["train", "val"]) -> SegmentationFolder | SceneLabelMaps:
@@ -75,7 +77,11 @@ class SegmentationSource:
         folders = self.train if split == "train" else self.val
         if folders is not None and self.kind == "ade20k":
             return ade20k_folder(
-                *folders, ignore_label=self.ignore_label, choice=self.choice, max_pixels=self.max_pixels
+                *folders,
+                ignore_label=self.ignore_label,
+                choice=self.choice,
+                max_pixels=self.max_pixels,
+                white_level=self.white_level,
             )
         if folders is not None:
             return SegmentationFolder(
@@ -86,6 +92,7 @@ class SegmentationSource:
                 choice=self.choice,
                 suffixes=("", self.label_suffix),
                 max_pixels=self.max_pixels,
+                white_level=self.white_level,
             )
         assert self.root is not None, "who makes it has checked that"
         return open_segmentation(
@@ -96,6 +103,7 @@ class SegmentationSource:
             val_fraction=self.val_fraction,
             seed=self.seed,
             max_pixels=self.max_pixels,
+            white_level=self.white_level,
             kind=None if self.kind == "folder" else self.kind,
             choice=self.choice,
             label_suffix=self.label_suffix,

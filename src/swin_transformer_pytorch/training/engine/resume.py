@@ -31,7 +31,8 @@ _FREE = (
 )
 # What a recipe may leave to the run, and the value that says so.
 _AUTO = (*("scale", "image_size"), *(f"augmentation.{name}" for name in ("scale", "scales", "max_long", "crop_size")))
-_OPEN = {"schedule.warmup_epochs": None, "schedule.warmup_steps": None, **{f"data.{name}": "auto" for name in _AUTO}}
+_OPEN = {"schedule.warmup_epochs": None, "schedule.warmup_steps": None, "model.in_channels": "auto"}
+_OPEN |= {f"data.{name}": "auto" for name in _AUTO}
 
 
 def with_choices_of(recipe: AnyRecipe, held: dict[str, Any]) -> AnyRecipe:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...data.images.pixels import as_picture
 from ...data.images.unusable import Samples, item_or_problem
 from ...data.samples import DetectionSample, SegmentationSample
 from ...data.transforms import create_transform
@@ -42,7 +43,7 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     if model.task == "classification":
         results = [_classified(model, image) for image, _ in usable]
         targets = [label for _, label in usable]
-        prediction_grid([image for image, _ in usable], results, targets, path, classes=model.classes)
+        prediction_grid([as_picture(image) for image, _ in usable], results, targets, path, classes=model.classes)
         return
     draw = _detected if model.task == "detection" else _segmented
     pictures = [picture for sample in usable for picture in draw(model, sample)]
@@ -50,7 +51,7 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     picture_grid(pictures, path, titles=titles, columns=2)
 
 
-def _classified(model: Any, image: Image.Image) -> Classification:
+def _classified(model: Any, image: Image.Image | torch.Tensor) -> Classification:
     scores = model(create_transform(model)(image).unsqueeze(0))[0].float().softmax(-1)
     label = int(scores.argmax())
     return Classification(labels=(label,), scores=(float(scores[label]),), names=(model.classes[label],))

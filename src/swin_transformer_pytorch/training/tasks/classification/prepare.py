@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch
 
+from ....data.classification.folder import ImageFolder
 from ....data.errors import some
 from ....models.classification import SwinClassifier
 from ...recipes.classification import Recipe
 from ...recipes.parts import RecipeError, require_one_a_class
-from ..models import build_model
-from .data import ClassificationData, choose_preprocessing, open_splits
+from ..models import build_model, known_channels
+from .data import ClassificationData, Splits, channels_of, choose_preprocessing, open_splits
 from .module import ClassificationTraining
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, ClassificationData]:
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
-    splits = open_splits(recipe.data, channels=recipe.model.in_channels, seed=recipe.trainer.seed)
+    splits = open_splits(recipe.data, seed=recipe.trainer.seed)
+    recipe, channels = with_channels(recipe, splits)
     torch.manual_seed(recipe.trainer.seed)
-    choose = functools.partial(choose_preprocessing, recipe.data, recipe.model.in_channels, images=splits.train)
+    choose = functools.partial(choose_preprocessing, recipe.data, channels, images=splits.train)
     model = cast(SwinClassifier, build_model(recipe.model, "classification", splits.classes, prepare=choose))
     assert model.preprocessing is not None, "it has just been chosen"
     if recipe.data.image_size == "auto":
@@ -29,6 +34,30 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
     data = ClassificationData(recipe, splits, model.preprocessing)
     weights = class_weights(recipe.loss.class_weights, data.class_counts())
     return ClassificationTraining(model, recipe, batch_size=data.batch_size, class_weights=weights), data
+
+
+def with_channels(recipe: Recipe, splits: Splits) -> tuple[Recipe, int]:
+    """The recipe for images of as many channels as it says or they have, with which they are read from now on.
+
+    Raises:
+        DataError: the images have different numbers of them.
+    """
+    channels, changes = recipe.model.in_channels, recipe.data.augmentation
+    if channels == "auto":
+        found = channels_of(splits.train)
+        channels, why = found or (known_channels(recipe.model), "as the model has it")
+        _log.warning("model.in_channels=%d, %s", channels, why)
+    for images in (splits.train, splits.val):
+        if isinstance(images, ImageFolder):
+            images.channels = channels
+    recipe = recipe.replace({"model.in_channels": channels})
+    if channels in (1, 3) or not (changes.auto_augment or changes.color_jitter):
+        return recipe, channels
+    text = (
+        "data.augmentation: auto_augment=%s and color_jitter=%s are left out, as images of %d channels have no colours"
+    )
+    _log.warning(text, changes.auto_augment, changes.color_jitter, channels)
+    return recipe.replace({"data.augmentation.auto_augment": None, "data.augmentation.color_jitter": 0.0}), channels
 
 
 def class_weights(
