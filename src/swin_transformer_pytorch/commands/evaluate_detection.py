@@ -58,7 +58,7 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
     from ..data.detection.source import FOLDER_KINDS, DetectionSource
     from .evaluate_images import tell_held_out
 
-    split: Literal["train", "val"] = data.split or "val"
+    split: Literal["train", "val", "test"] = data.split or "val"
     source = DetectionSource(
         kind=data.kind,
         root=data.root,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from .errors import DataError
 
 
-def part_of(
-    count: int, split: Literal["train", "val"], *, of: object, val_fraction: float, seed: int, fix: str
-) -> list[int]:
+def part_of(count: int, split: str, *, of: object, val_fraction: float, seed: int, fix: str) -> list[int]:
     """The places, rising, of the images set apart or of all others; at least one image each.
 
     They depend on `seed` and on the number of images.
 
     Args:
         count: how many images there are.
-        split: which part.
+        split: "val" for what is set apart, any other for the rest.
         of: what messages call the data.
         val_fraction: the share that is set apart; 0 for none.
         seed: of the choice.

@@ -12,7 +12,7 @@ from ..errors import DataError
 from .annotations import read_annotations
 from .documents import head
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "test"]
 DetectionLayout = Literal["coco", "yolo", "voc", "labelme", "label_studio", "cvat"]
 
 NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}

@@ -83,11 +83,16 @@ class DetectionSource:
             training: whether to leave out images that nothing can be learnt from, and to read label maps of stuff.
         """
         if self.kind == "scenes" or self.kind == "scenes_sample":
-            from ..scenes.dataset import open_scenes
+            from ..scenes.dataset import of_scenes, open_scenes
 
             number = self.num_scenes if split == "train" else self.num_val_scenes
             return open_scenes(
-                self.kind, split, num_scenes=number, root=self.root, seed=self.seed, image_size=self.scene_size
+                self.kind,
+                of_scenes(split),
+                num_scenes=number,
+                root=self.root,
+                seed=self.seed,
+                image_size=self.scene_size,
             )
         from .coco import CocoDataset
 
@@ -98,7 +103,7 @@ class DetectionSource:
             folder.annotations_file,
             classes=self.classes,
             stuff_folder=stuff_folder,
-            read=lambda path: self._read(folder, split, path),
+            read=lambda path: self.read(folder, split, path),
             keep_empty=not training,
             keep_negatives=self.keep_empty,
             box_masks=self.box_masks,
@@ -107,7 +112,8 @@ class DetectionSource:
             white_level=self.white_level,
         )
 
-    def _read(self, folder: CocoFolder, split: Split, path: Path) -> dict[str, Any]:
+    def read(self, folder: CocoFolder, split: Split, path: Path) -> dict[str, Any]:
+        """COCO's dictionary of a part: its classes chosen, and without what is held out of it."""
         from .selection import held_out, with_classes
 
         document = folder.read(path)
