@@ -26,7 +26,7 @@ from ..images.files import find_inputs
 
 __all__ = ["DataError", "ImageFolder", "imagenet_synsets"]
 
-_VALIDATION_NAMES = ("val", "valid", "validation")
+_VALIDATION_NAMES, _TEST_NAMES = ("val", "valid", "validation"), ("test", "testing")
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int]]):
 
     Args:
         root: the folder.
-        split: "train", "val", or None for what there is to evaluate: the validation folder, else all images.
+        split: "train", "val", "test" (`root/test/<class>/`), or None for what there is to evaluate: the validation
+            folder, else all images.
         val_fraction: the part of each class that is set apart where there is no validation folder; at least one
             image of each class of two or more. Which ones depends on `seed` and on that class's file names alone.
         seed: of that choice.
@@ -68,7 +69,7 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int]]):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        split: Literal["train", "val"] | None = None,
+        split: Literal["train", "val", "test"] | None = None,
         *,
         val_fraction: float = 0.2,
         seed: int = 0,
@@ -79,8 +80,8 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int]]):
         choice: ClassChoice | None = None,
         class_order: str | os.PathLike[str] | None = None,
     ) -> None:
-        if split not in ("train", "val", None):
-            raise ValueError(f"split={split!r} is not known: use 'train', 'val' or None for all images")
+        if split not in ("train", "val", "test", None):
+            raise ValueError(f"split={split!r} is not known: use 'train', 'val', 'test' or None for all images")
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
         self.root = Path(root)
@@ -94,7 +95,13 @@ class ImageFolder(Dataset[tuple[Image.Image | Tensor, int]]):
         if split == "train" and train is None and val is not None:
             raise DataError(f"{self.root} has {val.name!r} but no folder 'train' with class folders; add it")
         home = (train if split == "train" else val) or train or self.root
-        hold_out = val is None and split is not None
+        if split == "test":
+            home = _split_folder(self.root, _TEST_NAMES) or self.root
+            if home == self.root:
+                raise NothingFoundError(
+                    f"{self.root} has no folder 'test' with class folders; add it, or measure another split"
+                )
+        hold_out = val is None and split in ("train", "val")
         teacher = train or home  # the folder whose names are the classes
         names, whose = _folder_classes(teacher), f"the class folders of {teacher}"
         names, _ = choose_classes(names, choice, of=teacher)

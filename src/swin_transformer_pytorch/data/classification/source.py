@@ -42,7 +42,7 @@ class ClassificationSource:
     max_pixels: int | None = None
     white_level: int | None = None
 
-    def open(self, split: Literal["train", "val"] | None) -> LabelledImages:
+    def open(self, split: Literal["train", "val", "test"] | None) -> LabelledImages:
         """One part of it; None for what there is to evaluate. A `DataError` says what is missing or broken."""
         from .fashion import FashionMNIST, FashionSample
         from .folder import ImageFolder
