@@ -17,6 +17,8 @@ from swin_transformer_pytorch.training import load_recipe, train
 from swin_transformer_pytorch.training.recipes.classification import Recipe
 from swin_transformer_pytorch.training.recipes.parts import RecipeError
 from swin_transformer_pytorch.training.tasks.classification.prepare import prepare
+from swin_transformer_pytorch.training.tasks.detection.prepare import prepare as prepare_detection
+from swin_transformer_pytorch.training.tasks.segmentation.prepare import prepare as prepare_segmentation
 
 SMALL = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
 CLASSES = ("high", "low")
@@ -75,7 +77,8 @@ def test_bands_are_learnt_and_predicted(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["evaluate", *weights, "--data.root", str(images), "--output", str(tmp_path / "report")]) == 0
     assert "top-1 100.00%" in capsys.readouterr().out
     assert main(["data", str(images), "--picture", str(tmp_path / "look.png")]) == 0
-    assert "24 x 20" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "24 x 20" in told and "5 channels in NPY files, (height, width, channels)" in told
 
     resumed = train(recipe_of(images, tmp_path / "run", resume=True, schedule__epochs=6), progress=False)
     assert resumed.metrics == result.metrics
@@ -148,3 +151,41 @@ def test_a_white_level_travels_with_the_model(tmp_path: Path, caplog: pytest.Log
     assert main(["evaluate", *weights, "--data.root", str(images), *report]) == 0
     measured = json.loads((tmp_path / "report" / "report.json").read_text())
     assert measured["top1"] == 1.0
+
+
+HEADS: dict[str, dict[str, Any]] = {
+    "detection": {"fpn_dim": 8, "fc_dim": 8},
+    "segmentation": {"decode_dim": 8, "auxiliary_dim": 8, "auxiliary_index": 0},
+}
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_outlines_of_16_bit_images_train_both_dense_tasks_at_their_white_level(
+    task: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels = np.linspace(0, 4095, 48 * 64).round().astype(np.uint16).reshape(48, 64)
+    for number in range(5):
+        Image.fromarray(levels).save(tmp_path / f"{number}.png")
+        corners = [[8, 8], [40, 8], [40, 40], [8, 40]]
+        shape = {"label": "cat" if number else "dog", "shape_type": "polygon", "points": corners}
+        document = {"shapes": [shape], "imagePath": f"{number}.png", "imageHeight": 48, "imageWidth": 64}
+        (tmp_path / f"{number}.json").write_text(json.dumps(document))
+    values = {
+        "model.name": None,
+        "model.weights": None,
+        "model.config": {**HEADS[task], "backbone": SMALL},
+        "model.config_overrides": {},
+        "data.kind": "labelme",
+        "data.root": str(tmp_path),
+        "trainer.device": "cpu",
+    }
+    prepare_dense: Any = prepare_detection if task == "detection" else prepare_segmentation
+    for white in (None, 4095):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            training, data = prepare_dense(load_recipe(f"finetune_{task}", values | {"data.white_level": white}), "cpu")
+        assert training.model.preprocessing.white_level == white
+        assert ("--data.white_level 4095 makes that white" in caplog.text) == (white is None)
+        highest = max(np.asarray(sample.image).max() for sample in data.validation_samples)
+        assert highest == (255 if white else 15)
+        assert training.model.classes == ("cat", "dog")

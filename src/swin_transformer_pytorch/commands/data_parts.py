@@ -17,6 +17,7 @@ from ..data.classification.folder import ImageFolder
 from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
+from ..data.images.bands import find_bands
 from ..data.images.files import find_images
 from ..data.images.pixels import as_picture, height_width
 from ..data.segmentation.drawn import DrawnLabelMaps
@@ -153,7 +154,9 @@ def _classification(root: str, data: argparse.Namespace) -> Look:
             opened["test"] = ImageFolder(root, "test", channels=None, choice=data.classes)
     opened = {"train" if opened else "all": train} | opened
     parts = {name: Part(samples=one) for name, one in opened.items()}
-    return Look(task="classification", layout="a folder a class", parts=parts)
+    bands = find_bands(train.paths[0])
+    of = f", images of {bands[0]} channels {bands[1]}" if bands else ""
+    return Look(task="classification", layout=f"a folder a class{of}", parts=parts)
 
 
 def read_part(part: Part, task: Task, most: int) -> Iterator[int]:

@@ -247,7 +247,7 @@ def test_missing_file_folder_url_and_strange_types(tmp_path):
         read_image("")
     with pytest.raises(ImageError, match="read from a int"):
         read_image(3)
-    with pytest.raises(ImageError, match="cannot give 5 channels"):
+    with pytest.raises(ImageError, match="RGB, 2 x 2.* cannot give 5 channels"):
         read_image(Image.new("RGB", (2, 2)), 5)
 
 

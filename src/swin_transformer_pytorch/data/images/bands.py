@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterable
 from typing import Any, BinaryIO
@@ -91,21 +92,21 @@ def find_bands(source: ImageSource) -> tuple[int, str] | None:
     return None
 
 
-def likely_white_level(sources: Iterable[ImageSource], channels: int = 3) -> int | None:
+def likely_white_level(sources: Iterable[ImageSource]) -> int | None:
     """The usual one, of 8 to 14 bits, above which no value lies of files that all have 16 bits; None for others."""
-    highest = [_highest(source, channels) for source in sources]
+    highest = [_highest(source) for source in sources]
     known = [value for value in highest if value is not None]
     if not known or len(known) < len(highest):
         return None
     return next((white for white in _WHITES if max(known) <= white), None)
 
 
-def _highest(source: ImageSource, channels: int) -> int | None:
+def _highest(source: ImageSource) -> int | None:
     """The highest value of a file of 16 bits; None for another, and for what cannot be read."""
     name = source_name(source)
     if not isinstance(source, Image.Image):
         with contextlib.suppress(ImageError), reading(source, name), open_file(source, name) as file:
-            array = _read_array(file, name, channels, None)
+            array = _read_array(file, name, (find_bands(source) or (3, ""))[0], None)
             if array is not None:
                 return int(array.max()) if array.dtype.kind == "u" and array.dtype.itemsize == 2 else None
             with open_image(file, name) as image:
@@ -158,7 +159,7 @@ def _channel_axis(shape: tuple[int, ...], name: str) -> int | None:
 
 def _read_tiff(file: BinaryIO, name: str, max_pixels: int | None) -> NDArray[Any]:
     tifffile = extras.require("tifffile", extra="tiff")
-    with extras.errors_alone("tifffile"), tifffile.TiffFile(file) as tiff:
+    with extras.errors_alone("tifffile", level=logging.CRITICAL), tifffile.TiffFile(file) as tiff:
         series = tiff.series[0]  # names its axes, such as "YXS" for bands in each pixel, and leaves out those of 1
         others = [place for place, letter in enumerate(series.axes) if letter not in "YX"]
         if series.axes.replace("Y", "", 1).replace("X", "", 1) != "".join(series.axes[one] for one in others[:1]):

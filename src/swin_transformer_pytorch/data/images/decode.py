@@ -56,12 +56,12 @@ def read_image(
         ImageError: the file is missing, empty, damaged, of no known format, or has more pixels than `max_pixels`, more
             than a million along a side, or values above `white_level`.
     """
+    name = source_name(source)
     if channels not in _MODES:
         raise ImageError(
-            f"an image file cannot give {channels} channels, only 1 (grey) or 3 (RGB); give the model a .npy array, a "
-            "TIFF of as many bands, or a float tensor (channels, height, width) instead"
+            f"{name} is read as grey or RGB, and cannot give {channels} channels; give the model a .npy array, a TIFF "
+            "of as many bands, or a float tensor (channels, height, width) instead"
         )
-    name = source_name(source)
     with reading(source, name):
         if isinstance(source, Image.Image):
             _check_sides(source, name)

@@ -16,7 +16,7 @@ def white_level_of(samples: Any) -> int | None:
     """That of a data set of files; where it is None, and the first images leave the upper bits empty, that is said."""
     known: int | None = getattr(samples, "white_level", None)
     paths = getattr(samples, "paths", None)
-    if known is None and paths and (white := likely_white_level(paths[:_LOOKED_AT], getattr(samples, "channels", 3))):
+    if known is None and paths and (white := likely_white_level(paths[:_LOOKED_AT])):
         text = (
             "the first training images have 16 bits and values of at most %d, of 65535 for white, which is nearly black"
         )
