@@ -105,6 +105,7 @@ def _class_table(one: Look) -> Table:
 
 
 def _problems(one: Look) -> list[str]:
+    from ..data.images.bands import likely_white_level
     from .data_parts import twice
 
     lines: list[str] = []
@@ -118,6 +119,9 @@ def _problems(one: Look) -> list[str]:
         missing = [label for label in one.classes if not part.counts[label]]
         if missing:
             lines.append(f"{name}: nothing of {len(missing)} of {len(one.classes)} classes: {some(missing)}")
+    for name, part in one.parts.items():
+        if white := likely_white_level(part.samples.paths[:_NAMED]):
+            lines.append(f"{name}: images of 16 bits with values of at most {white:,}; add --data.white_level {white}")
     pairs = twice(one.parts)
     lines += [f"the same image in two parts: {first} and {second}" for first, second in pairs[:_NAMED]]
     if len(pairs) > _NAMED:
