@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from swin_transformer_pytorch import Predictor, load_model
 from swin_transformer_pytorch.cli import main
@@ -16,6 +18,7 @@ from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.training import load_recipe, train
 from swin_transformer_pytorch.training.recipes.classification import Recipe
 from swin_transformer_pytorch.training.recipes.parts import RecipeError
+from swin_transformer_pytorch.training.tasks.batch_sizes import saved_bytes
 from swin_transformer_pytorch.training.tasks.classification.prepare import prepare
 from swin_transformer_pytorch.training.tasks.detection.prepare import prepare as prepare_detection
 from swin_transformer_pytorch.training.tasks.segmentation.prepare import prepare as prepare_segmentation
@@ -151,6 +154,90 @@ def test_a_white_level_travels_with_the_model(tmp_path: Path, caplog: pytest.Log
     assert main(["evaluate", *weights, "--data.root", str(images), *report]) == 0
     measured = json.loads((tmp_path / "report" / "report.json").read_text())
     assert measured["top1"] == 1.0
+
+
+def several_labels(root: Path, channels: int | None, suffix: str, *, top: int = 255, dtype: str = "uint8") -> Path:
+    """Images with a label for each of two channels that is light, or whose half is; PNGs for None; in three parts."""
+    random, rows = np.random.default_rng(0), ["file_name,first,last,split"]
+    (root / "images").mkdir(parents=True)
+    for number in range(40):
+        labels = number % 2, number // 2 % 2
+        pixels = random.uniform(0, 0.3, (20, 24, channels or 1))
+        halves = pixels[:10, :, 0], pixels[10:, :, -1]
+        for half, label in zip(halves, labels, strict=True):
+            half += 0.7 * label
+        whole = (pixels * top).astype(dtype)
+        path = root / "images" / f"{number}{suffix}"
+        if suffix == ".npy":
+            np.save(path, whole)
+        elif channels is None:
+            Image.fromarray(whole[..., 0]).save(path)
+        else:
+            pytest.importorskip("tifffile").imwrite(path, whole, photometric="minisblack", planarconfig="contig")
+        split = "val" if number < 8 else "test" if number < 12 else "train"
+        rows.append(f"{path.name},{labels[0]},{labels[1]},{split}")
+    (root / "labels.csv").write_text("\n".join(rows))
+    return root
+
+
+@pytest.mark.parametrize(("channels", "suffix", "white"), [(4, ".npy", None), (4, ".tif", 4095), (None, ".png", 4095)])
+def test_images_of_several_labels_are_read_likewise(
+    channels: int | None,
+    suffix: str,
+    white: int | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    how = {"top": white, "dtype": "uint16"} if white else {}
+    images = several_labels(tmp_path / "images", channels, suffix, **how)
+    if channels is None:
+        assert main(["data", str(images)]) == 0
+        assert "add --data.white_level 4095" in capsys.readouterr().out
+    if channels:
+        assert main(["data", str(images), "--picture", str(tmp_path / "look.png")]) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        in_files = "in NPY files, (height, width, channels)" if suffix == ".npy" else "in TIFF files"
+        assert f"labels.csv, 2 columns of 0 and 1, images of 4 channels {in_files}" in told
+        assert "train 28 28 24 x 20" in told and "val 8 8" in told and "test 4 4" in told
+
+    values = {"data__white_level": white, "schedule__epochs": 6, "data__augmentation__crop": "none"}
+    result = train(recipe_of(images, tmp_path / "run", optimizer__lr=1e-2, **values), progress=False)
+    held = yaml.safe_load((result.output / "recipe.yaml").read_text())
+    expected = {"kind": "multi_label", "batch_size": 4, "white_level": white}
+    assert {key: held["data"][key] for key in expected} == expected
+    assert held["model"]["in_channels"] == (channels or 3)
+    assert "data.batch_size=4, for 28 training images" in caplog.text
+    assert "bits and values of at most" not in caplog.text
+    assert result.best_score > 0.8 and (result.output / "validation.png").is_file()
+    model = load_model(result.weights)
+    assert (model.preprocessing.channels, model.preprocessing.white_level) == (channels or 3, white)
+    caplog.clear()
+    again = recipe_of(images, tmp_path / "run", resume=True, optimizer__lr=1e-2, **values)
+    assert train(again, progress=False).metrics == result.metrics
+    assert "data.batch_size" not in caplog.text
+
+    weights, report = ["--weights", str(result.weights), "--device", "cpu"], tmp_path / "report"
+    words = ["--data.root", str(images), "--data.split", "test", "--output", str(report)]
+    assert main(["evaluate", *weights, *words]) == 0
+    measured = json.loads((report / "report.json").read_text())
+    assert (measured["num_images"], measured["positives"]) == (4, {"first": 2, "last": 2})
+    found = Predictor(result.weights, device="cpu")(
+        [images / "images" / f"{number}{suffix}" for number in range(8, 12)]
+    )
+    scores = [[dict(zip(one.names, one.scores, strict=True))[name] for name in ("first", "last")] for one in found]
+    truth = np.array([[number % 2, number // 2 % 2] for number in range(8, 12)])
+    assert measured["mean_ap"] == pytest.approx(average_precision_score(truth, np.array(scores)))
+
+
+def test_an_image_of_more_channels_takes_more_of_the_memory(tmp_path: Path) -> None:
+    taken = []
+    for channels in (5, 15):
+        images = fill(tmp_path / f"{channels}", channels, count=4)
+        training, data = prepare(recipe_of(images, tmp_path / "run", data__batch_size=4), "cpu")
+        taken.append(saved_bytes(training, data) / 4)
+    assert taken[1] - taken[0] == 10 * 16 * 16 * 4  # the image itself, in float32
 
 
 HEADS: dict[str, dict[str, Any]] = {
