@@ -137,6 +137,7 @@ def test_outlines_of_objects_are_label_maps_as_well(swin, tmp_path) -> None:
     outcome = swin(*words)
     assert outcome.code == 0 and outcome.out.count("next: ") == 2, outcome.err
     assert "segmentation, labelme, outlines drawn" in outcome.out
+    assert "66.7% of the pixels are ignored; --data.background true" in outcome.out
     assert f"cat {4 * 32 * 32:,}" in " ".join(outcome.out.split())
     assert "finetune_segmentation" in swin(*words, "--task", "segmentation").out
 

@@ -134,10 +134,11 @@ def _problems(one: Look) -> list[str]:
 def _counted(name: str, part: Part, one: Look) -> list[str]:
     total = part.counts.total()
     keep = "; --data.keep_empty true has training keep them" if one.task == "detection" else ""
+    rest = "; --data.background true makes those of no object a class" if "drawn" in one.layout else ""
     lines = {
         f"{part.empty:,} images without {one.unit} of a class{keep}": part.empty,
         f"{part.tiny:,} of {total:,} boxes have a side below 8 pixels": part.tiny,
-        f"{part.ignored / max(1, part.ignored + total):.1%} of the pixels are ignored": part.ignored,
+        f"{part.ignored / max(1, part.ignored + total):.1%} of the pixels are ignored{rest}": part.ignored,
     }
     return [f"{name}: {line}" for line, count in lines.items() if count]
 
