@@ -51,11 +51,11 @@ def _untold() -> Iterator[None]:
 
 
 @contextmanager
-def errors_alone(*loggers: str) -> Iterator[None]:
-    """Inside this context, loggers of optional packages say nothing below an error."""
+def errors_alone(*loggers: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Inside this context, loggers of optional packages say nothing below an error, or another level."""
     levels = {logger: logger.level for logger in map(logging.getLogger, loggers)}
     for logger in levels:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(level)
     try:
         yield
     finally:

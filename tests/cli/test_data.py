@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from collections.abc import Callable
@@ -27,6 +28,7 @@ def class_folders(root: Path) -> None:
         for name, count in counts.items():
             for number in range(count):
                 photo(root / split / name / f"{number}.png", seed=(seed := seed + 1), size=(32 + number, 40))
+    photo(root / "test" / "dog" / "0.png", seed=99)
 
 
 def yolo(root: Path) -> None:
@@ -57,7 +59,9 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
             "classification, a folder a class",
             "train 4 4",
             "val 2 2",
-            "dog 1 1 few",
+            "test 1 1",
+            "dog 1 1 1 few",
+            "- test: nothing of 1 of 2 classes: cat",
             "40 x 32",
         ],
         "finetune",
@@ -121,6 +125,31 @@ def test_a_folder_for_two_tasks_is_told_for_both(swin, scenes, tmp_path) -> None
     outcome = swin("data", tmp_path)
     assert outcome.code == 0 and outcome.out.count("next: ") == 2
     assert swin("data", tmp_path, "--task", "segmentation").out.count("next: ") == 1
+
+
+def test_outlines_of_objects_are_label_maps_as_well(swin, tmp_path) -> None:
+    for number in range(4):
+        photo(tmp_path / f"{number}.png", seed=number)
+        shape = {"label": "cat", "shape_type": "polygon", "points": [[8, 8], [40, 8], [40, 40], [8, 40]]}
+        document = {"shapes": [shape], "imagePath": f"{number}.png", "imageHeight": 48, "imageWidth": 64}
+        (tmp_path / f"{number}.json").write_text(json.dumps(document))
+    words = ("data", tmp_path, "--data.kind", "labelme", "--picture", tmp_path / "look.jpg")
+    outcome = swin(*words)
+    assert outcome.code == 0 and outcome.out.count("next: ") == 2, outcome.err
+    assert "segmentation, labelme, outlines drawn" in outcome.out
+    assert "66.7% of the pixels are ignored; --data.background true" in outcome.out
+    assert f"cat {4 * 32 * 32:,}" in " ".join(outcome.out.split())
+    assert "finetune_segmentation" in swin(*words, "--task", "segmentation").out
+
+
+def test_a_likely_white_level_is_named(swin, tmp_path) -> None:
+    class_folders(tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        Image.fromarray(np.full((32, 40), 4000, dtype=np.uint16)).save(path)
+    assert (
+        "train: images of 16 bits with values of at most 4,095; add --data.white_level 4095"
+        in swin("data", tmp_path).out
+    )
 
 
 def test_images_that_cannot_be_read_are_named_and_counted(swin, tmp_path) -> None:

@@ -64,6 +64,15 @@ def test_says_when_all_of_a_folder_is_measured(swin, checkpoint, labelled, tmp_p
     assert "--data.split" not in held_out.err
 
 
+def test_measures_the_part_for_tests(swin, checkpoint, labelled, tmp_path) -> None:
+    labelled.rename(tmp_path / "test")
+    words = ("evaluate", "--weights", checkpoint, "--data.root", tmp_path, "--output", tmp_path / "report")
+    outcome = swin(*words, "--data.split", "test")
+    assert outcome.code == 0 and "6 images: top-1" in outcome.out
+    missing = swin(*words[:-4], "--data.root", tmp_path / "test", "--data.split", "test")
+    assert missing.code == 2 and "has no folder 'test' with class folders" in missing.err
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from swin_transformer_pytorch.weights.preprocessing import (
@@ -69,6 +71,16 @@ def test_unknown_and_missing_fields_are_both_listed():
 )
 def test_either_kind_is_read_back_from_plain_types(preprocessing):
     assert preprocessing_from_dict(preprocessing.to_dict()) == preprocessing
+
+
+@pytest.mark.parametrize("made", [Preprocessing.imagenet(), DensePreprocessing.coco(), DensePreprocessing.ade20k()])
+def test_a_white_level_is_written_only_where_there_is_one(made):
+    assert "white_level" not in made.to_dict()  # so that versions without it read the file
+    other = dataclasses.replace(made, white_level=4095)
+    assert preprocessing_from_dict(other.to_dict()) == other != made
+    for wrong in (0, 65536, 4095.0, True, "4095"):
+        with pytest.raises(PreprocessingError, match=f"white_level={wrong!r}.*from 1 to 65535"):
+            dataclasses.replace(made, white_level=wrong)
 
 
 def test_dense_resize_keeps_the_shape_within_both_limits():

@@ -105,6 +105,7 @@ def _class_table(one: Look) -> Table:
 
 
 def _problems(one: Look) -> list[str]:
+    from ..data.images.bands import likely_white_level
     from .data_parts import twice
 
     lines: list[str] = []
@@ -118,6 +119,9 @@ def _problems(one: Look) -> list[str]:
         missing = [label for label in one.classes if not part.counts[label]]
         if missing:
             lines.append(f"{name}: nothing of {len(missing)} of {len(one.classes)} classes: {some(missing)}")
+    for name, part in one.parts.items():
+        if white := likely_white_level(part.samples.paths[:_NAMED]):
+            lines.append(f"{name}: images of 16 bits with values of at most {white:,}; add --data.white_level {white}")
     pairs = twice(one.parts)
     lines += [f"the same image in two parts: {first} and {second}" for first, second in pairs[:_NAMED]]
     if len(pairs) > _NAMED:
@@ -130,10 +134,11 @@ def _problems(one: Look) -> list[str]:
 def _counted(name: str, part: Part, one: Look) -> list[str]:
     total = part.counts.total()
     keep = "; --data.keep_empty true has training keep them" if one.task == "detection" else ""
+    rest = "; --data.background true makes those of no object a class" if "drawn" in one.layout else ""
     lines = {
         f"{part.empty:,} images without {one.unit} of a class{keep}": part.empty,
         f"{part.tiny:,} of {total:,} boxes have a side below 8 pixels": part.tiny,
-        f"{part.ignored / max(1, part.ignored + total):.1%} of the pixels are ignored": part.ignored,
+        f"{part.ignored / max(1, part.ignored + total):.1%} of the pixels are ignored{rest}": part.ignored,
     }
     return [f"{name}: {line}" for line, count in lines.items() if count]
 

@@ -6,21 +6,27 @@ import argparse
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from ..data.classification.dataset import Label
+from ..data.classification.files import LabelledFiles
 from ..data.classification.folder import ImageFolder
 from ..data.classification.multi_label import MultiLabelImages, has_label_file
 from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
+from ..data.held_out import Split
+from ..data.images.bands import find_bands
 from ..data.images.files import find_images
+from ..data.images.pixels import as_picture, height_width
+from ..data.segmentation.drawn import DrawnLabelMaps
 from ..data.segmentation.folders import find_segmentation, layout_of
-from ..data.segmentation.source import SegmentationKind, SegmentationSource
+from ..data.segmentation.source import DRAWN_KINDS, SegmentationKind, SegmentationSource
 from ..labels import IGNORED
 from ..models.config import Task
 from ..results import SegmentationMap
@@ -38,8 +44,7 @@ class Part:
     """One part of a data set.
 
     Attributes:
-        samples: the data set.
-        paths: the image file of each.
+        samples: the data set, whose `paths` are the images' files.
         counts: objects, pixels or images of each class, in those that were read.
         read: how many images were.
         sizes: (height, width) of these.
@@ -50,7 +55,6 @@ class Part:
     """
 
     samples: Any
-    paths: Sequence[str | Path]
     counts: Counter[str] = field(default_factory=Counter)
     read: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
@@ -121,11 +125,16 @@ def _detection(root: str, data: argparse.Namespace) -> Look:
         kind="folder", root=root, choice=data.classes, box_masks=True, allow_outside=data.allow_outside
     )
     opened: dict[str, Any] = {name: replace(source, train=part).open("train") for name, part in parts.items()}
-    made = {name: Part(samples=one, paths=one.paths) for name, one in opened.items()}
+    made = {name: Part(samples=one) for name, one in opened.items()}
     return Look(task="detection", layout=layout, unit="objects", parts=made)
 
 
 def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Look:
+    if data.kind in DRAWN_KINDS:
+        name, folders = find_parts(root, data.kind)
+        sources = {part: DetectionSource(train=one, allow_outside=data.allow_outside) for part, one in folders.items()}
+        drawn = {part: Part(samples=DrawnLabelMaps(one, "train", choice=data.classes)) for part, one in sources.items()}
+        return Look(task="segmentation", layout=f"{name}, outlines drawn", unit="pixels", parts=drawn)
     source = SegmentationSource(
         kind=data.kind, root=root, choice=data.classes, label_suffix=data.label_suffix, val_fraction=0
     )
@@ -134,7 +143,9 @@ def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Loo
         raise NothingFoundError(f"{layout.labels} holds no label PNGs")
     opened: dict[str, Any] = {"all" if layout.hold_out else "train": source.open("train")}
     opened |= {} if layout.hold_out else {"val": source.open("val")}
-    parts = {name: Part(samples=one, paths=[image for image, _ in one.pairs]) for name, one in opened.items()}
+    with suppress(NothingFoundError):
+        opened["test"] = source.open("test")
+    parts = {name: Part(samples=one) for name, one in opened.items()}
     known = layout.known or ("ade20k" if layout.ade20k else "folder")
     return Look(task="segmentation", layout=known, unit="pixels", parts=parts)
 
@@ -142,30 +153,32 @@ def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Loo
 def _classification(root: str, data: argparse.Namespace) -> Look:
     if data.kind == "multi_label" or data.labels is not None or has_label_file(root):
         return _multi_label(root, data)
-    train = ImageFolder(root, "train", val_fraction=0, choice=data.classes)
-    apart = {Path(path).relative_to(root).parts[0] for path, _ in train.samples} == {"train"}
-    try:
-        val = ImageFolder(root, "val", val_fraction=0, choice=data.classes) if apart else None
-    except DataError:
-        val = None  # there is none
-    opened = {"train" if val else "all": train} | ({"val": val} if val else {})
-    parts = {name: Part(samples=one, paths=[path for path, _ in one.samples]) for name, one in opened.items()}
-    return Look(task="classification", layout="a folder a class", unit="images", parts=parts)
+    train = ImageFolder(root, "train", val_fraction=0, channels=None, choice=data.classes)
+    apart = {Path(path).relative_to(root).parts[0] for path in train.paths} == {"train"}
+    opened: dict[str, LabelledFiles] = {}
+    if apart:
+        with suppress(DataError):  # there is none
+            opened["val"] = ImageFolder(root, "val", val_fraction=0, channels=None, choice=data.classes)
+        with suppress(NothingFoundError):
+            opened["test"] = ImageFolder(root, "test", channels=None, choice=data.classes)
+    return _labelled({"train" if "val" in opened else "all": train} | opened, "a folder a class", unit="images")
 
 
 def _multi_label(root: str, data: argparse.Namespace) -> Look:
-    def opened(split: Literal["train", "val", "test"]) -> MultiLabelImages:
-        return MultiLabelImages(root, split, labels=data.labels, val_fraction=0, choice=data.classes)
+    def opened(split: Split) -> MultiLabelImages:
+        return MultiLabelImages(root, split, labels=data.labels, val_fraction=0, channels=None, choice=data.classes)
 
     train = opened("train")
-    parts = {"all" if train.held_out else "train": train}
+    parts: dict[str, LabelledFiles] = {"all" if train.held_out else "train": train}
     parts |= {name: opened(name) for name in ("val", "test") if name in train.part_names}
-    return Look(
-        task="classification",
-        layout=f"several labels an image: {train.layout}",
-        unit="labels",
-        parts={name: Part(samples=one, paths=one.paths) for name, one in parts.items()},
-    )
+    return _labelled(parts, f"several labels an image: {train.layout}", unit="labels")
+
+
+def _labelled(parts: Mapping[str, LabelledFiles], layout: str, *, unit: str) -> Look:
+    bands = find_bands(next(iter(parts.values())).paths[0])
+    of = f", images of {bands[0]} channels {bands[1]}" if bands else ""
+    made = {name: Part(samples=one) for name, one in parts.items()}
+    return Look(task="classification", layout=f"{layout}{of}", unit=unit, parts=made)
 
 
 def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
@@ -184,7 +197,7 @@ def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
 
 def _count(part: Part, task: Task, sample: Any) -> None:
     image = sample[0] if task == "classification" else sample.image
-    part.sizes.append((image.height, image.width))
+    part.sizes.append(height_width(image))
     classes = part.samples.classes
     if task == "classification":
         part.counts.update(labels := _named(sample[1], classes))
@@ -209,7 +222,7 @@ def twice(parts: Mapping[str, Part]) -> list[tuple[Path, Path]]:
     """Image files of different parts that have the same content."""
     by_size: dict[int, list[tuple[str, Path]]] = {}
     for name, part in parts.items():
-        for path in map(Path, part.paths):
+        for path in map(Path, part.samples.paths):
             by_size.setdefault(path.stat().st_size, []).append((name, path))
     pairs: list[tuple[Path, Path]] = []
     for files in by_size.values():
@@ -233,7 +246,7 @@ def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
         except ImageError:
             continue  # it has been named
         if one.task == "classification":
-            yield ", ".join(_named(sample[1], samples.classes)) or "no label", sample[0]
+            yield ", ".join(_named(sample[1], samples.classes)) or "no label", as_picture(sample[0])
         elif one.task == "segmentation":
             labels = SegmentationMap(labels=sample.labels, names=samples.classes, palette=samples.palette)
             yield sample.name, segmentation_overlay(sample.image, labels)

@@ -80,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data.split",
-        choices=("train", "val"),
-        help="which images (default: those of val/; where a folder has none: classification takes all, and with `val` "
+        choices=("train", "val", "test"),
+        help="which images (default: those of val/; where there are none: classification takes all, and with `val` "
         "the part that `swin train` held out; segmentation takes that part; detection needs its val)",
     )
     parser.add_argument(

@@ -83,6 +83,7 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
         val_fraction=data.val_fraction,
         seed=data.seed,
         max_pixels=data.max_pixels,
+        white_level=None if model.preprocessing is None else model.preprocessing.white_level,
     )
     images = source.open(data.split)
     ordered = data.class_order is not None or data.classes is not None

@@ -58,7 +58,7 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
     from ..data.detection.source import FOLDER_KINDS, DetectionSource
     from .evaluate_images import tell_held_out
 
-    split: Literal["train", "val"] = data.split or "val"
+    split: Literal["train", "val", "test"] = data.split or "val"
     source = DetectionSource(
         kind=data.kind,
         root=data.root,
@@ -71,6 +71,7 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
         num_val_scenes=data.num_scenes,
         seed=data.seed,
         max_pixels=data.max_pixels,
+        white_level=None if model.preprocessing is None else model.preprocessing.white_level,
     )
     if data.kind in FOLDER_KINDS:
         if data.labels is not None:

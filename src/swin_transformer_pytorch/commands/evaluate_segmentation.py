@@ -14,6 +14,7 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from ..data.segmentation.dataset import SceneLabelMaps, SegmentationFolder
+    from ..data.segmentation.drawn import DrawnLabelMaps
     from ..evaluation.segmentation import SegmentationReport
     from ..models.segmentation import Segmenter
 
@@ -36,14 +37,14 @@ def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> in
     return end(unusable)
 
 
-def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFolder | SceneLabelMaps:
+def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFolder | SceneLabelMaps | DrawnLabelMaps:
     """The images and label maps that the `--data` options name."""
     from ..data.segmentation.dataset import SegmentationFolder
     from ..data.segmentation.folders import CLASS_FILES, find_segmentation, layout_of
-    from ..data.segmentation.source import KNOWN_KINDS, SegmentationSource
+    from ..data.segmentation.source import DRAWN_KINDS, KNOWN_KINDS, SegmentationSource
     from .evaluate_images import tell_held_out
 
-    split: Literal["train", "val"] = data.split or "val"
+    split: Literal["train", "val", "test"] = data.split or "val"
     source = SegmentationSource(
         kind=data.kind,
         root=data.root,
@@ -53,11 +54,12 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         val_fraction=data.val_fraction,
         seed=data.seed,
         max_pixels=data.max_pixels,
+        white_level=None if model.preprocessing is None else model.preprocessing.white_level,
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
     )
     if data.kind not in ("folder", *KNOWN_KINDS):
-        return source.open(split)
+        return (replace(source, classes=model.classes) if data.kind in DRAWN_KINDS else source).open(split)
     if data.allow_outside:
         raise UsageError("--data.allow_outside is for detection, and this model is for segmentation; leave it out")
     if data.annotations is not None:

@@ -70,7 +70,7 @@ def open_images(folder: str, model: Any) -> Samples[Any]:
     """The images of a folder, with labels where `swin evaluate --data.root` finds the model's own; else it is said."""
     import jsonargparse
 
-    from ..data.images.files import find_images
+    from ..data.images.files import find_inputs
 
     parser = jsonargparse.ArgumentParser()
     evaluate.add_arguments(parser)
@@ -85,7 +85,7 @@ def open_images(folder: str, model: Any) -> Samples[Any]:
         return maps
     except ValueError as error:
         terminal.notes().print(f"no labels are used: {error}")
-    return find_images(_images_of(folder, model.task))
+    return find_inputs(_images_of(folder, model.task))
 
 
 def _images_of(folder: str, task: str) -> Path:

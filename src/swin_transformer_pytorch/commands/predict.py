@@ -28,7 +28,7 @@ from .terminal import printable
 if TYPE_CHECKING:
     from ..models.exported import ExportedModel
     from ..models.registry import Model
-    from ..predict import Prediction
+    from ..predict import Prediction, Predictor
 
 _SHOWN_SCORE = 0.3
 _COLUMNS = {
@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
                 table.add_row(printable(str(path)), *_cells(result, shown_score))
                 record |= result.to_dict()
                 if pictures is not None:
-                    record["picture"] = _annotate(path, result, pictures, shown_score, options.max_pixels)
+                    record["picture"] = _annotate(path, result, pictures, shown_score, predictor)
                 if labels is not None:
                     record["label_map"] = _save_labels(path, result, labels)
             rows.write(record)
@@ -192,19 +192,18 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 
-def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float, max_pixels: int | None) -> str:
+def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float, predictor: Predictor) -> str:
     """Writes the image with its result; never over the image itself, nor over a namesake's of another folder.
 
     Returns:
         Its path, `beside` which it lies.
     """
-    from ..data.images.decode import read_image
     from ..results import Detections
     from ..visualize import annotate
 
     shown = result.above(shown_score) if isinstance(result, Detections) else result
     place = _free_path(folder, f"{Path(path).stem}_predicted")
-    image = read_image(path, max_pixels=max_pixels)
+    image = predictor.picture(path)
     with writing(place, file=beside(place)):
         annotate(image, shown, beside(place))
     return str(place)

@@ -40,7 +40,8 @@ def head(path: Path) -> str:
 
 def holds_choices(text: str) -> bool:
     """Whether a file that begins so is Label Studio's of images whose labels were chosen, without any place in them."""
-    return text.startswith("[") and '"choices"' in text and '"original_width"' not in text
+    chosen = any(sign in text for sign in ('"choices"', '"choice"'))  # of JSON-MIN, what a template calls the only one
+    return chosen and text.startswith("[") and '"original_width"' not in text
 
 
 def read_text(path: Path, what: str) -> str:

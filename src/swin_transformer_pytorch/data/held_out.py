@@ -8,6 +8,8 @@ import numpy as np
 
 from .errors import DataError
 
+Split = Literal["train", "val", "test"]
+
 PART_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What tools call the parts of a data set."""
 
@@ -17,16 +19,14 @@ def part_name(text: str) -> str:
     return next((part for part, names in PART_NAMES.items() if text.lower() in names), "all")
 
 
-def part_of(
-    count: int, split: Literal["train", "val"], *, of: object, val_fraction: float, seed: int, fix: str
-) -> list[int]:
+def part_of(count: int, split: str, *, of: object, val_fraction: float, seed: int, fix: str) -> list[int]:
     """The places, rising, of the images set apart or of all others; at least one image each.
 
     They depend on `seed` and on the number of images.
 
     Args:
         count: how many images there are.
-        split: which part.
+        split: "val" for what is set apart, any other for the rest.
         of: what messages call the data.
         val_fraction: the share that is set apart; 0 for none.
         seed: of the choice.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import extras
-from ..data.images.files import find_images
+from ..data.images.files import find_inputs
 from ..data.images.unusable import Samples, Unusable
 from ..extras import errors_alone
 from ..models.exported import ExportedModel
@@ -75,7 +75,7 @@ def quantize(
         raise ExportError(f"method={method!r} is not possible for {source}: use 'static', or for ONNX also 'dynamic'")
     samples, where = images, "the data set"
     if isinstance(images, str | os.PathLike):
-        samples, where = find_images(check_folder(images)), os.fspath(images)
+        samples, where = find_inputs(check_folder(images)), os.fspath(images)
     assert not isinstance(samples, str | os.PathLike)
     calibrating, compared = split(len(samples), where, method=method, seed=seed)
     unusable = unusable or Unusable(len(samples), "images")

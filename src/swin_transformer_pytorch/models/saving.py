@@ -90,6 +90,8 @@ def _differences(config: SwinConfig, preprocessing: Preprocessing | None) -> lis
         return [*said, f"the model has no preprocessing, so there is no {PREPROCESSOR}"]
     if isinstance(preprocessing.resize_size, int):
         said.append("its crop may lie one pixel beside this package's, where the resized image is odd in size")
+    if preprocessing.white_level is not None:
+        said.append(f"its processor knows no white level: scale files of 16 bits by {preprocessing.white_level} first")
     if preprocessing.channels == 1:
         said.append("its processor takes grey images and does not make others grey")
     return [*said, 'its processor resizes by torch unless it is loaded with backend="pil", as this package does']

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.errors import ImageError
-from ..data.images.files import find_images
+from ..data.images.files import find_inputs
 from .predictor import Predictor
 from .task import Prediction
 
@@ -72,7 +72,7 @@ def _expand(patterns: Sequence[str | os.PathLike[str]], seen: set[str]) -> Itera
         # A file's own name may hold the signs of a glob.
         matches = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern, recursive=True))
         for match in matches:
-            found += find_images(match) if os.path.isdir(match) else [match]
+            found += find_inputs(match) if os.path.isdir(match) else [match]
         if not found and glob.has_magic(pattern):
             yield pattern, ImageError(f"{pattern} matches no images; check the pattern (looked from {Path.cwd()})")
         elif not found and matches:

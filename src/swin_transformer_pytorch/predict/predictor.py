@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
+from PIL import Image
 from torch import nn
 
 from ..checks import require
-from ..data.images.decode import read_image
+from ..data.images.bands import read_pixels
+from ..data.images.decode import ImageSource
+from ..data.images.pixels import as_picture
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
@@ -129,8 +132,17 @@ class Predictor:
     def prepare(self, image: AnyImage) -> Any:
         """One image in any form -> what `predict_prepared` takes. An `ImageError` says why it cannot be done."""
         if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
-            image = read_image(image, self.transform.preprocessing.channels, max_pixels=self.max_pixels)
+            image = self._read(image, self.transform.preprocessing.channels)
         return self._task.prepare(image)
+
+    def picture(self, source: ImageSource) -> Image.Image:
+        """An image file as `visualize.annotate` draws on it; in colour, or of other channels some."""
+        channels = self.transform.preprocessing.channels
+        return as_picture(self._read(source, 3 if channels == 1 else channels))
+
+    def _read(self, source: ImageSource, channels: int) -> Image.Image | torch.Tensor:
+        white_level = self.transform.preprocessing.white_level
+        return read_pixels(source, channels, max_pixels=self.max_pixels, white_level=white_level)
 
     @torch.inference_mode()
     def predict_prepared(self, prepared: Sequence[Any]) -> Sequence[Prediction]:

@@ -72,7 +72,7 @@ class SegmentationTask:
         if self.mode == "whole":
             return views_of(image, self.transform, self.ratios)
         preprocessing = self.transform.preprocessing
-        array = as_byte_array(image, preprocessing.channels)
+        array = as_byte_array(image, preprocessing.channels, preprocessing.white_level)
         size = (array.shape[0], array.shape[1])
         shrinks = sum(preprocessing.resized(size)) < sum(size)
         kept = DenseTransform(dataclasses.replace(preprocessing, scale=None)) if shrinks else self.transform

@@ -58,7 +58,7 @@ def name_of(names: Sequence[str] | None, label: int) -> str:
 
 def views_of(image: ImageInput, transform: DenseTransform, ratios: Sequence[float]) -> list[PreparedImage]:
     """One image, prepared at each ratio of the preprocessing's size."""
-    array = as_byte_array(image, transform.preprocessing.channels)
+    array = as_byte_array(image, transform.preprocessing.channels, transform.preprocessing.white_level)
     if tuple(ratios) == (1.0,):
         return [transform(array)]
     size = (array.shape[0], array.shape[1])

@@ -10,18 +10,17 @@ from typing import Any
 from PIL import Image
 
 from ..data.classification.fashion import FashionSample
-from ..data.images.decode import read_image
 from ..data.scenes.dataset import open_scenes
-from ..predict import Prediction
+from ..predict import Prediction, Predictor
 from ..results import Classification, Detections
 from ..visualize import class_colours, label_map, overlay, palette_of
 
 _NUM_SAMPLES = 6
 
 
-def drawn(image: bytes, result: Prediction, max_pixels: int | None) -> dict[str, Any]:
+def drawn(image: bytes, result: Prediction, predictor: Predictor) -> dict[str, Any]:
     """The fields of an answer that `picture=true` adds."""
-    fields: dict[str, Any] = {"picture": _base64(overlay(read_image(image, max_pixels=max_pixels), result))}
+    fields: dict[str, Any] = {"picture": _base64(overlay(predictor.picture(image), result))}
     if isinstance(result, Detections):
         fields["colours"] = class_colours(len(result))
     elif not isinstance(result, Classification):

@@ -130,7 +130,7 @@ async def _answer(worker: Worker, image: bytes, least_score: float, picture: boo
         record["score_threshold"] = least_score
     record |= result.to_dict()
     if picture:
-        record |= await worker.call(drawn, image, result, worker.predictor.max_pixels)
+        record |= await worker.call(drawn, image, result, worker.predictor)
     return record | {"milliseconds": round((time.monotonic() - began) * 1000, 1)}
 
 

@@ -39,7 +39,8 @@ class Preprocessing:
         interpolation: of the resize; always with antialiasing.
         mean: subtracted from each channel, on the scale [0, 1].
         std: each channel is then divided by it. Its length is the number of channels: 1 is grey, 3 is RGB; images
-            with any other number of channels come as tensors.
+            with any other number of channels come as files of bands or as tensors.
+        white_level: the value of white in image files of 16 bits, such as 4095 where 12 are used; None for 65535.
     """
 
     image_size: Size
@@ -47,6 +48,7 @@ class Preprocessing:
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    white_level: int | None = None
 
     def __post_init__(self) -> None:
         image_size = _pair("image_size", self.image_size)
@@ -107,13 +109,15 @@ class DensePreprocessing:
         size_divisor: each side is padded with zeros to a multiple of it; 1 is no padding.
         mean: subtracted from each channel, on the scale of the bytes, 0 to 255.
         std: each channel is then divided by it. Its length is the number of channels: 1 is grey, 3 is RGB; images
-            with any other number of channels come as tensors.
+            with any other number of channels come as files of bands or as tensors.
+        white_level: the value of white in image files of 16 bits, such as 4095 where 12 are used; None for 65535.
     """
 
     scale: Size | None = (1333, 800)
     size_divisor: int = 32
     mean: tuple[float, ...] = IMAGENET_BYTE_MEAN
     std: tuple[float, ...] = IMAGENET_BYTE_STD
+    white_level: int | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None:
@@ -180,6 +184,7 @@ def _plain(preprocessing: Preprocessing | DensePreprocessing) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(preprocessing).items()
+        if (name, value) != ("white_level", None)  # which versions before it was there would refuse
     }
 
 
@@ -202,6 +207,9 @@ def _normalise(preprocessing: Preprocessing | DensePreprocessing) -> None:
     mean, std = preprocessing.mean, preprocessing.std
     _require(len(std) == len(mean), "std", std, f"give one number for each channel, as many as mean={mean} has")
     _require(all(value > 0 for value in std), "std", std, "use numbers above 0")
+    white = preprocessing.white_level
+    fix = "use a whole number from 1 to 65535, or None for 65535"
+    _require(white is None or is_count(white) and white <= 65535, "white_level", white, fix)
 
 
 def _pair(name: str, value: Any) -> Size:

@@ -70,6 +70,19 @@ def test_a_lone_train_folder_is_parted_too(tmp_path):
     assert (len(ImageFolder(tmp_path, "train")), len(ImageFolder(tmp_path, "val"))) == (8, 2)
 
 
+@pytest.mark.parametrize("called", ["test", "testing"])
+def test_a_part_for_tests_is_opened_where_there_is_one(tmp_path, called):
+    fill(tmp_path / "train", cat=5, dog=5)
+    with pytest.raises(DataError, match="has no folder 'test' with class folders; add it"):
+        ImageFolder(tmp_path, "test")
+    fill(tmp_path / called, dog=2)
+    test = ImageFolder(tmp_path, "test")
+    assert ([label for _, label in test.samples], test.classes) == ([1, 1], ("cat", "dog"))
+    assert len(ImageFolder(tmp_path, "val")) == 2
+    with pytest.raises(DataError, match="wolf"):
+        ImageFolder(fill(tmp_path / called, wolf=1).parent, "test")
+
+
 def test_a_class_may_be_called_train(tmp_path):
     fill(tmp_path, train=2, bus=2)
     assert ImageFolder(tmp_path).classes == ("bus", "train")
@@ -156,8 +169,8 @@ def test_errors_name_the_folder_and_the_fix(tmp_path):
     (tmp_path / "dog").rmdir()
     with pytest.raises(DataError, match="no images for validation"):
         ImageFolder(tmp_path, "val", val_fraction=0.0)
-    with pytest.raises(ValueError, match="split='test'"):
-        ImageFolder(tmp_path, "test")
+    with pytest.raises(ValueError, match="split='all'"):
+        ImageFolder(tmp_path, "all")
     with pytest.raises(ValueError, match="val_fraction=1"):
         ImageFolder(tmp_path, val_fraction=1)
 

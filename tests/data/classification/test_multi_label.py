@@ -6,8 +6,9 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from swin_transformer_pytorch.data.classification.source import ClassificationSo
 from swin_transformer_pytorch.data.detection.layouts import find_parts
 from swin_transformer_pytorch.data.errors import DataError, ImageError, NothingFoundError
 
+needs_tifffile = pytest.mark.skipif(find_spec("tifffile") is None, reason="needs tifffile")
+CHANNELS: tuple[tuple[Literal["train", "val"], int | None], ...] = (("train", 4), ("val", None))
 CLASSES = ("bus", "car", "traffic light")
 CONTENT: dict[str, dict[str, list[str]]] = {
     "train": {"a.png": ["car", "traffic light"], "b.png": ["bus"], "c.png": [], "d.png": ["bus", "car"]},
@@ -165,6 +168,76 @@ def test_every_layout_gives_the_same_labels(layout: str, tmp_path: Path) -> None
         assert len(other) == 3 and as_found(other).items() <= expected.items()
     image, row = train[0]
     assert (image.mode, row.dtype, row.tolist()) == ("RGB", np.uint8, train.labels[0].tolist())
+
+
+def as_bands(root: Path, suffix: str) -> dict[str, int]:
+    """Each picture of a layout as a file of four channels, all of one value, which is given by its name."""
+    values = {}
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        bands, file = np.full((6, 8, 4), number, np.uint8), path.with_suffix(suffix)
+        if suffix == ".npy":
+            np.save(file, bands if number % 2 else bands.transpose(2, 0, 1))
+        else:
+            pytest.importorskip("tifffile").imwrite(file, bands, photometric="minisblack", planarconfig="contig")
+        path.unlink()
+        values[file.name] = number
+    for path in (*root.rglob("*.csv"), *root.rglob("*.json")):
+        write(path, path.read_text(encoding="utf-8").replace(".png", suffix))
+    return values
+
+
+@pytest.mark.parametrize("suffix", [".npy", pytest.param(".tif", marks=needs_tifffile)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_names_images_of_bands(layout: str, suffix: str, tmp_path: Path) -> None:
+    LAYOUTS[layout][0](tmp_path)
+    values = as_bands(tmp_path, suffix)
+    assert has_label_file(tmp_path)
+    train, val = (MultiLabelImages(tmp_path, split, channels=channels) for split, channels in CHANNELS)
+    expected = {Path(name).stem + suffix: sorted(labels) for _, name, labels in EACH}
+    assert as_found(train) | as_found(val) == expected
+    for images in (train, val):
+        for index, path in enumerate(images.paths):
+            image, row = images[index]
+            assert (image.shape, image.unique().tolist()) == ((4, 6, 8), [values[path.name]])
+            assert row.tolist() == images.labels[index].tolist()
+    train.channels = 5
+    with pytest.raises(ImageError, match=r"has 4 channels and the model takes 5"):
+        train[0]
+
+
+@pytest.mark.parametrize(("white", "shown"), [(None, 15), (4095, 255), (3000, None)])
+def test_pictures_of_16_bits_are_read_at_their_white_level(
+    white: int | None, shown: int | None, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        Image.fromarray(np.full((6, 8), 4095, np.uint16)).save(tmp_path / f"{name}.png")
+    write(tmp_path / "labels.json", {"a.png": ["x"], "b.png": []})
+    images = ClassificationSource(kind="multi_label", root=str(tmp_path), channels=1, white_level=white).open(None)
+    if shown is None:
+        with pytest.raises(ImageError, match="values up to 4,095, above the white level of 3,000"):
+            images[0]
+    else:
+        assert images[0][0].getextrema() == (shown, shown)
+
+
+def test_json_min_of_one_choice_an_image_is_none_of_objects(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    tasks = [
+        {
+            "image": f"/data/upload/1/{number:08x}-{name}",
+            "id": number,
+            "annotation_id": 7,
+            "choice": CLASSES[number % 3],
+        }
+        for number, (_, name, _) in enumerate(EACH)
+    ]
+    write(tmp_path / "project-1.json", tasks)
+    with pytest.raises(NothingFoundError):
+        find_parts(tmp_path)
+    assert has_label_file(tmp_path)
+    images = MultiLabelImages(tmp_path)
+    expected = {name: [CLASSES[number % 3]] for number, (_, name, _) in enumerate(EACH)}
+    assert as_found(images) == expected
 
 
 NAME = st.text(st.characters(categories=["L", "N", "P", "S"], exclude_characters="|;,"), min_size=1, max_size=6).filter(

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from swin_transformer_pytorch.data.detection.coco import CocoDataset
 from swin_transformer_pytorch.data.detection.layouts import find_detection, find_parts
 from swin_transformer_pytorch.data.detection.source import DetectionSource
+from swin_transformer_pytorch.data.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools itself
 
@@ -236,6 +237,22 @@ def write_label_studio(root: Path) -> None:
     write(root / "project-1-at-2026-01-01-00-00-abcdef12.json", tasks)
 
 
+def write_label_studio_min(root: Path) -> None:
+    rows = []
+    for number, (_, name, objects) in enumerate(each()):
+        picture(root / "images" / f"{name}.png")
+        shapes: list[dict[str, object]] = []
+        for one in objects:
+            full = label_studio(one)
+            value, size = full["value"], {key: full[key] for key in ("original_width", "original_height")}
+            assert isinstance(value, dict)
+            shapes.append(value | size | ({} if not shapes else {"type": "RectangleLabels"}))
+        row = {"photo": f"/data/upload/1/{number:08x}-{name}.png", "id": number, "label": shapes, "choice": "good"}
+        rows.append(row | {"annotator": 1, "annotation_id": number, "created_at": "2026-01-01T00:00:00Z"})
+    again = rows[0] | {"label": [], "annotation_id": 99}  # another person's annotation of the same task
+    write(root / "project-1-at-2026-01-01-00-00-abcdef12.json", [*rows, again])
+
+
 def write_cvat_coco(root: Path) -> None:
     both = [coco(split) for split in CONTENT]
     for _, name, _ in each():
@@ -295,6 +312,7 @@ WHOLE: dict[str, tuple[str, Writer]] = {
     "labelImg": ("voc", write_flat_voc),
     "labelme": ("labelme", write_flat_labelme),
     "Label Studio": ("label_studio", write_label_studio),
+    "Label Studio JSON-MIN": ("label_studio", write_label_studio_min),
 }
 every_layout = pytest.mark.parametrize(("layout", "writer"), WRITERS.values(), ids=WRITERS)
 
@@ -306,6 +324,20 @@ def test_every_layout_gives_the_same_objects(layout: str, writer: Writer, tmp_pa
     source = DetectionSource(kind="folder", root=str(tmp_path), box_masks=True)
     for split, images in CONTENT.items():
         check(source.open(split), layout, images)
+
+
+@pytest.mark.parametrize("name", ["COCO", "Roboflow COCO", "labelme", "labelme in two folders", "CVAT for images"])
+def test_a_part_for_tests_is_opened_where_there_is_one_and_nothing_stands_in(name: str, tmp_path: Path) -> None:
+    WRITERS[name][1](tmp_path)
+    source = DetectionSource(kind="folder", root=str(tmp_path), box_masks=True)
+    with pytest.raises(DataError, match="test"):
+        source.open("test")
+    for path in sorted(tmp_path.rglob("*val*"), reverse=True):
+        path.rename(path.with_name(path.name.replace("valid", "test").replace("val", "test")))
+    for path in (*tmp_path.glob("*.xml"), *tmp_path.rglob("*.json")):
+        write(path, path.read_text().replace("Validation", "Test").replace("\\val\\", "\\test\\"))
+    assert len(source.open("test")) == len(CONTENT["val"])
+    assert len(source.open("train")) + len(source.open("val")) == len(CONTENT["train"])
 
 
 @pytest.mark.parametrize(("layout", "writer"), WHOLE.values(), ids=WHOLE)

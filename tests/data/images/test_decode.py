@@ -251,7 +251,7 @@ def test_missing_file_folder_url_and_strange_types(tmp_path):
         read_image("")
     with pytest.raises(ImageError, match="read from a int"):
         read_image(3)
-    with pytest.raises(ImageError, match="cannot give 5 channels"):
+    with pytest.raises(ImageError, match="RGB, 2 x 2.* cannot give 5 channels"):
         read_image(Image.new("RGB", (2, 2)), 5)
 
 
@@ -261,3 +261,25 @@ def test_a_side_of_more_than_a_million_pixels_is_refused(size):
         read_image(encoded(Image.new("1", size), "PNG"))
     with pytest.raises(ImageError, match="a side of more than 1,000,000 pixels"):
         read_image(Image.new("L", size))
+
+
+@pytest.mark.parametrize("white", [255, 1023, 4095, 16383, 65535])
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_a_white_level_scales_grey_of_16_bits(white, format):
+    levels = np.linspace(0, white, 48).round().astype(np.uint16).reshape(6, 8)
+    wide = Image.fromarray(levels)
+    for source in (wide, encoded(wide, format)):
+        found = np.asarray(read_image(source, 1, white_level=white))
+        np.testing.assert_array_equal(found, np.floor(levels * 255.0 / white + 0.5))
+        np.testing.assert_array_equal(pixels(source, 1), levels >> 8)  # as without one
+        if white < 65535:
+            with pytest.raises(ImageError, match=f"values up to {white:,}, above the white level of {white - 1:,}"):
+                read_image(source, white_level=white - 1)
+
+
+def test_a_white_level_leaves_8_bits_alone_and_is_not_to_be_had_for_16_bits_of_colour(photo):
+    np.testing.assert_array_equal(np.asarray(read_image(encoded(photo, "PNG"), white_level=1023)), np.asarray(photo))
+    deep = png(1, 1, 16, 2, [struct.pack(">3H", 1000, 2000, 4000)])
+    assert pixels(deep).ravel().tolist() == [3, 7, 15]
+    with pytest.raises(ImageError, match="16 bits of colour, of which PIL reads 8.*save it with 8 bits"):
+        read_image(deep, white_level=4095)

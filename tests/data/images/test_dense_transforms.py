@@ -95,6 +95,18 @@ def test_grey_and_colour_fit_the_model():
     assert torch.equal(five(bytes_of_five).pixels, bytes_of_five.float())
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_white_level_holds_for_files_and_opened_images(channels, tmp_path):
+    levels = np.linspace(0, 4095, 48).round().astype(np.uint16).reshape(6, 8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    transform = DenseTransform(
+        DensePreprocessing(scale=None, mean=(0.0,) * channels, std=(1.0,) * channels, white_level=4095)
+    )
+    for source in (tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), Image.open(tmp_path / "a.png")):
+        found = transform(source).pixels.numpy()
+        np.testing.assert_array_equal(found, np.broadcast_to(np.floor(levels * 255.0 / 4095 + 0.5), found.shape))
+
+
 def test_strips_keep_at_least_one_pixel():
     prepared = DenseTransform(COCO)(noise(1, 4000))
     assert prepared.image_size == (1, 1333)

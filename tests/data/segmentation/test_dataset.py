@@ -349,8 +349,8 @@ def test_what_was_looked_for_is_listed(tmp_path):
     fill(tmp_path, "images/val", "labels/val")
     with pytest.raises(DataError, match="for 'train'"):
         find_segmentation(tmp_path, "train")
-    with pytest.raises(ValueError, match="split='test'"):
-        find_segmentation(tmp_path, "test")
+    with pytest.raises(ValueError, match="split='all'"):
+        find_segmentation(tmp_path, "all")
 
 
 def test_empty_and_missing_folders_are_named(tmp_path):

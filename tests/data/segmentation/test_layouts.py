@@ -68,6 +68,33 @@ def write_roboflow(root: Path) -> None:
         (root / folder / "_classes.csv").write_text("\n".join(["Pixel Value, Class", *rows]))
 
 
+@pytest.mark.parametrize(
+    ("images", "labels"), [("images/{}", "labels/{}"), ("{}/images", "{}/masks"), ("{}", "labels/{}")]
+)
+@pytest.mark.parametrize("called", ["test", "testing"])
+def test_a_part_for_tests_is_opened_where_there_is_one(images: str, labels: str, called: str, tmp_path: Path) -> None:
+    source = SegmentationSource(kind="folder", root=str(tmp_path))
+    (tmp_path / "classes.txt").write_text(CLASSES.replace(" ", "\n"))
+    for part, names in (("train", "abcdef"), (called, "xy")):
+        for name in names:
+            if part == called and name == "x":
+                with pytest.raises(DataError, match="no images with label maps for 'test'; looked for"):
+                    source.open("test")
+            photo(tmp_path / images.format(part) / f"{name}.png")
+            put(tmp_path / labels.format(part) / f"{name}.png", VALUES)
+    assert source.open("test").names == ("x", "y")
+    assert len(source.open("train")) + len(source.open("val")) == 6
+
+
+def test_voc_has_a_part_for_tests_where_it_has_a_list(tmp_path: Path) -> None:
+    write_cvat(tmp_path)
+    source = SegmentationSource(kind="voc", root=str(tmp_path))
+    with pytest.raises(DataError, match=r"no list of images for 'test': write .*ImageSets/Segmentation/test\.txt"):
+        source.open("test")
+    (tmp_path / "ImageSets/Segmentation/test.txt").write_text("e\n")
+    assert source.open("test").names == ("e",)
+
+
 def write_ending(images: str, labels: str) -> Callable[[Path], None]:
     def write(root: Path) -> None:
         for split, names in NAMES.items():

@@ -82,7 +82,7 @@ def test_the_official_numbers_of_segmentation() -> None:
         ("finetune_detection", {"model.name": "upernet_swin_tiny_patch4_window7_512x512"}, "is for segmentation"),
         ("finetune_segmentation", {"model.config_overrides": {"fpn_dim": 8}}, "'fpn_dim'"),
         ("finetune_segmentation", {"data.batch_size": 1}, r"data\.batch_size=1.*batch norm"),
-        ("finetune_segmentation", {"data.kind": "coco"}, r"data\.kind"),
+        ("finetune_segmentation", {"data.kind": "yolo"}, r"data\.kind"),
         ("finetune_segmentation", {"model.init": "fan_in"}, r"model\.init"),
         ("scenes_segmentation", {"model.config": None}, "no model"),
     ],

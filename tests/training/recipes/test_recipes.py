@@ -130,7 +130,7 @@ def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
         ({"model.name": "swin_tinny_patch4_window7_224"}, "did you mean swin_tiny_patch4_window7_224"),
         ({"model.config_overrides": {"dropout": 0.1}}, "'dropout'"),
         ({"model.config": {"embed_dim": 8}}, r"model\.name=.*model\.config"),
-        ({"model.in_channels": 4}, r"model\.in_channels=4"),
+        ({"model.in_channels": 0}, r"model\.in_channels=0"),
         ({"model.init": "fan_in"}, r"model\.init"),
         (
             {"model.name": "swin_tiny_patch4_window7_224.in1k", "model.weights": None, "model.init": "fan_in"},

@@ -26,14 +26,14 @@ Label: TypeAlias = int | NDArray[np.uint8]
 
 
 class LabelledImages(Protocol):
-    """What a data set is here: a length, class names, items (PIL image, label), all labels (n,) or (n, classes)."""
+    """What a data set is here: a length, class names, items (image, label), all labels (n,) or (n, classes)."""
 
     classes: tuple[str, ...]
 
     @property
     def labels(self) -> NDArray[Any]: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> tuple[Image.Image, Any]: ...
+    def __getitem__(self, index: int, /) -> tuple[Image.Image | Tensor, Any]: ...
 
 
 class EvaluationDataset(Dataset[tuple[Tensor, Label] | str]):
@@ -53,7 +53,7 @@ class EvaluationDataset(Dataset[tuple[Tensor, Label] | str]):
     def __getitem__(self, index: int) -> tuple[Tensor, Label] | str:
         return item_or_problem(lambda: self._prepared(*self.base[index]))
 
-    def _prepared(self, image: Image.Image, label: Label) -> tuple[Tensor, Label]:
+    def _prepared(self, image: Image.Image | Tensor, label: Label) -> tuple[Tensor, Label]:
         return self.transform(image), label
 
 

@@ -9,42 +9,41 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
+from torch import Tensor
 
 from ...names import by_name
 from ..choice import ClassChoice, choose_classes
-from ..errors import DataError, some
-from ..images.decode import IMAGE_SUFFIXES, read_image
-from ..images.files import find_images
+from ..errors import DataError, NothingFoundError, some
+from ..held_out import PART_NAMES, Split
+from ..images.decode import IMAGE_SUFFIXES
+from ..images.files import find_inputs
+from .files import LabelledFiles
 
 __all__ = ["DataError", "ImageFolder", "imagenet_synsets"]
-
-_VALIDATION_NAMES = ("val", "valid", "validation")
 
 _log = logging.getLogger(__name__)
 
 
-class ImageFolder(Dataset[tuple[Image.Image, int]]):
-    """Images sorted into class folders. Items are (PIL image, class index).
+class ImageFolder(LabelledFiles):
+    """Images sorted into class folders. Items are (PIL image, or tensor of bands, class index).
 
     Two layouts are known: `root/train/<class>/` with `root/val/<class>/` (also "valid" or "validation"), and
     `root/<class>/`, of which a part is set apart for validation. Images may lie in folders inside a class's folder;
-    hidden files and files of other kinds are passed over. Class folders may be links, though not to a folder that they
-    lie in; what several links of a class lead to is taken once.
+    hidden files, files of other kinds, and arrays (.npy) beside others are passed over. Class folders may be
+    links, though not to a folder that they lie in; what several links of a class lead to is taken once.
 
     Args:
         root: the folder.
-        split: "train", "val", or None for what there is to evaluate: the validation folder, else all images.
+        split: "train", "val", "test" (`root/test/<class>/`), or None for what there is to evaluate: the validation
+            folder, else all images.
         val_fraction: the part of each class that is set apart where there is no validation folder; at least one
             image of each class of two or more. Which ones depends on `seed` and on that class's file names alone.
         seed: of that choice.
-        channels: 3 for RGB, 1 for grey.
-        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        channels, max_pixels, white_level: see `LabelledFiles`.
         classes: a model's class names, to evaluate it: each folder is then looked up among them, and some may have no
             folder. For the 1,000 of ImageNet, folders may be named by synset, such as "n01440764"; and for any model by
             class index, as ImageNetV2's are, where no folder has a class's name. None: the classes are the folders.
@@ -65,31 +64,37 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        split: Literal["train", "val"] | None = None,
+        split: Split | None = None,
         *,
         val_fraction: float = 0.2,
         seed: int = 0,
-        channels: int = 3,
+        channels: int | None = 3,
         max_pixels: int | None = None,
+        white_level: int | None = None,
         classes: Sequence[str] | None = None,
         choice: ClassChoice | None = None,
         class_order: str | os.PathLike[str] | None = None,
     ) -> None:
-        if split not in ("train", "val", None):
-            raise ValueError(f"split={split!r} is not known: use 'train', 'val' or None for all images")
+        if split not in ("train", "val", "test", None):
+            raise ValueError(f"split={split!r} is not known: use 'train', 'val', 'test' or None for all images")
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
+        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
         self.root = Path(root)
-        self.channels = channels
-        self.max_pixels = max_pixels
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds a folder of images for each class")
 
-        train, val = _split_folder(self.root, ("train",)), _split_folder(self.root, _VALIDATION_NAMES)
+        train, val = _split_folder(self.root, ("train",)), _split_folder(self.root, PART_NAMES["val"])
         if split == "train" and train is None and val is not None:
             raise DataError(f"{self.root} has {val.name!r} but no folder 'train' with class folders; add it")
         home = (train if split == "train" else val) or train or self.root
-        hold_out = val is None and split is not None
+        if split == "test":
+            home = _split_folder(self.root, PART_NAMES["test"]) or self.root
+            if home == self.root:
+                raise NothingFoundError(
+                    f"{self.root} has no folder 'test' with class folders; add it, or measure another split"
+                )
+        hold_out = val is None and split in ("train", "val")
         teacher = train or home  # the folder whose names are the classes
         names, whose = _folder_classes(teacher), f"the class folders of {teacher}"
         names, _ = choose_classes(names, choice, of=teacher)
@@ -131,18 +136,15 @@ class ImageFolder(Dataset[tuple[Image.Image, int]]):
         if not self.samples:
             raise DataError(f"{home} holds no images; its class folders should ({_suffixes()})")
 
-    def __len__(self) -> int:
-        return len(self.samples)
+        self.paths = [path for path, _ in self.samples]
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """int64, (num_images,): the class index of each."""
         return np.fromiter((label for _, label in self.samples), dtype=np.int64, count=len(self.samples))
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        """Reads one image; an `ImageError` names its file where that is not possible."""
-        path, label = self.samples[index]
-        return read_image(path, self.channels, max_pixels=self.max_pixels), label
+    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
+        return self.read(index), self.samples[index][1]
 
 
 @cache
@@ -198,7 +200,7 @@ def _images_by_class(home: Path, names: Iterable[str]) -> Iterator[tuple[str, li
         if home.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"the class folder {folder} is a link to {folder.resolve()}, which it lies in; remove it")
         paths = []
-        for path in find_images(folder):
+        for path in find_inputs(folder):
             parent = os.path.dirname(path)
             met = first.setdefault(real(parent), parent)
             if met == parent:
@@ -227,7 +229,7 @@ def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
 def _folder_classes(folder: Path) -> tuple[str, ...]:
     if names := _folders(folder):
         return tuple(names)
-    images = find_images(folder)
+    images = find_inputs(folder)
     if images:
         raise DataError(
             f"{folder} holds {len(images)} images but no class folders; put the images of each class into a folder "
@@ -277,7 +279,7 @@ def _chosen_indices(home: Path, choice: ClassChoice, classes: Sequence[str]) -> 
         raise DataError(f"data.classes makes classes that the model has not: {some(strangers)}; its: {some(classes)}")
     left_out = [folder for folder, place in zip(folders, places, strict=True) if place is None]
     if left_out:
-        counts = some([f"{folder} {len(find_images(home / folder)):,}" for folder in left_out])
+        counts = some([f"{folder} {len(find_inputs(home / folder)):,}" for folder in left_out])
         _log.warning("%s: images left out, as data.classes has not their class: %s", home, counts)
     wanted = {folder: names[place] for folder, place in zip(folders, places, strict=True) if place is not None}
     return {folder: index for folder, name in wanted.items() if (index := index_of(name)) is not None}

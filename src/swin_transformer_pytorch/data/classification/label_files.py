@@ -12,7 +12,7 @@ from ...names import composed
 from ..documents import head, holds_choices, read_json, read_text
 from ..errors import DataError, Findings, report, some
 from ..held_out import PART_NAMES, part_name
-from ..images.decode import IMAGE_SUFFIXES
+from ..images.files import INPUT_SUFFIXES
 from ..images.places import Images
 
 _WHAT = "a CSV or JSON of images and their labels"
@@ -68,7 +68,7 @@ class LabelTable(Findings):
         super().__init__(path)
         self.classes: tuple[str, ...] = ()
         self.rows: dict[Path, tuple[frozenset[str], str]] = {}
-        self._images = Images(root)
+        self._images = Images(root, INPUT_SUFFIXES)
         self.layout = f"{path.name}, " + (self._read_json() if path.suffix.lower() == ".json" else self._read_csv())
         report(path, "rows", self.problems)
         if not self.rows:
@@ -108,7 +108,7 @@ class LabelTable(Findings):
             raise DataError(f"{self.source} is no CSV that can be read ({error}); write it again") from error
         header = [composed(name) for name in lines[0][1]] if lines else []
         lower = [name.lower() for name in header]
-        if any(Path(name).suffix in IMAGE_SUFFIXES for name in lower) or not any(header):
+        if any(Path(name).suffix in INPUT_SUFFIXES for name in lower) or not any(header):
             raise DataError(f"{self.source} names no columns in its first line; write 'file_name,labels' or the like")
         file = next(
             (index for index, name in enumerate(lower) if name in _FILE), lower.index(next(filter(None, lower)))

@@ -7,18 +7,17 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import Dataset
+from torch import Tensor
 
 from ...names import by_name
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, NothingFoundError, some
-from ..held_out import PART_NAMES, part_of
-from ..images.decode import read_image
+from ..held_out import PART_NAMES, Split, part_of
+from .files import LabelledFiles
 from .label_files import LabelTable, find_label_files
 
 _PARTS = {name for names in PART_NAMES.values() for name in names}
@@ -26,10 +25,11 @@ _PARTS = {name for names in PART_NAMES.values() for name in names}
 _log = logging.getLogger(__name__)
 
 
-class MultiLabelImages(Dataset[tuple[Image.Image, NDArray[np.uint8]]]):
-    """Images with labels in a file, see `find_label_files` and `LabelTable`. Items are (PIL image, 0 or 1 a class).
+class MultiLabelImages(LabelledFiles):
+    """Images with labels in a file, see `find_label_files` and `LabelTable`.
 
-    Images without a label are kept: all of their classes are 0. How many they are is logged, and what was left out.
+    Items are (PIL image, or tensor of bands, 0 or 1 a class). Images without a label are kept: all of their classes are
+    0. How many they are is logged, and what was left out.
 
     Args:
         root: the folder; the images lie anywhere in it, those of Roboflow's parts in their folder.
@@ -37,8 +37,7 @@ class MultiLabelImages(Dataset[tuple[Image.Image, NDArray[np.uint8]]]):
         labels: the file of labels in it, where it is called otherwise.
         val_fraction: the share that is set apart where there is no validation part; which, depends on `seed`.
         seed: of that choice.
-        channels: 3 for RGB, 1 for grey.
-        max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        channels, max_pixels, white_level: see `LabelledFiles`.
         classes: a model's class names, to evaluate it; the file may lack some. None: the file's own.
         choice: which classes are taken, and which become one, that an image has if it has any of them; see
             `choose_classes`.
@@ -58,17 +57,18 @@ class MultiLabelImages(Dataset[tuple[Image.Image, NDArray[np.uint8]]]):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        split: Literal["train", "val", "test"] | None = None,
+        split: Split | None = None,
         *,
         labels: str | None = None,
         val_fraction: float = 0.2,
         seed: int = 0,
-        channels: int = 3,
+        channels: int | None = 3,
         max_pixels: int | None = None,
+        white_level: int | None = None,
         classes: Sequence[str] | None = None,
         choice: ClassChoice | None = None,
     ) -> None:
-        self.channels, self.max_pixels = channels, max_pixels
+        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
         root, part = Path(root), split or "val"
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; give the one that holds images and a file of their labels")
@@ -118,12 +118,8 @@ class MultiLabelImages(Dataset[tuple[Image.Image, NDArray[np.uint8]]]):
                 "%s: %s of %s %simages have no label and are kept", root, f"{empty:,}", f"{len(rows):,}", whose
             )
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
-        """Reads one image; an `ImageError` names its file where that is not possible."""
-        return read_image(self.paths[index], self.channels, max_pixels=self.max_pixels), self.labels[index]
+    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, NDArray[np.uint8]]:
+        return self.read(index), self.labels[index]
 
 
 def has_label_file(root: str | os.PathLike[str]) -> bool:

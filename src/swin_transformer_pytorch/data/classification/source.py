@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..choice import ClassChoice
+from ..held_out import Split
 
 if TYPE_CHECKING:
     from .dataset import LabelledImages
@@ -22,13 +23,14 @@ class ClassificationSource:
             package) or "fashion_mnist" (all of them, from the four files in `root`).
         root: the folder, for the kinds that have one.
         labels: "multi_label": the file of labels in it, where it is called otherwise.
-        channels: of the images, 1 (grey) or 3 (colour).
+        channels: of the images, see `ImageFolder`.
         classes: a model's class names, to evaluate it; None for the folder's own.
         choice: which of the classes are taken, and which become one, see `choose_classes`.
         class_order: of a folder's classes, see `ImageFolder`.
         val_fraction: the part of each class, or of all images, that is held out where the folder has no val/.
         seed: of that choice.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
     """
 
     kind: ClassificationKind = "folder"
@@ -41,8 +43,9 @@ class ClassificationSource:
     val_fraction: float = 0.2
     seed: int = 0
     max_pixels: int | None = None
+    white_level: int | None = None
 
-    def open(self, split: Literal["train", "val"] | None) -> LabelledImages:
+    def open(self, split: Split | None) -> LabelledImages:
         """One part of it; None for what there is to evaluate. A `DataError` says what is missing or broken."""
         from .fashion import FashionMNIST, FashionSample
         from .folder import ImageFolder
@@ -61,6 +64,7 @@ class ClassificationSource:
             "val_fraction": self.val_fraction,
             "seed": self.seed,
             "max_pixels": self.max_pixels,
+            "white_level": self.white_level,
         }
         if self.kind == "multi_label":
             return MultiLabelImages(self.root, split, labels=self.labels, **shared)

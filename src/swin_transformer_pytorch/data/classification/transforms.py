@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import ColorJitter, RandomErasing, RandomResizedC
 from torchvision.transforms.v2 import functional as F
 
 from ...weights.preprocessing import Preprocessing
-from ..images.pixels import ImageInput, as_pixels
+from ..images.pixels import ImageInput, as_pixels, height_width
 from .augmentation import Augmentation, RandAugmentPolicy
 from .randaugment import RandAugment
 
@@ -49,12 +49,13 @@ class EvaluationTransform:
         return f"{type(self).__name__}({self.preprocessing!r})"
 
     def __call__(self, image: ImageInput) -> Float[Tensor, "C h w"]:
-        return normalize(self.resize_and_crop(as_pixels(image, self.preprocessing.channels)), self.preprocessing)
+        pixels = as_pixels(image, self.preprocessing.channels, self.preprocessing.white_level)
+        return normalize(self.resize_and_crop(pixels), self.preprocessing)
 
     def resize_and_crop(self, pixels: Image.Image | Tensor) -> Image.Image | Tensor:
         """The geometric half: a PIL image or float tensor (C, H, W) in [0, 1] -> the same of `image_size`."""
         target, size = self.preprocessing.image_size, self.preprocessing.resize_size
-        height, width = _height_width(pixels)
+        height, width = height_width(pixels)
         if isinstance(size, int):
             scale = size / min(height, width)
             if height * width * scale * scale > _MAX_RESIZED_PIXELS:
@@ -111,7 +112,8 @@ class TrainingTransform:
         return f"{type(self).__name__}({self.preprocessing!r}, {self.augmentation!r})"
 
     def __call__(self, image: ImageInput) -> Float[Tensor, "C h w"]:
-        pixels = self._random_crop(as_pixels(image, self.preprocessing.channels))
+        pixels = as_pixels(image, self.preprocessing.channels, self.preprocessing.white_level)
+        pixels = self._random_crop(pixels)
         if torch.rand(()) < self.augmentation.flip_prob:
             pixels = F.horizontal_flip(pixels)
         if self._colour is not None:
@@ -149,15 +151,9 @@ def normalize(pixels: Image.Image | Tensor, preprocessing: Preprocessing) -> Flo
     return F.normalize(tensor, list(preprocessing.mean), list(preprocessing.std))
 
 
-def _height_width(pixels: Image.Image | Tensor) -> tuple[int, int]:
-    if isinstance(pixels, Tensor):
-        return pixels.shape[-2], pixels.shape[-1]
-    return pixels.height, pixels.width
-
-
 def _resize_centre(pixels: Image.Image | Tensor, scale: float, preprocessing: Preprocessing) -> Image.Image | Tensor:
     """Resize and centre crop in one: of a strip, only the part that remains is ever made."""
-    height, width = _height_width(pixels)
+    height, width = height_width(pixels)
     target_height, target_width = preprocessing.image_size
     box_height, box_width = min(height, target_height / scale), min(width, target_width / scale)
     top, left = (height - box_height) / 2, (width - box_width) / 2

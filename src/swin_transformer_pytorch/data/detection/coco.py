@@ -55,6 +55,7 @@ class CocoDataset(Dataset[DetectionSample]):
         allow_outside: whether file names may be absolute or climb out of the folder with "..".
         read: makes COCO's dictionary, checked, of `annotations_file`; another for other formats.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        white_level: the value of white in files of 16 bits; None for 65535, see `read_image`.
         box_masks: whether an annotation whose segmentation is absent, empty or of fewer than three points gets its box
             as mask, which is logged by count; False: it is an error.
 
@@ -83,9 +84,11 @@ class CocoDataset(Dataset[DetectionSample]):
         allow_outside: bool = False,
         read: Callable[[Path], dict[str, Any]] = read_annotations,
         max_pixels: int | None = None,
+        white_level: int | None = None,
     ) -> None:
         self.allow_outside = allow_outside
         self.max_pixels = max_pixels
+        self.white_level = white_level
         self.images_folder = Path(images_folder)
         self.annotations_file = Path(annotations_file)
         self.stuff_folder = None if stuff_folder is None else Path(stuff_folder)
@@ -131,7 +134,7 @@ class CocoDataset(Dataset[DetectionSample]):
             ImageError: the image cannot be read.
             SampleError: it has another size than the annotations say, or run lengths are damaged.
         """
-        image = read_image(self.paths[index], max_pixels=self.max_pixels)
+        image = read_image(self.paths[index], max_pixels=self.max_pixels, white_level=self.white_level)
         height, width = size = self.image_sizes[index]
         if image.size != (width, height):
             turned = ", turned: the annotations were made without its EXIF rotation" * (image.size == (height, width))

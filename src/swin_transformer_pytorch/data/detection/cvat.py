@@ -59,7 +59,7 @@ def _read(path: Path, *, root: Path, subsets: tuple[str | None, ...]) -> dict[st
             size = int(image.attrib["height"]), int(image.attrib["width"])
             near = root / "images" / (image.get("subset") or "")
             records.add_image(images.find(given, near), size)
-            for number, one in enumerate(image):
+            for number, one in enumerate(sorted(image, key=lambda one: int(one.get("z_order", 0)))):
                 where = f"{path} image {given!r:.100} {one.tag} {number}"
                 with records.naming(where):
                     _add(records, one, where, size)

@@ -13,7 +13,6 @@ from ..errors import DataError
 from ..held_out import PART_NAMES
 from .annotations import read_annotations
 
-Split = Literal["train", "val"]
 DetectionLayout = Literal["coco", "yolo", "voc", "labelme", "label_studio", "cvat"]
 
 _WHOLE = ("annotations/instances_default.json", "annotations.json", "_annotations.coco.json", "result.json")

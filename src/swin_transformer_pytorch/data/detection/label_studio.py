@@ -16,14 +16,18 @@ from ..images.places import Images
 from .folders import CocoFolder, Parts
 from .records import Records, blank_mask, ellipse, extent, rectangle
 
+_SIGNS_OF_IT = ('"annotations"', '"annotation_id"', '"original_width"', '"rle"')  # the latter ones of JSON-MIN
+_SHAPES = {"rectangle": "height", "polygon": "points", "ellipse": "radiusX", "brush": "rle"}
+
 
 def label_studio_parts(root: Path) -> Parts:
-    """Label Studio's export "JSON", with images anywhere below the root; it has no parts."""
+    """Label Studio's exports "JSON" and "JSON-MIN", with images anywhere below the root; they have no parts."""
     found = [
         path
         for path in sorted(root.glob("*.json"))
         if (text := head(path)).startswith("[")
-        and all(key in text for key in ('"annotations"', '"id"'))
+        and '"id"' in text
+        and any(sign in text for sign in _SIGNS_OF_IT)
         and not holds_choices(text)
     ]
     if len(found) > 1:
@@ -35,16 +39,21 @@ def label_studio_parts(root: Path) -> Parts:
 
 def _read(path: Path, *, root: Path) -> dict[str, Any]:
     records, images = Records(path), Images(root)
+    seen: set[Any] = set()
     for number, task in enumerate(read_json(path, "Label Studio's export 'JSON'")):
         where = f"{path} task {task.get('id', number) if isinstance(task, dict) else number}"
         with records.naming(where):
-            given = [one for one in task["annotations"] if not one.get("was_cancelled")]
+            given = _annotations(task)
             if not given:
                 records.notes["tasks without an annotation left out"] += 1
                 continue
-            records.notes["further annotations of a task passed over: the first counts"] += len(given) - 1
-            results = [one for one in given[0]["result"] if isinstance(one.get("value"), dict)]
-            file_name = images.find_uploaded(task["data"])
+            again = "annotations" not in task and task["id"] in seen
+            records.notes["further annotations of a task passed over: the first counts"] += len(given) - 1 + again
+            if again:
+                continue
+            seen.add(task.get("id"))
+            results = [one for one in given[0] if isinstance(one.get("value"), dict)]
+            file_name = images.find_uploaded(task.get("data", task))
             shapes = [one for one in results if "original_width" in one]
             sizes = {(int(one["original_height"]), int(one["original_width"])) for one in shapes}
             if len(sizes) > 1:
@@ -56,6 +65,22 @@ def _read(path: Path, *, root: Path) -> dict[str, Any]:
             for one in shapes:
                 _add(records, one, labels, f"{where} result {one.get('id', '')}", size)
     return records.document()
+
+
+def _annotations(task: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The results of each annotation; a row of "JSON-MIN" is one."""
+    if "annotations" in task:
+        return [one["result"] for one in task["annotations"] if not one.get("was_cancelled")]
+    return [
+        [_full(one) for value in task.values() if isinstance(value, list) for one in value if isinstance(one, dict)]
+    ]
+
+
+def _full(one: dict[str, Any]) -> dict[str, Any]:
+    """A result as "JSON" has it of one of "JSON-MIN", whose type is told by what it has."""
+    kind = next((kind for kind, sign in _SHAPES.items() if sign in one), "")
+    key = next((key for key in one if key.endswith("labels")), "")
+    return {**one, "type": f"{kind}labels" if kind else key, "value": one | {f"{kind}labels": one.get(key)}}
 
 
 def _add(

@@ -59,7 +59,7 @@ def _read(folder: Path, *, root: Path) -> dict[str, Any]:
 
 
 def _add_shapes(records: Records, shapes: list[Any], path: Path, size: tuple[int, int]) -> None:
-    outlines: dict[tuple[object, ...], list[list[Point]]] = {}
+    found: dict[tuple[str, ...], dict[str, Any]] = {}  # in their order, in which label maps are drawn
     for number, shape in enumerate(shapes):
         where = f"{path} shape {number}"
         with records.naming(where):
@@ -74,9 +74,9 @@ def _add_shapes(records: Records, shapes: list[Any], path: Path, size: tuple[int
             if len(points) < least:
                 raise ValueError(f"it is a {kind} of {len(points)} points, and needs {least}")
             if kind == "rectangle":
-                records.add_object(name, where, corners=extent(points))
+                found[name, where] = {"corners": extent(points)}
             elif kind == "mask":
-                records.add_object(name, where, mask=_mask(shape["mask"], points, size))
+                found[name, where] = {"mask": _mask(shape["mask"], points, size)}
             else:
                 if kind == "circle":
                     radius = math.dist(points[0], points[1])
@@ -84,9 +84,9 @@ def _add_shapes(records: Records, shapes: list[Any], path: Path, size: tuple[int
                 group = shape.get("group_id")
                 # Shapes of one group and label are parts of one object.
                 key = (name, where) if group is None else (name, str(group), "group")
-                outlines.setdefault(key, []).append(points)
-    for (name, *_), polygons in outlines.items():
-        records.add_object(str(name), f"{path} {name!r:.60}", polygons=polygons)
+                found.setdefault(key, {"polygons": []})["polygons"].append(points)
+    for (name, *_), outline in found.items():
+        records.add_object(name, f"{path} {name!r:.60}", **outline)
 
 
 def _mask(text: str, points: list[Point], size: tuple[int, int]) -> NDArray[np.bool_]:

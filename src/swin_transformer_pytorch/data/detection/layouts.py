@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError, NothingFoundError
+from ..held_out import Split
 from .cvat import cvat_parts
-from .folders import CocoFolder, DetectionLayout, Parts, Split, coco_parts, find_coco
+from .folders import CocoFolder, DetectionLayout, Parts, coco_parts, find_coco
 from .label_studio import label_studio_parts
 from .labelme import labelme_parts
 from .voc import voc_parts
@@ -51,7 +52,7 @@ def find_parts(root: str | os.PathLike[str], layout: DetectionLayout | None = No
 
 
 def find_detection(root: str | os.PathLike[str], split: Split, layout: DetectionLayout | None = None) -> CocoFolder:
-    """One part of a data set of detection. Where nothing is set apart for validation, `hold_out` is true.
+    """One part of a data set of detection. Where nothing is set apart for validation, `hold_out` of the others is true.
 
     Raises:
         DataError: see `find_parts`; or there are no images for training.
@@ -60,9 +61,9 @@ def find_detection(root: str | os.PathLike[str], split: Split, layout: Detection
         return find_coco(root, split)
     name, parts = find_parts(root, layout)
     if split in parts:
-        return replace(parts[split], hold_out="val" not in parts)
+        return replace(parts[split], hold_out="val" not in parts and split != "test")
     whole = parts.get("train") or parts.get("all")
-    if whole is None or "val" in parts:
+    if whole is None or "val" in parts or split == "test":
         if name == "coco":
             return find_coco(root, split)
         raise DataError(f"{root} ({name}) has parts for {', '.join(parts)} and none for {split!r}; add it")

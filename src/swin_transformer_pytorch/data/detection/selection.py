@@ -9,8 +9,7 @@ from typing import Any
 
 from ..choice import ClassChoice, choose_classes
 from ..errors import some
-from ..held_out import part_of
-from .folders import Split
+from ..held_out import Split, part_of
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from ..choice import ClassChoice
-from .folders import CocoFolder, DetectionLayout, Split
+from ..held_out import Split
+from .folders import CocoFolder, DetectionLayout
 
 if TYPE_CHECKING:
     from ..scenes.dataset import SceneDataset
@@ -41,6 +42,7 @@ class DetectionSource:
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
         scene_size: (height, width) of a scene in pixels.
         seed: chooses the scenes, and what is held out.
     """
@@ -60,6 +62,7 @@ class DetectionSource:
     num_scenes: int = 4000
     num_val_scenes: int = 200
     max_pixels: int | None = None
+    white_level: int | None = None
     scene_size: tuple[int, int] = (128, 128)
     seed: int = 0
 
@@ -81,11 +84,16 @@ class DetectionSource:
             training: whether to leave out images that nothing can be learnt from, and to read label maps of stuff.
         """
         if self.kind == "scenes" or self.kind == "scenes_sample":
-            from ..scenes.dataset import open_scenes
+            from ..scenes.dataset import of_scenes, open_scenes
 
             number = self.num_scenes if split == "train" else self.num_val_scenes
             return open_scenes(
-                self.kind, split, num_scenes=number, root=self.root, seed=self.seed, image_size=self.scene_size
+                self.kind,
+                of_scenes(split),
+                num_scenes=number,
+                root=self.root,
+                seed=self.seed,
+                image_size=self.scene_size,
             )
         from .coco import CocoDataset
 
@@ -96,15 +104,17 @@ class DetectionSource:
             folder.annotations_file,
             classes=self.classes,
             stuff_folder=stuff_folder,
-            read=lambda path: self._read(folder, split, path),
+            read=lambda path: self.read(folder, split, path),
             keep_empty=not training,
             keep_negatives=self.keep_empty,
             box_masks=self.box_masks,
             allow_outside=self.allow_outside,
             max_pixels=self.max_pixels,
+            white_level=self.white_level,
         )
 
-    def _read(self, folder: CocoFolder, split: Split, path: Path) -> dict[str, Any]:
+    def read(self, folder: CocoFolder, split: Split, path: Path) -> dict[str, Any]:
+        """COCO's dictionary of a part: its classes chosen, and without what is held out of it."""
         from .selection import held_out, with_classes
 
         document = folder.read(path)

@@ -7,12 +7,14 @@ import io
 import os
 import struct
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from ...extras import MissingExtraError
 from ..errors import ImageError
 
 __all__ = ["IMAGE_SUFFIXES", "ImageError", "ImageSource", "read_image"]
@@ -25,15 +27,18 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Endings that make a file in a folder count as an image. A file named outright is read whatever its name."""
 
+TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # their first four bytes
 _MODES = {1: "L", 3: "RGB"}
 _LONGEST_SIDE = 1_000_000  # PIL keeps an address for each row, which may be more than the pixels
 _STRIP_PIXELS = 1 << 20
 _ORIENTATION = 0x0112  # in EXIF
 _DRAWN_BY_PROGRAMS = ("EPS", "WMF", "EMF")  # Ghostscript runs what an EPS says, for ever if it says so
-_WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+WIDE_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def read_image(source: ImageSource, channels: int = 3, *, max_pixels: int | None = None) -> Image.Image:
+def read_image(
+    source: ImageSource, channels: int = 3, *, max_pixels: int | None = None, white_level: int | None = None
+) -> Image.Image:
     """Reads one image as a person sees it in a viewer.
 
     The camera's rotation (EXIF) is applied, transparency is laid over white, 16 bits are scaled to 8, CMYK and
@@ -43,31 +48,41 @@ def read_image(source: ImageSource, channels: int = 3, *, max_pixels: int | None
         source: a path, a file's bytes, or an opened PIL image (which is left as it is).
         channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
         max_pixels: see `open_image`.
+        white_level: the value of white in files of 16 bits, such as 4095 where 12 are used; None for their high byte.
 
     Returns:
         A loaded image of mode "RGB" or "L".
 
     Raises:
-        ImageError: the file is missing, empty, damaged, of no known format, or has more pixels than `max_pixels`, or
-            more than a million along a side.
+        ImageError: the file is missing, empty, damaged, of no known format, or has more pixels than `max_pixels`, more
+            than a million along a side, or values above `white_level`.
     """
+    name = source_name(source)
     if channels not in _MODES:
         raise ImageError(
-            f"an image file cannot give {channels} channels, only 1 (grey) or 3 (RGB); "
-            "give the model a float tensor (channels, height, width) instead"
+            f"{name} is read as grey or RGB, and cannot give {channels} channels; give the model a .npy array, a TIFF "
+            "of as many bands, or a float tensor (channels, height, width) instead"
         )
-    name = _name(source)
+    with reading(source, name):
+        if isinstance(source, Image.Image):
+            _check_sides(source, name)
+            # The caller's picture and ours never share pixels.
+            _check_colour(source, name, white_level)
+            return _to_8_bit(_upright(source.copy()), _MODES[channels], name, white_level)
+        with open_file(source, name) as file, open_image(file, name, max_pixels=max_pixels) as image:
+            _check_colour(image, name, white_level)
+            return _to_8_bit(_upright(image), _MODES[channels], name, white_level)
+
+
+@contextlib.contextmanager
+def reading(source: ImageSource, name: str) -> Iterator[None]:
+    """Makes an `ImageError` that says what to do of whatever is raised while an image is read."""
     with warnings.catch_warnings():
         # Neither damaged metadata nor a size below the limit is a reason to bother anyone.
         warnings.simplefilter("ignore")
         try:
-            if isinstance(source, Image.Image):
-                _check_sides(source, name)
-                # The caller's picture and ours never share pixels.
-                return _to_8_bit(_upright(source.copy()), _MODES[channels], name)
-            with _file(source, name) as file, open_image(file, name, max_pixels=max_pixels) as image:
-                return _to_8_bit(_upright(image), _MODES[channels], name)
-        except ImageError:
+            yield
+        except (ImageError, MissingExtraError):
             raise
         except Image.UnidentifiedImageError as error:
             raise ImageError(f"{name} {_what_it_is(source)}") from error
@@ -88,9 +103,9 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         ImageError: the file is missing, or no header can be read.
     """
-    name = _name(path)
+    name = source_name(path)
     try:
-        with _file(path, name) as file, open_image(file, name, max_pixels=_LONGEST_SIDE**2) as image:
+        with open_file(path, name) as file, open_image(file, name, max_pixels=_LONGEST_SIDE**2) as image:
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
     except ImageError:
@@ -121,16 +136,21 @@ def open_image(file: BinaryIO, name: str, *, max_pixels: int | None = None) -> I
         raise ImageError(
             f"{name} is a drawing ({image.format}), which PIL would give to another program; export it as PNG"
         )
-    usual = None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
-    limit = usual if max_pixels is None else max_pixels
-    if limit is not None and image.width * image.height > limit:
-        raise ImageError(
-            f"{name} has {image.width} x {image.height} pixels, more than {limit:,}, the limit against files that are "
-            "made to fill the memory; make it smaller, or if you trust it raise max_pixels (--data.max_pixels of "
-            "swin train and swin evaluate, --max-pixels of swin predict and swin web)"
-        )
+    check_pixels(image.width, image.height, name, max_pixels)
     _check_sides(image, name)
     return image
+
+
+def check_pixels(width: int, height: int, name: str, max_pixels: int | None, channels: int = 4) -> None:
+    """Raises an `ImageError` where an image has more pixels than `open_image` allows, four channels counting as one."""
+    usual = None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    limit = usual if max_pixels is None else max_pixels
+    if limit is not None and width * height * max(1, channels / 4) > limit:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels{f' of {channels} channels' * (channels > 4)}, more than {limit:,}, "
+            "the limit against files that are made to fill the memory; make it smaller, or if you trust it raise "
+            "max_pixels (--data.max_pixels of swin train and swin evaluate, --max-pixels of swin predict and swin web)"
+        )
 
 
 def _check_sides(image: Image.Image, name: str) -> None:
@@ -154,7 +174,8 @@ def _open_of_any_size(file: BinaryIO) -> Image.Image:
     raise Image.UnidentifiedImageError
 
 
-def _name(source: ImageSource) -> str:
+def source_name(source: ImageSource) -> str:
+    """What messages call an image; an `ImageError` for what can be none."""
     if isinstance(source, Image.Image):
         filename = getattr(source, "filename", "")
         return str(filename) if filename else f"the PIL image (mode {source.mode}, {source.width} x {source.height})"
@@ -167,7 +188,8 @@ def _name(source: ImageSource) -> str:
     raise ImageError(f"an image cannot be read from a {type(source).__name__}; give a path, bytes or a PIL image")
 
 
-def _file(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name: str) -> BinaryIO:
+def open_file(source: str | os.PathLike[str] | bytes | bytearray | memoryview, name: str) -> BinaryIO:
+    """An image file at its beginning; an `ImageError` says why it cannot be opened."""
     if isinstance(source, bytes | bytearray | memoryview):
         if len(source) == 0:
             raise ImageError(f"{name} is empty; give the whole content of an image file")
@@ -197,9 +219,9 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _to_8_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
-    if image.mode in _WIDE_GREY:
-        image = _narrow(image, name)
+def _to_8_bit(image: Image.Image, mode: str, name: str, white_level: int | None) -> Image.Image:
+    if image.mode in WIDE_GREY:
+        image = _narrow(image, name, white_level)
     elif image.mode == "F":
         values = np.asarray(image)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
@@ -222,16 +244,39 @@ def _on_white(image: Image.Image, mode: str) -> Image.Image:
     return result
 
 
-def _narrow(image: Image.Image, name: str) -> Image.Image:
-    """16 bits of grey to 8 by their high byte, as PIL itself does with 16 bits of colour."""
+def _narrow(image: Image.Image, name: str, white_level: int | None) -> Image.Image:
+    """16 bits of grey to 8 by a white level, or by their high byte, as PIL itself does with 16 bits of colour."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(f"{name} has 32-bit pixels beyond 0 to 65535, whose white is unknown; save it with 8 bits")
-    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    if white_level is None:
+        narrow = values >> 8
+    else:
+        check_white(int(values.max()), name, white_level)
+        narrow = (values.astype(np.int64) * 255 + white_level // 2) // white_level
+    grey = Image.fromarray(narrow.astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return grey
+
+
+def check_white(highest: int, name: str, white_level: int) -> None:
+    """Raises an `ImageError` where a file has values above its white level."""
+    if highest > white_level:
+        raise ImageError(
+            f"{name} has values up to {highest:,}, above the white level of {white_level:,}; train with the true one "
+            "(--data.white_level, null for 65,535), or leave the file out"
+        )
+
+
+def _check_colour(image: Image.Image, name: str, white_level: int | None) -> None:
+    """PIL gives the high byte alone of 16 bits of colour."""
+    if white_level is not None and image.mode not in WIDE_GREY and ";16" in str(getattr(image, "tile", "")):
+        raise ImageError(
+            f"{name} has 16 bits of colour, of which PIL reads 8, so that its white level of {white_level:,} is not to "
+            "be had; save it with 8 bits"
+        )
 
 
 def _what_it_is(source: ImageSource) -> str:
@@ -249,6 +294,10 @@ def _what_it_is(source: ImageSource) -> str:
         return "is a PDF document; export the page as PNG"
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
         return "holds a web page, not an image: the download went wrong; download it again"
+    if head[:6] == b"\x93NUMPY":
+        return "is a NumPy array, and a picture is needed here; save it as PNG"
+    if head[:4] in TIFFS:
+        return "is a TIFF that PIL cannot read: it is damaged, or has bands, which a model of as many channels takes"
     if not head.translate(None, delete=bytes(range(32, 127)) + b"\t\n\r"):
         return "holds text, not an image; check what was saved under this name"
     return "is no image of a known format, or its beginning is damaged; save it as JPEG or PNG"

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...ops.resize import resize_bilinear_uint8
 from ...weights.preprocessing import DensePreprocessing
-from .decode import ImageSource, read_image
+from .bands import read_pixels
+from .decode import ImageSource
 from .pixels import ImageInput, as_pixels
 
 
@@ -57,7 +58,7 @@ class DenseTransform:
         Raises:
             ImageError: it cannot be read, or is of no form that an image has.
         """
-        array = as_byte_array(image, self.preprocessing.channels)
+        array = as_byte_array(image, self.preprocessing.channels, self.preprocessing.white_level)
         original_size = array.shape[0], array.shape[1]
         image_size = self.preprocessing.resized(original_size)
         return PreparedImage(
@@ -68,15 +69,17 @@ class DenseTransform:
         )
 
 
-def as_byte_array(image: ImageInput | ImageSource, channels: int) -> UInt8[np.ndarray, "H W C"]:
-    """An image in any form as 8-bit pixels, of as many channels as the model takes.
+def as_byte_array(
+    image: ImageInput | ImageSource, channels: int, white_level: int | None = None
+) -> UInt8[np.ndarray, "H W C"]:
+    """An image in any form as 8-bit pixels, of as many channels as the model takes; see `read_image`.
 
     Raises:
         ImageError: it cannot be read, or is of no form that an image has.
     """
     if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
-        image = read_image(image, channels)
-    pixels = as_pixels(image, channels)
+        image = read_pixels(image, channels, white_level=white_level)
+    pixels = as_pixels(image, channels, white_level)
     if isinstance(pixels, Image.Image):
         array = np.asarray(pixels)
         return array[:, :, None] if array.ndim == 2 else array

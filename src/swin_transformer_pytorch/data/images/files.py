@@ -10,8 +10,11 @@ from pathlib import Path
 from ...names import by_name
 from .decode import IMAGE_SUFFIXES
 
+INPUT_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
+"""Likewise of what a classifier takes."""
 
-def find_images(folder: str | os.PathLike[str]) -> list[str]:
+
+def find_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[str]:
     """Paths of all images in a folder and the folders inside it, sorted; hidden ones are left out.
 
     Links to folders are followed, but never back into a folder that the walk is inside of, or that holds `folder`.
@@ -28,9 +31,14 @@ def find_images(folder: str | os.PathLike[str]) -> list[str]:
                 inside[os.path.join(parent, name)] = above | {real}
         # Sorting in place is also what makes os.walk go in that order.
         folders[:] = sorted(name for name in folders if os.path.join(parent, name) in inside)
-        paths = (os.path.join(parent, name) for name in sorted(names) if _is_image(name))
+        paths = (os.path.join(parent, name) for name in sorted(names) if _ends_in(name, suffixes))
         found += [path for path in paths if os.path.isfile(path)]
     return found
+
+
+def find_inputs(folder: str | os.PathLike[str]) -> list[str]:
+    """Likewise what a classifier takes: where there are no images, arrays in NPY files."""
+    return find_images(folder) or find_images(folder, frozenset({".npy"}))
 
 
 def file_finder() -> Callable[[Path], Path | None]:
@@ -54,5 +62,5 @@ def file_finder() -> Callable[[Path], Path | None]:
     return find
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def _ends_in(name: str, suffixes: frozenset[str]) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes

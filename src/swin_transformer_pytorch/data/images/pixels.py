@@ -12,14 +12,17 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ...sizes import Size
 from ..errors import ImageError
 from .decode import read_image
 
 ImageInput: TypeAlias = Image.Image | NDArray[np.uint8] | Tensor
 
 
-def as_pixels(image: ImageInput, channels: int) -> Image.Image | Float[Tensor, "C H W"]:
+def as_pixels(image: ImageInput, channels: int, white_level: int | None = None) -> Image.Image | Float[Tensor, "C H W"]:
     """An image in any form as what the transforms work on, with the channels that the model takes.
+
+    A PIL image of 16 bits becomes one of 8 by the white level, see `read_image`.
 
     Returns:
         A PIL image "L" or "RGB" for 8-bit pixels of 1 or 3 channels, else a float tensor (C, H, W) in [0, 1].
@@ -30,7 +33,7 @@ def as_pixels(image: ImageInput, channels: int) -> Image.Image | Float[Tensor, "
     if isinstance(image, Image.Image):
         # What `read_image` gave is not read twice; a file's lazily opened image is of a subclass.
         ready = type(image) is Image.Image and not image.info and image.mode == {1: "L", 3: "RGB"}.get(channels)
-        return image if ready else read_image(image, channels)
+        return image if ready else read_image(image, channels, white_level=white_level)
     if isinstance(image, np.ndarray):
         image = _tensor_from_array(image)
     if not isinstance(image, Tensor):
@@ -53,6 +56,21 @@ def as_pixels(image: ImageInput, channels: int) -> Image.Image | Float[Tensor, "
             return read_image(F.to_pil_image(image.cpu()), channels)
         image = image.float() / 255
     return _match_channels(_checked_range(image), channels)
+
+
+def height_width(pixels: Image.Image | Tensor) -> Size:
+    """Pixels of an image (..., height, width)."""
+    if isinstance(pixels, Tensor):
+        return pixels.shape[-2], pixels.shape[-1]
+    return pixels.height, pixels.width
+
+
+def as_picture(pixels: Image.Image | Tensor) -> Image.Image:
+    """An image (C, H, W) to look at: of channels that are neither grey nor RGB the first three, or the first."""
+    if isinstance(pixels, Image.Image):
+        return pixels
+    shown = pixels[: 3 if len(pixels) >= 3 else 1]
+    return F.to_pil_image(shown if shown.dtype == torch.uint8 else shown.mul(255).round().to(torch.uint8))
 
 
 def _tensor_from_array(array: NDArray[np.uint8]) -> Tensor:

@@ -9,19 +9,26 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ...names import composed
-from .decode import image_size
+from .decode import IMAGE_SUFFIXES, image_size
 from .files import find_images
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was uploaded to Label Studio
 
 
 class Images:
-    """The images below a folder, found by name or by name without ending; masks in Segmentation* folders are none."""
+    """The images below a folder, found by name or by name without ending; masks in Segmentation* folders are none.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder.
+        suffixes: the endings of images.
+    """
+
+    def __init__(self, root: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> None:
         self.root = root
         self.used: set[Path] = set()
-        self._all = [path for path in map(Path, find_images(root)) if not path.parent.name.startswith("Segmentation")]
+        self._all = [
+            path for path in map(Path, find_images(root, suffixes)) if not path.parent.name.startswith("Segmentation")
+        ]
         self._by_name: dict[str, list[Path]] = {}
         for path in self._all:
             for key in (path.name, path.stem):

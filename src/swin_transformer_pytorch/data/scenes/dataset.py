@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from ...colours import Colour
 from ..classification.fashion import ArrayDataset, FashionMNIST, FashionSample
+from ..errors import DataError
 from ..samples import DetectionSample
 from .coco import describe, empty_document
 from .cutouts import Cutout, Placed, cut_out, place
@@ -151,6 +152,13 @@ class SceneDataset(Dataset[DetectionSample]):
         if item not in self._cutouts:
             self._cutouts[item] = cut_out(self.items.images[item])
         return self._cutouts[item]
+
+
+def of_scenes(split: Literal["train", "val", "test"]) -> Literal["train", "val"]:
+    """The part, of those that scenes have; a `DataError` for any other."""
+    if split == "test":
+        raise DataError("scenes have no part 'test'; measure 'val', whose items are Fashion-MNIST's test images")
+    return split
 
 
 def open_scenes(

@@ -14,23 +14,21 @@ from torch.utils.data import Dataset
 
 from ...colours import Colour
 from ...labels import IGNORED
-from ...names import by_name
 from ...weights.dense_classes import ade20k_palette, dense_class_names
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, SampleError, some
-from ..held_out import part_of
+from ..held_out import Split, part_of
 from ..images.decode import read_image
-from ..images.files import find_images
 from ..samples import SegmentationSample
 from ..scenes.dataset import SceneDataset
 from .classes import MAX_CLASSES, SegmentationClasses, read_classes
-from .folders import CLASS_FILES, Split, find_segmentation
+from .folders import CLASS_FILES, find_segmentation
 from .known import cityscapes_classes, cityscapes_values, voc_classes
 from .label_maps import check_label_file, read_label_map
+from .pairs import match, stem
 
 # Looked at before training starts; the others when they are read.
 _CHECKED_FIRST = 200
-_SHOWN = 5
 # Its photos have nine classes each, of 150; of a few photos, nearly always one beyond the 20 that are the most common.
 _COMMON_IN_ADE20K, _CLASSES_OF_ADE20K = 20, 150
 _KNOWN = {"voc": voc_classes, "cityscapes": cityscapes_classes}
@@ -55,6 +53,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         suffixes: what the names of images, and those of label maps, have at the end that the others have not, such as
             "_mask"; None for label maps of the images' names, or of these with one and the same ending.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        white_level: the value of white in files of 16 bits; None for 65535, see `read_image`.
 
     Attributes:
         classes: class names by label.
@@ -83,6 +82,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         listed: Collection[str] | None = None,
         suffixes: tuple[str, str | None] = ("", None),
         max_pixels: int | None = None,
+        white_level: int | None = None,
     ) -> None:
         if not 0 <= ignore_label <= 255:
             raise ValueError(f"ignore_label={ignore_label} is not possible: use a number from 0 to 255")
@@ -101,12 +101,13 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         self.ignore_label = ignore_label
         self.reduce_zero_label = reduce_zero_label
         self.max_pixels = max_pixels
+        self.white_level = white_level
         self._values = np.arange(IGNORED + 1, dtype=np.uint8) if values is None else np.array(values, dtype=np.uint8)
         self._values[ignore_label] = IGNORED
-        self.pairs, ending = _match(Path(images), self.folder, suffixes, listed)
+        self.pairs, ending = match(Path(images), self.folder, suffixes, listed)
         if suffixes[1] is None and ending:
             self.guess += "; " * bool(self.guess) + f"label maps have the images' names and {ending!r} at the end"
-        self.names = tuple(_stem(image, Path(images)) for image, _ in self.pairs)
+        self.names = tuple(stem(image, Path(images)) for image, _ in self.pairs)
         for image, label in self.pairs[:_CHECKED_FIRST]:
             with _naming(image):
                 check_label_file(label)
@@ -122,7 +123,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
             SampleError: its label map cannot, or has another size or labels beyond the classes.
         """
         image_path, label_path = self.pairs[index]
-        image = read_image(image_path, max_pixels=self.max_pixels)
+        image = read_image(image_path, max_pixels=self.max_pixels, white_level=self.white_level)
         labels = self.read_labels(index)
         height, width = labels.shape
         if (width, height) != image.size:
@@ -152,6 +153,11 @@ class SegmentationFolder(Dataset[SegmentationSample]):
                 f"(and {self.ignore_label} to ignore); correct it, or name all classes"
             )
         return self._chosen[labels]
+
+    @property
+    def paths(self) -> list[str]:
+        """The image file of each item."""
+        return [image for image, _ in self.pairs]
 
     def select(self, indices: Sequence[int]) -> SegmentationFolder:
         """The same data set with these samples alone."""
@@ -201,6 +207,7 @@ def open_segmentation(
     val_fraction: float = 0.2,
     seed: int = 0,
     max_pixels: int | None = None,
+    white_level: int | None = None,
     kind: str | None = None,
     choice: ClassChoice | None = None,
     label_suffix: str | None = None,
@@ -215,6 +222,7 @@ def open_segmentation(
         val_fraction: the share that is set apart where there is no validation folder; at least one image.
         seed: of that choice, which depends on the number of images alone.
         max_pixels: see `SegmentationFolder`.
+        white_level: likewise.
         kind: "ade20k", "voc" or "cityscapes" where it is known to be that, "folder" where it is neither of the latter;
             None: see `find_segmentation`. It is taken for ADE20K where its folders are called so and no classes are
             known, unless its label maps contradict that.
@@ -235,7 +243,12 @@ def open_segmentation(
         )
     if ade20k or (layout.ade20k and classes is None):
         data = ade20k_folder(
-            layout.images, layout.labels, ignore_label=ignore_label, choice=choice, max_pixels=max_pixels
+            layout.images,
+            layout.labels,
+            ignore_label=ignore_label,
+            choice=choice,
+            max_pixels=max_pixels,
+            white_level=white_level,
         )
     else:
         known = _KNOWN[layout.known]() if layout.known and classes is None else None
@@ -250,6 +263,7 @@ def open_segmentation(
             listed=layout.listed,
             suffixes=layout.suffixes if label_suffix is None else ("", label_suffix),
             max_pixels=max_pixels,
+            white_level=white_level,
         )
         if layout.known and kind is None:
             data.guess = f"{root}: taken for {layout.known}, as its folders are called. {data.guess}".strip()
@@ -272,6 +286,7 @@ def ade20k_folder(
     ignore_label: int = IGNORED,
     choice: ClassChoice | None = None,
     max_pixels: int | None = None,
+    white_level: int | None = None,
 ) -> SegmentationFolder:
     """A part of ADE20K (SceneParse150): its 150 classes and colours; 0 in its label maps is "other" and ignored."""
     return SegmentationFolder(
@@ -283,6 +298,7 @@ def ade20k_folder(
         reduce_zero_label=True,
         choice=choice,
         max_pixels=max_pixels,
+        white_level=white_level,
     )
 
 
@@ -325,55 +341,6 @@ def _classes(given: Sequence[str] | str | os.PathLike[str] | None, images: Path,
     )
 
 
-def _match(
-    images: Path, labels: Path, suffixes: tuple[str, str | None], listed: Collection[str] | None
-) -> tuple[list[tuple[str, str]], str]:
-    """Pairs each image with the PNG of its name, and says what the latter has at the end."""
-    for folder, what in ((images, "images"), (labels, "label maps")):
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; give the one that holds the {what}")
-    maps = {_stem(path, labels): path for path in find_images(labels) if path.lower().endswith(".png")}
-    name_of = by_name({name: name for name in maps})
-    stems = {path: _stem(path, images).removesuffix(suffixes[0]) for path in find_images(images)}
-    ending = _ending(list(stems.values()), maps, images == labels) if suffixes[1] is None else suffixes[1]
-    found = [path for path in stems if not (images == labels and ending and stems[path].endswith(ending))]
-    if listed is not None:
-        found = [path for path in found if stems[path] in listed]
-        if missing := sorted({*listed} - {*stems.values()}):
-            raise DataError(f"{images} lacks images that are listed: {some(missing, _SHOWN)}; copy them there")
-    if not found:
-        raise DataError(f"{images} holds no images")
-    pairs: dict[str, tuple[str, str]] = {}
-    lonely: list[str] = []
-    for path in found:
-        name = name_of(stem := f"{stems[path]}{ending}") or stem
-        if name in pairs:
-            raise DataError(f"{pairs[name][0]} and {path} would share one label map; rename or remove one")
-        if name in maps:
-            pairs[name] = (path, maps[name])
-        else:
-            lonely.append(f"{path} needs {labels / f'{name}.png'}{_instead(labels, name)}")
-    if lonely:
-        more = f"\n  and {len(lonely) - _SHOWN} more" if len(lonely) > _SHOWN else ""
-        listed_ones = "\n  ".join(lonely[:_SHOWN])
-        raise DataError(f"{len(lonely)} of {len(found)} images have no label map:\n  {listed_ones}{more}")
-    return list(pairs.values()), ending
-
-
-def _ending(stems: list[str], maps: Collection[str], together: bool) -> str:
-    """What follows the image's name in that of every label map; empty where nothing does, or no one thing."""
-    if not stems or (not together and any(stem in maps for stem in stems)):
-        return ""
-    first = min(stems)
-    endings = {name.removeprefix(first) for name in maps if name.startswith(first) and name != first}
-    fitting = [end for end in sorted(endings) if all(stem + end in maps for stem in stems if not stem.endswith(end))]
-    if len(fitting) > 1:
-        raise DataError(
-            f"each image has several label maps, whose names end in {some(fitting)}; say which with --data.label_suffix"
-        )
-    return fitting[0] if fitting else ""
-
-
 @contextmanager
 def _naming(image: str, kind: type[DataError] = DataError) -> Iterator[None]:
     """Puts the image before what is wrong with its label map, as the two are looked at, and corrected, together."""
@@ -381,13 +348,3 @@ def _naming(image: str, kind: type[DataError] = DataError) -> Iterator[None]:
         yield
     except DataError as error:
         raise kind(f"{image}: {error}") from error
-
-
-def _instead(labels: Path, name: str) -> str:
-    """Says so where a label map lies there as another kind of file."""
-    others = sorted(path.name for path in (labels / name).parent.glob(f"{Path(name).name}.*"))
-    return f" (there is {others[0]}, which is no PNG)" if others else ""
-
-
-def _stem(path: str, folder: Path) -> str:
-    return Path(path).relative_to(folder).with_suffix("").as_posix()

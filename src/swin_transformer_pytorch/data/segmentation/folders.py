@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from ..errors import DataError, NothingFoundError
+from ..held_out import PART_NAMES, Split
 
-Split = Literal["train", "val"]
 KnownLayout = Literal["voc", "cityscapes"]
 
 CLASS_FILES = ("classes.txt", "classes.json", "_classes.csv", "labelmap.txt", "class_names.txt")
 
-_SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
 _LABELS = ("labels", "annotations", "masks")
 _MASKS_BESIDE = ("*_mask.png", "*_masks.png", "*_label.png", "*_labels.png", "*_seg.png")
 
@@ -62,7 +61,8 @@ def find_segmentation(
         root/train/, root/     with label maps beside the images, such as 1.jpg and 1_mask.png (Roboflow)
 
     Instead of "labels" the folder may be called "annotations" or "masks", instead of "train" "training", and the
-    validation part "val", "valid" or "validation". Where there is none, a share of the training images is set apart.
+    validation part "val", "valid" or "validation", and that for tests "test" or "testing". Where there is none for
+    validation, a share of the training images is set apart.
     ADE20K's own images/training/ with annotations/training/ is one of these; where the root has no classes file, it is
     taken for ADE20K. Classes are looked for in a file of `CLASS_FILES` in the root.
 
@@ -77,8 +77,8 @@ def find_segmentation(
     Raises:
         DataError: there is no such pair of folders; the message lists what was looked for. Or it could be several.
     """
-    if split not in _SPLITS:
-        raise ValueError(f"split={split!r} is not known: use 'train' or 'val'")
+    if split not in PART_NAMES:
+        raise ValueError(f"split={split!r} is not known: use 'train', 'val' or 'test'")
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give the one that holds images and label maps")
@@ -97,15 +97,16 @@ def find_segmentation(
     kind = known or (could[0] if could else "folder")
     if kind != "folder":
         return _voc(root, split, classes_file) if kind == "voc" else _cityscapes(root, split)
-    parts = {name: next(_present(root, _pairs(name)), None) for name in _SPLITS}
+    parts = {name: next(_present(root, _pairs(name)), None) for name in PART_NAMES}
     found = parts[split]
-    hold_out = parts["val"] is None
-    if found is None and parts["train" if split == "val" else "val"] is None:
-        found = next(_present(root, _flat()), None)
-    elif found is None and split == "val":
-        found = parts["train"]
+    hold_out = parts["val"] is None and split != "test"
+    if found is None and split != "test":  # for which nothing stands in
+        others = parts["train" if split == "val" else "val"]
+        found = next(_present(root, _flat()), None) if others is None else others if split == "val" else None
     if found is None:
-        tried = "\n  ".join(f"{images}/ with {labels}/" for images, labels in (*_pairs(split), *_flat()))
+        tried = "\n  ".join(
+            f"{images}/ with {labels}/" for images, labels in (*_pairs(split), *(_flat() if split != "test" else ()))
+        )
         raise NothingFoundError(f"{root} has no images with label maps for {split!r}; looked for\n  {tried}")
     images, labels = found
     ade20k = (images.split("/")[0], labels.split("/")[0]) == ("images", "annotations") and classes_file is None
@@ -118,7 +119,7 @@ def find_segmentation(
     )
 
 
-def _pairs(split: Split) -> list[tuple[str, str]]:
+def _pairs(split: str) -> list[tuple[str, str]]:
     """Folders of images and of labels for a part, relative to the root."""
     patterns = (
         ("images/{split}", "{labels}/{split}"),
@@ -129,7 +130,7 @@ def _pairs(split: Split) -> list[tuple[str, str]]:
     return [
         (images.format(split=name), labels.format(split=name, labels=folder))
         for images, labels in patterns
-        for name in _SPLITS[split]
+        for name in PART_NAMES[split]
         for folder in _LABELS
     ]
 
@@ -145,22 +146,27 @@ def _present(root: Path, pairs: list[tuple[str, str]]) -> Iterator[tuple[str, st
                 yield images, labels
 
 
+_VOC_LISTS = "ImageSets/Segmentation"
 _VOC_LABELS = ("SegmentationClassPNG", "SegmentationClass")  # the former is labelme's, whose latter holds arrays
 
 
 def _voc(root: Path, split: Split, classes_file: Path | None) -> SegmentationLayout:
     images = next((root / name for name in ("JPEGImages", "images") if (root / name).is_dir()), root / "JPEGImages")
     labels = next((root / name for name in _VOC_LABELS if (root / name).is_dir()), root / _VOC_LABELS[-1])
-    lists = {path.stem.lower(): path for path in sorted((root / "ImageSets" / "Segmentation").glob("*.txt"))}
-    parts = {part: next((lists[name] for name in names if name in lists), None) for part, names in _SPLITS.items()}
+    lists = {path.stem.lower(): path for path in sorted((root / _VOC_LISTS).glob("*.txt"))}
+    parts = {part: next((lists[name] for name in names if name in lists), None) for part, names in PART_NAMES.items()}
     whole = parts["train"] or lists.get("trainval") or next(iter(lists.values()), None)
+    if split == "test" and parts["test"] is None:
+        raise NothingFoundError(
+            f"{root} has no list of images for 'test': write their names into {_VOC_LISTS}/test.txt"
+        )
     chosen = parts[split] or (whole if parts["val"] is None or split == "train" else None)
     listed = None if chosen is None else frozenset(line.split()[0] for line in _lines(chosen))
     return SegmentationLayout(
         images=images,
         labels=labels,
         classes_file=classes_file,
-        hold_out=parts["val"] is None,
+        hold_out=parts["val"] is None and split != "test",
         known="voc" if classes_file is None else None,
         # Only some of its images have label maps.
         listed=listed if listed is not None else frozenset(path.stem for path in labels.glob("*.png")),
@@ -177,7 +183,8 @@ def _lines(path: Path) -> list[str]:
 def _cityscapes(root: Path, split: Split) -> SegmentationLayout:
     labels = root / "gtFine" / split
     if not labels.is_dir():
-        raise DataError(f"{root} has no gtFine/{split}/ as Cityscapes has; unpack gtFine_trainvaltest.zip there")
+        error = NothingFoundError if split == "test" else DataError
+        raise error(f"{root} has no gtFine/{split}/ as Cityscapes has; unpack gtFine_trainvaltest.zip there")
     of_training = any(labels.rglob("*_gtFine_labelTrainIds.png"))
     return SegmentationLayout(
         images=root / "leftImg8bit" / split,

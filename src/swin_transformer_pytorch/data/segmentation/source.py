@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from ...colours import Colour
 from ...labels import IGNORED
@@ -13,9 +14,13 @@ from ..errors import DataError
 
 if TYPE_CHECKING:
     from .dataset import SceneLabelMaps, SegmentationFolder
+    from .drawn import DrawnLabelMaps
 
-SegmentationKind = Literal["ade20k", "folder", "voc", "cityscapes", "scenes_sample", "scenes"]
+DrawnKind = Literal["coco", "labelme", "label_studio", "cvat"]
+SegmentationKind = Literal["ade20k", "folder", "voc", "cityscapes", DrawnKind, "scenes_sample", "scenes"]
 KNOWN_KINDS = ("ade20k", "voc", "cityscapes")
+DRAWN_KINDS = get_args(DrawnKind)
+"""Those of detection, whose objects' outlines are drawn, see `DrawnLabelMaps`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +29,16 @@ class SegmentationSource:
 
     Attributes:
         kind: "ade20k" (SceneParse150, whatever its folders are called), "voc" (Pascal VOC), "cityscapes", "folder"
-            (images with a label PNG each, these among them, see `open_segmentation`), "scenes_sample" (scenes of the
-            Fashion-MNIST items in the package) or "scenes" (of all of Fashion-MNIST, from the four files in `root`).
+            (images with a label PNG each, these among them, see `open_segmentation`), one of `DRAWN_KINDS`,
+            "scenes_sample" (scenes of the Fashion-MNIST items in the package) or "scenes" (of all of Fashion-MNIST,
+            from the four files in `root`).
         root: the folder, see `find_segmentation`.
-        train: instead of `root`, the folders of the training images and of their label maps.
+        train: instead of `root`, the folders of the training images and of their label maps, or COCO's annotations.
         val: likewise those of validation.
         classes: the class names by label, or a file of them; None for those beside the folders, or ADE20K's own.
         choice: which of these there are in the end, and which become one, see `choose_classes`.
         label_suffix: what the names of label maps have at the end that those of images have not; None to look.
+        background: of `DRAWN_KINDS`, whether pixels of no object are a class, or ignored.
         palette: a colour of each class for label maps in colours; None for the classes file's.
         ignore_label: pixels of this value are ignored, as those of 255 always are.
         val_fraction: the part that is held out where `root` has no validation images.
@@ -39,6 +46,7 @@ class SegmentationSource:
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
+        white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
         scene_size: (height, width) of a scene in pixels.
     """
 
@@ -49,6 +57,7 @@ class SegmentationSource:
     classes: str | Sequence[str] | None = None
     choice: ClassChoice | None = None
     label_suffix: str | None = None
+    background: bool = False
     palette: Sequence[Colour] | None = None
     ignore_label: int = IGNORED
     val_fraction: float = 0.2
@@ -56,26 +65,38 @@ class SegmentationSource:
     num_scenes: int = 4000
     num_val_scenes: int = 200
     max_pixels: int | None = None
+    white_level: int | None = None
     scene_size: tuple[int, int] = (128, 128)
 
-    def open(self, split: Literal["train", "val"]) -> SegmentationFolder | SceneLabelMaps:
+    def open(self, split: Literal["train", "val", "test"]) -> SegmentationFolder | SceneLabelMaps | DrawnLabelMaps:
         """One part of it. A `DataError` says what is missing or broken."""
         from .dataset import SceneLabelMaps, SegmentationFolder, ade20k_folder, open_segmentation
 
         if self.kind == "scenes_sample" or self.kind == "scenes":
-            from ..scenes.dataset import open_scenes
+            from ..scenes.dataset import of_scenes, open_scenes
 
             number = self.num_scenes if split == "train" else self.num_val_scenes
             scenes = open_scenes(
-                self.kind, split, num_scenes=number, root=self.root, seed=self.seed, image_size=self.scene_size
+                self.kind,
+                of_scenes(split),
+                num_scenes=number,
+                root=self.root,
+                seed=self.seed,
+                image_size=self.scene_size,
             )
             return SceneLabelMaps(scenes)
+        if self.kind in DRAWN_KINDS:
+            return self._drawn(split)
         if self.kind == "ade20k" and self.classes is not None:
             raise DataError(f"data.classes={self.classes!r} does not go with data.kind='ade20k'; use 'folder' for it")
         folders = self.train if split == "train" else self.val
         if folders is not None and self.kind == "ade20k":
             return ade20k_folder(
-                *folders, ignore_label=self.ignore_label, choice=self.choice, max_pixels=self.max_pixels
+                *folders,
+                ignore_label=self.ignore_label,
+                choice=self.choice,
+                max_pixels=self.max_pixels,
+                white_level=self.white_level,
             )
         if folders is not None:
             return SegmentationFolder(
@@ -86,6 +107,7 @@ class SegmentationSource:
                 choice=self.choice,
                 suffixes=("", self.label_suffix),
                 max_pixels=self.max_pixels,
+                white_level=self.white_level,
             )
         assert self.root is not None, "who makes it has checked that"
         return open_segmentation(
@@ -96,7 +118,31 @@ class SegmentationSource:
             val_fraction=self.val_fraction,
             seed=self.seed,
             max_pixels=self.max_pixels,
+            white_level=self.white_level,
             kind=None if self.kind == "folder" else self.kind,
             choice=self.choice,
             label_suffix=self.label_suffix,
         )
+
+    def _drawn(self, split: Literal["train", "val", "test"]) -> DrawnLabelMaps:
+        from ..detection.folders import CocoFolder
+        from ..detection.source import DetectionSource
+        from .classes import read_classes
+        from .drawn import DrawnLabelMaps
+
+        train, val = (
+            CocoFolder(images_folder=Path(given[0]), annotations_file=Path(given[1])) if given else None
+            for given in (self.train, self.val)
+        )
+        source = DetectionSource(
+            kind=cast(DrawnKind, self.kind),
+            root=self.root,
+            train=train,
+            val=val,
+            val_fraction=self.val_fraction,
+            max_pixels=self.max_pixels,
+            white_level=self.white_level,
+            seed=self.seed,
+        )
+        classes = read_classes(self.classes).names if isinstance(self.classes, str) else self.classes
+        return DrawnLabelMaps(source, split, classes=classes, choice=self.choice, background=self.background)

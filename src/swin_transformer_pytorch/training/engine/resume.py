@@ -35,7 +35,7 @@ _AUTO = (
     *(f"augmentation.{name}" for name in ("scale", "scales", "max_long", "crop_size")),
 )
 _OPEN = {
-    "schedule.epochs": "auto",
+    **dict.fromkeys(("model.in_channels", "schedule.epochs"), "auto"),
     **dict.fromkeys(("schedule.warmup_epochs", "schedule.warmup_steps")),
     **{f"data.{name}": "auto" for name in _AUTO},
 }

@@ -36,19 +36,22 @@ class ClassifierModelRecipe(ModelRecipe):
         init: how random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of 1 / sqrt(inputs),
             for narrow models, which learn much faster so: 0.02 is little where a layer has few inputs.
         num_classes: outputs of the head; null for as many as the data has.
-        in_channels: channels of the images, 1 (grey) or 3 (colour).
+        in_channels: channels of the images: 1 (grey), 3 (colour), or those of NPY files and TIFFs of bands. "auto" is
+            that of such training images, else the model's. Colour changes are left out where it is neither 1 nor 3.
         config_overrides: fields of `SwinConfig` that differ from the named model's, such as `drop_path_rate: 0.1`.
     """
 
-    in_channels: int = 3
+    in_channels: int | Auto = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.in_channels in (1, 3), "model.in_channels", self.in_channels, "1 (grey) or 3 (colour)")
+        channels, fix = self.in_channels, "1 (grey), 3 (colour), another number of bands, or auto"
+        require(channels == "auto" or 1 <= channels <= 4096, "model.in_channels", channels, fix)
 
     @property
     def overrides(self) -> dict[str, Any]:
-        return {**self.config_overrides, "in_channels": self.in_channels}
+        own = {} if self.in_channels == "auto" else {"in_channels": self.in_channels}
+        return {**self.config_overrides, **own}
 
 
 _OF_KINDS = {"class_order": ("folder",), "classes": ("folder", "multi_label"), "labels": ("multi_label",)}
@@ -74,6 +77,7 @@ class DataRecipe:
         resize_size: evaluation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
             both sides, without a crop; null for the official rule (256 for 224).
         max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
+        white_level: the value of white in image files of 16 bits, such as 4095 where 12 are used; null for 65535.
         batch_size: images of a step on one device; "auto" chooses by the number of training images, at most 32, and by
             the memory.
         num_workers: processes that read and change images; 0 reads in the training process.
@@ -91,6 +95,7 @@ class DataRecipe:
     image_size: int | tuple[int, int] | Auto | None = None
     resize_size: int | tuple[int, int] | None = None
     max_pixels: int | None = None
+    white_level: int | None = None
     batch_size: int | Auto = 128
     num_workers: int = 4
     val_fraction: float = 0.2
@@ -110,11 +115,11 @@ class DataRecipe:
         require(
             alone, "data.sampling", self.sampling, "all: images have several classes; loss.class_weights balances them"
         )
-        require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12})
+        require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12, "white_level": 65535})
         require_counts(self, "data", {"num_workers": 1024}, least=0)
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
 
-    def source(self, *, channels: int = 3, seed: int = 0) -> ClassificationSource:
+    def source(self, *, seed: int = 0) -> ClassificationSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""
         if self.kind != "fashion_sample" and self.root is None:
             raise RecipeError(f"data.kind={self.kind!r} needs data.root: add --data.root FOLDER")
@@ -122,12 +127,12 @@ class DataRecipe:
             kind=self.kind,
             root=self.root,
             labels=self.labels,
-            channels=channels,
             class_order=self.class_order,
             choice=self.classes,
             val_fraction=self.val_fraction,
             seed=seed,
             max_pixels=self.max_pixels,
+            white_level=self.white_level,
         )
 
 

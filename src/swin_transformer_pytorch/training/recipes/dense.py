@@ -125,7 +125,7 @@ def check_lengths(schedule: DenseScheduleRecipe, trainer: DenseTrainerRecipe) ->
 def check_dense_data(data: Any) -> None:
     """Raises a `RecipeError` unless the numbers that `data` has in both dense tasks are possible."""
     counts = {"batch_size": 10**4, "num_scenes": 10**7, "num_val_scenes": 10**7, "max_pixels": 10**12}
-    require_counts(data, "data", counts)
+    require_counts(data, "data", counts | {"white_level": 65535})
     require_counts(data, "data", {"num_workers": 1024}, least=0)
     size = data.scene_size
     require(all(32 <= side <= 8192 for side in size), "data.scene_size", size, "32 to 8,192 pixels a side")

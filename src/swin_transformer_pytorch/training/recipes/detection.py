@@ -49,6 +49,7 @@ class DetectionDataRecipe:
             sizes are the augmentation's. null for no resize. "auto" takes that of the weights where they are of a model
             for the task; else the default, made smaller as far as it would enlarge the usual image more than twice.
         max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
+        white_level: the value of white in image files of 16 bits, such as 4095 where 12 are used; null for 65535.
         batch_size: images of a step on one device; wide and upright ones are not mixed. "auto" chooses by the number
             of training images, at most 8, and by the memory.
         num_workers: processes that read and change images; 0 reads in the training process.
@@ -72,6 +73,7 @@ class DetectionDataRecipe:
     scene_size: tuple[int, int] = (128, 128)
     scale: Scale | Auto | None = (1333, 800)
     max_pixels: int | None = None
+    white_level: int | None = None
     batch_size: int | Auto = 2
     num_workers: int = 4
     augmentation: DetectionAugmentation = field(default_factory=DetectionAugmentation)
@@ -102,6 +104,7 @@ class DetectionDataRecipe:
             num_scenes=self.num_scenes,
             num_val_scenes=self.num_val_scenes,
             max_pixels=self.max_pixels,
+            white_level=self.white_level,
             scene_size=self.scene_size,
             seed=seed,
         )

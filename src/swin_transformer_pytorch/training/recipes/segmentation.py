@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ...data.segmentation.augmentation import SegmentationAugmentation
-from ...data.segmentation.source import SegmentationKind, SegmentationSource
+from ...data.segmentation.source import DRAWN_KINDS, SegmentationKind, SegmentationSource
 from ...labels import IGNORED
 from ...models.config import Task
 from .dense import (
@@ -27,18 +27,21 @@ class SegmentationDataRecipe:
 
     Attributes:
         kind: "ade20k" (SceneParse150, 0 in its label maps is ignored), "voc" (Pascal VOC), "cityscapes", "folder" (your
-            own images with a label PNG each; these three are recognised by their folders, which is said),
+            own images with a label PNG each; these three are recognised by their folders, which is said), "coco",
+            "labelme", "label_studio" or "cvat" (objects' outlines are drawn, later ones over earlier ones),
             "scenes_sample" (scenes of the Fashion-MNIST items in the package, made on the fly) or "scenes" (of all of
             Fashion-MNIST, from `root`).
         root: the folder of images and label maps, in any of the usual layouts (see the guide); for "scenes" that of
             Fashion-MNIST's four files.
         train_images: for "folder", instead of `root`, the folder of the training images.
-        train_labels: their label PNGs, of the images' names.
+        train_labels: their label PNGs, of the images' names; for "coco" their annotations.
         val_images: the folder of the validation images.
         val_labels: their label PNGs.
         classes: for "folder", a file of the classes' names by label, one a line; null for the classes.txt there. Or the
             classes to keep, [car, person], or {vehicle: [car, truck], person: [person]}, which makes one of
             several; "*" in such a list is all others. Pixels of what is left out are ignored.
+        background: for drawn outlines, whether pixels of no object are a class "background", the first; else they are
+            ignored.
         label_suffix: what the names of label maps have at the end that those of images have not, such as "_mask"; null
             to find out.
         ignore_label: for "folder", pixels of this value are ignored, as those of 255 always are.
@@ -50,6 +53,7 @@ class SegmentationDataRecipe:
             sizes are the augmentation's. null for no resize. "auto" takes that of the weights where they are of a model
             for the task; else the default, made smaller as far as it would enlarge the usual image more than twice.
         max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
+        white_level: the value of white in image files of 16 bits, such as 4095 where 12 are used; null for 65535.
         batch_size: images of a step on one device; "auto" chooses by the number of training images, at most 8, and by
             the memory.
         num_workers: processes that read and change images; 0 reads in the training process.
@@ -63,6 +67,7 @@ class SegmentationDataRecipe:
     val_images: str | None = None
     val_labels: str | None = None
     classes: dict[str, list[str]] | list[str] | str | None = None
+    background: bool = False
     label_suffix: str | None = None
     ignore_label: int = IGNORED
     val_fraction: float = 0.2
@@ -71,12 +76,15 @@ class SegmentationDataRecipe:
     scene_size: tuple[int, int] = (128, 128)
     scale: Scale | Auto | None = (2048, 512)
     max_pixels: int | None = None
+    white_level: int | None = None
     batch_size: int | Auto = 2
     num_workers: int = 4
     augmentation: SegmentationAugmentation = field(default_factory=SegmentationAugmentation)
 
     def __post_init__(self) -> None:
         check_dense_data(self)
+        drawn = self.kind in DRAWN_KINDS
+        require(drawn or not self.background, "data.background", True, f"false: kind={self.kind!r} says all pixels")
         require(0 <= self.ignore_label <= 255, "data.ignore_label", self.ignore_label, "0 to 255")
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
 
@@ -91,6 +99,7 @@ class SegmentationDataRecipe:
             val=given_folders(self, "val", "labels") if of_folders else None,
             classes=self.classes if isinstance(self.classes, str) else None,
             choice=None if isinstance(self.classes, str) else self.classes,
+            background=self.background,
             label_suffix=self.label_suffix,
             ignore_label=self.ignore_label,
             val_fraction=self.val_fraction,
@@ -98,6 +107,7 @@ class SegmentationDataRecipe:
             num_scenes=self.num_scenes,
             num_val_scenes=self.num_val_scenes,
             max_pixels=self.max_pixels,
+            white_level=self.white_level,
             scene_size=self.scene_size,
         )
 

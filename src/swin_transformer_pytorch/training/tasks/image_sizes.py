@@ -10,10 +10,12 @@ import logging
 from statistics import median
 from typing import Any
 
+from ...data.images.pixels import height_width
 from ...data.images.unusable import Samples, item_or_problem
 from ...sizes import Size
 from ...weights.preprocessing import DensePreprocessing, Preprocessing
 from ..recipes.parts import Auto
+from .white_level import white_level_of
 
 _LOOKED_AT = 16
 _LARGEST_CROP = 224
@@ -23,11 +25,15 @@ _FAR = 2
 _log = logging.getLogger(__name__)
 
 
+def spread(count: int, most: int) -> list[int]:
+    """At most so many places, rising, spread over a data set of so many images."""
+    return sorted({index * count // most for index in range(most)} if count else ())
+
+
 def usual_sides(samples: Samples[Any]) -> Size | None:
     """The median longer and shorter side, in pixels, of 16 images spread over a data set; None if none is readable."""
-    places = [index * len(samples) // _LOOKED_AT for index in range(_LOOKED_AT)]
     known = getattr(samples, "image_sizes", None)  # COCO's annotations tell them
-    sizes = [known[place] if known else _size(samples, place) for place in sorted(set(places))]
+    sizes = [known[place] if known else _size(samples, place) for place in spread(len(samples), _LOOKED_AT)]
     pairs = [(max(size), min(size)) for size in sizes if size is not None]
     return (int(median(long for long, _ in pairs)), int(median(short for _, short in pairs))) if pairs else None
 
@@ -39,10 +45,10 @@ def dense_preprocessing(
     known: DensePreprocessing | None,
     own: DensePreprocessing | None,
 ) -> DensePreprocessing:
-    """A dense model's: that of the model, else the official one, at the recipe's scale.
+    """A dense model's: that of the model, else the official one, at the recipe's scale and the data's white level.
 
-    Where that is "auto", it is the scale of the weights if they are of a model for the task. Else it is the official
-    one, made smaller as far as it would enlarge the data set's usual image more than twice.
+    A scale of "auto" is that of the weights if they are of a model for the task. Else it is the official one, made
+    smaller as far as it would enlarge the data set's usual image more than twice.
 
     Args:
         official: the task's.
@@ -53,7 +59,7 @@ def dense_preprocessing(
     """
     if scale == "auto":
         scale = _choose_scale(official.scale or (1, 1), samples, own)
-    return dataclasses.replace(known or official, scale=scale)
+    return dataclasses.replace(known or official, scale=scale, white_level=white_level_of(samples))
 
 
 def choose_image_size(samples: Samples[Any], known: Preprocessing | None, *, say: bool) -> Size:
@@ -89,8 +95,7 @@ def _size(samples: Samples[Any], place: int) -> Size | None:
     sample = item_or_problem(lambda: samples[place])
     if isinstance(sample, str):
         return None
-    width, height = (sample[0] if isinstance(sample, tuple) else sample.image).size
-    return height, width
+    return height_width(sample[0] if isinstance(sample, tuple) else sample.image)
 
 
 def _by(sides: Size) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from ...backbone.config import SwinConfig
 from ...colours import Colour
 from ...models.build import build
 from ...models.config import Task
@@ -69,6 +70,12 @@ def build_model(
     if recipe.init == "fan_in":
         _init_by_fan_in(model)
     return model
+
+
+def known_channels(recipe: ModelRecipe) -> int:
+    """Channels of the images that the recipe's model takes, or the weights where they alone say what it is."""
+    config = recipe.described_config("classification") or describe_source(recipe.weights or "")[0].config
+    return config.in_channels if isinstance(config, SwinConfig) else 3  # what is no classifier is refused later
 
 
 def _check_memory(description: ModelDescription) -> None:

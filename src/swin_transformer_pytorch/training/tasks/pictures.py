@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...data.images.pixels import as_picture
 from ...data.images.unusable import Samples, item_or_problem
 from ...data.samples import DetectionSample, SegmentationSample
 from ...data.transforms import create_transform
@@ -50,10 +51,10 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     picture_grid(pictures, path, titles=titles, columns=2)
 
 
-def _draw_classified(model: Any, samples: list[tuple[Image.Image, Any]], path: Path) -> None:
-    images, truths, names = [image for image, _ in samples], [truth for _, truth in samples], model.classes
+def _draw_classified(model: Any, samples: list[tuple[Image.Image | torch.Tensor, Any]], path: Path) -> None:
+    images, truths, names = [as_picture(image) for image, _ in samples], [truth for _, truth in samples], model.classes
     transform = create_transform(model)
-    scores = [probabilities(model, model(transform(image).unsqueeze(0)))[0].tolist() for image in images]
+    scores = [probabilities(model, model(transform(image).unsqueeze(0)))[0].tolist() for image, _ in samples]
     if model.multi_label:
         found = [[name for name, score in zip(names, one, strict=True) if score >= _LEAST_SCORE] for one in scores]
         label_grid(images, found, [[names[label] for label in np.flatnonzero(truth)] for truth in truths], path)

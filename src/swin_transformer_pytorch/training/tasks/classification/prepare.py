@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch
 
+from ....data.classification.files import LabelledFiles
 from ....data.classification.multi_label import has_label_file
 from ....data.errors import some
 from ....models.classification import SwinClassifier
 from ...recipes.classification import Recipe
 from ...recipes.parts import RecipeError, require_one_a_class
 from ..batch_sizes import settle
-from ..models import build_model
-from .data import ClassificationData, choose_preprocessing, open_splits
+from ..models import build_model, known_channels
+from .data import ClassificationData, Splits, channels_of, choose_preprocessing, open_splits
 from .module import ClassificationTraining
 from .multi_label import MultiLabelTraining
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, ClassificationData]:
@@ -25,9 +29,10 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
     if recipe.data.kind == "folder" and recipe.data.root is not None and has_label_file(recipe.data.root):
         recipe = recipe.replace({"data.kind": "multi_label"})
     multi_label = recipe.data.kind == "multi_label"
-    splits = open_splits(recipe.data, channels=recipe.model.in_channels, seed=recipe.trainer.seed)
+    splits = open_splits(recipe.data, seed=recipe.trainer.seed)
+    recipe, channels = with_channels(recipe, splits)
     torch.manual_seed(recipe.trainer.seed)
-    choose = functools.partial(choose_preprocessing, recipe.data, recipe.model.in_channels, images=splits.train)
+    choose = functools.partial(choose_preprocessing, recipe.data, channels, images=splits.train)
     model = cast(
         SwinClassifier,
         build_model(recipe.model, "classification", splits.classes, multi_label=multi_label, prepare=choose),
@@ -45,6 +50,30 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
         return training(model, settled, batch_size=data.batch_size, class_weights=weights), data
 
     return settle(recipe, len(splits.train), device, make)
+
+
+def with_channels(recipe: Recipe, splits: Splits) -> tuple[Recipe, int]:
+    """The recipe for images of as many channels as it says or they have, with which they are read from now on.
+
+    Raises:
+        DataError: the images have different numbers of them.
+    """
+    channels, changes = recipe.model.in_channels, recipe.data.augmentation
+    if channels == "auto":
+        found = channels_of(splits.train)
+        channels, why = found or (known_channels(recipe.model), "as the model has it")
+        _log.warning("model.in_channels=%d, %s", channels, why)
+    for images in (splits.train, splits.val):
+        if isinstance(images, LabelledFiles):
+            images.channels = channels
+    recipe = recipe.replace({"model.in_channels": channels})
+    if channels in (1, 3) or not (changes.auto_augment or changes.color_jitter):
+        return recipe, channels
+    text = (
+        "data.augmentation: auto_augment=%s and color_jitter=%s are left out, as images of %d channels have no colours"
+    )
+    _log.warning(text, changes.auto_augment, changes.color_jitter, channels)
+    return recipe.replace({"data.augmentation.auto_augment": None, "data.augmentation.color_jitter": 0.0}), channels
 
 
 def class_weights(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import cast
 
 import torch
 
 from ....data.segmentation.dataset import SegmentationFolder
 from ....data.segmentation.label_counts import check_labels
+from ....data.segmentation.source import DRAWN_KINDS
 from ....models.segmentation import Segmenter
 from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
@@ -23,7 +25,10 @@ from .module import SegmentationTraining
 def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraining, SegmentationData]:
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
     source = recipe.data.source(seed=recipe.trainer.seed)
-    train, val = source.open("train"), source.open("val")
+    train = source.open("train")
+    if source.kind in DRAWN_KINDS:  # a part of the annotations need not have all classes
+        source = replace(source, classes=train.classes)
+    val = source.open("val")
     if isinstance(train, SegmentationFolder) and isinstance(val, SegmentationFolder):
         check_labels(train, "train")
         check_labels(val, "val")
