@@ -117,9 +117,8 @@ def recalls(folder: Path, overrides: dict[str, Any], seed: int) -> list[float]:
 
 
 def measure_imbalance() -> None:
-    print(
-        f"| {NUM_COMMON} T-shirts, {NUM_RARE} shirts | shirts found | T-shirts found | mean |\n| --- | ---: | ---: | ---: |"
-    )
+    print(f"| {NUM_COMMON} T-shirts, {NUM_RARE} shirts | shirts found | T-shirts found | mean |")
+    print("| --- | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as name:
         write_clothes(folder := Path(name))
         for way, overrides in WAYS.items():
