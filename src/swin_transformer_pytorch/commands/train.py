@@ -101,6 +101,9 @@ def run(options: argparse.Namespace) -> int:
         scored = result.metrics.get(f"{value}_classes")
         counted = "" if scored is None else _COUNTED.format(scored, **result.metrics)
         table.add_row(name, f"{result.metrics[value]:.2%}{counted}{best}")
+    for name, value in ((name, value.replace("val_", "test_", 1)) for name, value in _SCORES.items()):
+        if value in result.metrics:
+            table.add_row(f"{name}, test images", f"{result.metrics[value]:.2%}")
     table.add_row("weights, ready for use", str(result.weights))
     table.add_row("best validation's weights", str(result.best))
     table.add_row("checkpoint to resume from", str(result.last))

@@ -49,7 +49,8 @@ class TrainResult:
         last: the checkpoint to resume from.
         best: the weights with the best validation.
         history: a line an epoch, as in history.jsonl.
-        metrics: of the exported weights on the validation images, such as "val_top1", "val_box_ap" or "val_miou".
+        metrics: of the exported weights on the validation images, such as "val_top1", "val_box_ap" or "val_miou"; and
+            on those of the data's part "test", where there is one, such as "test_top1".
         best_score: the task's main metric (those three, or "val_map") in the best validation.
         unusable: a line for training and for validation where images of theirs could not be used.
     """
@@ -160,23 +161,31 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
             if signals.received == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise SystemExit(128 + signal.SIGTERM) from None
+    described = describe_run(module, trainer)
     if trainer.is_global_zero:
         # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
         save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, module.model.metadata())
         (output / PREVIOUS).unlink(missing_ok=True)
         model = checkpoint_model(output / EXPORT).eval()
         draw_validation(model, data.validation_samples, output / VALIDATION)
+    trainer.strategy.barrier("export")
+    unusable = [data.train_samples.summary() if data.train_samples is not None else "", module.unusable.summary()]
+    if data.test_samples is not None:
+        with quiet_lightning():
+            trainer.test(module, datamodule=data, verbose=False)
+        unusable.append(module.unusable.summary())
+    metrics = {name: value for name, value in module.metrics.items() if name.startswith("val_")} | module.test_metrics
+    if trainer.is_global_zero:
+        tested = "" if data.test_samples is None else f" (test_: {len(data.test_samples):,} test images)"
         card = model_card(
             model,
             output.name,
             str(output / EXPORT),
-            trained=describe_run(module, trainer),
-            metrics=module.metrics,
-            images=f"the run's {data.num_val_images:,} validation images, with {EXPORT}",
+            trained=described,
+            metrics=metrics,
+            images=f"the run's {data.num_val_images:,} validation images{tested}, with {EXPORT}",
         )
         write_text(output / CARD, card)
-    trainer.strategy.barrier("export")
-    unusable = [data.train_samples.summary() if data.train_samples is not None else "", module.unusable.summary()]
     best = next(callback.best for callback in trainer.callbacks if isinstance(callback, Checkpoints))
     assert best is not None, "there is always a validation after the last epoch"
     return TrainResult(
@@ -186,8 +195,7 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
         last=last,
         best=output / BEST,
         history=tuple(read_history(output / HISTORY)),
-        # Not from the history, which may have lost lines.
-        metrics={name: value for name, value in module.metrics.items() if name.startswith("val_")},
+        metrics=metrics,  # not from the history, which may have lost lines
         best_score=best,
         unusable=tuple(filter(None, unusable)),
     )
@@ -249,6 +257,7 @@ def make_trainer(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        inference_mode=False,  # a running mean is put in the weights' place meanwhile
     )
 
 

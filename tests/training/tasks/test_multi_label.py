@@ -173,14 +173,15 @@ def test_a_run_learns_and_its_file_says_what_it_is(patches: Path, caplog: pytest
 
 
 def test_a_file_of_ours_says_it_wherever_it_is_loaded(tmp_path: Path) -> None:
-    from swin_transformer_pytorch.models.saving import model_card, save_model
+    from swin_transformer_pytorch.models.card import model_card
+    from swin_transformer_pytorch.models.saving import save_model
 
     small = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
     source = create_model("swin_tiny_patch4_window7_224", num_classes=3, **small)
     assert not source.multi_label
-    assert "| classes | 3 |" in model_card(source, "user/x")
+    assert "| classes | 3 |" in model_card(source, "user/x", "hf:user/x")
     source.multi_label = True
-    assert "| classes | 3, any number an image |" in model_card(source, "user/x")
+    assert "| classes | 3, any number an image |" in model_card(source, "user/x", "hf:user/x")
     save_model(source, tmp_path / "m.safetensors")
     assert create_model("swin_tiny_patch4_window7_224", tmp_path / "m.safetensors", **small).multi_label
     save_model(create_model("swin_tiny_patch4_window7_224", num_classes=3, **small), tmp_path / "s.safetensors")

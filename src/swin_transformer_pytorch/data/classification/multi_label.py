@@ -85,7 +85,7 @@ class MultiLabelImages(LabelledFiles):
         self.part_names, self.held_out = tuple(parts), part != "test" and "val" not in parts
         rows = parts.get("train", parts.get("all")) if self.held_out else parts.get(part)
         if not rows:
-            raise DataError(f"{root} has images for {', '.join(parts)} and none for {part!r}; add some")
+            raise NothingFoundError(f"{root} has images for {', '.join(parts)} and none for {part!r}; add some")
         if self.held_out and split in ("train", "val"):
             fix = "change it, or set images apart for 'val'"
             chosen = part_of(len(rows), split, of=root, val_fraction=val_fraction, seed=seed, fix=fix)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..documents import head
-from ..errors import DataError
+from ..errors import DataError, NothingFoundError
 from ..held_out import PART_NAMES
 from .annotations import read_annotations
 
@@ -64,7 +64,7 @@ def find_coco(root: str | os.PathLike[str], split: str) -> CocoFolder:
     found = _first(root, _layouts(split), split)
     if found is None:
         tried = ", ".join(pattern for pattern, _ in _layouts(split))
-        raise DataError(f"{root} has no COCO annotations for {split!r}; looked for {tried} there")
+        raise NothingFoundError(f"{root} has no COCO annotations for {split!r}; looked for {tried} there")
     return found
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from ...colours import Colour
 from ..classification.fashion import ArrayDataset, FashionMNIST, FashionSample
-from ..errors import DataError
+from ..errors import NothingFoundError
 from ..samples import DetectionSample
 from .coco import describe, empty_document
 from .cutouts import Cutout, Placed, cut_out, place
@@ -155,9 +155,11 @@ class SceneDataset(Dataset[DetectionSample]):
 
 
 def of_scenes(split: Literal["train", "val", "test"]) -> Literal["train", "val"]:
-    """The part, of those that scenes have; a `DataError` for any other."""
+    """The part, of those that scenes have; a `NothingFoundError` for any other."""
     if split == "test":
-        raise DataError("scenes have no part 'test'; measure 'val', whose items are Fashion-MNIST's test images")
+        raise NothingFoundError(
+            "scenes have no part 'test'; measure 'val', whose items are Fashion-MNIST's test images"
+        )
     return split
 
 

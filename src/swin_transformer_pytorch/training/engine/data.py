@@ -28,6 +28,7 @@ class TrainingData(LightningDataModule):
         counted: what `class_counts` counts.
         batch_size: images of a batch on one device.
         train_samples: what training's batches are made of, once they are; it knows which images could not be used.
+        test_samples: what the run is measured on at its end, or None.
         num_workers: processes that read images; no more than this process has cores. It changes no result.
     """
 
@@ -41,6 +42,7 @@ class TrainingData(LightningDataModule):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.num_workers = min(num_workers, cores)
         self.train_samples: ReplacedSamples[Any] | None = None
+        self.test_samples: Samples[Any] | None = None
         self._loader: TrainingLoader | None = None
         self._place = {"epoch": 0, "step": 0}
 
@@ -48,6 +50,16 @@ class TrainingData(LightningDataModule):
     @abstractmethod
     def validation_samples(self) -> Samples[Any]:
         """The validation images with their labels, as the data set gives them."""
+
+    @abstractmethod
+    def evaluated(self, samples: Any) -> DataLoader[Any]:
+        """Batches of images to measure on."""
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.evaluated(self.validation_samples)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self.evaluated(self.test_samples)
 
     @abstractmethod
     def training_loader(self, rank: int, world_size: int) -> TrainingLoader:

@@ -49,6 +49,7 @@ class Training(LightningModule):
         recipe: with all that was chosen for this run.
         ema: the running mean of the weights, or None. It is what is validated.
         metrics: of the last validation; empty before.
+        test_metrics: of the test images, "test_..." as those are "val_..."; empty before, and where there are none.
         unusable: the validation images that could not be used; after a validation those of all ranks.
         main_metric: the one that says which checkpoint is the best; more is better.
         warmup: the recipe's key for the length of the rise, and the official recipe's value.
@@ -65,6 +66,7 @@ class Training(LightningModule):
         self.batch_size = batch_size
         self.ema: WeightAverage | None = None
         self.metrics: dict[str, float] = {}
+        self.test_metrics: dict[str, float] = {}
         self._loss_sums: dict[str, float] = {}
         self._loss_count = 0
         self._ema_to_load: tuple[dict[str, Tensor], int] | None = None
@@ -200,11 +202,29 @@ class Training(LightningModule):
         self._loss_sums, self._loss_count = {}, 0
 
     def on_validation_start(self) -> None:
-        # The loader has this rank's share. Problems stay named and counted from one validation to the next.
-        self.unusable.total = len(self.trainer.val_dataloaders.dataset.dataset)  # type: ignore[union-attr]
+        # Problems stay named and counted from one validation to the next.
+        self._begin(self.trainer.val_dataloaders)
+
+    def _begin(self, loader: Any) -> None:
+        self.unusable.total = len(loader.dataset.dataset)  # the loader's own is this rank's share
         self.begin_validation()
         if self.ema is not None:
             self._validation.enter_context(self.ema.applied())
+
+    def on_test_start(self) -> None:
+        self.unusable = Unusable(0, "test images")
+        self._begin(self.trainer.test_dataloaders)
+
+    def test_step(self, *args: Any) -> None:
+        self.validation_step(*args)
+
+    def on_test_epoch_end(self) -> None:
+        self.unusable.add(self.gathered(list(self.unusable.problems)))
+        found = self.end_validation()
+        self.test_metrics = {f"test_{name.removeprefix('val_')}": value for name, value in found.items()}
+
+    def on_test_end(self) -> None:
+        self._validation.close()
 
     def on_validation_epoch_end(self) -> None:
         self.unusable.add(self.gathered(list(self.unusable.problems)))

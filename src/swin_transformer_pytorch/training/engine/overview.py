@@ -43,9 +43,10 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     count, trained = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
     frozen = f", {count - trained:,} of them frozen" if trained < count else ""
+    tested = "" if data.test_samples is None else f", {len(data.test_samples):,} to be measured on at the end"
     rows = [
         ("data", str(recipe.data.root or recipe.data.kind)),
-        ("images", f"{data.num_images:,} to learn from, {data.num_val_images:,} to validate on"),
+        ("images", f"{data.num_images:,} to learn from, {data.num_val_images:,} to validate on{tested}"),
         ("classes", describe_classes(model.classes or (), data.class_counts(), data.counted)),
         ("image size", _sizes(model.preprocessing)),
         ("model", f"{model.name or type(model).__name__}, {count:,} parameters{frozen}, from {source} weights"),

@@ -26,6 +26,7 @@ from ...engine.sampling import EpochBatches, TrainingLoader
 from ...recipes.classification import DataRecipe, Recipe
 from ...recipes.parts import chosen
 from ..image_sizes import choose_image_size, spread
+from ..test_part import open_test
 from ..white_level import white_level_of
 
 _log = logging.getLogger(__name__)
@@ -38,11 +39,12 @@ _LEAST_STD = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """The images that are learnt from and those that are not, with the classes that both have."""
+    """The images that are learnt from and those that are not, with the classes that all have."""
 
     train: LabelledImages
     val: LabelledImages
     classes: tuple[str, ...]
+    test: LabelledImages | None = None
 
 
 def open_splits(recipe: DataRecipe, *, seed: int = 0) -> Splits:
@@ -71,7 +73,8 @@ def open_splits(recipe: DataRecipe, *, seed: int = 0) -> Splits:
         _log.warning("%s: %s", recipe.root, guess)
     # ImageNet's folders are named by synset; people read names.
     named = class_names("imagenet1k") if classes == imagenet_synsets() else None
-    return Splits(train=train, val=val, classes=named or classes)
+    test = open_test(replace(source, classes=classes))
+    return Splits(train=train, val=val, test=test, classes=named or classes)
 
 
 def choose_preprocessing(
@@ -174,6 +177,7 @@ class ClassificationData(TrainingData):
         self.sampling = recipe.data.sampling
         self.seed = recipe.trainer.seed
         self.splits = splits
+        self.test_samples = splits.test
         self.preprocessing = preprocessing
 
     @property
@@ -199,8 +203,8 @@ class ClassificationData(TrainingData):
         )
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Label] | str]:
-        dataset = EvaluationDataset(self.splits.val, create_transform(self.preprocessing))
+    def evaluated(self, samples: LabelledImages) -> DataLoader[tuple[Tensor, Label] | str]:
+        dataset = EvaluationDataset(samples, create_transform(self.preprocessing))
         return self.evaluation_loader(dataset, collate_usable)
 
 

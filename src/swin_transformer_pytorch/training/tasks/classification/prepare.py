@@ -63,7 +63,7 @@ def with_channels(recipe: Recipe, splits: Splits) -> tuple[Recipe, int]:
         found = channels_of(splits.train)
         channels, why = found or (known_channels(recipe.model), "as the model has it")
         _log.warning("model.in_channels=%d, %s", channels, why)
-    for images in (splits.train, splits.val):
+    for images in (splits.train, splits.val, splits.test):
         if isinstance(images, LabelledFiles):
             images.channels = channels
     recipe = recipe.replace({"model.in_channels": channels})

@@ -85,12 +85,12 @@ class DenseData(TrainingData):
         self.steps_per_epoch = None if steps is None else steps * recipe.trainer.accumulate
         self._train = ChangedSamples(train, change, seed=self.seed)
         self.train_samples = self._train.samples
-        self._val = EvaluatedSamples(val, prepare)
+        self._val, self._prepare = val, prepare
         self._collate = collate
 
     @property
     def validation_samples(self) -> Samples[Any]:
-        return self._val.samples
+        return self._val
 
     def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
         batches = GroupedBatches(
@@ -109,5 +109,5 @@ class DenseData(TrainingData):
             check=self._train.samples.check,
         )
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self.evaluation_loader(self._val, list)
+    def evaluated(self, samples: Samples[Any]) -> DataLoader[Any]:
+        return self.evaluation_loader(EvaluatedSamples(samples, self._prepare), list)

@@ -57,6 +57,10 @@ class DetectionTraining(DenseTraining):
     def losses(self, batch: DetectionBatch, batch_idx: int) -> dict[str, Tensor]:
         return self.model.losses(batch.images, batch.targets, batch.image_sizes)
 
+    def on_test_start(self) -> None:
+        super().on_test_start()
+        self._annotations = self.trainer.datamodule.test_samples.coco  # type: ignore[attr-defined]
+
     def begin_validation(self) -> None:
         self._found = []
 

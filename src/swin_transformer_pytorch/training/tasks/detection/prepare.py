@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -15,6 +16,7 @@ from ...recipes.detection import DetectionRecipe
 from ..batch_sizes import settle
 from ..image_sizes import dense_preprocessing
 from ..models import build_model
+from ..test_part import open_test
 from .data import DetectionData, open_detection
 from .module import DetectionTraining
 
@@ -37,5 +39,6 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
         return DetectionTraining(built, settled, batch_size=data.batch_size, annotations=val.coco), data
 
     module, data = settle(recipe, len(train), device, make)
+    data.test_samples = open_test(replace(recipe.data.source(stuff=False), classes=train.classes))
     module.model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
     return module, data

@@ -18,6 +18,7 @@ from ...recipes.segmentation import SegmentationRecipe
 from ..batch_sizes import settle
 from ..image_sizes import dense_preprocessing, usual_sides
 from ..models import build_model
+from ..test_part import open_test
 from .data import SegmentationData
 from .module import SegmentationTraining
 
@@ -48,5 +49,6 @@ def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraini
         return SegmentationTraining(built, settled, batch_size=data.batch_size), data
 
     module, data = settle(recipe, len(train), device, make)
+    data.test_samples = open_test(source)
     module.model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
     return module, data
