@@ -121,6 +121,13 @@ def test_help_lists_every_recipe_and_key(swin) -> None:
         assert key in out
 
 
+def test_a_run_that_is_not_there_is_named(swin, tmp_path) -> None:
+    outcome = swin("train", "--resume", tmp_path / "nosuch")
+    assert (
+        outcome.code == 2 and "nosuch does not exist; give a YAML file, a recipe's name, or the folder" in outcome.err
+    )
+
+
 def test_help_of_a_recipe_lists_its_tasks_keys(swin) -> None:
     out = swin("train", "finetune_detection", "--help").out
     for key in ("--data.box_masks", "--data.augmentation.scales", "--schedule.milestones", "--optimizer.layer_decay"):

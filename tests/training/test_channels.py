@@ -276,3 +276,20 @@ def test_outlines_of_16_bit_images_train_both_dense_tasks_at_their_white_level(
         highest = max(np.asarray(sample.image).max() for sample in data.validation_samples)
         assert highest == (255 if white else 15)
         assert training.model.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("grey", "channels", "said"), [(False, "auto", True), (True, "auto", False), (False, 1, False)]
+)
+def test_colours_that_the_models_one_channel_loses_are_told(
+    grey: bool, channels: Any, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, colour in (("red", (200, 20, 20)), ("green", (20, 200, 20))):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(3):
+            image = Image.new("RGB", (20, 20), (number, number, number) if grey else colour)
+            image.save(tmp_path / "data" / name / f"{number}.png")
+    overrides = {"model__name": None, "model__weights": "fashion", "model__in_channels": channels}
+    recipe = recipe_of(tmp_path / "data", tmp_path / "run", **overrides, model__config_overrides={})
+    prepare(recipe, "cpu")
+    assert ("--model.in_channels 3 keeps them" in caplog.text) == said

@@ -162,6 +162,12 @@ def test_the_address_that_it_listens_at_makes_no_other_port_its_own(serve, predi
             assert running.client.post("/predict", content=scene, headers=headers).status_code == code
 
 
+def test_a_parameter_that_is_none_is_named(running, scene: bytes) -> None:
+    response = running.client.post("/predict?score_treshold=0.9", content=scene)
+    assert response.status_code == 422
+    assert response.json()["detail"] == "there is no parameter 'score_treshold'; use model, picture, score_threshold"
+
+
 @pytest.mark.parametrize("path", ["", "page.js", "page.css", "icon.svg", "models", "health", "openapi.json"])
 @pytest.mark.parametrize("headers", [{}, {"Host": "evil.example"}])
 def test_every_answer_has_the_headers_that_keep_a_browser_inside(running, path: str, headers: dict[str, str]) -> None:

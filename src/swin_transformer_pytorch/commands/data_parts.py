@@ -108,7 +108,8 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
         try:
             found.append(_classification(root, data))
         except DataError as error:
-            if task is not None:
+            # What is broken was found, unlike what is not there.
+            if task is not None or has_label_file(root):
                 raise
             raise DataError(
                 f"{root} holds nothing to train on: no annotations of objects that are known, no images with label "

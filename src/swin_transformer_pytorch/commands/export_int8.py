@@ -14,6 +14,8 @@ from ..evaluation.report import percent
 from . import evaluate, evaluate_classification, evaluate_detection, evaluate_segmentation, terminal
 from .errors import EXIT_SOME_BAD
 
+_FEW = 50
+
 if TYPE_CHECKING:
     from ..data.images.unusable import Samples
     from ..export.agreement import Agreement
@@ -46,6 +48,8 @@ def write_int8(
         f"{agreement.num_images} others (chosen by seed 0)",
         *described(agreement),
     ]
+    if agreement.num_images < _FEW:
+        lines.append(f"few     images to compare on: figures of fewer than {_FEW} mean little")
     if line := unusable.summary():
         lines.append(f"skipped {line}")
     return EXIT_SOME_BAD if unusable.problems else 0, lines
@@ -84,7 +88,7 @@ def open_images(folder: str, model: Any) -> Samples[Any]:
         evaluate_segmentation.check_classes(model, maps.classes)
         return maps
     except ValueError as error:
-        terminal.notes().print(f"no labels are used: {error}")
+        terminal.notes().print(f"no labels are used, nor needed for 8 bits: {error}")
     return find_inputs(_images_of(folder, model.task))
 
 

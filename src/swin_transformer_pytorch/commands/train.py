@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     result = train(recipe)
     table = terminal.table("done", "")
     for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in result.metrics):
-        best = f" (best of the run: {result.best_score:.2%})" if number == 0 else ""
+        best = f" (best of the run: {result.best_score:.2%}, in {result.best.name})" if number == 0 else ""
         # Runs of before it was counted may be resumed.
         scored = result.metrics.get(f"{value}_classes")
         counted = "" if scored is None else _COUNTED.format(scored, **result.metrics)
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     for name, value in ((name, value.replace("val_", "test_", 1)) for name, value in _SCORES.items()):
         if value in result.metrics:
             table.add_row(f"{name}, test images", f"{result.metrics[value]:.2%}")
-    table.add_row("weights, ready for use", str(result.weights))
+    table.add_row("weights of the end, measured above", str(result.weights))
     table.add_row("best validation's weights", str(result.best))
     table.add_row("checkpoint to resume from", str(result.last))
     table.add_row("card, recipe, history, curves.png, validation.png", str(result.output))

@@ -148,7 +148,7 @@ def _by_name(words: Sequence[str]) -> dict[str, str]:
 
 def _predictor(source: str, device: str | None, options: argparse.Namespace) -> Predictor:
     """Ready for its first request: kernels are built and memory is there."""
-    from PIL import Image
+    import numpy as np
 
     from ..models.registry import load_model
     from ..predict import Predictor
@@ -160,5 +160,6 @@ def _predictor(source: str, device: str | None, options: argparse.Namespace) -> 
     most = options.max_pixels or (_MAX_PIXELS_AT_FULL_SIZE if at_full_size else _MAX_PIXELS)
     predictor = Predictor(model, device=device, batch_size=options.batch_size, max_pixels=most)
     height, width = getattr(model, "image_size", None) or (64, 64)  # a file may be for one size
-    predictor(Image.new("RGB", (width, height)))
+    channels = 3 if preprocessing is None else preprocessing.channels
+    predictor(np.zeros((height, width, channels), np.uint8))
     return predictor

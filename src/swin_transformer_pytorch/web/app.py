@@ -38,6 +38,7 @@ from .schema import (
 from .worker import ModelError, OverloadError, Worker
 
 _STATIC = Path(__file__).parent / "static"
+_PARAMETERS = frozenset({"model", "score_threshold", "picture"})
 _ANSWERS = ClassificationAnswer | DetectionAnswer | SegmentationAnswer
 
 
@@ -84,6 +85,8 @@ def create_app(
         picture: Annotated[bool, Query(description="whether the answer is to have pictures")] = False,
     ) -> Response:
         """Classifies, detects or segments one image, the body of the request."""
+        if unknown := sorted(request.query_params.keys() - _PARAMETERS):
+            raise HTTPException(422, f"there is no parameter {unknown[0]!r}; use {', '.join(sorted(_PARAMETERS))}")
         name = next(iter(workers)) if model is None else model
         if name not in workers:
             raise HTTPException(404, f"there is no model {name!r}; use one of {', '.join(workers)}")

@@ -64,7 +64,9 @@ def find_coco(root: str | os.PathLike[str], split: str) -> CocoFolder:
     found = _first(root, _layouts(split), split)
     if found is None:
         tried = ", ".join(pattern for pattern, _ in _layouts(split))
-        raise NothingFoundError(f"{root} has no COCO annotations for {split!r}; looked for {tried} there")
+        raise NothingFoundError(
+            f"{root} has no COCO annotations for {split!r}; looked for {tried} there; add them, or measure another part"
+        )
     return found
 
 

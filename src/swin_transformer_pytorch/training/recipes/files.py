@@ -98,6 +98,9 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
             if len(text) > _MOST_CHARACTERS:
                 raise RecipeError(f"{name} is no recipe: it has more than {_MOST_CHARACTERS:,} characters")
             return name, text
+        except FileNotFoundError as error:
+            fix = "give a YAML file, a recipe's name, or the folder of a run, which has a recipe.yaml"
+            raise RecipeError(f"{name} does not exist; {fix}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{name} cannot be read ({error}); give a YAML file or a recipe's name") from error
     names = list_recipes()

@@ -17,6 +17,7 @@ from ...models.config import Task
 from ...models.description import ModelDescription
 from ...models.registry import describe_named, describe_source
 from ...models.size import count_parameters
+from ...weights.errors import CheckpointError
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
 from ...weights.preprocessing import DensePreprocessing, Preprocessing
 from ..recipes.parts import ModelRecipe, RecipeError
@@ -66,7 +67,13 @@ def build_model(
     _check_memory(description)
     model = build(description)
     if checkpoint is not None:
-        _log.warning("%s", load_weights(model, checkpoint))
+        try:
+            _log.warning("%s", load_weights(model, checkpoint))
+        except CheckpointError as error:
+            if recipe.name is None:
+                raise
+            fix = f"or train the model that {recipe.weights} is of: --model.name null"
+            raise type(error)(f"{error}\n  {fix}") from error
     if recipe.init == "fan_in":
         _init_by_fan_in(model)
     return model

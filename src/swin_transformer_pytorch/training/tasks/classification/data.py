@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -135,6 +136,15 @@ def channels_of(images: LabelledImages) -> tuple[int, str] | None:
     if len(counts := sorted({count for count, _ in found})) > 1:
         raise DataError(f"training images have {' and '.join(map(str, counts))} channels; say which: model.in_channels")
     return (counts[0], f"as the training images have {some(sorted({how for _, how in found}))}") if found else None
+
+
+def has_colours(images: LabelledImages) -> bool:
+    """Whether one of some training images has pixels that are not grey."""
+    for place in spread(len(images), _LOOKED_AT):
+        image = item_or_problem(lambda: as_pixels(images[place][0], 3))  # noqa: B023
+        if isinstance(image, Image.Image) and np.ptp(np.asarray(image), axis=2).any():
+            return True
+    return False
 
 
 def channel_statistics(images: LabelledImages, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -17,7 +17,7 @@ from ...recipes.classification import Recipe
 from ...recipes.parts import RecipeError, require_one_a_class
 from ..batch_sizes import settle
 from ..models import build_model, known_channels
-from .data import ClassificationData, Splits, channels_of, choose_preprocessing, open_splits
+from .data import ClassificationData, Splits, channels_of, choose_preprocessing, has_colours, open_splits
 from .module import ClassificationTraining
 from .multi_label import MultiLabelTraining
 
@@ -62,7 +62,9 @@ def with_channels(recipe: Recipe, splits: Splits) -> tuple[Recipe, int]:
     if channels == "auto":
         found = channels_of(splits.train)
         channels, why = found or (known_channels(recipe.model), "as the model has it")
-        _log.warning("model.in_channels=%d, %s", channels, why)
+        lost = channels == 1 and found is None and has_colours(splits.train)
+        fix = "; the images' colours are lost: --model.in_channels 3 keeps them"
+        _log.warning("model.in_channels=%d, %s%s", channels, why, fix * lost)
     for images in (splits.train, splits.val, splits.test):
         if isinstance(images, LabelledFiles):
             images.channels = channels
