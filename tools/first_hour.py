@@ -57,7 +57,7 @@ PARTS = (
         text="Nine photographs in tiles of 64 x 64 pixels, `tiles/<photograph>/*.jpg`. What is in the folder?",
         commands=(
             "swin data tiles/ --picture tiles.png",
-            "swin train finetune --data.root tiles/ --model.name null --model.weights fashion --model.in_channels 3 "
+            "swin train finetune --data.root tiles/ --model.name fashion --model.in_channels 3 "
             "--data.image_size 56 --schedule.epochs 15 --output runs/tiles",
             "swin evaluate --weights runs/tiles/model.safetensors --data.root tiles/ --data.split val",
             "swin predict --weights runs/tiles/best.ckpt tiles/coffee/00.jpg tiles/grass/10.jpg --top-k 2",
@@ -72,7 +72,7 @@ PARTS = (
         text="Clothes as JPEGs, `clothes/<class>/*.jpg`, of which three kinds are to be told apart. The model in the "
         "package has seen such items; only its head is new here, and only it learns.",
         commands=(
-            "swin train finetune --data.root clothes/ --model.name null --model.weights fashion --model.in_channels 1 "
+            "swin train finetune --data.root clothes/ --model.name fashion --model.in_channels 1 "
             "--data.classes \"{shoes: [Sandal, Sneaker, Ankle boot], bags: [Bag], worn: ['*']}\" "
             "--data.sampling balanced --trainer.freeze all_but_head --schedule.epochs 5 --output runs/clothes",
             "swin predict --weights runs/clothes/best.ckpt clothes/Sandal/00.jpg clothes/Bag/00.jpg",
@@ -85,7 +85,7 @@ PARTS = (
         commands=(
             "swin scenes scenes/ --train 100 --val 30",
             "swin data scenes/ --task detection --picture objects.png",
-            "swin train finetune_detection --data.root scenes/ --model.name null --model.weights scenes_detection "
+            "swin train finetune_detection --data.root scenes/ --model.name scenes_detection "
             "--data.classes \"{shoe: [Sandal, Sneaker, Ankle boot], clothing: ['*']}\" --schedule.epochs 8 "
             "--output runs/objects",
             "swin evaluate --weights runs/objects/model.safetensors --data.root scenes/ "
@@ -103,8 +103,8 @@ PARTS = (
         text="The same scenes, with a label PNG each and `classes.txt`.",
         commands=(
             "swin data scenes/ --task segmentation --picture maps.png",
-            "swin train finetune_segmentation --data.root scenes/ --model.name null "
-            "--model.weights scenes_segmentation --schedule.epochs 8 --output runs/maps",
+            "swin train finetune_segmentation --data.root scenes/ --model.name scenes_segmentation "
+            "--schedule.epochs 8 --output runs/maps",
             "swin evaluate --weights runs/maps/model.safetensors --data.root scenes/",
         ),
         pictures=(("runs/maps/validation.png", "Truth above, the model's map below"),),

@@ -202,3 +202,13 @@ def test_reading_recipes_needs_no_torch() -> None:
         "[load_recipe(name) for name in list_recipes()]; assert not {'torch', 'lightning'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["fashion", "scenes_detection", "scenes_segmentation"])
+@pytest.mark.parametrize("weights", [None, "default"])
+def test_a_model_in_the_package_is_a_name_too(name: str, weights: str | None) -> None:
+    recipe = {"fashion": "finetune", "scenes_detection": "finetune_detection"}.get(name, "finetune_segmentation")
+    model = load_recipe(recipe, {"data.root": "photos", "model.name": name, "model.weights": weights}).model
+    assert (model.name, model.weights) == (None, name)
+    with pytest.raises(RecipeError, match=rf"model\.weights='x\.pth'.*'{name}' is a model in the package"):
+        load_recipe(recipe, {"data.root": "photos", "model.name": name, "model.weights": "x.pth"})

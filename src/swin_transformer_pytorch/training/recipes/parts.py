@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from ... import checks
 from ...backbone.config import ConfigError, find_variant
 from ...models.config import CONFIGS, ModelConfig, Task, find_dense_variant
+from ...weights.catalog import SHIPPED
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,8 @@ class ModelRecipe:
     """Which model is trained, and what it starts from.
 
     Attributes:
-        name: a name of `swin models`, such as "mask_rcnn_swin_tiny_patch4_window7"; "name.tag" says which weights.
+        name: a name of `swin models`, such as "mask_rcnn_swin_tiny_patch4_window7"; "name.tag" says which weights. A
+            model in the package, such as "scenes_detection", is taken with its weights.
         config: instead of a name, the fields of the model's config (`DetectorConfig` or `SegmenterConfig`, with its
             backbone) for an architecture of your own. With neither, `weights` must be a checkpoint of ours.
         weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; a classification checkpoint,
@@ -54,6 +56,11 @@ class ModelRecipe:
     config_overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.name in SHIPPED:  # its file says the architecture
+            whole = f"null: {self.name!r} is a model in the package, with its weights"
+            require(self.weights in (None, "default", self.name), "model.weights", self.weights, whole)
+            object.__setattr__(self, "weights", self.name)
+            object.__setattr__(self, "name", None)
         if self.name is not None and self.config is not None:
             raise RecipeError(f"model.name={self.name!r} and model.config are both given; keep one of them")
         if self.name is None and self.config is None and self.weights is None:
