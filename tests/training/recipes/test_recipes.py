@@ -147,7 +147,7 @@ def test_a_mistake_is_named_with_its_fix(overrides: Any, message: str) -> None:
 def test_a_recipe_that_is_not_there_is_named_with_near_ones() -> None:
     with pytest.raises(RecipeError, match="did you mean fashion_classification"):
         load_recipe("fashion_clasification")
-    with pytest.raises(RecipeError, match=r"mine\.yaml cannot be read"):
+    with pytest.raises(RecipeError, match=r"mine\.yaml does not exist"):
         load_recipe("mine.yaml")
 
 

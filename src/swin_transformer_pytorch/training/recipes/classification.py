@@ -29,8 +29,8 @@ class ClassifierModelRecipe(ModelRecipe):
     """Which model is trained, and what it starts from.
 
     Attributes:
-        name: an official name such as "swin_tiny_patch4_window7_224"; "name.tag" also says which weights. "fashion", the
-            model in the package, is taken with its weights.
+        name: an official name such as "swin_tiny_patch4_window7_224"; "name.tag" also says which weights. "fashion" is
+            the model in the package, with its weights.
         config: instead of a name, the fields of `SwinConfig` for an architecture of your own. With neither, `weights`
             must be a checkpoint of ours, which says its architecture itself.
         weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; null starts from random.
