@@ -352,8 +352,8 @@ def test_a_damaged_library_is_built_again_and_never_loaded(tmp_path: Path) -> No
     assert run_python(USE, **environment).stdout.strip() == "cpu"
     (built,) = (tmp_path / "cache").rglob("*.so")
     content = whole.read_bytes()
-    damaged = {f"cut at {n}/8": content[: len(content) * n // 8] for n in range(8)}
-    for place in (0, 5, 1000, len(content) // 2, len(content) - 1):
+    damaged = {f"cut at {n}/8": content[: len(content) * n // 8] for n in (0, 3, 7)}
+    for place in (0, len(content) // 2, len(content) - 1):
         damaged[f"flipped at {place}"] = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
     damaged["longer"] = content + b"x"
     for number, (what, bad) in enumerate(damaged.items()):
