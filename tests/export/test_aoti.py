@@ -80,9 +80,12 @@ def test_a_package_runs_without_this_package(tmp_path: Path, monkeypatch: pytest
     assert (described["classes"], described["image_size"]) == (["a", "b", "ß"], None)
 
 
-def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(ExportError, match=r"needs a C\+\+ compiler, such as g\+\+ or clang\+\+"):
+def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
+    nothing = {"cpp.cxx": ("no-such-compiler",)}  # monkeypatch would leave the setting without a value
+    with (
+        torch._inductor.config.patch(nothing),
+        pytest.raises(ExportError, match=r"needs a C\+\+ compiler, such as g\+\+ or clang\+\+"),
+    ):
         export_aoti(classifier(), tmp_path / "small.pt2")
     assert not list(tmp_path.iterdir())
 

@@ -191,7 +191,7 @@ def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert err.count("\n") == 1
     assert len(err) < 1200, err
     assert "Traceback" not in err
-    assert seconds < 5, "it takes a tenth of that on an idle machine"
+    assert seconds < 30, "it takes a fiftieth of that on an idle machine"
     assert grown < 100 * 2**20
 
 
