@@ -57,6 +57,20 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "swinv2_tiny_patch4_window16_256, pretrained windows": lambda: swin.create_model(
         "swinv2_tiny_patch4_window16_256", pretrained_window_sizes=(12, 12, 12, 6)
     ),
+    **{
+        f"V{version}, 5 channels, 7 classes, patches 2 x 3, windows 5 x 9, 1 and 3 blocks": functools.partial(
+            swin.create_model,
+            name,
+            in_channels=5,
+            num_classes=7,
+            patch_size=(2, 3),
+            window_size=(5, 9),
+            depths=(1, 3),
+            num_heads=(3, 6),
+            pretrained_window_sizes=(),
+        )
+        for version, name in ((1, "swin_tiny_patch4_window7_224"), (2, "swinv2_tiny_patch4_window8_256"))
+    },
     "backbone of swin_tiny_patch4_window7_224": lambda: swin.create_backbone("swin_tiny_patch4_window7_224"),
     "upernet_swin_tiny_patch4_window7_512x512": lambda: swin.create_model("upernet_swin_tiny_patch4_window7_512x512"),
     **{
