@@ -30,6 +30,7 @@ from swin_transformer_pytorch.data.classification.fashion import FashionSample
 from swin_transformer_pytorch.training import load_recipe, train
 from swin_transformer_pytorch.training.engine.freezing import freeze
 from swin_transformer_pytorch.training.recipes.parts import Freeze
+from swin_transformer_pytorch.training.tasks.batch_sizes import saved_storages
 
 MODEL, BATCH, ROUNDS = "swin_tiny_patch4_window7_224", 4, 15
 FROZEN: tuple[Freeze | None, ...] = (None, 1, 2, 3, "backbone")
@@ -61,13 +62,7 @@ def step_with(frozen: Freeze | None, images: torch.Tensor, labels: torch.Tensor)
 
 def kept_bytes(step: Callable[[], object]) -> int:
     """What a step's graph holds on to, weights too."""
-    storages: dict[int, int] = {}
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with saved_storages() as storages:
         step()
     return sum(storages.values())
 

@@ -84,12 +84,12 @@ class DetectionSource:
             training: whether to leave out images that nothing can be learnt from, and to read label maps of stuff.
         """
         if self.kind == "scenes" or self.kind == "scenes_sample":
-            from ..scenes.dataset import of_scenes, open_scenes
+            from ..scenes.dataset import open_scenes
 
             number = self.num_scenes if split == "train" else self.num_val_scenes
             return open_scenes(
                 self.kind,
-                of_scenes(split),
+                split,
                 num_scenes=number,
                 root=self.root,
                 seed=self.seed,

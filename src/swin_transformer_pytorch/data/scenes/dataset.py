@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from ...colours import Colour
 from ..classification.fashion import ArrayDataset, FashionMNIST, FashionSample
 from ..errors import NothingFoundError
+from ..held_out import Split
 from ..samples import DetectionSample
 from .coco import describe, empty_document
 from .cutouts import Cutout, Placed, cut_out, place
@@ -154,18 +155,9 @@ class SceneDataset(Dataset[DetectionSample]):
         return self._cutouts[item]
 
 
-def of_scenes(split: Literal["train", "val", "test"]) -> Literal["train", "val"]:
-    """The part, of those that scenes have; a `NothingFoundError` for any other."""
-    if split == "test":
-        raise NothingFoundError(
-            "scenes have no part 'test'; measure 'val', whose items are Fashion-MNIST's test images"
-        )
-    return split
-
-
 def open_scenes(
     kind: SceneKind,
-    split: Literal["train", "val"],
+    split: Split,
     *,
     num_scenes: int,
     root: str | None = None,
@@ -182,8 +174,14 @@ def open_scenes(
 
     Raises:
         ValueError: kind or split is not known, or "scenes" has no `root`.
+        NothingFoundError: the split is "test".
         DataError: `root` does not hold the files.
     """
+    if split == "test":
+        raise NothingFoundError(
+            "split='test' is not possible: scenes have no part 'test'; measure 'val', whose items are Fashion-MNIST's "
+            "test images"
+        )
     if split not in ("train", "val"):
         raise ValueError(f"split={split!r} is not known: use 'train' or 'val'")
     part: Literal["train", "test"] = "train" if split == "train" else "test"

@@ -73,12 +73,12 @@ class SegmentationSource:
         from .dataset import SceneLabelMaps, SegmentationFolder, ade20k_folder, open_segmentation
 
         if self.kind == "scenes_sample" or self.kind == "scenes":
-            from ..scenes.dataset import of_scenes, open_scenes
+            from ..scenes.dataset import open_scenes
 
             number = self.num_scenes if split == "train" else self.num_val_scenes
             scenes = open_scenes(
                 self.kind,
-                of_scenes(split),
+                split,
                 num_scenes=number,
                 root=self.root,
                 seed=self.seed,

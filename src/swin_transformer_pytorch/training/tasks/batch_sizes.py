@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,9 +85,9 @@ def settle(recipe: Any, num_images: int, device: str, make: Callable[[Any], Made
     return make(recipe)
 
 
-def saved_bytes(module: Training, data: TrainingData) -> int:
-    """What a step on the first batch keeps for its way back. Neither weights nor random numbers are changed."""
-    model, known = module.model, {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+@contextmanager
+def saved_storages() -> Iterator[dict[int, int]]:
+    """What is kept for the way back of all that is computed inside: bytes by address, while the graph lives."""
     storages: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
@@ -94,8 +95,15 @@ def saved_bytes(module: Training, data: TrainingData) -> int:
         storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        yield storages
+
+
+def saved_bytes(module: Training, data: TrainingData) -> int:
+    """What a step on the first batch keeps for its way back. Neither weights nor random numbers are changed."""
+    model, known = module.model, {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with torch.random.fork_rng(devices=[]), saved_storages() as storages:
         batch = next(iter(data.training_loader(0, 1)))
         kept = module.losses(batch, 0)  # the graph has to live while it is counted
     del kept
@@ -108,9 +116,12 @@ def memory(device: str) -> int:
     """Bytes of the device's memory: of a GPU what is free, of the machine all."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    if not hasattr(os, "sysconf"):  # Windows
-        return 8 * 2**30
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine_memory() or 8 * 2**30
+
+
+def machine_memory() -> int | None:
+    """Bytes of the machine's memory; None where the system does not tell them, as Windows does not."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
 
 
 def _power_of_two(value: float) -> int:

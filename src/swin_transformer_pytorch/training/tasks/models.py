@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from ...weights.errors import CheckpointError
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
 from ...weights.preprocessing import DensePreprocessing, Preprocessing
 from ..recipes.parts import ModelRecipe, RecipeError
+from .batch_sizes import machine_memory
 
 if TYPE_CHECKING:
     from ...models.build import Model
@@ -86,12 +86,9 @@ def known_channels(recipe: ModelRecipe) -> int:
 
 
 def _check_memory(description: ModelDescription) -> None:
-    if not hasattr(os, "sysconf"):  # Windows
+    if (memory := machine_memory()) is None:
         return
-    count, memory = (
-        count_parameters(lambda: build(description)),
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-    )
+    count = count_parameters(lambda: build(description))
     if 4 * count > memory:
         raise RecipeError(
             f"the recipe's model has {count:,} parameters, {4 * count / 2**30:.1f} GiB, and this machine "
