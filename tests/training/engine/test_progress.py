@@ -55,6 +55,20 @@ def test_a_log_has_lines_within_an_epoch_with_the_highest_rate(
     assert json.loads((folder / "history.jsonl").read_text())["lr"] < 0.003
 
 
+def test_the_length_is_told_after_a_few_steps_and_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_TIMED_SECONDS", 0.0)
+    folder = run(tmp_path)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("about ")]
+    assert [
+        re.fullmatch(r"about \d+ s and the validations, by its first 4 steps", line) is not None for line in told
+    ] == [True]
+    held = load_recipe(folder, {"resume": True, "schedule.epochs": 1})
+    train(held)
+    assert "about " not in capsys.readouterr().err
+
+
 def test_the_same_figures_are_in_both_histories_and_the_curves_can_be_looked_at(tmp_path: Path) -> None:
     folder = run(tmp_path, **{"schedule.epochs": 2})
     lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]

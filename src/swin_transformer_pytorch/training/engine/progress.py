@@ -30,10 +30,13 @@ METRICS = {
 """How metrics are shown; the history has more."""
 
 _SILENT_SECONDS = 60.0
+# Steps after the first, which is slower than others, and seconds, after which the length of a run is told.
+_TIMED_STEPS, _TIMED_SECONDS = 3, 2.0
 
 
 class ProgressLines(Callback):
-    """A table of what the run is, then a live bar on a terminal; elsewhere, in a log file say, lines.
+    """A table of what the run is, about how long it takes by its first steps, and then a live bar on a terminal;
+    elsewhere, in a log file say, lines.
 
     Those come after each epoch, and within one when `_SILENT_SECONDS` have passed without any.
     """
@@ -45,6 +48,8 @@ class ProgressLines(Callback):
         self._task = TaskID(0)
         self._said_at = self._started_at = 0.0
         self._started_from = 0
+        self._first_step_at: float | None = None
+        self._length_told = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -53,6 +58,7 @@ class ProgressLines(Callback):
             self.console.print(overview(cast(Training, pl_module), trainer), highlight=False)
         self._said_at = self._started_at = time.monotonic()
         self._started_from = trainer.global_step
+        self._length_told = trainer.global_step > 0  # who resumes has been told
         if not self.console.is_terminal:
             return
         self._bar = Progress(
@@ -70,6 +76,7 @@ class ProgressLines(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._tell_length(trainer)
         module = cast(Training, pl_module)
         overdue = time.monotonic() - self._said_at >= _SILENT_SECONDS
         if not (trainer.is_global_zero and module.has_loss and (self._bar is not None or overdue)):
@@ -106,6 +113,19 @@ class ProgressLines(Callback):
     def _say(self, line: str) -> None:
         self._said_at = time.monotonic()
         self.console.print(line, highlight=False, soft_wrap=True)
+
+    def _tell_length(self, trainer: Trainer) -> None:
+        """Says once about how long the run takes, as soon as a few steps tell."""
+        now, done = time.monotonic(), trainer.global_step - self._started_from
+        if self._length_told or not trainer.is_global_zero or not done:
+            return
+        if self._first_step_at is None:
+            self._first_step_at = now
+        timed, seconds = done - 1, now - self._first_step_at
+        if timed >= _TIMED_STEPS and seconds >= _TIMED_SECONDS:
+            whole = seconds / timed * int(trainer.estimated_stepping_batches)
+            self._say(f"about {describe_seconds(whole)} and the validations, by its first {done} steps")
+            self._length_told = True
 
     def _to_go(self, trainer: Trainer, total: int) -> str:
         """How long the rest takes by what was done here, validations among it; empty before there is a step."""
