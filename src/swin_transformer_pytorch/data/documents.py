@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,12 @@ def head(path: Path) -> str:
 def holds_choices(text: str) -> bool:
     """Whether a file that begins so is Label Studio's of images whose labels were chosen, without any place in them."""
     chosen = any(sign in text for sign in ('"choices"', '"choice"'))  # of JSON-MIN, what a template calls the only one
-    return chosen and text.startswith("[") and '"original_width"' not in text
+    return (chosen and text.startswith("[") or is_tasks_csv(text)) and "original_width" not in text
+
+
+def is_tasks_csv(text: str) -> bool:
+    """Whether a file that begins so is Label Studio's export "CSV"."""
+    return {"annotation_id", "annotator"} <= {name.strip('"') for name in text.partition("\n")[0].strip().split(",")}
 
 
 def read_text(path: Path, what: str) -> str:
@@ -63,6 +70,25 @@ def read_json(path: Path, what: str, *, largest: int | None = _LARGEST) -> Any:
     # Numbers of thousands of digits and lists in each other are none that can be read, either.
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); copy or export it again") from error
+
+
+def read_tasks(path: Path, what: str) -> Any:
+    """Label Studio's exports "JSON", "JSON-MIN" and "CSV": a row of the latter is what JSON-MIN has of it."""
+    if path.suffix.lower() != ".csv":
+        return read_json(path, what)
+    rows = csv.DictReader(io.StringIO(read_text(path, what), newline=""))
+    try:
+        return [{name: _parsed(cell) for name, cell in row.items() if cell} for row in rows]
+    except csv.Error as error:
+        raise DataError(f"{path} is no CSV that can be read ({error}); export it again") from error
+
+
+def _parsed(cell: Any) -> Any:
+    """What is JSON's list or object as that."""
+    try:
+        return json.loads(cell) if isinstance(cell, str) and cell.startswith(("[", "{")) else cell
+    except (ValueError, RecursionError):
+        return cell
 
 
 def read_yaml(path: Path, what: str) -> Any:

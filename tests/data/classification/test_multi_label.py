@@ -123,6 +123,16 @@ def json_min(root: Path) -> None:
     write(root / "labels.json", tasks)
 
 
+def studio_csv(root: Path) -> None:
+    """One label is its name, several are JSON, and none is an empty cell."""
+    pictures(root)
+    rows = [["annotation_id", "annotator", "created_at", "id", "image", "what"]]
+    for number, (_, name, labels) in enumerate(EACH):
+        chosen = labels[0] if len(labels) == 1 else json.dumps({"choices": labels}) if labels else ""
+        rows.append([number, 1, "2026-01-01", number, f"/data/local-files/?d=all/{name}", chosen])
+    write(root / "project-3-at-2026-01-01.csv", table(rows))
+
+
 # Layout -> what makes it, whether it tells the parts apart, and how it is called.
 LAYOUTS: dict[str, tuple[Callable[[Path], None], bool, str]] = {
     "roboflow": (roboflow, True, "_classes.csv, 3 columns of 0 and 1"),
@@ -135,6 +145,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], None], bool, str]] = {
     "entries": (entries, True, "labels.json, a list of labels an image"),
     "label studio": (label_studio, False, "project-3.json, a list of labels an image"),
     "json-min": (json_min, False, "labels.json, a list of labels an image"),
+    "studio's csv": (studio_csv, False, "project-3-at-2026-01-01.csv, a list of labels an image"),
 }
 
 

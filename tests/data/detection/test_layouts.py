@@ -1,5 +1,6 @@
 """One small data set in every layout that tools export: each is recognised, and gives the same boxes, labels, masks."""
 
+import csv
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -253,6 +254,18 @@ def write_label_studio_min(root: Path) -> None:
     write(root / "project-1-at-2026-01-01-00-00-abcdef12.json", [*rows, again])
 
 
+def write_label_studio_csv(root: Path) -> None:
+    """A row is what JSON-MIN has of a task, its shapes as JSON in a cell."""
+    write_label_studio_min(root)
+    (made,) = root.glob("*.json")
+    rows = json.loads(made.read_text())
+    made.unlink()
+    with (root / "project-1-at-2026-01-01-00-00-abcdef12.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "label": json.dumps(row["label"]) if row["label"] else ""} for row in rows)
+
+
 def write_cvat_coco(root: Path) -> None:
     both = [coco(split) for split in CONTENT]
     for _, name, _ in each():
@@ -313,6 +326,7 @@ WHOLE: dict[str, tuple[str, Writer]] = {
     "labelme": ("labelme", write_flat_labelme),
     "Label Studio": ("label_studio", write_label_studio),
     "Label Studio JSON-MIN": ("label_studio", write_label_studio_min),
+    "Label Studio CSV": ("label_studio", write_label_studio_csv),
 }
 every_layout = pytest.mark.parametrize(("layout", "writer"), WRITERS.values(), ids=WRITERS)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...names import composed
-from ..documents import head, holds_choices, read_json, read_text
+from ..documents import head, holds_choices, is_tasks_csv, read_tasks, read_text
 from ..errors import DataError, Findings, report, some
 from ..held_out import PART_NAMES, part_name
 from ..images.files import INPUT_SUFFIXES
@@ -24,8 +24,8 @@ _BITS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true
 def find_label_files(root: Path, name: str | None = None) -> dict[str, Path]:
     """The files of labels in a folder, each with the part of the data that it is of, or "all".
 
-    They are `_classes.csv` in train/, valid/ and test/ (Roboflow), or labels.csv, labels.json or a JSON of Label
-    Studio's choices in the root, or the one called `name`.
+    They are `_classes.csv` in train/, valid/ and test/ (Roboflow), or labels.csv, labels.json or a JSON or
+    CSV of Label Studio's choices in the root, or the one called `name`.
 
     Raises:
         DataError: there are several.
@@ -40,7 +40,11 @@ def find_label_files(root: Path, name: str | None = None) -> dict[str, Path]:
         if head(path := root / one / "_classes.csv").partition(",")[0].strip().lower() in _FILE
     }
     whole = [path for path in (root / "labels.csv", root / "labels.json") if path.is_file()]
-    whole += [path for path in sorted(root.glob("*.json")) if path not in whole and holds_choices(head(path))]
+    whole += [
+        path
+        for path in sorted((*root.glob("*.json"), *root.glob("*.csv")))
+        if path not in whole and holds_choices(head(path))
+    ]
     if len(found := [*whole, *list(tables.values())[:1]]) > 1:
         listed = ", ".join(str(path.relative_to(root)) for path in found)
         raise DataError(f"{root} has several files of labels: {listed}; say which with --data.labels {found[0].name}")
@@ -53,7 +57,7 @@ class LabelTable(Findings):
     A CSV has a column of file names, by its name or the first, and either columns of 0 and 1, one a class, or one of
     names parted by "|", ";", "," or spaces, the first of these that is in any; and maybe `split`, train, val or test.
     A JSON is {"a.jpg": ["cat", "dog"]}, a list of {"file_name": "a.jpg", "labels": [...]}, also with `split`, or what
-    Label Studio exports of choices as JSON or JSON-MIN.
+    Label Studio exports of choices as JSON, JSON-MIN or CSV.
 
     Attributes:
         layout: what it is, in words.
@@ -69,7 +73,8 @@ class LabelTable(Findings):
         self.classes: tuple[str, ...] = ()
         self.rows: dict[Path, tuple[frozenset[str], str]] = {}
         self._images = Images(root, INPUT_SUFFIXES)
-        self.layout = f"{path.name}, " + (self._read_json() if path.suffix.lower() == ".json" else self._read_csv())
+        listed = path.suffix.lower() == ".json" or is_tasks_csv(head(path))
+        self.layout = f"{path.name}, " + (self._read_list() if listed else self._read_csv())
         report(path, "rows", self.problems)
         if not self.rows:
             raise DataError(f"{path} names no images; write one a row, with its labels")
@@ -140,8 +145,8 @@ class LabelTable(Findings):
                 self._add(row[file], labels, None if split is None else row[split])
         return layout
 
-    def _read_json(self) -> str:
-        document = read_json(self.source, _WHAT)
+    def _read_list(self) -> str:
+        document = read_tasks(self.source, _WHAT)
         if isinstance(document, dict):
             document = [{"file": name, "labels": labels} for name, labels in document.items()]
         if not isinstance(document, list):

@@ -1,4 +1,4 @@
-"""Label Studio's JSON: one file for all, a list of tasks."""
+"""Label Studio's JSON and CSV: one file for all, a list of tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..documents import head, holds_choices, read_json
+from ..documents import head, holds_choices, is_tasks_csv, read_tasks
 from ..errors import DataError
 from ..images.places import Images
 from .folders import CocoFolder, Parts
@@ -21,14 +21,11 @@ _SHAPES = {"rectangle": "height", "polygon": "points", "ellipse": "radiusX", "br
 
 
 def label_studio_parts(root: Path) -> Parts:
-    """Label Studio's exports "JSON" and "JSON-MIN", with images anywhere below the root; they have no parts."""
+    """Label Studio's exports "JSON", "JSON-MIN" and "CSV", with images anywhere below the root; they have no parts."""
     found = [
         path
-        for path in sorted(root.glob("*.json"))
-        if (text := head(path)).startswith("[")
-        and '"id"' in text
-        and any(sign in text for sign in _SIGNS_OF_IT)
-        and not holds_choices(text)
+        for path in sorted((*root.glob("*.json"), *root.glob("*.csv")))
+        if _lists_tasks(text := head(path)) and not holds_choices(text)
     ]
     if len(found) > 1:
         listed = ", ".join(path.name for path in found)
@@ -37,10 +34,15 @@ def label_studio_parts(root: Path) -> Parts:
     return {"all": CocoFolder(images_folder=root, annotations_file=found[0], read=read)} if found else {}
 
 
+def _lists_tasks(text: str) -> bool:
+    signs = '"id"' in text and any(sign in text for sign in _SIGNS_OF_IT)
+    return signs and text.startswith("[") or is_tasks_csv(text)
+
+
 def _read(path: Path, *, root: Path) -> dict[str, Any]:
     records, images = Records(path), Images(root)
     seen: set[Any] = set()
-    for number, task in enumerate(read_json(path, "Label Studio's export 'JSON'")):
+    for number, task in enumerate(read_tasks(path, "Label Studio's export 'JSON'")):
         where = f"{path} task {task.get('id', number) if isinstance(task, dict) else number}"
         with records.naming(where):
             given = _annotations(task)

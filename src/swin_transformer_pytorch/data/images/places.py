@@ -25,6 +25,7 @@ class Images:
 
     def __init__(self, root: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> None:
         self.root = root
+        self._suffixes = suffixes
         self.used: set[Path] = set()
         self._all = [
             path for path in map(Path, find_images(root, suffixes)) if not path.parent.name.startswith("Segmentation")
@@ -66,8 +67,9 @@ class Images:
         texts = [data[key] for key in ("image", "img", *data) if isinstance(data.get(key), str)]
         if not texts:
             raise ValueError("its data names no image")
-        address, near = urlsplit(texts[0]), self.root / "images"
-        name = parse_qs(address.query).get("d", [unquote(address.path)])[0]
+        names = [_path_in(text) for text in texts]
+        name = next((one for one in names if Path(one).suffix.lower() in self._suffixes), names[0])
+        near = self.root / "images"
         found = self.find(name, near)
         return (
             found if (self.root / found.lstrip("/")).is_file() else self.find(_UPLOADED.sub("", Path(name).name), near)
@@ -81,3 +83,9 @@ class Images:
         """How many images in the folders of those that were found have not been."""
         folders = {path.parent for path in self.used}
         return sum(path.parent in folders and path not in self.used for path in self._all)
+
+
+def _path_in(address: str) -> str:
+    """The path that an address has, or that its query asks for."""
+    parts = urlsplit(address)
+    return parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
