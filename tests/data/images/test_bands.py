@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from swin_transformer_pytorch.data.classification.folder import ImageFolder
 from swin_transformer_pytorch.data.classification.transforms import EvaluationTransform
-from swin_transformer_pytorch.data.errors import ImageError
+from swin_transformer_pytorch.data.errors import DataError, ImageError
 from swin_transformer_pytorch.data.images.bands import find_bands, likely_white_level, read_pixels
 from swin_transformer_pytorch.data.images.files import find_inputs
 from swin_transformer_pytorch.data.images.pixels import as_picture
@@ -217,12 +218,28 @@ def test_without_tifffile_one_error_says_what_to_install(monkeypatch: pytest.Mon
     assert isinstance(read_pixels(tiff(noise(3, 9, 12), photometric=2), 3), Image.Image)
 
 
-def test_arrays_count_where_there_are_no_pictures(tmp_path: Path) -> None:
+def test_arrays_count_where_there_are_no_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("b.npy", "a.NPY", ".hidden.npy", "note.txt"):
         (tmp_path / name).touch()
     assert [Path(path).name for path in find_inputs(tmp_path)] == ["a.NPY", "b.npy"]
+    assert not caplog.messages
     (tmp_path / "c.png").touch()
     assert [Path(path).name for path in find_inputs(tmp_path)] == ["c.png"]
+    assert [message for message in caplog.messages if "2 arrays" in message and "a.NPY" in message]
+
+
+def test_arrays_of_one_class_beside_pictures_of_another_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+        np.save(tmp_path / name / "2.npy", noise(3, 8, 8))
+    assert len(ImageFolder(tmp_path)) == 2
+    assert [message.partition(", such")[0] for message in caplog.messages] == [f"{tmp_path}: 2 arrays"]
+    (tmp_path / "dog" / "1.png").unlink()
+    with pytest.raises(DataError, match="dog holds no images"):
+        ImageFolder(tmp_path)
 
 
 @pytest.mark.parametrize("white", [255, 1023, 4095, 16383, 65535])

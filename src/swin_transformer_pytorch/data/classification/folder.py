@@ -20,7 +20,7 @@ from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, NothingFoundError, some
 from ..held_out import PART_NAMES, Split
 from ..images.decode import IMAGE_SUFFIXES
-from ..images.files import find_inputs
+from ..images.files import INPUT_SUFFIXES, find_images, find_inputs, split_inputs, tell_arrays
 from .files import LabelledFiles
 
 __all__ = ["DataError", "ImageFolder", "imagenet_synsets"]
@@ -33,7 +33,8 @@ class ImageFolder(LabelledFiles):
 
     Two layouts are known: `root/train/<class>/` with `root/val/<class>/` (also "valid" or "validation"), and
     `root/<class>/`, of which a part is set apart for validation. Images may lie in folders inside a class's folder;
-    hidden files, files of other kinds, and arrays (.npy) beside others are passed over. Class folders may be
+    hidden files, files of other kinds, and arrays (.npy), where there are images, are passed over, the latter with
+    their count logged. Class folders may be
     links, though not to a folder that they lie in; what several links of a class lead to is taken once.
 
     Args:
@@ -195,12 +196,18 @@ def _images_by_class(home: Path, names: Iterable[str]) -> Iterator[tuple[str, li
     """Each class folder's images, those of a folder that several links lead to once."""
     real = cache(os.path.realpath)
     first: dict[str, str] = {}  # a folder with images -> the path on which it was met first
+    there: dict[str, list[str]] = {}
     for name in names:
         folder = home / name
         if home.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"the class folder {folder} is a link to {folder.resolve()}, which it lies in; remove it")
-        paths = []
-        for path in find_inputs(folder):
+        there[name] = find_images(folder, INPUT_SUFFIXES)
+    _, passed_over = split_inputs([path for paths in there.values() for path in paths])
+    tell_arrays(home, passed_over)
+    left = {*passed_over}
+    for name, found in there.items():
+        folder, paths = home / name, []
+        for path in (path for path in found if path not in left):
             parent = os.path.dirname(path)
             met = first.setdefault(real(parent), parent)
             if met == parent:

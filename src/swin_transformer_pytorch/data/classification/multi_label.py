@@ -73,9 +73,7 @@ class MultiLabelImages(LabelledFiles):
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; give the one that holds images and a file of their labels")
         if not (files := find_label_files(root, labels)):
-            looked = (
-                "_classes.csv in train/ (Roboflow), labels.csv, labels.json and Label Studio's JSON or CSV of choices"
-            )
+            looked = "_classes.csv in train/ (Roboflow), labels.csv, labels.json and Label Studio's choices"
             raise NothingFoundError(f"{root} has no file of labels: looked for {looked}; name another by data.labels")
         tables = {of: LabelTable(path, root if of == "all" else path.parent) for of, path in files.items()}
         parts: dict[str, list[tuple[Path, frozenset[str]]]] = defaultdict(list)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...names import by_name
@@ -12,6 +13,8 @@ from .decode import IMAGE_SUFFIXES
 
 INPUT_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
 """Likewise of what a classifier takes."""
+
+_log = logging.getLogger(__name__)
 
 
 def find_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[str]:
@@ -37,8 +40,25 @@ def find_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE
 
 
 def find_inputs(folder: str | os.PathLike[str]) -> list[str]:
-    """Likewise what a classifier takes: where there are no images, arrays in NPY files."""
-    return find_images(folder) or find_images(folder, frozenset({".npy"}))
+    """Likewise what a classifier takes: images, or, where there are none, arrays in NPY files.
+
+    Arrays beside images are passed over, which is logged by count.
+    """
+    taken, passed_over = split_inputs(find_images(folder, INPUT_SUFFIXES))
+    tell_arrays(folder, passed_over)
+    return taken
+
+
+def split_inputs(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is taken of images and arrays, and what is not: the arrays, where there are images."""
+    images = [path for path in paths if not path.lower().endswith(".npy")]
+    return images or [*paths], [path for path in paths if path.lower().endswith(".npy")] if images else []
+
+
+def tell_arrays(folder: str | os.PathLike[str], passed_over: Sequence[str]) -> None:
+    if passed_over:
+        some = f"{len(passed_over):,} arrays, such as {passed_over[0]}"
+        _log.warning("%s: %s, lie beside images and are passed over; part them from images to use them", folder, some)
 
 
 def file_finder() -> Callable[[Path], Path | None]:
