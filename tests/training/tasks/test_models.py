@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import pytest
+import torch
 
 from swin_transformer_pytorch.training import RecipeError, load_recipe
 from swin_transformer_pytorch.training.tasks.models import build_model
@@ -58,3 +59,24 @@ def test_what_differs_from_the_preprocessing_of_the_weights_is_said_by_name(
     assert seen == [theirs, theirs]
     differs = [message for message in caplog.messages if message.startswith("preprocessing")]
     assert differs == ([f"preprocessing differs from that of the weights: {said}"] if said else [])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_of_a_trainings_checkpoint_the_raw_weights_are_taken_where_the_recipe_says_so(
+    named: bool, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny = {"embed_dim": 8, "num_heads": [1, 2, 4, 8], "depths": [1, 1, 1, 1]}
+    given: dict[str, Any] = {"model.config": None, "model.init": "official", "model.weights": str(tmp_path / "m.pth")}
+    given |= {"model.name": "swin_tiny_patch4_window7_224", "model.config_overrides": tiny} if named else {}
+    if not named:
+        given["model.config"] = load_recipe("demo_classification").model.config
+    fresh = {**given, "model.weights": None}
+    recipe = load_recipe("demo_classification", fresh)
+    raw, mean = (build_model(recipe.model, recipe.task, CLASSES).state_dict() for _ in range(2))
+    torch.save({"model": raw, "model_ema": mean}, tmp_path / "m.pth")
+    for which, expected in (("raw", raw), ("averaged", mean), (None, raw)):
+        again = load_recipe("demo_classification", {**given, "model.which": which})
+        state = build_model(again.model, again.task, CLASSES).state_dict()
+        assert all(torch.equal(state[name], value) for name, value in expected.items())
+    with pytest.raises(RecipeError, match=r"model\.which='raw'"):
+        load_recipe("demo_classification", {**fresh, "model.which": "raw"})

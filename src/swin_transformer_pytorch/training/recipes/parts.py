@@ -22,6 +22,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Strategy = Literal["auto", "ddp", "fsdp"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Init = Literal["official", "fan_in"]
+Which = Literal["averaged", "raw"]
 Auto = Literal["auto"]
 Logger = Literal["csv", "tensorboard", "wandb"]
 Freeze = Literal["backbone", "all_but_head"] | int
@@ -42,6 +43,8 @@ class ModelRecipe:
             backbone) for an architecture of your own. With neither, `weights` must be a checkpoint of ours.
         weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; a classification checkpoint,
             such as "swin_tiny_patch4_window7_224.in1k", starts the backbone alone; null starts from random.
+        which: of a training's checkpoint the "averaged" or the "raw" weights; null for the averaged of ours, and what
+            `state_dict`, `model` or the like holds of others'.
         init: how the backbone's random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of
             1 / sqrt(inputs), for narrow models, which learn much faster so. Heads have their own rules in both.
         num_classes: null for as many as the data has.
@@ -51,6 +54,7 @@ class ModelRecipe:
     name: str | None = None
     config: dict[str, Any] | None = None
     weights: str | None = None
+    which: Which | None = None
     init: Init = "official"
     num_classes: int | None = None
     config_overrides: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +72,9 @@ class ModelRecipe:
         require_counts(self, "model", {"num_classes": 1_000_000})
         fresh = self.weights is None and (self.name is None or "." not in self.name)
         require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
+        require(
+            self.which is None or not fresh, "model.which", self.which, "null: there are no model.weights to choose"
+        )
 
     @property
     def overrides(self) -> dict[str, Any]:

@@ -108,18 +108,18 @@ def _differences(
 
 def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelDescription, Checkpoint | None]:
     """The recipe's model with that many classes, whose names are left to the caller, and the weights for it."""
-    overrides = recipe.overrides
+    overrides, which = recipe.overrides, recipe.which
     described: ModelDescription
     if recipe.name is not None:
-        described, checkpoint = describe_named(recipe.name, recipe.weights, num_classes, **overrides)
+        described, checkpoint = describe_named(recipe.name, recipe.weights, num_classes, which=which, **overrides)
     elif recipe.config is not None:
         config = recipe.described_config(task)
         assert config is not None, "it is given"
         described = ModelDescription(config=config)
-        checkpoint = open_checkpoint(recipe.weights) if recipe.weights is not None else None
+        checkpoint = open_checkpoint(recipe.weights, which=which) if recipe.weights is not None else None
     else:
         assert recipe.weights is not None, "the recipe has checked that there is a model"
-        described, checkpoint = describe_source(recipe.weights)
+        described, checkpoint = describe_source(recipe.weights, which)
         if described.task != task:
             raise RecipeError(
                 f"model.weights={recipe.weights!r} is a model for {described.task} and this recipe is for {task}; "
