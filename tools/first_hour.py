@@ -14,6 +14,7 @@ a quarter of an hour on two cores.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -158,6 +159,15 @@ def run(command: str, folder: Path) -> tuple[str, float]:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n"), time.perf_counter() - start
 
 
+def first_validation(command: str, folder: Path) -> str:
+    """When a training had its first validation, after its start."""
+    words = shlex.split(command)
+    if words[1] != "train":
+        return ""
+    line = (folder / words[words.index("--output") + 1] / "history.jsonl").read_text().partition("\n")[0]
+    return f"; the first epoch, with its validation, took {json.loads(line)['seconds']:.0f} s"
+
+
 def walk(folder: Path, images: Path | None) -> str:
     """All parts, as a page; pictures go to `images`."""
     write_tiles(folder / "tiles")
@@ -176,7 +186,8 @@ def walk(folder: Path, images: Path | None) -> str:
             print(f"$ {command}", flush=True)
             output, seconds = run(command, folder)
             print(f"{output}\n({seconds:.0f} s)\n", flush=True)
-            page += ["<!-- long -->", "```sh", command, "```", "", "```text", output, "```", "", f"{seconds:.0f} s", ""]
+            took = f"{seconds:.0f} s" + first_validation(command, folder)
+            page += ["<!-- long -->", "```sh", command, "```", "", "```text", output, "```", "", took, ""]
         for path, text in part.pictures:
             name = f"first-hour-{path.replace('runs/', '').replace('/', '-')}"
             if images is not None:

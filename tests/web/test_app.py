@@ -88,6 +88,13 @@ def test_a_problem_is_said_in_one_form_and_described(running, scene: bytes, what
     assert running.post(scene).status_code == 200
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_a_request_of_another_method_is_told_to_post(running, method: str) -> None:
+    response = running.client.request(method, "/predict")
+    assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+    assert "POST the image" in response.json()["detail"]
+
+
 def many_pixels() -> bytes:
     file = io.BytesIO()
     Image.new("L", (400, 300)).save(file, format="PNG")

@@ -103,6 +103,11 @@ def create_app(
             raise HTTPException(503, "the server is being stopped") from None
         return JSONResponse(record)
 
+    @app.api_route("/predict", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    async def predict_otherwise() -> None:
+        # The page's files, which are at every other path, would say that there is none.
+        raise HTTPException(405, "POST the image as the request's body", headers={"Allow": "POST"})
+
     @app.get("/models")
     async def models() -> Models:
         """The models and what a request may be."""

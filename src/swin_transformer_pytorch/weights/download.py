@@ -23,7 +23,7 @@ from .folders import INDEX, WEIGHTS, shards
 
 _TIMEOUT_SECONDS = 30
 _BLOCK = 1 << 20
-WEIGHTS_OPTIONS = "weights= (on the command line --weights, of a recipe --model.weights)"
+WEIGHTS_OPTIONS = "weights= (on the command line --weights, `swin web`'s SOURCE, a recipe's --model.weights)"
 """How messages name what says where weights are."""
 
 _ANOTHER_WAY = f"check the network, or give a file as {WEIGHTS_OPTIONS}"
