@@ -35,7 +35,7 @@ def test_a_run_says_first_what_it_will_do(tmp_path: Path, capsys: pytest.Capture
         "model": "parameters, from random weights",
         "device": "cpu x 1, precision 32-true",
         "batch": "320 images",
-        "length": "6 steps, 1 epochs of 6",
+        "length": "6 steps, 1 epoch of 6",
         "peak learning rate": "0.003",
         "output": str(tmp_path / "run"),
     }.items():
@@ -99,6 +99,19 @@ def test_figures_go_to_lightnings_loggers_too(tmp_path: Path, monkeypatch: pytes
     assert list(losses) == [2, 4, 6]
     assert float(losses[6]) == pytest.approx(line["train_loss"])
     assert {step: float(score) for step, score in scores.items()} == {6: line["val_top1"]}
+
+
+def test_tensorboard_reads_what_its_logger_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="needs [tensorboard]")
+    monkeypatch.setattr(loggers, "_EVERY_STEPS", 2)
+    folder = run(tmp_path, **{"trainer.loggers": ["tensorboard"]})
+    events = reader.EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    line = json.loads((folder / "history.jsonl").read_text())
+    losses, (score,) = events.Scalars("train_loss"), events.Scalars("val_top1")
+    assert [point.step for point in losses] == [2, 4, 6]
+    assert losses[-1].value == pytest.approx(line["train_loss"])
+    assert (score.step, score.value) == (6, pytest.approx(line["val_top1"]))
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])

@@ -161,11 +161,17 @@ def test_class_weights_that_do_not_fit_are_one_error(chosen: Any, message: str) 
         class_weights(chosen, {"a": 1, "b": 0})
 
 
-def test_weights_multiply_the_loss_of_each_class() -> None:
-    recipe = load_recipe("demo_classification", {"loss.label_smoothing": 0.0, "data.augmentation.mixup": 0.0})
-    recipe = recipe.replace({"data.augmentation.cutmix": 0.0})
-    weights = tuple(float(value) for value in range(1, 8))
-    module = ClassificationTraining(Flat(torch.float32), recipe, batch_size=41, class_weights=weights)  # type: ignore
-    loss = ClassificationTraining.losses(module, (LOGITS[:, :, None, None], LABELS), 0)["loss_ce"]
-    single = F.cross_entropy(LOGITS, LABELS, reduction="none")
-    torch.testing.assert_close(loss, (single * torch.tensor(weights)[LABELS]).mean())
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixup", [0.0, 0.8])
+def test_weights_multiply_the_loss_of_each_image_and_not_what_smoothing_adds(smoothing: float, mixup: float) -> None:
+    values = {"loss.label_smoothing": smoothing, "data.augmentation.mixup": mixup, "data.augmentation.cutmix": 0.0}
+    recipe = load_recipe("demo_classification", values)
+    weights = torch.arange(1.0, 8.0)
+    module = ClassificationTraining(Flat(torch.float32), recipe, batch_size=41, class_weights=tuple(weights.tolist()))  # type: ignore
+    images = LOGITS[:40, :, None, None]
+    loss = ClassificationTraining.losses(module, (images, LABELS[:40]), 0)["loss_ce"]
+    random = generator(Stream.MIX, recipe.trainer.seed, 0, 0, 0)
+    mixed, targets = mix(images, F.one_hot(LABELS[:40], 7).float(), recipe.data.augmentation, random)
+    smooth = targets * (1 - smoothing) + smoothing / 7
+    single = -(smooth * mixed.flatten(1).log_softmax(1)).sum(1)
+    torch.testing.assert_close(loss, (single * (targets * weights).sum(1)).mean())

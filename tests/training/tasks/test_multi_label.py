@@ -89,10 +89,10 @@ def test_the_loss_is_that_of_mixed_and_smoothed_targets_in_float32(
     (loss,) = training.losses((images, LABELS[:8]), 0).values()
     random = generator(Stream.MIX, recipe.trainer.seed, 0, 0, 0)
     mixed, targets = mix(images, LABELS[:8].float(), recipe.data.augmentation, random)
-    targets = targets * (1 - smoothing) + smoothing / 2
+    smooth = targets * (1 - smoothing) + smoothing / 2
     log, log_not = (F.logsigmoid(sign * mixed.flatten(1).to(dtype).float()) for sign in (1, -1))
-    positive = torch.tensor(weights or 1.0)
-    torch.testing.assert_close(loss, -(positive * targets * log + (1 - targets) * log_not).mean(), rtol=1e-5, atol=0)
+    counts = targets * torch.tensor(weights or 1.0) + 1 - targets
+    torch.testing.assert_close(loss, -(counts * (smooth * log + (1 - smooth) * log_not)).mean(), rtol=1e-5, atol=0)
     assert loss.dtype == torch.float32
 
 

@@ -33,6 +33,7 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
     data: TrainingData = trainer.datamodule  # type: ignore[attr-defined]
     recipe, model = module.recipe, module.model
     optimizer, steps = recipe.optimizer, int(trainer.estimated_stepping_batches)
+    epochs = trainer.max_epochs or 1
     world, accumulate = trainer.world_size, recipe.trainer.accumulate
     batch = f"{module.batch_size} images"
     if world * accumulate > 1:
@@ -52,7 +53,7 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
         ("model", f"{model.name or type(model).__name__}, {count:,} parameters{frozen}, from {source} weights"),
         ("device", f"{trainer.strategy.root_device.type} x {world}, precision {trainer.precision}"),
         ("batch", batch),
-        ("length", f"{steps:,} steps, {trainer.max_epochs} epochs of {steps // (trainer.max_epochs or 1):,}"),
+        ("length", f"{steps:,} steps, {epochs} {'epoch' if epochs == 1 else 'epochs'} of {steps // epochs:,}"),
         ("peak learning rate", f"{peak:g}{scaled * (module.lr_factor != 1)}"),
     ]
     return dict(rows)

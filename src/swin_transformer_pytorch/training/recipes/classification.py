@@ -169,9 +169,10 @@ class LossRecipe:
 
     Attributes:
         label_smoothing: probability that is spread evenly over all classes; for "multi_label" over yes and no.
-        class_weights: what each class counts, in the order of the classes; "balanced" for the inverse of how many
-            training images it has, with a mean of 1 over the images; null for 1. For "multi_label": what an image that
-            has the class counts for one that has not (`pos_weight`); "balanced" for how many more the latter are.
+        class_weights: what an image of each class counts, in the order of the classes; "balanced" for the inverse of
+            how many training images it has, with a mean of 1 over the images; null for 1. For "multi_label": what an
+            image that has the class counts for one that has not (`pos_weight`); "balanced" for how many more the latter
+            are.
     """
 
     label_smoothing: float = 0.1

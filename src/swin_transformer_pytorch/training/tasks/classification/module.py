@@ -79,7 +79,12 @@ class ClassificationTraining(Training):
         """Of a batch, (B, classes) both, with the weights of the classes, (classes,)."""
         # Smoothing what is mixed is mixing what is smoothed.
         smoothing = self.recipe.loss.label_smoothing
-        return {"loss_ce": F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)}
+        if weights is None:
+            return {"loss_ce": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
+        # An image counts what its class does. As `weight=` they would multiply what smoothing gives the other classes
+        # too, and a rare one's large weight would draw all images to it.
+        losses = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+        return {"loss_ce": (losses * (targets @ weights)).mean()}
 
     def begin_validation(self) -> None:
         self._counts = ClassificationCounts(self.model.num_classes)

@@ -28,8 +28,10 @@ class MultiLabelTraining(ClassificationTraining):
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
         """The mean over classes, too; `weights` are what images that have a class count for one that has not."""
         smoothing = self.recipe.loss.label_smoothing
-        targets = targets * (1 - smoothing) + smoothing / 2
-        return {"loss_bce": F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)}
+        # By what an image has and not by what smoothing makes of it, as in `ClassificationTraining.loss`.
+        counts = None if weights is None else 1 + (weights - 1) * targets
+        smooth = targets * (1 - smoothing) + smoothing / 2
+        return {"loss_bce": F.binary_cross_entropy_with_logits(logits, smooth, weight=counts)}
 
     def begin_validation(self) -> None:
         super().begin_validation()
