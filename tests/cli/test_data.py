@@ -152,6 +152,14 @@ def test_a_likely_white_level_is_named(swin, tmp_path) -> None:
     )
 
 
+def test_a_part_for_validation_that_does_not_go_with_the_other_is_told(swin, tmp_path) -> None:
+    for folder in ("train/cat", "train/dog", "val/cat", "val/bird"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (40, 32)).save(tmp_path / folder / "1.png")
+    outcome = swin("data", tmp_path)
+    assert outcome.code == 2 and "that are not among the class folders" in outcome.err and "bird" in outcome.err
+
+
 def test_images_that_cannot_be_read_are_named_and_counted(swin, tmp_path) -> None:
     class_folders(tmp_path)
     for number in range(9):

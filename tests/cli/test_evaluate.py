@@ -107,6 +107,18 @@ def test_an_image_that_cannot_be_read_is_reported_and_skipped(swin, checkpoint, 
     assert "6 images: top-1" in outcome.out
 
 
+def test_images_that_are_nearly_black_by_their_white_level_are_told(swin, checkpoint, tmp_path, caplog) -> None:
+    for label in (0, 1):
+        (folder := tmp_path / CLASSES[label].replace("/", "_")).mkdir()
+        values = np.random.default_rng(label).integers(0, 4096, (28, 28)).astype(np.uint16)
+        Image.fromarray(values).save(folder / "1.png")
+    (tmp_path / CLASSES[0].replace("/", "_")).rename(tmp_path / CLASSES[2])
+    outcome = swin("evaluate", "--weights", checkpoint, "--data.root", tmp_path, "--output", tmp_path / "report")
+    assert outcome.code == 0
+    (message,) = [message for message in caplog.messages if "16 bits" in message]
+    assert "values of at most 4095" in message and "data.white_level 4095" in message
+
+
 def test_a_limit_of_pixels(swin, checkpoint, labelled, tmp_path) -> None:
     words = ("evaluate", "--weights", checkpoint, "--data.root", labelled, "--output", tmp_path / "r")
     assert swin(*words, "--data.max_pixels", 28 * 28).code == 0

@@ -15,12 +15,12 @@ import numpy as np
 
 from ..data.classification.dataset import Label
 from ..data.classification.files import LabelledFiles
-from ..data.classification.folder import ImageFolder
+from ..data.classification.folder import ImageFolder, split_folder
 from ..data.classification.multi_label import MultiLabelImages, has_label_file
 from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
-from ..data.held_out import Split
+from ..data.held_out import PART_NAMES, Split
 from ..data.images.bands import find_bands
 from ..data.images.files import find_images
 from ..data.images.pixels import as_picture, height_width
@@ -158,7 +158,7 @@ def _classification(root: str, data: argparse.Namespace) -> Look:
     apart = {Path(path).relative_to(root).parts[0] for path in train.paths} == {"train"}
     opened: dict[str, LabelledFiles] = {}
     if apart:
-        with suppress(DataError):  # there is none
+        if split_folder(Path(root), PART_NAMES["val"]):
             opened["val"] = ImageFolder(root, "val", val_fraction=0, channels=None, choice=data.classes)
         with suppress(NothingFoundError):
             opened["test"] = ImageFolder(root, "test", channels=None, choice=data.classes)

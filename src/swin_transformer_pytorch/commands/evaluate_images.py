@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from ..data.images.bands import tell_white_level
 from ..data.images.unusable import Samples, Unusable, item_or_problem
 from ..evaluation.report import EvaluationError
 from ..predict import Predictor
@@ -63,7 +64,8 @@ def measure(
 
 
 def counted(samples: Sized) -> Unusable:
-    """Counts the images that cannot be used; each is named on stderr."""
+    """Counts the images that cannot be used; each is named on stderr. Says where they are read as nearly black."""
+    tell_white_level(samples)
     return Unusable(len(samples), "images", say=lambda problem: print(f"swin: skipped: {problem}", file=sys.stderr))
 
 

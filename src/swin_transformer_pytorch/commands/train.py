@@ -104,7 +104,8 @@ def run(options: argparse.Namespace) -> int:
     for name, value in ((name, value.replace("val_", "test_", 1)) for name, value in _SCORES.items()):
         if value in result.metrics:
             table.add_row(f"{name}, test images", f"{result.metrics[value]:.2%}")
-    table.add_row("weights of the end, measured above", str(result.weights))
+    whose = "the end" if recipe.trainer.patience is None else "the best validation"
+    table.add_row(f"weights of {whose}, measured above", str(result.weights))
     table.add_row("best validation's weights", str(result.best))
     table.add_row("checkpoint to resume from", str(result.last))
     table.add_row("card, recipe, history, curves.png, validation.png", str(result.output))

@@ -35,8 +35,8 @@ def part_of(count: int, split: str, *, of: object, val_fraction: float, seed: in
     Raises:
         DataError: a part would have no image.
     """
-    apart = max(1, round(count * val_fraction)) if val_fraction > 0 else 0
-    if count < 2 * (apart > 0) or (apart == 0 and split == "val"):
+    apart = min(max(round(count * val_fraction), 1), count - 1) if val_fraction > 0 else 0
+    if count < 2 * (val_fraction > 0) or (apart == 0 and split == "val"):
         raise DataError(
             f"{of} has {count} images and data.val_fraction={val_fraction}, which leaves none for {split!r}; {fix}"
         )

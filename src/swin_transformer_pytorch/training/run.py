@@ -45,7 +45,8 @@ class TrainResult:
     Attributes:
         task: what the model does.
         output: the run's folder.
-        weights: the exported weights (the running mean where the recipe has one), with all that prediction needs.
+        weights: the exported weights (the running mean where the recipe has one), with all that prediction needs: those
+            of the end, or with `trainer.patience` of the best validation.
         last: the checkpoint to resume from.
         best: the weights with the best validation.
         history: a line an epoch, as in history.jsonl.
@@ -83,8 +84,8 @@ class TrainResult:
 
 def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     """Trains as the recipe says. Writes recipe.yaml, history.jsonl and .csv, curves.png, last.ckpt and best.ckpt to
-    `recipe.output`; at the end model.safetensors with its card, README.md, and in validation.png truth and prediction
-    of some images.
+    `recipe.output`; at the end model.safetensors, see `TrainResult.weights`, with its card, README.md, and in
+    validation.png truth and prediction of some images.
 
     A run that was killed continues with `resume=True`, from its last checkpoint; on CPU, with as many threads, its
     weights are then those of the uninterrupted run, to the bit. Where last.ckpt is damaged, the one before it is taken.
@@ -162,9 +163,17 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
                 raise KeyboardInterrupt from None
             raise SystemExit(128 + signal.SIGTERM) from None
     described = describe_run(module, trainer)
+    best = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))
+    assert best.best is not None, "there is always a validation after the last epoch"
+    metrics = {name: value for name, value in module.metrics.items() if name.startswith("val_")}
+    # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
+    weights = read_checkpoint(last).state_dict
+    if module.recipe.trainer.patience is not None and best.best_metrics:
+        # Who ends a run because it grows no better wants what was best.
+        weights, metrics = read_checkpoint(output / BEST).state_dict, best.best_metrics
+        module.measure(weights)
     if trainer.is_global_zero:
-        # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
-        save_checkpoint(output / EXPORT, read_checkpoint(last).state_dict, module.model.metadata())
+        save_checkpoint(output / EXPORT, weights, module.model.metadata())
         (output / PREVIOUS).unlink(missing_ok=True)
         model = checkpoint_model(output / EXPORT).eval()
         draw_validation(model, data.validation_samples, output / VALIDATION)
@@ -174,7 +183,7 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
         with quiet_lightning():
             trainer.test(module, datamodule=data, verbose=False)
         unusable.append(module.unusable.summary())
-    metrics = {name: value for name, value in module.metrics.items() if name.startswith("val_")} | module.test_metrics
+    metrics |= module.test_metrics
     if trainer.is_global_zero:
         tested = "" if data.test_samples is None else f" (test_: {len(data.test_samples):,} test images)"
         card = model_card(
@@ -186,8 +195,6 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
             images=f"the run's {data.num_val_images:,} validation images{tested}, with {EXPORT}",
         )
         write_text(output / CARD, card)
-    best = next(callback.best for callback in trainer.callbacks if isinstance(callback, Checkpoints))
-    assert best is not None, "there is always a validation after the last epoch"
     return TrainResult(
         task=recipe.task,
         output=output,
@@ -196,7 +203,7 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
         best=output / BEST,
         history=tuple(read_history(output / HISTORY)),
         metrics=metrics,  # not from the history, which may have lost lines
-        best_score=best,
+        best_score=best.best,
         unusable=tuple(filter(None, unusable)),
     )
 

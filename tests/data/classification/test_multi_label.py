@@ -133,6 +133,13 @@ def studio_csv(root: Path) -> None:
     write(root / "project-3-at-2026-01-01.csv", table(rows))
 
 
+def named_ids(root: Path) -> None:
+    """With columns of numbers before the file's name, that are no classes."""
+    pictures(root)
+    rows = [[number, name, 7, *bits(labels)] for number, (_, name, labels) in enumerate(EACH)]
+    write(root / "labels.csv", table([["id", "filename", "image_id", *CLASSES], *rows]))
+
+
 # Layout -> what makes it, whether it tells the parts apart, and how it is called.
 LAYOUTS: dict[str, tuple[Callable[[Path], None], bool, str]] = {
     "roboflow": (roboflow, True, "_classes.csv, 3 columns of 0 and 1"),
@@ -145,6 +152,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], None], bool, str]] = {
     "entries": (entries, True, "labels.json, a list of labels an image"),
     "label studio": (label_studio, False, "project-3.json, a list of labels an image"),
     "json-min": (json_min, False, "labels.json, a list of labels an image"),
+    "ids": (named_ids, False, "labels.csv, 3 columns of 0 and 1"),
     "studio's csv": (studio_csv, False, "project-3-at-2026-01-01.csv, a list of labels an image"),
 }
 
@@ -179,6 +187,25 @@ def test_every_layout_gives_the_same_labels(layout: str, tmp_path: Path) -> None
         assert len(other) == 3 and as_found(other).items() <= expected.items()
     image, row = train[0]
     assert (image.mode, row.dtype, row.tolist()) == ("RGB", np.uint8, train.labels[0].tolist())
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "classes"),
+    [
+        ("label", "golden retriever", ("cat", "golden retriever")),
+        ("class", "golden retriever", ("cat", "golden retriever")),
+        ("Label", "golden; retriever", ("cat", "golden", "retriever")),
+        ("labels", "golden retriever", ("cat", "golden", "retriever")),
+    ],
+)
+def test_a_cell_of_a_column_called_label_is_one_name(
+    header: str, cell: str, classes: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / name)
+    write(tmp_path / "labels.csv", table([["filename", header], ["a.png", cell], ["b.png", "cat"]]))
+    assert MultiLabelImages(tmp_path, None).classes == classes
+    assert ("2 images, each with one label" in caplog.text) == (len(classes) == 2)
 
 
 def as_bands(root: Path, suffix: str) -> dict[str, int]:

@@ -8,12 +8,15 @@ import torch
 from tests.training.conftest import TINY
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.data.classification.fashion import FashionSample
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DetectorConfig, ModelConfig, SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.registry import load_model
+from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.training import RecipeError, load_recipe, train
 from swin_transformer_pytorch.training.engine.freezing import freeze
+from swin_transformer_pytorch.weights.files import read_checkpoint
 
 SMALL = SwinConfig(embed_dim=8, depths=(1, 2), num_heads=(1, 2), window_size=4, drop_path_rate=0.2)
 MODELS: dict[str, ModelConfig] = {
@@ -94,3 +97,32 @@ def test_a_run_ends_when_no_validation_is_better_for_long(tmp_path: Path, caplog
     again = train(recipe.replace({"resume": True}), progress=False)
     assert len(again.history) == 3
     assert again.metrics == result.metrics
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_with_patience_the_export_and_its_figures_are_those_of_the_best_validation(
+    tmp_path: Path, ema_decay: float | None
+) -> None:
+    for part, images in (("train", 30), ("val", 12), ("test", 20)):
+        sample = FashionSample("train" if part == "train" else "test")
+        for index in range(images):
+            picture, label = sample[index + 100 * (part == "test")]
+            (folder := tmp_path / "clothes" / part / f"{int(label % 2)}").mkdir(parents=True, exist_ok=True)
+            picture.save(folder / f"{index}.png")
+    values = {**TINY, "data.kind": "folder", "data.root": str(tmp_path / "clothes"), "data.batch_size": 10}
+    # So small a rate that no validation is better than the first one, while weights move on.
+    values |= {"optimizer.lr": 1e-6, "schedule.min_lr": 1e-6, "schedule.warmup_lr": 1e-6, "schedule.epochs": 6}
+    values |= {"trainer.patience": 2, "trainer.ema_decay": ema_decay, "output": str(tmp_path / "run")}
+    result = train(load_recipe("demo_classification", values), progress=False)
+    best = max(result.history, key=lambda line: line["val_top1"])
+    assert best is not result.history[-1], "the test is of a run whose best is not its end"
+    assert {name: result.metrics[name] for name in ("val_top1", "val_loss")} == {
+        name: best[name] for name in ("val_top1", "val_loss")
+    }
+    exported, kept, last = (read_checkpoint(path).state_dict for path in (result.weights, result.best, result.last))
+    assert all(torch.equal(exported[name], tensor) for name, tensor in kept.items())
+    assert not all(torch.equal(exported[name], tensor) for name, tensor in last.items())
+    test_images = sorted((tmp_path / "clothes" / "test").glob("*/*.png"))
+    found = Predictor(result.weights, device="cpu", top_k=1)(test_images)
+    right = [one.names[0] == path.parent.name for one, path in zip(found, test_images, strict=True)]
+    assert result.metrics["test_top1"] == pytest.approx(sum(right) / len(right))

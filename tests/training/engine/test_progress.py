@@ -55,6 +55,16 @@ def test_a_log_has_lines_within_an_epoch_with_the_highest_rate(
     assert json.loads((folder / "history.jsonl").read_text())["lr"] < 0.003
 
 
+def test_a_log_has_lines_within_a_validation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 0.0)
+    run(tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "validation" in line and line.startswith("epoch")]
+    assert lines[-1].startswith("epoch 1/1  validation ") and len(lines) > 1
+    assert lines[-1].rpartition(" ")[2].split("/")[0] == lines[-1].rpartition("/")[2], "the last of as many"
+
+
 def test_the_length_is_told_after_a_few_steps_and_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

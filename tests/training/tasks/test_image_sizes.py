@@ -72,7 +72,20 @@ def test_the_usual_image_is_the_median_of_a_few(sizes: list[Size], sides: Size |
         (COCO, (480, 640), None, (1333, 800), "data.scale=[1333, 800]"),
         (COCO, (300, 200), None, (666, 400), "data.scale=[666, 400]"),
         (COCO, (1, 1), None, (3, 2), "data.scale=[3, 2]"),
-        (COCO, (0, 0), None, (1333, 800), "data.scale=[1333, 800]"),
+        (
+            COCO,
+            (0, 0),
+            None,
+            (1333, 800),
+            "data.scale=[1333, 800], the usual; no training image that was looked at",
+        ),
+        (
+            COCO,
+            (0, 0),
+            ((640, 400),),
+            (640, 400),
+            "as the weights had it; no training image that was looked at",
+        ),
     ],
 )
 def test_an_open_scale_is_the_weights_own_else_by_the_data(
@@ -99,7 +112,13 @@ def test_an_open_scale_is_the_weights_own_else_by_the_data(
         (28, (60, 60), (28, 28), "images of about 60 x 60 pixels it leaves little: --data.image_size 60 sees more"),
         (None, (60, 80), (60, 60), "data.image_size=[60, 60], by the training images"),
         (None, (375, 500), (224, 224), "data.image_size=[224, 224], by the training images"),
-        (None, (0, 0), (224, 224), "data.image_size=[224, 224]"),
+        (
+            None,
+            (0, 0),
+            (224, 224),
+            "data.image_size=[224, 224], usual; no training image that was looked at",
+        ),
+        (28, (0, 0), (28, 28), "the model's own; no training image that was looked at"),
     ],
 )
 def test_an_open_image_size_is_the_models_own_else_by_the_data(
@@ -112,7 +131,7 @@ def test_an_open_image_size_is_the_models_own_else_by_the_data(
     assert ("it leaves little" in caplog.text) == ("it leaves little" in said)
     caplog.clear()
     choose_image_size(photos, own, say=False)
-    assert len(caplog.messages) == ("it leaves little" in said)
+    assert len(caplog.messages) == ("it leaves little" in said or "looked at" in said)
 
 
 @pytest.mark.parametrize("image_size", [None, "auto"])

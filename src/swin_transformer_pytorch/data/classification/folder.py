@@ -85,12 +85,12 @@ class ImageFolder(LabelledFiles):
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds a folder of images for each class")
 
-        train, val = _split_folder(self.root, ("train",)), _split_folder(self.root, PART_NAMES["val"])
+        train, val = split_folder(self.root, ("train",)), split_folder(self.root, PART_NAMES["val"])
         if split == "train" and train is None and val is not None:
             raise DataError(f"{self.root} has {val.name!r} but no folder 'train' with class folders; add it")
         home = (train if split == "train" else val) or train or self.root
         if split == "test":
-            home = _split_folder(self.root, PART_NAMES["test"]) or self.root
+            home = split_folder(self.root, PART_NAMES["test"]) or self.root
             if home == self.root:
                 raise NothingFoundError(
                     f"{self.root} has no folder 'test' with class folders; add it, or measure another split"
@@ -225,7 +225,7 @@ def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
+def split_folder(root: Path, names: Sequence[str]) -> Path | None:
     """`root/train` or the like, if it holds class folders (a class may itself be called "train")."""
     for name in names:
         if (root / name).is_dir() and _folders(root / name):

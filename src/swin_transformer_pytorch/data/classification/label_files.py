@@ -17,7 +17,9 @@ from ..images.places import Images
 
 _WHAT = "a CSV or JSON of images and their labels"
 _FILE = ("file_name", "filename", "file", "image", "image_name", "image_path", "path")
-_LABELS = ("labels", "tags", "label", "classes")
+_LABELS = ("labels", "tags", "classes", "label", "class")
+_ONE = ("label", "class")  # of these a cell without a mark is one label, whatever spaces it has
+_OTHERS = ("", "split", "id", "index", "image_id", "unnamed: 0")  # columns that are no class
 _BITS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -55,7 +57,8 @@ class LabelTable(Findings):
     """The images that a file names, and their labels.
 
     A CSV has a column of file names, by its name or the first, and either columns of 0 and 1, one a class, or one of
-    names parted by "|", ";", "," or spaces, the first of these that is in any; and maybe `split`, train, val or test.
+    names parted by "|", ";", "," or spaces, the first of these that is in any (in a column called label or class a cell
+    without a mark is one name); and maybe `split`, train, val or test. Columns called id or index are passed over.
     A JSON is {"a.jpg": ["cat", "dog"]}, a list of {"file_name": "a.jpg", "labels": [...]}, also with `split`, or what
     Label Studio exports of choices as JSON, JSON-MIN or CSV.
 
@@ -83,6 +86,9 @@ class LabelTable(Findings):
             raise DataError(f"{path} gives none of its {len(self.rows):,} images a label; label some")
         if len(parts := {part for _, part in self.rows.values()}) > 1 and "all" in parts:
             raise DataError(f"{path} gives some of its images a split and others none; give one to all of them")
+        if all(len(names) == 1 for names, _ in self.rows.values()):
+            kind = "images, each with one label: a yes or no for every class is learnt; class folders exclude others"
+            self.notes[kind] += len(self.rows)
         self.notes["images beside those that it names left out"] += self._images.unannotated()
 
     def _add(self, image: str | Mapping[str, Any], labels: Iterable[str], split: Any = None) -> None:
@@ -118,7 +124,7 @@ class LabelTable(Findings):
         file = next(
             (index for index, name in enumerate(lower) if name in _FILE), lower.index(next(filter(None, lower)))
         )
-        others = [index for index, name in enumerate(lower) if name not in ("", "split") and index != file]
+        others = [index for index, name in enumerate(lower) if name not in _OTHERS and index != file]
         if twice := sorted({header[index] for index in others if header.count(header[index]) > 1}):
             raise DataError(f"{self.source} has several columns of one name: {some(twice)}; rename them")
         rows = {number: row for number, row in lines[1:] if len(row) == len(header)}
@@ -130,18 +136,23 @@ class LabelTable(Findings):
         texts = [index for index in others if any(row[index].lower() not in _BITS for row in rows.values())]
         alone = texts[0] if texts and len(others) == 1 else None
         column = next((index for index in texts if lower[index] in _LABELS), alone)
+        whole, mark = False, None
         if column is None:
             self.classes = tuple(header[index] for index in others)
             layout = f"{len(others)} columns of 0 and 1"
         else:
             self.notes[f"columns beside {header[column]!r} passed over"] += len(others) - 1
             mark = next((mark for mark in "|;," if any(mark in row[column] for row in rows.values())), None)
-            layout = f"labels parted by {mark!r}" if mark else "labels parted by spaces"
-            spaced = 0 if mark else sum(" " in row[column] for row in rows.values())
+            whole = mark is None and lower[column] in _ONE
+            layout = "a label each" if whole else f"labels parted by {mark!r}" if mark else "labels parted by spaces"
+            spaced = 0 if mark or whole else sum(" " in row[column] for row in rows.values())
             self.notes["rows of several words, each taken for a label: part labels by ; where that is wrong"] += spaced
         for number, row in rows.items():
             with self.naming(f"line {number}"):
-                labels = row[column].split(mark) if column is not None else _of_bits(header, row, others)
+                if column is None:
+                    labels = _of_bits(header, row, others)
+                else:
+                    labels = [row[column]] if whole else row[column].split(mark)
                 self._add(row[file], labels, None if split is None else row[split])
         return layout
 

@@ -32,8 +32,12 @@ from .decode import (
 _NPY = b"\x93NUMPY"
 _LAYOUTS = {None: "(height, width)", 0: "(channels, height, width)", 2: "(height, width, channels)"}
 _WHITES, _WHITEST = (255, 1023, 4095, 16383), 65535  # of 8, 10, 12, 14 and 16 bits
+_LOOKED_AT = 16
+_TO_USE_THEM = "save them with {white} as 65535, or train with data.white_level {white}"
 _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 262, 277, 338  # tags of TIFF
 _WHITE_OR_BLACK_OR_RGB, _ALPHA = (0, 1, 2), (1, 2)  # values of the first and the last
+
+_log = logging.getLogger(__name__)
 
 
 def read_pixels(
@@ -99,6 +103,19 @@ def likely_white_level(sources: Iterable[ImageSource]) -> int | None:
     if not known or len(known) < len(highest):
         return None
     return next((white for white in _WHITES if max(known) <= white), None)
+
+
+def tell_white_level(samples: object, fix: str = _TO_USE_THEM) -> None:
+    """Where no white level of a data set's files is known, and the first leave upper bits of 16 empty, logs that.
+
+    Args:
+        samples: the data set; one without `paths` is not of files.
+        fix: what to do, with {white} for the likely level.
+    """
+    paths = getattr(samples, "paths", None)
+    if getattr(samples, "white_level", None) is None and paths and (white := likely_white_level(paths[:_LOOKED_AT])):
+        text = "the first images have 16 bits and values of at most %d, of 65535 for white, which is nearly black: %s"
+        _log.warning(text, white, fix.format(white=white))
 
 
 def _highest(source: ImageSource) -> int | None:

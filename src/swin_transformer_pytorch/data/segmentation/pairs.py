@@ -29,7 +29,9 @@ def match(
         if missing := sorted({*listed} - {*stems.values()}):
             raise DataError(f"{images} lacks images that are listed: {some(missing, _SHOWN)}; copy them there")
     if not found:
-        raise DataError(f"{images} holds no images")
+        arrays = find_images(images, frozenset({".npy"}))
+        more = f", but {len(arrays):,} arrays (.npy), which classifiers alone take" if arrays else ""
+        raise DataError(f"{images} holds no images{more}; add some as PNG, JPEG or TIFF")
     pairs: dict[str, tuple[str, str]] = {}
     lonely: list[str] = []
     for path in found:

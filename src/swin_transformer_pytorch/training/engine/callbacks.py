@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -55,6 +56,7 @@ class Checkpoints(Callback):
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self.best: float | None = None
+        self.best_metrics: dict[str, float] = {}
         self._step = 0
         self._saved_at = time.monotonic()
 
@@ -87,7 +89,7 @@ class Checkpoints(Callback):
             score = module.metrics[module.main_metric]
             self.worse += 1
             if self.best is None or score > self.best:
-                self.best, self.worse = score, 0
+                self.best, self.worse, self.best_metrics = score, 0, dict(module.metrics)
                 self._save(trainer, BEST)
             if self._is_over():
                 trainer.should_stop = True
@@ -98,12 +100,13 @@ class Checkpoints(Callback):
             raise RunStoppedError
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "worse": self.worse}
+        return {"best": self.best, "worse": self.worse, "best_metrics": self.best_metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Checkpoints of before there were other tasks say "best_top1".
         self.best = state_dict["best"] if "best" in state_dict else state_dict["best_top1"]
         self.worse = state_dict.get("worse", 0)
+        self.best_metrics = state_dict.get("best_metrics", {})
 
     def _is_over(self) -> bool:
         return self.patience is not None and self.worse >= self.patience
@@ -134,6 +137,8 @@ class History(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             plain = {**cast(Training, pl_module).recipe.to_dict(), "resume": False}
+            if plain["data"]["root"] is not None:  # so that the run can be resumed from wherever
+                plain["data"]["root"] = os.path.abspath(plain["data"]["root"])
             _write(self.path.with_name(RECIPE), yaml.safe_dump(plain, sort_keys=False))
             # Epochs after the checkpoint are done again, so their lines go.
             lines, unreadable = parse_history(self.path)

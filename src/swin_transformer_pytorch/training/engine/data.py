@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,12 @@ from .sampling import TrainingLoader
 from .stopping import leave_stopping_to_the_run
 
 _log = logging.getLogger(__name__)
+
+
+def _names(samples: object) -> int | None:
+    """A checksum of the names of a data set's files, wherever they lie now; None where it is not of files."""
+    paths = getattr(samples, "paths", None)
+    return None if paths is None else zlib.crc32("\n".join(os.path.basename(path) for path in paths).encode())
 
 
 class TrainingData(LightningDataModule):
@@ -96,7 +103,7 @@ class TrainingData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         if self._loader is not None:
             self._place = {"epoch": self._loader.epoch, "step": self._loader.step}
-        return {**self._place, "num_images": self.num_images}
+        return {**self._place, "num_images": self.num_images, "validation": _names(self.validation_samples)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"])}
@@ -106,6 +113,11 @@ class TrainingData(LightningDataModule):
                 "the run began with %d training images and goes on with %d: it is another run now",
                 before,
                 self.num_images,
+            )
+        if state_dict.get("validation", own := _names(self.validation_samples)) != own:
+            _log.warning(
+                "the validation images are others than the run began with: it may have learnt from some of them, and "
+                "its best validation is not to be compared; a new run, or a folder of their own, keeps them apart"
             )
         # With sharded weights the loader is there before the checkpoint is read.
         if self._loader is not None:

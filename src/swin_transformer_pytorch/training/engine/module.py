@@ -211,6 +211,11 @@ class Training(LightningModule):
         if self.ema is not None:
             self._validation.enter_context(self.ema.applied())
 
+    def measure(self, weights: Mapping[str, Tensor]) -> None:
+        """From now on these, whole and by the model's names, are what is validated and tested."""
+        self.ema = self.ema or WeightAverage(self.model, 1.0)
+        self.ema.load(weights, self.ema.steps)
+
     def on_test_start(self) -> None:
         self.unusable = Unusable(0, "test images")
         self._begin(self.trainer.test_dataloaders)

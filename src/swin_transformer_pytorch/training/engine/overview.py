@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -46,7 +47,7 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
     frozen = f", {count - trained:,} of them frozen" if trained < count else ""
     tested = "" if data.test_samples is None else f", {len(data.test_samples):,} to be measured on at the end"
     rows = [
-        ("data", str(recipe.data.root or recipe.data.kind)),
+        ("data", Path(recipe.data.root).name if recipe.data.root else recipe.data.kind),  # a card is for others too
         ("images", f"{data.num_images:,} to learn from, {data.num_val_images:,} to validate on{tested}"),
         ("classes", describe_classes(model.classes or (), data.class_counts(), data.counted)),
         ("image size", _sizes(model.preprocessing)),

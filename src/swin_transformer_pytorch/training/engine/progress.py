@@ -93,6 +93,23 @@ class ProgressLines(Callback):
         if self._bar is not None:
             self._bar.update(self._task, description="validation")
 
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        done, count = batch_idx + 1, int(sum(trainer.num_val_batches))
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"validation {done}/{count}")
+        elif time.monotonic() - self._said_at >= _SILENT_SECONDS:
+            self._say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  validation {done:,}/{count:,}")
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             line = read_history(self.folder / HISTORY)[-1]

@@ -70,24 +70,30 @@ def choose_image_size(samples: Samples[Any], known: Preprocessing | None, *, say
         known: the model's, or None.
         say: whether to tell what was chosen; that images lose much is told in any case.
     """
-    sides = usual_sides(samples) or (_LARGEST_CROP, _LARGEST_CROP)
-    side = min(sides[1], _LARGEST_CROP)
+    sides = usual_sides(samples)
+    side = min(sides[1], _LARGEST_CROP) if sides else _LARGEST_CROP
     size, whose = ((side, side), "by the training images") if known is None else (known.image_size, "the model's own")
-    coarse = min(size) * _FAR < side
-    fix = f"; of training images of about {_by(sides)} pixels it leaves little: --data.image_size {side} sees more"
-    if say or coarse:
-        _log.warning("data.image_size=[%d, %d], %s%s", *size, whose, fix * coarse)
+    said = ""
+    if sides is None:
+        whose, said = "usual" if known is None else whose, "; no training image that was looked at can be read"
+    elif min(size) * _FAR < side:
+        said = f"; of training images of about {_by(sides)} pixels it leaves little: --data.image_size {side} sees more"
+    if say or said:
+        _log.warning("data.image_size=[%d, %d], %s%s", *size, whose, said)
     return size
 
 
 def _choose_scale(official: Size, samples: Samples[Any], own: DensePreprocessing | None) -> Size | None:
-    sides = usual_sides(samples) or official
-    factor = min(2 * sides[1] / official[1], 1.0)
+    sides = usual_sides(samples)
+    factor = min(2 * sides[1] / official[1], 1.0) if sides else 1.0
     by_data = (round(official[0] * factor), round(official[1] * factor))
     scale, whose = (by_data, "by the training images") if own is None else (own.scale, "as the weights had it")
-    far = scale is not None and not 1 / _FAR <= scale[1] / by_data[1] <= _FAR
-    fix = f'; for training images of about {_by(sides)} pixels, --data.scale "{list(by_data)}" is nearer'
-    _log.warning("data.scale=%s, %s%s", "null" if scale is None else list(scale), whose, fix * far)
+    said = ""
+    if sides is None:
+        whose, said = "the usual" if own is None else whose, "; no training image that was looked at can be read"
+    elif scale is not None and not 1 / _FAR <= scale[1] / by_data[1] <= _FAR:
+        said = f'; for training images of about {_by(sides)} pixels, --data.scale "{list(by_data)}" is nearer'
+    _log.warning("data.scale=%s, %s%s", "null" if scale is None else list(scale), whose, said)
     return scale
 
 
