@@ -23,6 +23,7 @@ from .extras import MissingExtraError
 COMMANDS = {
     "demo": "show the shipped models, train a small one from scratch, and save pictures of it all",
     "predict": "classify, detect or segment files, folders and globs of images",
+    "video": "the same for the frames of a video, a stream or a camera",
     "train": "train or fine-tune by a recipe, on your own folder of photos if you like",
     "evaluate": "measure a model on labelled or annotated images",
     "data": "tell what a folder of images holds, before training: layout, classes, sizes, problems",

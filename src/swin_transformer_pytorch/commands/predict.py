@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..models.registry import Model
     from ..predict import Prediction, Predictor
 
-_SHOWN_SCORE = 0.3
+SHOWN_SCORE = 0.3
 _COLUMNS = {
     "classification": ("image", "class", "score", "then"),
     "detection": ("image", "objects", "best first"),
@@ -80,7 +80,7 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
         type=ClosedUnitInterval,
         metavar="S",
         help="detection: least score of an object (default: the model's own; in pictures and table "
-        f"{_SHOWN_SCORE} where the model's is lower)",
+        f"{SHOWN_SCORE} where the model's is lower)",
     )
     parser.add_argument(
         "--mode",
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels,
         **view_options(options),
     )
-    shown_score = _SHOWN_SCORE if options.score_threshold is None else 0.0
+    shown_score = SHOWN_SCORE if options.score_threshold is None else 0.0
     pictures, labels = (Path(one) if one is not None else None for one in (options.pictures, options.labels))
     table = terminal.table(*_COLUMNS[model.task])
     notes = terminal.notes()

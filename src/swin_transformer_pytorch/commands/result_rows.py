@@ -73,7 +73,7 @@ def result_rows(output: str | None, settings: dict[str, Any], *, resume: bool) -
             yield ResultRows(send=lambda line: _write(stream.fileno(), line, output))
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _sigterm_as_exit(), _resumable(behind_links(path), settings, resume) as rows:
+        with sigterm_as_exit(), _resumable(behind_links(path), settings, resume) as rows:
             yield rows
 
 
@@ -238,7 +238,7 @@ def _to_stdout(line: str) -> None:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
+def sigterm_as_exit() -> Iterator[None]:
     """Within it SIGTERM ends the command as an exception does, with the exit code that a shell gives it."""
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -288,6 +288,8 @@ def _what_it_is(source: ImageSource) -> str:
         head = b"" if isinstance(source, Image.Image) else bytes(source[:512])
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
         return "is a HEIC picture, which PIL cannot read; save it as JPEG or PNG (or install and register pillow-heif)"
+    if head[:4] == b"\x1aE\xdf\xa3" or head[4:8] == b"ftyp" or head[8:12] == b"AVI ":
+        return "is a video, or a picture in a video's container, which PIL cannot read; `swin video` takes videos"
     if b"<svg" in head:
         return "is an SVG drawing, not an image of pixels; export it as PNG"
     if head[:5] == b"%PDF-":
