@@ -126,7 +126,7 @@ class CocoEvaluator:
         for what, names in (("categories", [one["name"] for one in annotations["categories"]]), ("classes", classes)):
             if twice := [name for name, count in Counter(map(composed, names)).items() if count > 1]:
                 raise EvaluationError(f"two {what} have the name {twice[0]!r}; rename one, they are told apart by it")
-        self._category_of = [*map(by_name(ids), classes)]
+        self._category_of: list[Any] = [*map(by_name(ids), classes)]  # None for a class that no category has
         if all(category is None for category in self._category_of):
             raise EvaluationError(
                 f"none of the annotations' categories ({_some(ids)}) is a class of the model ({_some(classes)}); "
@@ -174,18 +174,11 @@ class CocoEvaluator:
         self._count += len(detections)
         self._has_masks &= detections.mask_rles is not None
         # COCO's tools know a mask's area only where the record has no box, hence two lists.
-        for index, (label, score) in enumerate(
-            zip(detections.labels.tolist(), detections.scores.tolist(), strict=True)
-        ):
-            category = self._category_of[label]
-            if category is None:
-                continue
-            record = {"image_id": image_id, "category_id": category, "score": score}
-            left, top, right, bottom = detections.boxes_xyxy[index].tolist()
-            self._records["bbox"].append({**record, "bbox": [left, top, right - left, bottom - top]})
-            if detections.mask_rles is not None:
-                counts = detections.mask_rles[index].decode("ascii")
-                mask = {"size": list(detections.image_size), "counts": counts}
+        known = [label for label, category in enumerate(self._category_of) if category is not None]
+        for record in detections[np.isin(detections.labels, known)].to_coco(image_id, self._category_of):
+            mask, box = record.pop("segmentation", None), record.pop("bbox")
+            self._records["bbox"].append({**record, "bbox": box})
+            if mask is not None:
                 self._records["segm"].append({**record, "segmentation": mask})
 
     def report(self, *, skipped: Sequence[str] = ()) -> DetectionReport:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..checks import some
+from .shown import Shown
 
-@dataclass(frozen=True, kw_only=True)
-class Classification:
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Classification(Shown):
     """The likeliest classes of one image, best first.
 
     Attributes:
@@ -32,5 +35,15 @@ class Classification:
         """Lists of plain types, ready for JSON."""
         return {"labels": list(self.labels), "scores": list(self.scores), "names": list(self.names)}
 
+    def columns(self) -> dict[str, Any]:
+        """A row a class: its name, its score and its label."""
+        return {"name": list(self.names), "score": list(self.scores), "label": list(self.labels)}
+
     def __str__(self) -> str:
-        return ", ".join(f"{name} {score:.1%}" for name, score in zip(self.names, self.scores, strict=True))
+        return ", ".join(self._texts())
+
+    def __repr__(self) -> str:
+        return f"<Classification: {some(self._texts(), 5)}>"
+
+    def _texts(self) -> list[str]:
+        return [f"{name} {score:.1%}" for name, score in zip(self.names, self.scores, strict=True)]

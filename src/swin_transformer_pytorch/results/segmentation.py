@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import some
 from ..colours import Colour
 from ..labels import IGNORED
+from ..names import composed, did_you_mean
+from .shown import Shown
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SegmentationMap:
+class SegmentationMap(Shown):
     """The class of each pixel of one image.
 
     Attributes:
@@ -55,11 +58,41 @@ class SegmentationMap:
         return height, width
 
     @property
-    def shares(self) -> dict[int, float]:
-        """The part of the image that each class covers, in [0, 1], the largest first; absent classes are left out."""
+    def areas(self) -> dict[int, int]:
+        """The pixels of each class by its index, the largest first; absent classes are left out."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.names))[: len(self.names)]
         order = np.argsort(-counts, kind="stable").tolist()
-        return {label: int(counts[label]) / self.labels.size for label in order if counts[label]}
+        return {label: int(counts[label]) for label in order if counts[label]}
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """The part of the image that each class covers, in [0, 1], likewise."""
+        return {label: area / self.labels.size for label, area in self.areas.items()}
+
+    def mask(self, which: int | str) -> NDArray[np.bool_]:
+        """The pixels of one class, (height, width).
+
+        Args:
+            which: its index or its name; of classes that share a name, all.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        if isinstance(which, str):
+            labels = [label for label, name in enumerate(self.names) if composed(name) == composed(which)]
+            hint = did_you_mean(which, self.names) or f"the classes are {some(self.names)}"
+        else:
+            labels = [which] if 0 <= which < len(self.names) else []
+            hint = f"use 0 to {len(self.names) - 1}"
+        if not labels:
+            raise ValueError(f"there is no class {which!r}: {hint.strip()}")
+        return np.isin(self.labels, labels)
+
+    def columns(self) -> dict[str, Any]:
+        """A row a class that the image has, the largest first: its name, its pixels, their share and its label."""
+        areas, shares = self.areas, self.shares
+        names = [self.names[label] for label in areas]
+        return {"name": names, "pixels": [*areas.values()], "share": [*shares.values()], "label": [*areas]}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON: the classes that the image has, the largest first, and the part each covers.
@@ -75,8 +108,11 @@ class SegmentationMap:
         }
 
     def __str__(self) -> str:
-        return ", ".join(f"{self.names[label]} {share:.1%}" for label, share in self.shares.items()) or "no classes"
+        return ", ".join(self._texts()) or "no classes"
 
     def __repr__(self) -> str:
         height, width = self.image_size
-        return f"<SegmentationMap of {height} x {width} pixels: {self}>"
+        return f"<SegmentationMap of {height} x {width} pixels: {some(self._texts(), 5) or 'no classes'}>"
+
+    def _texts(self) -> list[str]:
+        return [f"{self.names[label]} {share:.1%}" for label, share in self.shares.items()]

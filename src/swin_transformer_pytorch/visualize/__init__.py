@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PIL import Image
 
 from ..results import Classification, Detections, SegmentationMap
+from ..whole import replacing
 from .charts import (
     class_scores_picture as class_scores_picture,
     confusion_matrix_picture as confusion_matrix_picture,
@@ -32,7 +35,7 @@ from .segmentation import (
 def overlay(image: Picture, result: Classification | Detections | SegmentationMap) -> Image.Image:
     """An image with what was found in it: its likeliest classes beneath it, objects or classes of pixels over it.
 
-    It is shrunk or enlarged to a size that can be read; see the overlay of each.
+    It is shrunk or enlarged to a size that can be read; see the overlay of each. A file is read as predictions read it.
     """
     if isinstance(result, Detections):
         return detection_overlay(image, result)
@@ -45,4 +48,5 @@ def annotate(image: Picture, result: Classification | Detections | SegmentationM
     """Saves the `overlay`. The path's ending is the format."""
     picture = overlay(image, result)
     make_room(path)
-    picture.save(path)
+    with replacing(Path(path)) as temporary:
+        picture.save(temporary)
