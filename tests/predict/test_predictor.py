@@ -4,6 +4,8 @@ import os
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
@@ -116,6 +118,33 @@ def test_bad_input_is_an_image_error(predictor):
     for bad in (b"", 3, None, torch.rand(2, 3, 8, 8), {"image": 1}):
         with pytest.raises(ImageError):
             predictor(bad)
+
+
+BAD = (b"", b"not an image", "gone.png", 3, None, torch.rand(2, 3, 8, 8))
+
+
+@given(st.lists(st.sampled_from([*COLOURS, *range(len(BAD))]), max_size=9), st.integers(1, 4))
+def test_a_bad_image_loses_no_other_where_errors_are_returned(drawn, batch_size):
+    predictor = Predictor(ColourModel(), device="cpu", batch_size=batch_size, on_error="return")
+    images = [picture(one) if isinstance(one, str) else BAD[one] for one in drawn]
+    results = predictor(images)
+    assert len(results) == len(images)
+    for one, image, result in zip(drawn, images, results, strict=True):
+        if isinstance(one, str):
+            assert result.names[0] == one
+            continue
+        with pytest.raises(ImageError) as raised:
+            Predictor(predictor.model, device="cpu")(image)
+        assert isinstance(result, ImageError) and str(result) == str(raised.value) == str(predictor(image))
+    if not all(isinstance(one, str) for one in drawn):
+        with pytest.raises(ImageError):
+            Predictor(predictor.model, device="cpu", batch_size=batch_size)(images)
+
+
+@pytest.mark.parametrize("value", ["ignore", "", None, True])
+def test_another_way_with_errors_is_refused(value):
+    with pytest.raises(ValueError, match="on_error=.*use 'raise' or 'return'"):
+        Predictor(ColourModel(), on_error=value)
 
 
 class TestFiles:

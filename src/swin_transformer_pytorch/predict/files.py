@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..data.errors import ImageError
 from ..data.images.files import find_inputs
@@ -44,22 +43,8 @@ def predict_files(
     while batch := list(itertools.islice(files, size)):
         wanted = {path for path, _ in batch if not skip(path)}
         if wanted:
-            yield from (one for one in _predict(predictor, batch) if one[0] in wanted)
-
-
-def _predict(
-    predictor: Predictor, batch: Sequence[tuple[str, ImageError | None]]
-) -> Iterator[tuple[str, Prediction | ImageError]]:
-    prepared: list[tuple[str, Any]] = []
-    for path, problem in batch:
-        try:
-            prepared.append((path, problem or predictor.prepare(path)))
-        except ImageError as error:
-            prepared.append((path, error))
-    inputs = [one for _, one in prepared if not isinstance(one, ImageError)]
-    results = iter(predictor.predict_prepared(inputs) if inputs else [])
-    for path, one in prepared:
-        yield path, one if isinstance(one, ImageError) else next(results)
+            results = predictor.answers([problem or path for path, problem in batch], predictor.predict_prepared)
+            yield from ((path, result) for (path, _), result in zip(batch, results, strict=True) if path in wanted)
 
 
 def _expand(patterns: Sequence[str | os.PathLike[str]], seen: set[str]) -> Iterator[tuple[str, ImageError | None]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, get_args, overload
 
 import torch
 from PIL import Image
 from torch import nn
 
 from ..checks import require
+from ..data.errors import ImageError
 from ..data.images.bands import read_pixels
 from ..data.images.decode import ImageSource
 from ..data.images.pixels import as_picture
@@ -20,6 +21,8 @@ from .classification import ClassificationTask
 from .detection import DetectionTask
 from .segmentation import Mode, SegmentationTask
 from .task import AnyImage, Prediction, PredictionTask, class_names
+
+OnError = Literal["raise", "return"]
 
 
 class Predictor:
@@ -43,6 +46,8 @@ class Predictor:
         multi_scale: detection and segmentation: whether to look at each image at several sizes. Slow.
         flip: detection and segmentation: whether to look at its mirror image too.
         max_pixels: the most pixels that a file may have; None for PIL's own limit, see `data.images.decode.open_image`.
+        on_error: what becomes of an image that cannot be used: "raise" its `ImageError`, or "return" it in the place of
+            the answer, so that it loses no other image's.
 
     Attributes:
         model: the model.
@@ -69,10 +74,12 @@ class Predictor:
         multi_scale: bool = False,
         flip: bool = False,
         max_pixels: int | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         counts = {"top_k": top_k, "batch_size": batch_size, "max_pixels": max_pixels}
         for what, count in counts.items():
             require(count is None or count >= 1, what, count, "use a whole number of at least 1")
+        require(on_error in get_args(OnError), "on_error", on_error, "use 'raise' or 'return'")
         model = model_or_name if isinstance(model_or_name, nn.Module) else _load(model_or_name, weights)
         # Other buffers may hold infinities on purpose, as masks do.
         statistics = {name: it for name, it in model.named_buffers() if name.endswith(("running_mean", "running_var"))}
@@ -107,6 +114,7 @@ class Predictor:
         self.classes = class_names(model)
         self.top_k = top_k
         self.max_pixels = max_pixels
+        self.on_error = on_error
         self.batch_size = batch_size or task.batch_size
         usual = getattr(model, "default_device", "cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(device or usual)
@@ -120,14 +128,29 @@ class Predictor:
         """The answer for one image, or for each of a list or tuple of them.
 
         Raises:
-            ImageError: an image cannot be read; the message names it. `predict_files` skips such images instead.
+            ImageError: an image cannot be read, and `on_error` is "raise"; the message names it.
         """
-        if not isinstance(image, list | tuple):
-            return self.predict_prepared([self.prepare(image)])[0]
-        results: list[Prediction] = []
-        for start in range(0, len(image), self.batch_size):
-            results += self.predict_prepared([self.prepare(one) for one in image[start : start + self.batch_size]])
-        return results
+        images = image if isinstance(image, list | tuple) else [image]
+        results: list[Prediction | ImageError] = []
+        for start in range(0, len(images), self.batch_size):
+            results += self.answers(images[start : start + self.batch_size], self.predict_prepared)
+            bad = [result for result in results[start:] if isinstance(result, ImageError)]
+            if bad and self.on_error == "raise":
+                raise bad[0]
+        return results if image is images else results[0]
+
+    def answers(self, images: Sequence[AnyImage | ImageError], answer: Callable[[Sequence[Any]], Any]) -> list[Any]:
+        """What `answer` gives for prepared images, all at once; in the places of bad ones are their errors."""
+        prepared = [image if isinstance(image, ImageError) else self._prepared(image) for image in images]
+        usable = [one for one in prepared if not isinstance(one, ImageError)]
+        found = iter(answer(usable) if usable else ())
+        return [one if isinstance(one, ImageError) else next(found) for one in prepared]
+
+    def _prepared(self, image: AnyImage) -> Any:
+        try:
+            return self.prepare(image)
+        except ImageError as error:
+            return error
 
     def prepare(self, image: AnyImage) -> Any:
         """One image in any form -> what `predict_prepared` takes. An `ImageError` says why it cannot be done."""

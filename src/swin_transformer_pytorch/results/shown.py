@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extras import require
+from ..whole import replacing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,7 +33,10 @@ class Shown:
         """Saves what `plot` draws; the path's ending is the format, and its folder is made where it is missing."""
         from ..visualize import annotate
 
-        annotate(image, self, path)  # type: ignore[arg-type]
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            annotate(image, self, temporary)  # type: ignore[arg-type]
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame` with the columns of `columns()`.

@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from PIL import Image
 
 from ..results import Classification, Detections, SegmentationMap
-from ..whole import replacing
 from .charts import (
     class_scores_picture as class_scores_picture,
     confusion_matrix_picture as confusion_matrix_picture,
@@ -48,5 +45,4 @@ def annotate(image: Picture, result: Classification | Detections | SegmentationM
     """Saves the `overlay`. The path's ending is the format."""
     picture = overlay(image, result)
     make_room(path)
-    with replacing(Path(path)) as temporary:
-        picture.save(temporary)
+    picture.save(path)
