@@ -20,7 +20,7 @@ from .classification import (
     prediction_grid as prediction_grid,
 )
 from .detection import detection_overlay as detection_overlay
-from .pictures import Picture, StrPath, class_colours as class_colours, make_room, picture_grid as picture_grid
+from .pictures import Picture, StrPath, class_colour as class_colour, make_room, picture_grid as picture_grid
 from .segmentation import (
     label_map as label_map,
     palette_of as palette_of,

@@ -135,16 +135,13 @@ def _dejavu_sans() -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def class_colours(count: int) -> tuple[Colour, ...]:
-    """That many colours, neighbours of which are far apart; the first ones are the same whatever the count."""
-    colours = []
-    for index in range(count):
-        # Steps of the golden ratio round the circle never come close to where they were; brightness tells apart
-        # those that do after a while.
-        saturation, value = ((0.72, 0.95), (0.9, 0.72), (0.5, 1.0))[index // 8 % 3]
-        red, green, blue = colorsys.hsv_to_rgb((0.58 + index * _GOLDEN_RATIO) % 1.0, saturation, value)
-        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
-    return tuple(colours)
+def class_colour(label: int) -> Colour:
+    """The colour of a class that has none of its own; those of neighbours are far apart."""
+    # Steps of the golden ratio round the circle never come close to where they were; brightness tells apart those
+    # that do after a while.
+    saturation, value = ((0.72, 0.95), (0.9, 0.72), (0.5, 1.0))[label // 8 % 3]
+    red, green, blue = colorsys.hsv_to_rgb((0.58 + label * _GOLDEN_RATIO) % 1.0, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def text_colour(background: Colour) -> str:
