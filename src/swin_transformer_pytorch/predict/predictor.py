@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -16,6 +18,7 @@ from ..data.errors import ImageError
 from ..data.images.bands import read_pixels
 from ..data.images.decode import ImageSource
 from ..data.images.pixels import as_picture
+from ..data.images.remote import fetched
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
@@ -28,9 +31,10 @@ OnError = Literal["raise", "return"]
 class Predictor:
     """Classifies, detects or segments by what its model is for: `predictor(image)` or `predictor([image, ...])`.
 
-    An image may be a path, a file's bytes, a PIL image, a uint8 array (H, W, 3), or a uint8 or [0, 1] float tensor
-    (3, H, W); grey ones (H, W), (H, W, 1) or (1, H, W) as well. An image gets the same answer alone and in a list:
-    `Classification`, `Detections` or `SegmentationMap`, the latter two in the image's own pixels.
+    An image may be a path, an http(s) address (of at most 100 MB, within two minutes), a file's bytes, a PIL image, a
+    uint8 array (H, W, 3), or a uint8 or [0, 1] float tensor (3, H, W); grey ones (H, W), (H, W, 1) or (1, H, W) as
+    well. An image gets the same answer alone and in a list: `Classification`, `Detections` or `SegmentationMap`, the
+    latter two in the image's own pixels.
 
     Args:
         model_or_name: a model (it is moved to `device` and put into evaluation mode, and stays so), a name of
@@ -139,6 +143,20 @@ class Predictor:
                 raise bad[0]
         return results if image is images else results[0]
 
+    def features(self, images: Sequence[AnyImage]) -> NDArray[np.float32]:
+        """What a classifier's head takes of each image, float32 (N, C): the mean of its normalised last map.
+
+        Raises:
+            ImageError: an image cannot be read, whatever `on_error` is.
+            ValueError: the model is no classifier, or a file that holds no more than its answers.
+        """
+        found: list[Any] = []
+        for start in range(0, len(images), self.batch_size):
+            found += self.answers(images[start : start + self.batch_size], self.features_prepared)
+            if bad := [one for one in found[start:] if isinstance(one, ImageError)]:
+                raise bad[0]
+        return np.stack(found) if found else np.zeros((0, getattr(self.model, "num_features", 0)), dtype=np.float32)
+
     def answers(self, images: Sequence[AnyImage | ImageError], answer: Callable[[Sequence[Any]], Any]) -> list[Any]:
         """What `answer` gives for prepared images, all at once; in the places of bad ones are their errors."""
         prepared = [image if isinstance(image, ImageError) else self._prepared(image) for image in images]
@@ -165,7 +183,7 @@ class Predictor:
 
     def _read(self, source: ImageSource, channels: int) -> Image.Image | torch.Tensor:
         white_level = self.transform.preprocessing.white_level
-        return read_pixels(source, channels, max_pixels=self.max_pixels, white_level=white_level)
+        return read_pixels(fetched(source), channels, max_pixels=self.max_pixels, white_level=white_level)
 
     @torch.inference_mode()
     def predict_prepared(self, prepared: Sequence[Any]) -> Sequence[Prediction]:
@@ -173,6 +191,14 @@ class Predictor:
         # A module handed in may since have gone back to training.
         self.model.eval()
         return self._task.predict(prepared)
+
+    @torch.inference_mode()
+    def features_prepared(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """The `features` of images that `prepare` gave."""
+        if not isinstance(self._task, ClassificationTask):
+            raise ValueError("features are of classifiers, and this model is none; give a classifier of its backbone")
+        self.model.eval()
+        return self._task.features(prepared)
 
 
 def _refuse(task: str, **options: object) -> None:

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..colours import Colour
 from ..data.images.decode import read_image
+from ..data.images.remote import fetched
 from ..names import composed
 from ..whole import replacing
 
@@ -31,9 +32,9 @@ _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 def as_rgb(image: Picture) -> Image.Image:
-    """An RGB image from a file, as predictions read it, a PIL image or a uint8 array (H, W), (H, W, 1) or (H, W, 3)."""
+    """An RGB image from a PIL image, a uint8 array (H, W), (H, W, 1) or (H, W, 3), or a path or address."""
     if isinstance(image, str | os.PathLike):
-        return read_image(image)
+        return read_image(fetched(image))
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     return image.convert("RGB")
