@@ -9,14 +9,18 @@ from tools.import_rooms import RoomsContract
 TABLE = ["low ->", "middle -> low", "high -> middle, low.part", "top -> *"]
 
 
-def problems(*imports: tuple[str, str], table: list[str] = TABLE, ground: tuple[str, ...] = ()) -> list[str]:
+def problems(
+    *imports: tuple[str, str], table: list[str] = TABLE, ground: tuple[str, ...] = (), **more: object
+) -> list[str]:
     graph = grimp.ImportGraph()
     for module in ("p", "p.low", "p.low.part", "p.low.other", "p.middle", "p.high", "p.top", "p.ground"):
         graph.add_module(module)
     for importer, imported in imports:
         graph.add_import(importer=importer, imported=imported, line_number=3, line_contents="")
     contract = RoomsContract(
-        name="rooms", session_options={}, contract_options={"container": "p", "ground": [*ground], "table": table}
+        name="rooms",
+        session_options={},
+        contract_options={"container": "p", "ground": [*ground], "table": table, **more},
     )
     found: list[str] = contract.check(graph, verbose=False).metadata["problems"]
     return [problem for problem in found if problem != "ground is not in the table"]
@@ -59,6 +63,12 @@ def test_all_may_import_the_ground_and_the_ground_nothing() -> None:
 def test_a_room_outside_the_table_and_a_line_without_a_room_are_named() -> None:
     assert problems(table=[*TABLE, "attic -> low"]) == ["attic is in the table and not in p"]
     assert problems(table=TABLE[1:]) == ["low is not in the table"]
+
+
+def test_an_import_for_when_it_is_called_closes_no_circle_and_allows_no_other() -> None:
+    circle = ("p.low.part", "p.middle"), ("p.middle", "p.low")
+    assert problems(*circle, when_called=["low -> middle"]) == []
+    assert "p.low.part -> p.middle (line 3)" in problems(*circle, when_called=["low -> high"])
 
 
 def test_a_circle_is_named_even_where_each_import_is_allowed() -> None:

@@ -8,7 +8,7 @@ from swin_transformer_pytorch.results import Detections, SegmentationMap
 from swin_transformer_pytorch.rle import encode_mask
 from swin_transformer_pytorch.visualize import (
     annotate,
-    class_colours,
+    class_colour,
     class_scores_picture,
     detection_overlay,
     picture_grid,
@@ -18,7 +18,7 @@ from swin_transformer_pytorch.visualize import (
 )
 
 
-def found(size, boxes, *, masks=True, names=None):
+def found(size, boxes, *, masks=True, names=None, labels=None):
     """Detections whose masks fill their boxes."""
     rles = []
     for left, top, right, bottom in boxes:
@@ -28,7 +28,7 @@ def found(size, boxes, *, masks=True, names=None):
     return Detections(
         boxes_xyxy=boxes,
         scores=np.linspace(0.9, 0.1, len(boxes)),
-        labels=[0] * len(boxes),
+        labels=labels or [0] * len(boxes),
         names=names or ["a fox"] * len(boxes),
         image_size=size,
         mask_rles=rles if masks else None,
@@ -44,7 +44,7 @@ def test_an_image_of_any_size_gets_its_objects(size, tmp_path):
     height, width = size
     boxes = [[0, 0, width / 2, height], [width / 3, height / 4, width, height], [-5, -5, 2 * width, 2 * height]]
     path = tmp_path / "new" / "out.png"
-    annotate(grey(size), found(size, boxes), path)
+    annotate(grey(size), found(size, boxes, labels=[0, 1, 2]), path)
     with Image.open(path) as picture:
         assert 480 <= max(picture.size) <= 1600
         assert len(picture.convert("RGB").getcolors(1 << 24)) >= 3
@@ -53,7 +53,7 @@ def test_an_image_of_any_size_gets_its_objects(size, tmp_path):
 def test_masks_tint_their_pixels_and_no_others():
     size, box = (500, 600), [100, 200, 300, 400]
     picture = np.asarray(detection_overlay(grey(size), found(size, [box])))
-    tint = np.array(class_colours(1)[0])
+    tint = np.array(class_colour(0))
     np.testing.assert_allclose(picture[300, 200], 128 * 0.58 + tint * 0.42, atol=1)
     assert (picture[450, 200] == 128).all()
     assert (picture[300, 350] == 128).all()
@@ -64,11 +64,29 @@ def test_masks_tint_their_pixels_and_no_others():
 
 def test_names_do_not_cover_one_another():
     size = (500, 600)
-    boxes = [[100, 100, 300, 300], [101, 100, 301, 300], [100, 99, 300, 301]]
-    picture = np.asarray(detection_overlay(grey(size), found(size, boxes, masks=False)))
-    # The ground of each name has its object's colour; all of them are seen whole.
-    areas = [int((picture == np.array(colour)).all(axis=-1).sum()) for colour in class_colours(3)]
-    assert min(areas) > 500
+    # Objects in one another: all eight places at the corners are soon taken.
+    boxes = [[100 - shift, 100, 300 + shift, 300] for shift in range(11)]
+    labels = [*range(11)]
+    picture = np.asarray(detection_overlay(grey(size), found(size, boxes, masks=False, labels=labels)))
+    # The ground of each name has its class's colour; all of them are seen whole.
+    areas = [int((picture == np.array(class_colour(label))).all(axis=-1).sum()) for label in labels]
+    alone = np.asarray(detection_overlay(grey(size), found(size, boxes[:1], masks=False)))
+    name = int((alone == np.array(class_colour(0))).all(axis=-1).sum()) - 2 * 4 * 200  # without the box
+    assert min(areas) > 0.9 * name > 500
+
+
+def test_a_colour_is_of_a_class_whatever_else_is_found():
+    """Objects of one class look alike, in one picture and in the next, and names of one class are told apart."""
+    size, boxes = (500, 600), [[20, 40, 120, 140], [220, 40, 320, 140], [420, 40, 520, 140]]
+    for labels in ([3, 7, 3], [7, 3, 11], [11, 11, 11]):
+        picture = np.asarray(detection_overlay(grey(size), found(size, boxes, labels=labels)))
+        for (left, top, *_), label in zip(boxes, labels, strict=True):
+            assert tuple(picture[top + 50, left]) == class_colour(label)
+    side_by_side = detection_overlay(grey(size), found(size, [[0, 0, 600, 500]] * 2, masks=False))
+    (left, right) = (side_by_side.crop((0, 0, 300, 12)), side_by_side.crop((300, 0, 600, 12)))
+    for half in (left, right):
+        columns = (np.asarray(half) == np.array(class_colour(0))).all(axis=-1).sum(axis=0)
+        assert columns.max() > 6 and columns.min() <= 4  # a name's ground, and the box's edge beside it
 
 
 def test_no_objects_leave_the_image_as_it_is():
@@ -139,10 +157,9 @@ def test_another_image_than_the_results_is_an_error(result, tmp_path):
 
 
 def test_colours_differ():
-    colours = np.array(class_colours(24), dtype=float)
+    colours = np.array([class_colour(label) for label in range(24)], dtype=float)
     distances = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
     assert distances[~np.eye(24, dtype=bool)].min() > 25
-    assert class_colours(3) == class_colours(24)[:3]
 
 
 def test_grids_of_pictures(tmp_path):

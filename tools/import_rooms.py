@@ -18,6 +18,8 @@ class RoomsContract(Contract):
 
     container: the package whose rooms these are.
     ground: rooms that every other may import, and that import nothing but each other.
+    when_called: lines "room -> room" of imports that are in no table and close no circle, since they stand inside
+        functions; a test sees that loading the one does not load the other.
     table: lines "room -> room, room.module, *": what each may import; "*" is everything, and a dotted name stands for
         that module alone and what is inside it.
     """
@@ -26,6 +28,7 @@ class RoomsContract(Contract):
 
     container = fields.StringField()
     ground = fields.ListField(subfield=fields.StringField(), required=False)
+    when_called = fields.ListField(subfield=fields.StringField(), required=False)
     table = fields.ListField(subfield=fields.StringField())
 
     def check(self, graph: grimp.ImportGraph, verbose: bool) -> ContractCheck:
@@ -39,6 +42,12 @@ class RoomsContract(Contract):
         rooms = {child.rpartition(".")[2] for child in graph.find_children(container)}
         problems = [f"{room} is not in the table" for room in sorted(rooms - allowed.keys())]
         problems += [f"{room} is in the table and not in {container}" for room in sorted(allowed.keys() - rooms)]
+        for room, targets in map(_parse, cast("list[str] | None", self.when_called) or ()):
+            here = f"{container}.{room}"
+            for importer in {here} | graph.find_descendants(here):
+                for imported in graph.find_modules_directly_imported_by(importer):
+                    if imported.removeprefix(f"{container}.").partition(".")[0] in targets:
+                        graph.remove_import(importer=importer, imported=imported)
         for importer in sorted(graph.find_descendants(container)):
             for imported in sorted(graph.find_modules_directly_imported_by(importer)):
                 if imported.startswith(f"{container}.") and not _may(importer, imported, container, allowed):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
+import threading
+from functools import partial
+from typing import ClassVar
 
 import pytest
 from PIL import Image
@@ -151,3 +155,30 @@ def test_a_file_that_several_links_lead_to_is_one_image(swin, checkpoint, pictur
     results = tmp_path / "results.jsonl"
     assert swin("predict", pictures, "--weights", checkpoint, "--output", results, "--device", "cpu").code == 0
     assert len(results.read_text().splitlines()) == 3
+
+
+def test_an_address_is_fetched_once_for_its_result_and_its_picture(swin, checkpoint, pictures, tmp_path) -> None:
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        asked: ClassVar[list[str]] = []
+
+        def do_GET(self) -> None:
+            self.asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=pictures)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        target = tmp_path / "rows.jsonl"
+        words = (f"{url}/a.png?x=1", f"{url}/gone.png", "--output", target, "--pictures", tmp_path / "out")
+        outcome = swin("predict", *words, "--weights", checkpoint)
+        server.shutdown()
+        thread.join()
+    assert outcome.code == 1 and f"{url}/gone.png answered 404" in outcome.err
+    assert Handler.asked == ["/a.png?x=1", "/gone.png"]
+    good, bad = _lines(target)
+    assert good["path"] == f"{url}/a.png?x=1" and "error" in bad
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_predicted.png"]

@@ -57,7 +57,16 @@ def test_the_figures_are_those_counted_by_hand(batch_size: int) -> None:
     assert report.num_images == 40
     assert report.classes == NAMES
     assert "gnu" not in report.per_class
-    assert report.per_class["ant"] == pytest.approx(expected[0, 0] / expected[0].sum())
+    assert set(report.per_class) == set(report.precision) == set(report.f1) == {*NAMES} - {"gnu"}
+    for label, name in enumerate(NAMES):
+        if name == "gnu":
+            continue
+        recall, taken = expected[label, label] / expected[label].sum(), expected[:, label].sum()
+        precision = expected[label, label] / taken if taken else None
+        assert report.per_class[name] == pytest.approx(recall)
+        assert report.precision[name] == (precision if precision is None else pytest.approx(precision))
+        both = (precision or 0) + recall
+        assert report.f1[name] == pytest.approx(2 * (precision or 0) * recall / both if both else 0)
 
 
 @pytest.mark.parametrize("num_classes", [2, 4])
@@ -80,6 +89,8 @@ def test_names_that_classes_share_are_told_apart() -> None:
     model = Answers(("crane", "crane", "cat"))
     report = evaluate(model, Images(torch.eye(3), [0, 0, 2]), device="cpu", progress=False)
     assert report.per_class == {"crane [0]": 0.5, "cat": 1.0}
+    never = evaluate(model, Images(torch.eye(3)[[0, 0]], [0, 2]), device="cpu", progress=False)
+    assert never.precision == {"crane [0]": 0.5, "cat": None} and never.f1["cat"] == 0
 
 
 def test_damaged_images_are_skipped_and_named() -> None:

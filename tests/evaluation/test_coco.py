@@ -131,8 +131,52 @@ def test_pycocotools_says_the_same_of_the_same_files(seed: int, kind: str, tmp_p
         assert per_class[name] == pytest.approx(theirs.eval["precision"][:, :, place, 0, -1].mean())
         assert ours.per_class(0.5)[name] == pytest.approx(theirs.eval["precision"][0, :, place, 0, -1].mean())
     assert ours.curve(0.5).mean() == pytest.approx(theirs.stats[1])
+    best = ours.best_f1()
+    assert set(best) == set(per_class)
+    for name, category in (("cat", 3), ("ant", 7), ("dog", 90)):
+        points = operating_points(theirs, category)
+        exact = max(f1 for *_, f1 in points)
+        found_best = best[name]
+        assert exact - 0.02 <= found_best["F1"] <= exact + 1e-9
+        # It is a point of the curve, but that recall is rounded down, and the score is one from which on it is reached.
+        near = [
+            score
+            for score, precision, recall, _ in points
+            if abs(precision - found_best["precision"]) < 1e-9
+            and 0 <= recall - found_best["recall"] + 1e-9 < 0.01 + 2e-9
+        ]
+        assert near and min(near) <= found_best["score"] <= max(score for score, *_ in points)
+    assert ours.to_dict()["per_class"]["cat"] == {
+        "AP": per_class["cat"],
+        "AP50": ours.per_class(0.5)["cat"],
+        "AP75": ours.per_class(0.75)["cat"],
+        **best["cat"],
+    }
     assert report.num_images == 8
     assert report.num_detections == sum(len(one) for one in found.values())
+
+
+def operating_points(evaluation: COCOeval, category: int) -> list[tuple[float, float, float, float]]:
+    """(score, precision, recall, F1) after each detection of a category, best first, from what pycocotools matched."""
+    parameters = evaluation.params
+    images = [
+        one
+        for one in evaluation.evalImgs
+        if one is not None
+        and one["category_id"] == category
+        and one["aRng"] == parameters.areaRng[0]
+        and one["maxDet"] == parameters.maxDets[-1]
+    ]
+    scores = np.concatenate([one["dtScores"] for one in images])
+    matched = np.concatenate([one["dtMatches"][0] > 0 for one in images])
+    counts = ~np.concatenate([one["dtIgnore"][0] for one in images]).astype(bool)
+    objects = sum(int((np.asarray(one["gtIgnore"]) == 0).sum()) for one in images)
+    order = np.argsort(-scores, kind="mergesort")
+    order = order[counts[order]]
+    right = np.cumsum(matched[order])
+    precision, recall = right / np.arange(1, len(order) + 1), right / objects
+    f1 = 2 * right / (np.arange(1, len(order) + 1) + objects)
+    return list(zip(scores[order].tolist(), precision.tolist(), recall.tolist(), f1.tolist(), strict=True))
 
 
 def test_only_the_classes_that_the_model_knows_are_measured(tmp_path: Path) -> None:
@@ -150,12 +194,13 @@ def test_nothing_found_and_nothing_to_find() -> None:
     annotations, _ = data(0)
     report = evaluator_of(annotations, {}).report(skipped=["a.png is damaged"])
     assert report.boxes.metrics["AP"] == 0.0
+    assert {tuple(one.values()) for one in report.boxes.best_f1().values()} == {(0.0, 0.0, 0.0, 0.0)}
     assert report.masks is not None
     assert report.skipped == ("a.png is damaged",)
     empty = {**annotations, "annotations": []}
     report = evaluator_of(empty, data(0)[1]).report()
     assert set(report.boxes.metrics.values()) == {None}
-    assert report.boxes.per_class() == {}
+    assert report.boxes.per_class() == report.boxes.best_f1() == {}
     assert report.boxes.curve(0.5).tolist() == [0.0] * 101
 
 

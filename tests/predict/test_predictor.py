@@ -4,12 +4,15 @@ import os
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.data.images.decode import ImageError
 from swin_transformer_pytorch.models.classification import SwinClassifier
+from swin_transformer_pytorch.optimize import optimize_for_inference
 from swin_transformer_pytorch.predict import Predictor, predict_files
 from swin_transformer_pytorch.results import Classification
 from swin_transformer_pytorch.weights.preprocessing import Preprocessing
@@ -118,6 +121,38 @@ def test_bad_input_is_an_image_error(predictor):
             predictor(bad)
 
 
+BAD = (b"", b"not an image", "gone.png", 3, None, torch.rand(2, 3, 8, 8))
+
+
+@given(st.lists(st.sampled_from([*COLOURS, *range(len(BAD))]), max_size=9), st.integers(1, 4))
+def test_a_bad_image_loses_no_other_where_errors_are_returned(drawn, batch_size):
+    predictor = Predictor(ColourModel(), device="cpu", batch_size=batch_size, on_error="return")
+    images = [picture(one) if isinstance(one, str) else BAD[one] for one in drawn]
+    results = predictor(images)
+    assert len(results) == len(images)
+    for one, image, result in zip(drawn, images, results, strict=True):
+        if isinstance(one, str):
+            assert result.names[0] == one
+            continue
+        with pytest.raises(ImageError) as raised:
+            Predictor(predictor.model, device="cpu")(image)
+        assert isinstance(result, ImageError) and str(result) == str(raised.value) == str(predictor(image))
+    if not all(isinstance(one, str) for one in drawn):
+        with pytest.raises(ImageError):
+            Predictor(predictor.model, device="cpu", batch_size=batch_size)(images)
+
+
+@pytest.mark.parametrize("value", ["ignore", "", None, True])
+def test_another_way_with_errors_is_refused(value):
+    with pytest.raises(ValueError, match="on_error=.*use 'raise' or 'return'"):
+        Predictor(ColourModel(), on_error=value)
+
+
+def test_a_model_that_does_not_say_what_its_head_takes_has_no_features(predictor):
+    with pytest.raises(ValueError, match="this ColourModel gives answers alone"):
+        predictor.features([picture("red")])
+
+
 class TestFiles:
     def results(self, predictor, *patterns, batch_size=2):
         return dict(predict_files(predictor, patterns, batch_size=batch_size))
@@ -210,6 +245,24 @@ class TestSwin:
             alone = predictor(image)
             assert alone.labels == together.labels
             assert alone.scores == pytest.approx(together.scores, abs=1e-4)
+
+    @pytest.mark.parametrize("form", ["as it is", "optimised", "multi_label", "bfloat16"])
+    def test_features_are_what_the_head_takes(self, model, form):
+        model.multi_label = form == "multi_label"
+        model = optimize_for_inference(model.eval()) if form == "optimised" else model
+        model = model.bfloat16() if form == "bfloat16" else model
+        rng = np.random.default_rng(0)
+        images = [rng.integers(0, 256, (size, 33), dtype=np.uint8) for size in (28, 40, 90, 31, 1)]
+        predictor = Predictor(model, device="cpu", batch_size=2)
+        found = predictor.features(images)
+        assert (found.shape, found.dtype) == ((5, 32), np.float32)
+        batch = torch.stack([predictor.prepare(image) for image in images]).to(next(model.parameters()).dtype)
+        with torch.inference_mode():
+            expected = model.forward_head(model.forward_features(batch), pre_logits=True).float().numpy()
+        np.testing.assert_allclose(found, expected, atol=2e-2 if form == "bfloat16" else 1e-4)
+        assert predictor.features([]).shape == (0, 32)
+        with pytest.raises(ImageError, match="gone"):
+            Predictor(model, device="cpu", on_error="return").features([images[0], "gone.png"])
 
     def test_a_checkpoint_needs_nothing_else(self, model, tmp_path):
         from swin_transformer_pytorch.weights.files import save_checkpoint

@@ -102,9 +102,9 @@ def is_undivided(data: argparse.Namespace, images: LabelledImages) -> bool:
 def show(report: ClassificationReport) -> None:
     """Prints the figures, the classes from worst to best."""
     output = terminal.output()
-    table = terminal.table("class", "accuracy", numbers=slice(1, None))
+    table = terminal.table("class", "accuracy", "precision", "F1", numbers=slice(1, None))
     for name, accuracy in sorted(report.per_class.items(), key=lambda item: item[1]):
-        table.add_row(name, f"{accuracy:.1%}")
+        table.add_row(name, percent(accuracy), percent(report.precision[name]), percent(report.f1[name]))
     output.print(table)
     output.print(f"{report.num_images} images: top-1 {report.top1:.2%}, top-5 {report.top5:.2%}")
 

@@ -100,12 +100,17 @@ def show(report: DetectionReport) -> None:
     output = terminal.output()
     kinds = report.by_kind
     classes = terminal.table(
-        "class", *(f"{kind} {name}" for kind in kinds for name in ("AP", "AP50")), numbers=slice(1, None)
+        "class", *(f"{kind} {name}" for kind in kinds for name in ("AP", "AP50", "P", "R")), numbers=slice(1, None)
     )
-    columns = [scores.per_class(iou) for scores in kinds.values() for iou in (None, 0.5)]
+    columns = []
+    for scores in kinds.values():
+        best = scores.best_f1()
+        columns += [scores.per_class(), scores.per_class(0.5)]
+        columns += [{name: best[name][what] for name in best} for what in ("precision", "recall")]
     for name, _ in sorted(columns[0].items(), key=lambda item: item[1]):
         classes.add_row(name, *(percent(column[name]) for column in columns))
     output.print(classes)
+    output.print("P and R: precision and recall at IoU 0.50, from the score on at which a class's F1 is best")
     numbers = terminal.table("", *kinds, "meaning", numbers=slice(1, 1 + len(kinds)))
     for metric, meaning in _MEANING.items():
         numbers.add_row(metric, *(percent(scores.metrics[metric]) for scores in kinds.values()), meaning)

@@ -1,4 +1,4 @@
-"""Predicts for images: files, folders (searched through) and globs. What, is up to the model.
+"""Predicts for images: files, folders (searched through), globs and addresses. What, is up to the model.
 
   swin predict photo.jpg                                       Swin-T trained on ImageNet, downloaded once
   swin predict photos/ 'more/*.png' --output results.jsonl     a line of JSON an image
@@ -6,7 +6,10 @@
   swin predict --weights fashion shirt.png --pictures out      the small model in the package; annotated copies
   swin predict --weights detector.ckpt street/ --pictures out --output objects.jsonl
                                                                boxes, masks, scores and names of objects
+  swin predict --weights detector.ckpt street/ --coco found.json --yolo labelled
+                                                               the same as COCO's results and as labels for YOLO
   swin predict --weights segmenter.ckpt street/ --labels out   a class for each pixel, as PNG with palette
+  swin predict photos/ --features photos.npy                   what a classifier's head takes, to search in
 
 A bad image is reported and skipped; the exit code is then 1. FILE is put in place when it is whole; until then its rows
 are in FILE.partial, and after a kill, a signal or a full disk the same command with --resume goes on.
@@ -17,15 +20,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import model_source, terminal
+from ..whole import is_stream
+from . import model_source, predict_features, result_files, terminal
 from .errors import EXIT_SOME_BAD, UsageError
+from .result_files import file_name
 from .result_rows import beside, is_stdout, result_rows, writing
 from .terminal import printable
 
 if TYPE_CHECKING:
+    from ..data.images.decode import ImageSource
     from ..models.exported import ExportedModel
     from ..models.registry import Model
     from ..predict import Prediction, Predictor
@@ -41,7 +49,7 @@ _COLUMNS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from jsonargparse.typing import PositiveInt
 
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and globs")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders, globs and http(s) addresses")
     model_source.add_model_options(parser, without_either=f"without --weights: {model_source.DEFAULT_MODEL}")
     parser.add_argument(
         "--output", metavar="FILE", help="write a line of JSON an image; - is stdout, without the table"
@@ -58,6 +66,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_view_options(parser)
     parser.add_argument(
         "--labels", metavar="DIR", help="segmentation: write label maps, PNGs whose values are class indices"
+    )
+    parser.add_argument("--coco", metavar="FILE", help="detection: write COCO's results, a JSON list of all objects")
+    parser.add_argument(
+        "--annotations",
+        metavar="FILE",
+        help="--coco: the COCO annotations whose image and category ids are taken (default: file names, and class + 1)",
+    )
+    parser.add_argument(
+        "--yolo",
+        metavar="DIR",
+        help="detection: write label files, data.yaml and classes.txt, of objects from the score shown in pictures",
+    )
+    parser.add_argument(
+        "--features",
+        metavar="FILE",
+        help="classification: write pooled features instead, .npy beside .names.json, or .parquet",
     )
     parser.add_argument(
         "--max-pixels",
@@ -108,13 +132,17 @@ def view_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..data.images.remote import fetched
     from ..data.images.unusable import summary
     from ..predict import Predictor, predict_files
+    from ..predict.task import name_of
 
     device = model_source.check_device(options.device)
     model = model_source.load(options)
     if options.labels is not None and model.task != "segmentation":
         raise UsageError(f"--labels is for segmenters, and this model is for {model.task}; leave it out")
+    _check_files(options, model.task)
+    coco = result_files.CocoResults(options.coco, options.annotations) if options.coco is not None else None
     predictor = Predictor(
         model,
         device=device,
@@ -123,36 +151,65 @@ def run(options: argparse.Namespace) -> int:
         max_pixels=options.max_pixels,
         **view_options(options),
     )
+    if options.features is not None:
+        answer = predictor.features_prepared
+        found: Any = predict_files(predictor, options.paths, answer=answer)
+        return predict_features.run(predictor, found, options.features)
     shown_score = SHOWN_SCORE if options.score_threshold is None else 0.0
     pictures, labels = (Path(one) if one is not None else None for one in (options.pictures, options.labels))
     table = terminal.table(*_COLUMNS[model.task])
     notes = terminal.notes()
     output = "-" if is_stdout(options.output) else options.output
-    with result_rows(output, _settings(options, model), resume=options.resume) as rows:
-        done, bad = len(rows.done) - sum(rows.done.values()), sum(rows.done.values())
-        old = set(rows.done)
+    kept: dict[str, ImageSource] = {}
 
-        def skip(path: str) -> bool:
-            old.discard(path)
-            return path in rows.done
+    def read(path: str) -> ImageSource:
+        source = fetched(path)
+        if pictures is not None and source is not path:
+            kept[path] = source  # an address may have another image the next time
+        return source
 
-        for path, result in () if rows.whole else predict_files(predictor, options.paths, skip=skip, known=rows.files):
-            record: dict[str, object] = {"path": str(path)}
-            if isinstance(result, Exception):
-                bad += 1
-                record["error"] = str(result)
-                print(f"swin: skipped: {printable(str(result))}", file=sys.stderr)
-            else:
-                done += 1
-                table.add_row(printable(str(path)), *_cells(result, shown_score))
-                record |= result.to_dict()
-                if pictures is not None:
-                    record["picture"] = _annotate(path, result, pictures, shown_score, predictor)
-                if labels is not None:
-                    record["label_map"] = _save_labels(path, result, labels)
-            rows.write(record)
-        if old and not rows.whole:
-            notes.print(f"{len(old):,} rows that were there before are of images that no PATH names now")
+    made = options.coco is not None or options.yolo is not None
+    with tempfile.TemporaryDirectory() if made and output is None else nullcontext() as scratch:
+        rows_file = output if scratch is None else f"{scratch}/rows.jsonl"
+        with result_rows(rows_file, _settings(options, model), resume=options.resume) as rows:
+            done, bad = len(rows.done) - sum(rows.done.values()), sum(rows.done.values())
+            old = set(rows.done)
+
+            def skip(path: str) -> bool:
+                old.discard(path)
+                return path in rows.done
+
+            for path, result in (
+                () if rows.whole else predict_files(predictor, options.paths, skip=skip, known=rows.files, read=read)
+            ):
+                record: dict[str, object] = {"path": str(path)}
+                if isinstance(result, Exception):
+                    bad += 1
+                    record["error"] = str(result)
+                    print(f"swin: skipped: {printable(str(result))}", file=sys.stderr)
+                else:
+                    done += 1
+                    table.add_row(printable(str(path)), *_cells(result, shown_score))
+                    record |= result.to_dict()
+                    if pictures is not None:
+                        record["picture"] = _annotate(
+                            path, result, pictures, shown_score, predictor, kept.pop(path, path)
+                        )
+                    if labels is not None:
+                        record["label_map"] = _save_labels(path, result, labels)
+                rows.write(record)
+            if old and not rows.whole:
+                notes.print(f"{len(old):,} rows that were there before are of images that no PATH names now")
+        if coco is not None:
+            coco.write(result_files.read_rows(rows_file))
+        if options.yolo is not None:
+            least = shown_score if options.score_threshold is None else options.score_threshold
+            result_files.write_yolo(
+                rows_file,
+                options.yolo,
+                [name_of(predictor.classes, label) for label in range(model.num_classes)],
+                least,
+            )
     if table.row_count and output != "-":
         terminal.output().print(table)
     for what, where in (("results", output), ("pictures", pictures), ("label maps", labels)):
@@ -163,11 +220,33 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_SOME_BAD if bad else 0
 
 
+def _check_files(options: argparse.Namespace, task: str) -> None:
+    """Refuses files that this model has nothing for, or that would not be written, before anything is predicted."""
+    streams = options.output is not None and (is_stdout(options.output) or is_stream(Path(options.output)))
+    if options.annotations is not None and options.coco is None:
+        raise UsageError(f"--annotations {options.annotations} is for --coco FILE; add that, or leave it out")
+    for option, of in (("coco", "detection"), ("yolo", "detection"), ("features", "classification")):
+        if getattr(options, option) is None:
+            continue
+        if task != of:
+            raise UsageError(f"--{option} is for {of}, and this model is for {task}; leave it out")
+        if streams:
+            raise UsageError(f"--{option} does not go with --output {options.output}; give a file, or leave it out")
+    if options.yolo is not None:
+        result_files.check_free(options.yolo)
+    if options.features is not None:
+        others = [f"--{name}" for name in ("output", "resume", "pictures") if getattr(options, name)]
+        if others:
+            raise UsageError(f"{', '.join(others)}: --features is written instead of answers; leave one out")
+        predict_features.check(options.features)
+
+
 def _settings(options: argparse.Namespace, model: Model | ExportedModel) -> dict[str, Any]:
     """All that rows depend on: every option but those that say how to get there."""
     if options.output is None:
         return {}
-    alone = ("paths", "output", "resume", "weights", "model", "device", "batch_size")
+    alone = {"paths", "output", "resume", "weights", "model", "device", "batch_size"}
+    alone |= {"coco", "annotations", "yolo", "features"}  # made of the rows, or instead of them
     settings = {name: value for name, value in vars(options).items() if name not in alone}
     if not all(map(os.path.isabs, filter(None, (*options.paths, options.pictures, options.labels)))):
         settings["working folder"] = os.getcwd()
@@ -192,7 +271,9 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 
-def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: float, predictor: Predictor) -> str:
+def _annotate(
+    path: str, result: Prediction, folder: Path, shown_score: float, predictor: Predictor, source: ImageSource
+) -> str:
     """Writes the image with its result; never over the image itself, nor over a namesake's of another folder.
 
     Returns:
@@ -202,18 +283,18 @@ def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: f
     from ..visualize import annotate
 
     shown = result.above(shown_score) if isinstance(result, Detections) else result
-    place = _free_path(folder, f"{Path(path).stem}_predicted")
-    image = predictor.picture(path)
+    place = _free_path(folder, f"{Path(file_name(path)).stem}_predicted")
+    image = predictor.picture(source)
     with writing(place, file=beside(place)):
         annotate(image, shown, beside(place))
     return str(place)
 
 
-def _save_labels(image: str | Path, result: Any, folder: Path) -> str:
+def _save_labels(image: str, result: Any, folder: Path) -> str:
     """Likewise the map of an image's classes."""
     from ..visualize import save_label_map
 
-    place = _free_path(folder, Path(image).stem)
+    place = _free_path(folder, Path(file_name(image)).stem)
     with writing(place, file=beside(place)):
         save_label_map(result, beside(place))
     return str(place)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from ..checks import some as some
 
 _SHOWN = 5
 
@@ -27,12 +29,6 @@ class NothingFoundError(DataError):
 
 class SampleError(ImageError, DataError):
     """One image of a data set whose annotation or label map does not fit it, so that this image cannot be used."""
-
-
-def some(names: Sequence[str], most: int = 10) -> str:
-    """The first of them, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def report(path: Path, kind: str, problems: Iterable[str]) -> None:

@@ -40,6 +40,8 @@ class ClassificationReport(Report):
         top5: part of the images whose right class is among the five likeliest; 1.0 where there are at most five.
         per_class: class name -> part of its images that are right (top-1). Classes without images are left out; names
             that several classes share (ImageNet has two "crane") get their index: "crane [134]".
+        precision: class name -> part of the images that were taken for it that are of it; None where none were.
+        f1: class name -> the harmonic mean of the two, `precision` and `per_class`, the class's recall.
         confusion_matrix: int64, (classes, classes): images of the row's class that were taken for the column's.
         classes: class names by index.
         num_images: how many were evaluated.
@@ -49,6 +51,8 @@ class ClassificationReport(Report):
     top1: float
     top5: float
     per_class: dict[str, float]
+    precision: dict[str, float | None]
+    f1: dict[str, float]
     confusion_matrix: NDArray[np.int64]
     classes: tuple[str, ...]
     num_images: int
@@ -97,14 +101,14 @@ class ClassificationCounts:
         square = (self.num_classes, self.num_classes)
         confusion_matrix = torch.bincount(torch.cat(self._cells), minlength=self.num_classes**2).view(square)
         of_class, right = confusion_matrix.sum(dim=1).tolist(), confusion_matrix.diagonal().tolist()
+        taken = confusion_matrix.sum(dim=0).tolist()
+        rows = [row for row in zip(told_apart(classes), right, of_class, taken, strict=True) if row[2]]
         return ClassificationReport(
             top1=self.in_top1 / self.num_images,
             top5=self.in_top5 / self.num_images,
-            per_class={
-                name: hits / count
-                for name, hits, count in zip(told_apart(classes), right, of_class, strict=True)
-                if count
-            },
+            per_class={name: hits / count for name, hits, count, _ in rows},
+            precision={name: hits / guessed if guessed else None for name, hits, _, guessed in rows},
+            f1={name: 2 * hits / (count + guessed) for name, hits, count, guessed in rows},
             confusion_matrix=confusion_matrix.numpy(),
             classes=tuple(classes),
             num_images=self.num_images,

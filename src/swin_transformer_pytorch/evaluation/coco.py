@@ -44,11 +44,13 @@ class DetectionScores:
             as no small object (pycocotools says -1).
         precision: (10, 101, classes): the precision at each of `IOU_THRESHOLDS` and `RECALLS`, over objects of any
             size and at most 100 detections an image; -1 for classes without objects.
+        scores: of the same shape: the score from which on objects are kept at that recall.
         classes: the names of the classes that were measured.
     """
 
     metrics: dict[str, float | None]
     precision: NDArray[np.float64]
+    scores: NDArray[np.float64]
     classes: tuple[str, ...]
 
     def per_class(self, iou: float | None = None) -> dict[str, float]:
@@ -57,6 +59,22 @@ class DetectionScores:
         means = {name: chosen[:, :, index] for index, name in enumerate(self.classes)}
         return {name: float(values.mean()) for name, values in means.items() if values.max(initial=-1) > -1}
 
+    def best_f1(self, iou: float = 0.5) -> dict[str, dict[str, float]]:
+        """Class name -> "precision" and "recall" where "F1", their harmonic mean, is best, and the "score" that objects
+        are kept from there; classes without objects are left out.
+
+        They are read off COCO's curve, so that recall is rounded down to hundredths.
+        """
+        recall, index = np.array(RECALLS), IOU_THRESHOLDS.index(iou)
+        best = {}
+        for name, precision, scores in zip(self.classes, self.precision[index].T, self.scores[index].T, strict=True):
+            if precision.max() < 0:
+                continue
+            f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+            values = {"precision": precision, "recall": recall, "F1": f1, "score": scores}
+            best[name] = {what: float(value[f1.argmax()]) for what, value in values.items()}
+        return best
+
     def curve(self, iou: float) -> NDArray[np.float64]:
         """(101,): the precision at each of `RECALLS`, the mean over the classes that have objects."""
         values = self.precision[IOU_THRESHOLDS.index(iou)]
@@ -64,11 +82,12 @@ class DetectionScores:
         return known.mean(axis=1) if known.shape[1] else np.zeros(len(RECALLS))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types only: the metrics, the classes' APs, and the curve at each threshold."""
+        """Plain types only: the metrics, the classes' APs and best F1s at IoU 0.5, and the curve at each threshold."""
         return {
             **self.metrics,
             "per_class": {
-                name: {"AP": ap, "AP50": self.per_class(0.5)[name], "AP75": self.per_class(0.75)[name]}
+                name: {"AP": ap, "AP50": self.per_class(0.5)[name], "AP75": self.per_class(0.75)[name]} | best[name]
+                for best in [self.best_f1()]
                 for name, ap in self.per_class().items()
             },
             "precision_at_recall": {str(iou): self.curve(iou).round(4).tolist() for iou in IOU_THRESHOLDS},
@@ -126,7 +145,7 @@ class CocoEvaluator:
         for what, names in (("categories", [one["name"] for one in annotations["categories"]]), ("classes", classes)):
             if twice := [name for name, count in Counter(map(composed, names)).items() if count > 1]:
                 raise EvaluationError(f"two {what} have the name {twice[0]!r}; rename one, they are told apart by it")
-        self._category_of = [*map(by_name(ids), classes)]
+        self._category_of: list[Any] = [*map(by_name(ids), classes)]  # None for a class that no category has
         if all(category is None for category in self._category_of):
             raise EvaluationError(
                 f"none of the annotations' categories ({_some(ids)}) is a class of the model ({_some(classes)}); "
@@ -174,18 +193,11 @@ class CocoEvaluator:
         self._count += len(detections)
         self._has_masks &= detections.mask_rles is not None
         # COCO's tools know a mask's area only where the record has no box, hence two lists.
-        for index, (label, score) in enumerate(
-            zip(detections.labels.tolist(), detections.scores.tolist(), strict=True)
-        ):
-            category = self._category_of[label]
-            if category is None:
-                continue
-            record = {"image_id": image_id, "category_id": category, "score": score}
-            left, top, right, bottom = detections.boxes_xyxy[index].tolist()
-            self._records["bbox"].append({**record, "bbox": [left, top, right - left, bottom - top]})
-            if detections.mask_rles is not None:
-                counts = detections.mask_rles[index].decode("ascii")
-                mask = {"size": list(detections.image_size), "counts": counts}
+        known = [label for label, category in enumerate(self._category_of) if category is not None]
+        for record in detections[np.isin(detections.labels, known)].to_coco(image_id, self._category_of):
+            mask, box = record.pop("segmentation", None), record.pop("bbox")
+            self._records["bbox"].append({**record, "bbox": box})
+            if mask is not None:
                 self._records["segm"].append({**record, "segmentation": mask})
 
     def report(self, *, skipped: Sequence[str] = ()) -> DetectionReport:
@@ -229,10 +241,12 @@ class CocoEvaluator:
         values = [float(value) for value in evaluation.all_stats[: len(METRICS)]]
         order = {category: index for index, category in enumerate(evaluation.params.catIds)}
         ids = {str(one["name"]): int(one["id"]) for one in self._categories}
-        precision = np.asarray(evaluation.eval["precision"])[..., 0, -1]
+        measured = [order[ids[name]] for name in self.classes]
+        precision, scores = (np.asarray(evaluation.eval[it])[..., measured, 0, -1] for it in ("precision", "scores"))
         return DetectionScores(
             metrics={name: value if value >= 0 else None for name, value in zip(METRICS, values, strict=True)},
-            precision=precision[:, :, [order[ids[name]] for name in self.classes]],
+            precision=precision,
+            scores=scores,
             classes=self.classes,
         )
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data.images.pixels import ImageInput
@@ -30,9 +33,28 @@ class ClassificationTask:
         prepared: Tensor = self.transform(image)
         return prepared
 
-    def predict(self, prepared: Sequence[Tensor]) -> list[Classification]:
+    def features(self, prepared: Sequence[Tensor]) -> NDArray[np.float32]:
+        """What the head takes of each image, (B, C).
+
+        Raises:
+            ValueError: the model does not say what its head takes, as exported files do not.
+        """
+        model: Any = self.model
+        if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
+            raise ValueError(
+                f"this {type(model).__name__} gives answers alone, not its features; give the model it was made of"
+            )
+        maps = model.forward_features(self._batch(prepared))
+        found: NDArray[np.float32] = model.forward_head(maps, pre_logits=True).float().cpu().numpy()
+        return found
+
+    def _batch(self, prepared: Sequence[Tensor]) -> Tensor:
         """All images in one batch: they have one size."""
-        logits = self.model(model_input(self.model, torch.stack(list(prepared))))
+        return model_input(self.model, torch.stack(list(prepared)))
+
+    def predict(self, prepared: Sequence[Tensor]) -> list[Classification]:
+        """The likeliest classes of each."""
+        logits = self.model(self._batch(prepared))
         count = getattr(self.model, "num_classes", logits.shape[-1])
         if logits.shape[-1] != count:
             raise ValueError(

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..addresses import is_address
 from ..data.errors import ImageError
+from ..data.images.decode import ImageSource
 from ..data.images.files import find_inputs
+from ..data.images.remote import fetched
 from .predictor import Predictor
 from .task import Prediction
 
@@ -22,16 +25,21 @@ def predict_files(
     *,
     skip: Callable[[str], bool] = lambda path: False,
     known: Iterable[str] = (),
+    read: Callable[[str], ImageSource] = fetched,
+    answer: Callable[[Sequence[Any]], Any] | None = None,
 ) -> Iterator[tuple[str, Prediction | ImageError]]:
     """Predicts for files, whatever happens to some of them.
 
     Args:
         predictor: what predicts.
-        patterns: files; folders, which are searched through for images; globs, in which ** stands for any folders.
+        patterns: files; http(s) addresses; folders, which are searched through for images; globs, in which ** stands
+            for any folders.
         batch_size: images at once; None for the predictor's own.
         skip: whether a file's result is there already. The others share batches with the same files as without it, so
             that their results are the same to the bit.
         known: real paths of files that are no images to predict for, though a folder may have them.
+        read: what is read of a path, as it is or fetched from its address.
+        answer: what is made of prepared images; None for the predictor's results.
 
     Yields:
         Each file once, in the order of the patterns and sorted within one, with its result or the `ImageError` that
@@ -44,22 +52,16 @@ def predict_files(
     while batch := list(itertools.islice(files, size)):
         wanted = {path for path, _ in batch if not skip(path)}
         if wanted:
-            yield from (one for one in _predict(predictor, batch) if one[0] in wanted)
+            images = [problem or _source(path, read) for path, problem in batch]
+            results = predictor.answers(images, answer or predictor.predict_prepared)
+            yield from ((path, result) for (path, _), result in zip(batch, results, strict=True) if path in wanted)
 
 
-def _predict(
-    predictor: Predictor, batch: Sequence[tuple[str, ImageError | None]]
-) -> Iterator[tuple[str, Prediction | ImageError]]:
-    prepared: list[tuple[str, Any]] = []
-    for path, problem in batch:
-        try:
-            prepared.append((path, problem or predictor.prepare(path)))
-        except ImageError as error:
-            prepared.append((path, error))
-    inputs = [one for _, one in prepared if not isinstance(one, ImageError)]
-    results = iter(predictor.predict_prepared(inputs) if inputs else [])
-    for path, one in prepared:
-        yield path, one if isinstance(one, ImageError) else next(results)
+def _source(path: str, read: Callable[[str], ImageSource]) -> ImageSource | ImageError:
+    try:
+        return read(path)
+    except ImageError as error:
+        return error
 
 
 def _expand(patterns: Sequence[str | os.PathLike[str]], seen: set[str]) -> Iterator[tuple[str, ImageError | None]]:
@@ -68,6 +70,11 @@ def _expand(patterns: Sequence[str | os.PathLike[str]], seen: set[str]) -> Itera
     Files whose real paths have been `seen` are left out.
     """
     for pattern in dict.fromkeys(os.fspath(one) for one in patterns):
+        if is_address(pattern):
+            if pattern not in seen:
+                seen.add(pattern)
+                yield pattern, None
+            continue
         found: list[str] = []
         # A file's own name may hold the signs of a glob.
         matches = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern, recursive=True))

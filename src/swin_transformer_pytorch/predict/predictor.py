@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, get_args, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
 from ..checks import require
+from ..data.errors import ImageError
 from ..data.images.bands import read_pixels
 from ..data.images.decode import ImageSource
 from ..data.images.pixels import as_picture
+from ..data.images.remote import fetched
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
 from .segmentation import Mode, SegmentationTask
 from .task import AnyImage, Prediction, PredictionTask, class_names
 
+OnError = Literal["raise", "return"]
+
 
 class Predictor:
     """Classifies, detects or segments by what its model is for: `predictor(image)` or `predictor([image, ...])`.
 
-    An image may be a path, a file's bytes, a PIL image, a uint8 array (H, W, 3), or a uint8 or [0, 1] float tensor
-    (3, H, W); grey ones (H, W), (H, W, 1) or (1, H, W) as well. An image gets the same answer alone and in a list:
-    `Classification`, `Detections` or `SegmentationMap`, the latter two in the image's own pixels.
+    An image may be a path, an http(s) address (of at most 100 MB, within two minutes), a file's bytes, a PIL image, a
+    uint8 array (H, W, 3), or a uint8 or [0, 1] float tensor (3, H, W); grey ones (H, W), (H, W, 1) or (1, H, W) as
+    well. An image gets the same answer alone and in a list: `Classification`, `Detections` or `SegmentationMap`, the
+    latter two in the image's own pixels.
 
     Args:
         model_or_name: a model (it is moved to `device` and put into evaluation mode, and stays so), a name of
@@ -43,6 +50,8 @@ class Predictor:
         multi_scale: detection and segmentation: whether to look at each image at several sizes. Slow.
         flip: detection and segmentation: whether to look at its mirror image too.
         max_pixels: the most pixels that a file may have; None for PIL's own limit, see `data.images.decode.open_image`.
+        on_error: what becomes of an image that cannot be used: "raise" its `ImageError`, or "return" it in the place of
+            the answer, so that it loses no other image's.
 
     Attributes:
         model: the model.
@@ -69,10 +78,12 @@ class Predictor:
         multi_scale: bool = False,
         flip: bool = False,
         max_pixels: int | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         counts = {"top_k": top_k, "batch_size": batch_size, "max_pixels": max_pixels}
         for what, count in counts.items():
             require(count is None or count >= 1, what, count, "use a whole number of at least 1")
+        require(on_error in get_args(OnError), "on_error", on_error, "use 'raise' or 'return'")
         model = model_or_name if isinstance(model_or_name, nn.Module) else _load(model_or_name, weights)
         # Other buffers may hold infinities on purpose, as masks do.
         statistics = {name: it for name, it in model.named_buffers() if name.endswith(("running_mean", "running_var"))}
@@ -107,6 +118,7 @@ class Predictor:
         self.classes = class_names(model)
         self.top_k = top_k
         self.max_pixels = max_pixels
+        self.on_error = on_error
         self.batch_size = batch_size or task.batch_size
         usual = getattr(model, "default_device", "cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(device or usual)
@@ -120,14 +132,43 @@ class Predictor:
         """The answer for one image, or for each of a list or tuple of them.
 
         Raises:
-            ImageError: an image cannot be read; the message names it. `predict_files` skips such images instead.
+            ImageError: an image cannot be read, and `on_error` is "raise"; the message names it.
         """
-        if not isinstance(image, list | tuple):
-            return self.predict_prepared([self.prepare(image)])[0]
-        results: list[Prediction] = []
-        for start in range(0, len(image), self.batch_size):
-            results += self.predict_prepared([self.prepare(one) for one in image[start : start + self.batch_size]])
-        return results
+        images = image if isinstance(image, list | tuple) else [image]
+        results: list[Prediction | ImageError] = []
+        for start in range(0, len(images), self.batch_size):
+            results += self.answers(images[start : start + self.batch_size], self.predict_prepared)
+            bad = [result for result in results[start:] if isinstance(result, ImageError)]
+            if bad and self.on_error == "raise":
+                raise bad[0]
+        return results if image is images else results[0]
+
+    def features(self, images: Sequence[AnyImage]) -> NDArray[np.float32]:
+        """What a classifier's head takes of each image, float32 (N, C): the mean of its normalised last map.
+
+        Raises:
+            ImageError: an image cannot be read, whatever `on_error` is.
+            ValueError: the model is no classifier, or a file that holds no more than its answers.
+        """
+        found: list[Any] = []
+        for start in range(0, len(images), self.batch_size):
+            found += self.answers(images[start : start + self.batch_size], self.features_prepared)
+            if bad := [one for one in found[start:] if isinstance(one, ImageError)]:
+                raise bad[0]
+        return np.stack(found) if found else np.zeros((0, getattr(self.model, "num_features", 0)), dtype=np.float32)
+
+    def answers(self, images: Sequence[AnyImage | ImageError], answer: Callable[[Sequence[Any]], Any]) -> list[Any]:
+        """What `answer` gives for prepared images, all at once; in the places of bad ones are their errors."""
+        prepared = [image if isinstance(image, ImageError) else self._prepared(image) for image in images]
+        usable = [one for one in prepared if not isinstance(one, ImageError)]
+        found = iter(answer(usable) if usable else ())
+        return [one if isinstance(one, ImageError) else next(found) for one in prepared]
+
+    def _prepared(self, image: AnyImage) -> Any:
+        try:
+            return self.prepare(image)
+        except ImageError as error:
+            return error
 
     def prepare(self, image: AnyImage) -> Any:
         """One image in any form -> what `predict_prepared` takes. An `ImageError` says why it cannot be done."""
@@ -142,7 +183,7 @@ class Predictor:
 
     def _read(self, source: ImageSource, channels: int) -> Image.Image | torch.Tensor:
         white_level = self.transform.preprocessing.white_level
-        return read_pixels(source, channels, max_pixels=self.max_pixels, white_level=white_level)
+        return read_pixels(fetched(source), channels, max_pixels=self.max_pixels, white_level=white_level)
 
     @torch.inference_mode()
     def predict_prepared(self, prepared: Sequence[Any]) -> Sequence[Prediction]:
@@ -150,6 +191,14 @@ class Predictor:
         # A module handed in may since have gone back to training.
         self.model.eval()
         return self._task.predict(prepared)
+
+    @torch.inference_mode()
+    def features_prepared(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """The `features` of images that `prepare` gave."""
+        if not isinstance(self._task, ClassificationTask):
+            raise ValueError("features are of classifiers, and this model is none; give a classifier of its backbone")
+        self.model.eval()
+        return self._task.features(prepared)
 
 
 def _refuse(task: str, **options: object) -> None:

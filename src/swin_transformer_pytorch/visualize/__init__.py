@@ -20,7 +20,7 @@ from .classification import (
     prediction_grid as prediction_grid,
 )
 from .detection import detection_overlay as detection_overlay
-from .pictures import Picture, StrPath, class_colours as class_colours, make_room, picture_grid as picture_grid
+from .pictures import Picture, StrPath, class_colour as class_colour, make_room, picture_grid as picture_grid
 from .segmentation import (
     label_map as label_map,
     palette_of as palette_of,
@@ -32,7 +32,7 @@ from .segmentation import (
 def overlay(image: Picture, result: Classification | Detections | SegmentationMap) -> Image.Image:
     """An image with what was found in it: its likeliest classes beneath it, objects or classes of pixels over it.
 
-    It is shrunk or enlarged to a size that can be read; see the overlay of each.
+    It is shrunk or enlarged to a size that can be read; see the overlay of each. A file is read as predictions read it.
     """
     if isinstance(result, Detections):
         return detection_overlay(image, result)

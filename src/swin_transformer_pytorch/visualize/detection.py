@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -11,14 +12,15 @@ from PIL import Image, ImageDraw
 
 from ..colours import Colour
 from ..results import Detections
-from .pictures import Picture, class_colours, cut, readable, text_colour, text_font
+from .pictures import Picture, class_colour, cut, readable, text_colour, text_font
 
 _Box: TypeAlias = tuple[float, float, float, float]
 _MASK_OPACITY = 0.42
+_MOST_LINES = 12  # inside a box, that are looked at for a free place
 
 
 def detection_overlay(image: Picture, result: Detections, *, scores: bool = True) -> Image.Image:
-    """An image with its objects, each in a colour of its own: mask, box, name and score, the last if asked for.
+    """An image with its objects, each in the colour of its class: mask, box, name and score, the last if asked for.
 
     One longer than 1,600 pixels is shrunk to that, one shorter than 480 enlarged.
 
@@ -27,7 +29,7 @@ def detection_overlay(image: Picture, result: Detections, *, scores: bool = True
     """
     picture, scale = readable(image, shortest=480, longest=1600, result_size=result.image_size)
     pixels = np.array(picture)
-    colours = class_colours(len(result))
+    colours = [class_colour(label) for label in result.labels.tolist()]
     thickness = max(2, round(max(picture.size) / 400))
     # The best object lies on top.
     for index in reversed(range(len(result))):
@@ -81,7 +83,7 @@ def _write_names(
     draw: ImageDraw.ImageDraw,
     names: Sequence[str],
     boxes: list[_Box],
-    colours: tuple[Colour, ...],
+    colours: Sequence[Colour],
     size: tuple[int, int],
 ) -> None:
     """Names at free places beside the boxes, the best objects' first; the worst's last, if at all.
@@ -105,11 +107,19 @@ def _write_names(
 
 
 def _places(box: _Box, width: float, height: float) -> Iterator[_Box]:
-    """Above, at the top inside, below, at the bottom inside; each flush left, then flush right."""
+    """Above, at the top inside, below, at the bottom inside, each flush left, flush right and between; to the sides;
+    lines inside. All touch their box: in a crowd others would seem to be of another.
+    """
     left, top, right, bottom = box
-    for y in (top - height, top, bottom, bottom - height):
-        for x in (left, right - width):
-            yield x, y, x + width, y + height
+    edges = (top - height, top, bottom, bottom - height)
+    inside = [top + line * height for line in range(1, min(_MOST_LINES, int((bottom - top) / height) - 1))]
+    for x, y in itertools.chain(
+        ((x, y) for y in edges for x in (left, right - width)),
+        ((left + (right - width - left) * part, y) for y in edges for part in (0.5, 0.25, 0.75)),
+        ((x, y) for y in (top, bottom - height) for x in (right, left - width)),
+        ((left + (right - width - left) * part, y) for y in inside for part in (0, 1, 0.5)),
+    ):
+        yield x, y, x + width, y + height
 
 
 def _kept(place: _Box, size: tuple[int, int]) -> _Box:
@@ -121,4 +131,5 @@ def _kept(place: _Box, size: tuple[int, int]) -> _Box:
 
 
 def _overlap(one: _Box, other: _Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    """With a pixel between them, which tells names of one class apart."""
+    return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]

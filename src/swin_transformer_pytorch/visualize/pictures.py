@@ -17,23 +17,38 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ..colours import Colour
+from ..data.images.decode import read_image
+from ..data.images.remote import fetched
 from ..names import composed
 from ..whole import replacing
 
 _log = logging.getLogger(__name__)
 
 StrPath: TypeAlias = str | os.PathLike[str]
-Picture: TypeAlias = Image.Image | NDArray[np.uint8]
+Picture: TypeAlias = Image.Image | NDArray[np.uint8] | str | os.PathLike[str]
 
 NEUTRAL = "#24292f"
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 def as_rgb(image: Picture) -> Image.Image:
-    """An RGB image from a PIL image or a uint8 array (H, W), (H, W, 1) or (H, W, 3)."""
+    """An RGB image from a PIL image, a uint8 array (H, W), (H, W, 1) or (H, W, 3), or a path or address."""
+    if isinstance(image, str | os.PathLike):
+        return read_image(fetched(image))
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     return image.convert("RGB")
+
+
+def picture_of(image: Picture, result_size: tuple[int, int]) -> Image.Image:
+    """An RGB image; a `ValueError` where it has another size than the result's, (height, width)."""
+    picture = as_rgb(image)
+    if picture.size != result_size[::-1]:
+        raise ValueError(
+            f"the image has {picture.height} x {picture.width} pixels and the result is for {result_size[0]} x "
+            f"{result_size[1]}; give that image (its path, for a photo that is turned as it is shown)"
+        )
+    return picture
 
 
 def readable(
@@ -44,12 +59,7 @@ def readable(
     Raises:
         ValueError: the image has another size than `result_size`, (height, width).
     """
-    picture = as_rgb(image)
-    if result_size is not None and picture.size != result_size[::-1]:
-        raise ValueError(
-            f"the image has {picture.height} x {picture.width} pixels and the result is for {result_size[0]} x "
-            f"{result_size[1]}; give that image (data.decode.read_image turns a photo as predictions do)"
-        )
+    picture = as_rgb(image) if result_size is None else picture_of(image, result_size)
     side = max(picture.size)
     scale = min(max(1.0, shortest / side), longest / side)
     return resized(picture, scale), scale
@@ -126,16 +136,13 @@ def _dejavu_sans() -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def class_colours(count: int) -> tuple[Colour, ...]:
-    """That many colours, neighbours of which are far apart; the first ones are the same whatever the count."""
-    colours = []
-    for index in range(count):
-        # Steps of the golden ratio round the circle never come close to where they were; brightness tells apart
-        # those that do after a while.
-        saturation, value = ((0.72, 0.95), (0.9, 0.72), (0.5, 1.0))[index // 8 % 3]
-        red, green, blue = colorsys.hsv_to_rgb((0.58 + index * _GOLDEN_RATIO) % 1.0, saturation, value)
-        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
-    return tuple(colours)
+def class_colour(label: int) -> Colour:
+    """The colour of a class that has none of its own; those of neighbours are far apart."""
+    # Steps of the golden ratio round the circle never come close to where they were; brightness tells apart those
+    # that do after a while.
+    saturation, value = ((0.72, 0.95), (0.9, 0.72), (0.5, 1.0))[label // 8 % 3]
+    red, green, blue = colorsys.hsv_to_rgb((0.58 + label * _GOLDEN_RATIO) % 1.0, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def text_colour(background: Colour) -> str:

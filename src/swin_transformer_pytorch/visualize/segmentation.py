@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from ..colours import Colour
 from ..labels import IGNORED
 from ..results import SegmentationMap
-from .pictures import NEUTRAL, Picture, StrPath, class_colours, make_room, readable, shortened, text_font
+from .pictures import NEUTRAL, Picture, StrPath, class_colour, make_room, readable, shortened, text_font
 
 _OPACITY = 0.55
 _WHITE = (255, 255, 255)
@@ -21,8 +21,8 @@ _MOST_ENTRIES = 24
 
 
 def palette_of(result: SegmentationMap) -> tuple[Colour, ...]:
-    """The classes' own colours, or `class_colours` where they have none."""
-    return result.palette if result.palette is not None else class_colours(len(result.names))
+    """The classes' own colours, or `class_colour` where they have none."""
+    return result.palette if result.palette is not None else tuple(map(class_colour, range(len(result.names))))
 
 
 def label_map(result: SegmentationMap) -> Image.Image:

@@ -13,7 +13,7 @@ from ..data.classification.fashion import FashionSample
 from ..data.scenes.dataset import open_scenes
 from ..predict import Prediction, Predictor
 from ..results import Classification, Detections
-from ..visualize import class_colours, label_map, overlay, palette_of
+from ..visualize import class_colour, label_map, overlay, palette_of
 
 _NUM_SAMPLES = 6
 
@@ -22,7 +22,7 @@ def drawn(image: bytes, result: Prediction, predictor: Predictor) -> dict[str, A
     """The fields of an answer that `picture=true` adds."""
     fields: dict[str, Any] = {"picture": _base64(overlay(predictor.picture(image), result))}
     if isinstance(result, Detections):
-        fields["colours"] = class_colours(len(result))
+        fields["colours"] = [class_colour(label) for label in result.labels.tolist()]
     elif not isinstance(result, Classification):
         palette = palette_of(result)
         fields["colours"] = [palette[label] for label in result.shares]

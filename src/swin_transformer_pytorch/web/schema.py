@@ -51,7 +51,7 @@ class DetectionAnswer(Answer):
     boxes: list[Annotated[list[float], Field(min_length=4, max_length=4, description="left, top, right, bottom")]]
     scores: list[Share]
     masks: list[Mask] | None = Field(None, description="one for each object, where the model has masks")
-    colours: list[Colour] | None = Field(None, description="with picture=true: of each object in it")
+    colours: list[Colour] | None = Field(None, description="with picture=true: of each object in it, by its class")
 
 
 class SegmentationAnswer(Answer):

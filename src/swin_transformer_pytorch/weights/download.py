@@ -19,9 +19,9 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from ..addresses import failure, open_address
 from .folders import INDEX, WEIGHTS, shards
 
-_TIMEOUT_SECONDS = 30
 _BLOCK = 1 << 20
 WEIGHTS_OPTIONS = "weights= (on the command line --weights, `swin web`'s SOURCE, a recipe's --model.weights)"
 """How messages name what says where weights are."""
@@ -147,13 +147,13 @@ def _download(url: str, part: Path, progress: bool) -> None:
     """Appends to `part` what it lacks; a cut download leaves it, to be resumed."""
     origin = _read_origin(part)
     have = part.stat().st_size if part.exists() and origin != _Origin() else 0
-    headers = {"User-Agent": "swin-transformer-pytorch", "Accept-Encoding": "identity"}
+    headers = {}
     if have:
         headers["Range"] = f"bytes={have}-"
         if origin.etag:
             headers["If-Range"] = origin.etag
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS) as response:
+        with open_address(url, headers) as response:
             _save(response, url, part, origin, have, progress)
         return
     except _OtherFileError as error:
@@ -163,11 +163,11 @@ def _download(url: str, part: Path, progress: bool) -> None:
         error.close()
         # 416: the part is longer than the file, so it is of another one.
         if error.code != 416 or not have:
-            raise DownloadError(f"{url} answered {error.code} {error.reason}: check the address") from error
+            raise DownloadError(f"{url} {failure(error)}: check the address") from error
     except urllib.error.URLError as error:
-        raise DownloadError(f"{url} cannot be reached ({error.reason}): {_ANOTHER_WAY}") from error
+        raise DownloadError(f"{url} {failure(error)}: {_ANOTHER_WAY}") from error
     except (HTTPException, TimeoutError, ConnectionError) as error:
-        raise DownloadError(f"{url} was cut short ({error or type(error).__name__}): run it again to resume") from error
+        raise DownloadError(f"{url} {failure(error)}: run it again to resume") from error
     part.unlink()
     _download(url, part, progress)
 

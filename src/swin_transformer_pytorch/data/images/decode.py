@@ -176,9 +176,10 @@ def _open_of_any_size(file: BinaryIO) -> Image.Image:
 
 def source_name(source: ImageSource) -> str:
     """What messages call an image; an `ImageError` for what can be none."""
+    if filename := getattr(source, "filename", ""):  # of a PIL image that was opened, or of bytes that were fetched
+        return str(filename)
     if isinstance(source, Image.Image):
-        filename = getattr(source, "filename", "")
-        return str(filename) if filename else f"the PIL image (mode {source.mode}, {source.width} x {source.height})"
+        return f"the PIL image (mode {source.mode}, {source.width} x {source.height})"
     if isinstance(source, bytes | bytearray | memoryview):
         return f"the image of {len(source)} bytes"
     if isinstance(source, str | os.PathLike) and os.fspath(source):

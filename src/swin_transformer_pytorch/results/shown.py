@@ -1,0 +1,51 @@
+"""What can be done with the result of any task: to draw it, and to make a table of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..extras import require
+from ..whole import replacing
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Shown:
+    """A result that can be drawn and put into a table."""
+
+    def plot(self, image: Any) -> Image.Image:
+        """The image with this result on it or beneath it, as `visualize.overlay` draws it.
+
+        Args:
+            image: the one that the result is of: a file's path, a PIL image or a uint8 array (H, W) or (H, W, 3).
+
+        Raises:
+            ValueError: it has another size, or cannot be read.
+        """
+        from ..visualize import overlay
+
+        return overlay(image, self)  # type: ignore[arg-type]
+
+    def save(self, image: Any, path: str | os.PathLike[str]) -> None:
+        """Saves what `plot` draws; the path's ending is the format, and its folder is made where it is missing."""
+        from ..visualize import annotate
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            annotate(image, self, temporary)  # type: ignore[arg-type]
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` with the columns of `columns()`.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return require("pandas", extra="tables").DataFrame(self.columns())
+
+    def columns(self) -> dict[str, Any]:
+        """The result as the columns of a table, of equal length."""
+        raise NotImplementedError
