@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.commands import predict
 from swin_transformer_pytorch.commands.train import split_flags
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.description import ModelDescription
@@ -109,9 +110,13 @@ def test_it_is_measured_and_predicted_for(swin, data, weights, tmp_path) -> None
 
     predicted = swin("predict", "--weights", weights, paths[0], "--output", "-", "--device", "cpu", "--top-k", 2)
     row = json.loads(predicted.out)
-    assert sorted(row) == ["labels", "names", "path", "scores"]
+    assert sorted(row) == ["labels", "names", "path", "present", "scores"]
     assert row["scores"] == pytest.approx(sorted(scores[0], reverse=True)[:2])
     assert not np.isclose(scores.sum(axis=1), 1).any()
+    for one, of_all in zip(results, scores, strict=True):
+        assert sorted(one.present) == sorted(name for name, score in zip(NAMES, of_all, strict=True) if score >= 0.5)
+        cells = predict._cells(one, 0.0)
+        assert cells[0] == (", ".join(one.present) or "none") and all(name in cells[2] for name in NAMES)
 
 
 def test_without_a_part_for_validation_it_is_said(swin, data, weights, tmp_path) -> None:

@@ -276,3 +276,14 @@ class TestSwin:
     def test_an_unknown_name_is_an_error(self):
         with pytest.raises(ValueError, match="swin_tiny_patch4_window7_244"):
             Predictor("swin_tiny_patch4_window7_244")
+
+
+def test_files_that_are_nearly_black_by_their_white_level_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in range(3):
+        values = np.random.default_rng(index).integers(0, 1024, (28, 28)).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{index}.png")
+    assert len(list(predict_files(Predictor("fashion", device="cpu"), [tmp_path], batch_size=1))) == 3
+    (message,) = [message for message in caplog.messages if "16 bits" in message]
+    assert "values of at most 1023" in message

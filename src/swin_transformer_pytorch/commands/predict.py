@@ -25,6 +25,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks import some
 from ..whole import is_stream
 from . import model_source, predict_features, result_files, terminal
 from .errors import EXIT_SOME_BAD, UsageError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ..predict import Prediction, Predictor
 
 SHOWN_SCORE = 0.3
+_NAMED = 5  # in a cell of the table
 _COLUMNS = {
     "classification": ("image", "class", "score", "then"),
     "detection": ("image", "objects", "best first"),
@@ -259,7 +261,8 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
 
     if isinstance(result, Detections):
         shown = result.above(shown_score)
-        return str(len(shown)), str(shown)
+        found = [f"{name} {score:.1%}" for name, score in zip(shown.names, shown.scores, strict=True)]
+        return str(len(shown)), some(found, _NAMED)
     if isinstance(result, Classification):
         names, values = result.names, result.scores
     else:
@@ -268,6 +271,8 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     texts = [(f"{name} {value:.1%}", value) for name, value in zip(names, values, strict=True)]
     # A few stray pixels of a class are none that the table should name.
     others = [text for text, value in texts[1:] if isinstance(result, Classification) or value >= 0.0005]
+    if isinstance(result, Classification) and result.present is not None:  # it may have several, or none
+        return some(result.present, _NAMED) or "none", f"{values[0]:.1%}", ", ".join([texts[0][0], *others])
     return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 

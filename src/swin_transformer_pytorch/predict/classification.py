@@ -17,6 +17,8 @@ from ..models.inputs import model_input
 from ..results import Classification
 from .task import class_names, name_of
 
+_PRESENT = 0.5  # the least score of a class that an image has, where it may have several
+
 
 class ClassificationTask:
     """Names the `top_k` likeliest classes of each image, whether it may have one or several. See `PredictionTask`."""
@@ -61,11 +63,25 @@ class ClassificationTask:
                 f"the model's head gives {logits.shape[-1]} numbers an image, and the model is of {count} classes: "
                 f"call model.reset_classifier({logits.shape[-1]}, classes=...), and put a head of your own in after it"
             )
-        scores, labels = probabilities(self.model, logits).topk(min(self.top_k, logits.shape[-1]))
-        names = class_names(self.model)
+        sure = probabilities(self.model, logits)
+        scores, labels = sure.topk(min(self.top_k, logits.shape[-1]))
+        several = getattr(self.model, "multi_label", False)
         return [
             Classification(
-                labels=tuple(best), scores=tuple(values), names=tuple(name_of(names, label) for label in best)
+                labels=tuple(best),
+                scores=tuple(values),
+                names=self._names(best),
+                present=self._names(_present(of_all)) if several else None,
             )
-            for best, values in zip(labels.tolist(), scores.tolist(), strict=True)
+            for best, values, of_all in zip(labels.tolist(), scores.tolist(), sure, strict=True)
         ]
+
+    def _names(self, labels: Sequence[int]) -> tuple[str, ...]:
+        names = class_names(self.model)
+        return tuple(name_of(names, label) for label in labels)
+
+
+def _present(scores: Tensor) -> list[int]:
+    """Of the scores (classes,) of one image which are high enough, the highest first."""
+    order: list[int] = scores.argsort(descending=True, stable=True)[: int((scores >= _PRESENT).sum())].tolist()
+    return order

@@ -7,10 +7,12 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ..addresses import is_address
 from ..data.errors import ImageError
+from ..data.images.bands import tell_white_level
 from ..data.images.decode import ImageSource
 from ..data.images.files import find_inputs
 from ..data.images.remote import fetched
@@ -49,8 +51,13 @@ def predict_files(
     if size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     files = _expand(patterns, set(known))
+    first, white_level = True, predictor.transform.preprocessing.white_level
     while batch := list(itertools.islice(files, size)):
         wanted = {path for path, _ in batch if not skip(path)}
+        if first and wanted:
+            paths = [path for path, problem in batch if problem is None and not is_address(path)]
+            tell_white_level(SimpleNamespace(paths=paths, white_level=white_level))
+            first = False
         if wanted:
             images = [problem or _source(path, read) for path, problem in batch]
             results = predictor.answers(images, answer or predictor.predict_prepared)

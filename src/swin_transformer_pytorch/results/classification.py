@@ -18,11 +18,14 @@ class Classification(Shown):
         scores: their probabilities, in [0, 1], by a softmax over all classes; of a model whose images may have several
             (`multi_label`) by a sigmoid of each, so that those from 0.5 are what the image has.
         names: their names; "class 123" where the model has none.
+        present: of a model whose images may have several classes the names of all that this one has, those with a score
+            from 0.5, the likeliest first; None of other models.
     """
 
     labels: tuple[int, ...]
     scores: tuple[float, ...]
     names: tuple[str, ...]
+    present: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.labels) == len(self.scores) == len(self.names):
@@ -33,7 +36,8 @@ class Classification(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Lists of plain types, ready for JSON."""
-        return {"labels": list(self.labels), "scores": list(self.scores), "names": list(self.names)}
+        record = {"labels": list(self.labels), "scores": list(self.scores), "names": list(self.names)}
+        return record if self.present is None else {**record, "present": list(self.present)}
 
     def columns(self) -> dict[str, Any]:
         """A row a class: its name, its score and its label."""

@@ -34,6 +34,7 @@ class ClassificationAnswer(Answer):
     """The likeliest classes, best first."""
 
     scores: list[Share]
+    present: list[str] | None = Field(None, description="of a model for several: the classes that the image has")
 
 
 class Mask(BaseModel):
