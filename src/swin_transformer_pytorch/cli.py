@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "show the shipped models, train a small one from scratch, and save pictures of it all",
     "predict": "classify, detect or segment files, folders and globs of images",
     "train": "train or fine-tune by a recipe, on your own folder of photos if you like",
+    "explain": "show what a model looks at: Grad-CAM, and the attention of its windows, as pictures",
     "evaluate": "measure a model on labelled or annotated images",
     "data": "tell what a folder of images holds, before training: layout, classes, sizes, problems",
     "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",

@@ -202,7 +202,7 @@ def _annotate(path: str | Path, result: Prediction, folder: Path, shown_score: f
     from ..visualize import annotate
 
     shown = result.above(shown_score) if isinstance(result, Detections) else result
-    place = _free_path(folder, f"{Path(path).stem}_predicted")
+    place = free_path(folder, f"{Path(path).stem}_predicted")
     image = predictor.picture(path)
     with writing(place, file=beside(place)):
         annotate(image, shown, beside(place))
@@ -213,13 +213,13 @@ def _save_labels(image: str | Path, result: Any, folder: Path) -> str:
     """Likewise the map of an image's classes."""
     from ..visualize import save_label_map
 
-    place = _free_path(folder, Path(image).stem)
+    place = free_path(folder, Path(image).stem)
     with writing(place, file=beside(place)):
         save_label_map(result, beside(place))
     return str(place)
 
 
-def _free_path(folder: Path, name: str) -> Path:
+def free_path(folder: Path, name: str) -> Path:
     """A PNG's path that is still free, so that no image is written over: neither a source nor a namesake's copy."""
     path = folder / f"{name}.png"
     number = 1

@@ -14,7 +14,7 @@ from torch import nn
 from ..checks import require
 from ..data.images.bands import read_pixels
 from ..data.images.decode import ImageSource
-from ..data.images.pixels import as_picture
+from ..data.images.pixels import ImageInput, as_picture
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
@@ -48,6 +48,7 @@ class Predictor:
         model: the model.
         transform: its preprocessing.
         classes: its class names, or None.
+        looks_once: whether it gives what the model says of the whole image, not of several sizes, sides or windows.
 
     Raises:
         ValueError: the model has no task that is known, no preprocessing, or weights that are NaN or infinite, or an
@@ -103,6 +104,7 @@ class Predictor:
                 "segmentation"
             )
         self._task = task
+        self.looks_once = not (multi_scale or flip or mode == "slide")
         self.transform: Any = task.transform
         self.classes = class_names(model)
         self.top_k = top_k
@@ -131,9 +133,13 @@ class Predictor:
 
     def prepare(self, image: AnyImage) -> Any:
         """One image in any form -> what `predict_prepared` takes. An `ImageError` says why it cannot be done."""
+        return self._task.prepare(self.read(image))
+
+    def read(self, image: AnyImage) -> ImageInput:
+        """An image file's pixels, with as many channels as the model takes; an image that is none stays as it is."""
         if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
-            image = self._read(image, self.transform.preprocessing.channels)
-        return self._task.prepare(image)
+            return self._read(image, self.transform.preprocessing.channels)
+        return image
 
     def picture(self, source: ImageSource) -> Image.Image:
         """An image file as `visualize.annotate` draws on it; in colour, or of other channels some."""
