@@ -89,7 +89,9 @@ def run(options: argparse.Namespace) -> int:
         done += 1
         table.add_row(printable(path), explained.name, f"{explained.score:.1%}", ", ".join(map(str, files)))
         if not explained.heat.any():
-            notes.print(f"{printable(path)}: nothing of {explained.layer} speaks for {explained.name}: no heat is shown")
+            notes.print(
+                f"{printable(path)}: nothing of {explained.layer} speaks for {explained.name}: no heat is shown"
+            )
     if table.row_count:
         terminal.output().print(table)
     if bad:

@@ -119,7 +119,9 @@ def attention_at(
     (down, row), (across, column) = window
     weights = look.weights[down, across, :, row * look.window_size[1] + column].float().cpu().numpy()
     weights = weights.reshape(-1, *look.window_size)
-    cells = np.zeros((len(weights), *(max(side, one.max() + 1) for side, one in zip(look.map_size, inside, strict=True))))
+    cells = np.zeros(
+        (len(weights), *(max(side, one.max() + 1) for side, one in zip(look.map_size, inside, strict=True)))
+    )
     cells[:, inside[0][:, None], inside[1]] = weights
     on_map = cells[:, : look.map_size[0], : look.map_size[1]]
     top, left = (cell * stride for cell, stride in zip(token, look.stride, strict=True))
@@ -130,9 +132,7 @@ def attention_at(
     )
 
 
-def _look(
-    source: nn.Module | Predictor, image: AnyImage, names: Sequence[str] | None
-) -> tuple[View, dict[str, _Look]]:
+def _look(source: nn.Module | Predictor, image: AnyImage, names: Sequence[str] | None) -> tuple[View, dict[str, _Look]]:
     looks: dict[str, _Look] = {}
     with looking_into(source) as model, torch.no_grad():
         prefix, swin = find_swin(model)

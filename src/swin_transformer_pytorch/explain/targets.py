@@ -85,7 +85,9 @@ def _object(model: Any, view: View, label: int | None, detection: int | None) ->
         counts = Counter(name_of(class_names(model), int(one)) for one in labels)
         there = cut(", ".join(f"{count} {name}" for name, count in counts.items())) or "no object at all"
         what = "an object" if label is None else name_of(class_names(model), label)
-        raise NotInImageError(f"the model does not find {what} in the image, but {there}; choose another image or target")
+        raise NotInImageError(
+            f"the model does not find {what} in the image, but {there}; choose another image or target"
+        )
     place = chosen[0] if detection is None else detection
     if not is_count(place, 0, len(labels) - 1):
         raise NotInImageError(

@@ -158,7 +158,7 @@ def looking_into(source: nn.Module | Predictor) -> Iterator[nn.Module]:
     model = source.model if isinstance(source, Predictor) else source
     model = getattr(model, "_orig_mod", model)  # what torch.compile was given
     modes = {module: module.training for module in model.modules()}
-    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad and not parameter.is_inference()]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         if any(module._compiled_call_impl is not None for module in modes):

@@ -56,7 +56,7 @@ def attention_weights(
 def _weights_and_values(
     qkv: Tensor, bias: Tensor, window_size: Size, shift_size: Size, pad_token: Tensor | None, logit_scale: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Of each window of each map, one after the other: (B * windows, heads, N, N), (B * windows, heads, N, head_dim)."""
+    """Of all windows of all maps, in order: (B * windows, heads, N, N) and (B * windows, heads, N, head_dim)."""
     batch, height, width, channels = qkv.shape
     heads, tokens = bias.shape[:2]
     dtype = torch.promote_types(qkv.dtype, torch.float32)

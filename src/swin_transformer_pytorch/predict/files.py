@@ -62,7 +62,9 @@ def _predict(
         yield path, one if isinstance(one, ImageError) else next(results)
 
 
-def find_images(patterns: Sequence[str | os.PathLike[str]], seen: set[str] | None = None) -> Iterator[tuple[str, ImageError | None]]:
+def find_images(
+    patterns: Sequence[str | os.PathLike[str]], seen: set[str] | None = None
+) -> Iterator[tuple[str, ImageError | None]]:
     """(file, None) for each file that the patterns stand for, or (pattern, error) for one that stands for none.
 
     Files whose real paths have been `seen` are left out.

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from .pictures import NEUTRAL, Picture, StrPath, picture_grid, readable, shortened, text_font
+from .pictures import NEUTRAL, Picture, StrPath, as_rgb, picture_grid, readable, shortened, text_font
 
 _MARK = "#00b7ff"  # none of the colours of heat
 # From dark violet by red and orange to light yellow: each is lighter than the one before, for eyes of all kinds.
 _COLOURS = np.array([(60, 10, 90), (140, 20, 110), (205, 55, 70), (245, 130, 25), (255, 245, 130)], dtype=np.float64)
 _OPACITY = 0.85
+_MASKED = 1e-30  # the shift mask leaves e**-100 or so
 
 
 def heat_overlay(
@@ -65,7 +66,7 @@ def attention_picture(
 ) -> None:
     """Saves the image with what a token looks at over it, first by the mean of the heads, then by each alone.
 
-    Each picture's heat is from 0 to its largest weight, which stands above it.
+    Each picture's heat is from 0 to its largest weight, which stands above it. What the token cannot look at is darker.
 
     Args:
         image: a PIL image or uint8 array.
@@ -75,9 +76,14 @@ def attention_picture(
         title: of the first picture.
     """
     maps = [heat.mean(axis=0), *heat]
+    apart = heat.max(axis=0) < _MASKED
+    dimmed = np.asarray(as_rgb(image)) * np.where(apart, 0.5, 1.0)[..., None]
     names = [title, *(f"head {head}" for head in range(len(heat)))]
     picture_grid(
-        [heat_overlay(image, one / (one.max() or 1), box_xyxy=cell_xyxy, smooth=False) for one in maps],
+        [
+            heat_overlay(dimmed.astype(np.uint8), one / (one.max() or 1), box_xyxy=cell_xyxy, smooth=False)
+            for one in maps
+        ],
         path,
         titles=[f"{name}: up to {one.max():.2f}" for name, one in zip(names, maps, strict=True)],
     )
