@@ -66,7 +66,7 @@ def attention_maps(
     have a smaller one, and no shift.
 
     A block's maps take 4 bytes * heads * tokens of the padded map * N. All of Swin-T are 9 MB at 224 x 224 pixels and
-    180 MB at 800 x 1333, all of Swin-L with windows of 12 are 0.2 GB at 384 x 384. They are in memory together: name
+    190 MB at 800 x 1333, all of Swin-L with windows of 12 are 0.2 GB at 384 x 384. They are in memory together: name
     the `blocks` that you need.
 
     Args:

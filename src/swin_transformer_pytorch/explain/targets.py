@@ -53,7 +53,7 @@ def class_index(model: Any, target: int | str) -> int:
             f"{count - 1}"
         )
     if not is_count(index, 0, count - 1):
-        raise ExplainError(f"target={shown(target)} is none of the {count} classes: give 0 to {count - 1}, or a name")
+        raise ExplainError(f"target={shown(index)} is none of the {count} classes: give 0 to {count - 1}, or a name")
     return int(index)
 
 
