@@ -120,7 +120,7 @@ def _explain(
     picture = predictor.picture(path)
     folder, name = Path(options.output), Path(path).stem
     folder.mkdir(parents=True, exist_ok=True)
-    caption = (f"{found.name}: {found.score:.1%} {_SCORES[predictor.model.task]}", f"Grad-CAM of {found.layer}")
+    caption = (f"{found.name}: {found.score:.1%} {_SCORES[str(predictor.model.task)]}", f"Grad-CAM of {found.layer}")
     files = [free_path(folder, f"{name}_gradcam"), free_path(folder, f"{name}_attention")]
     with replacing(files[0]) as temporary:
         heat_overlay(picture, found.heat, caption, box_xyxy=found.box_xyxy).save(temporary)

@@ -54,7 +54,9 @@ class View:
     def places(self, axis: int) -> NDArray[np.float64]:
         """Where the centres of the image's rows (axis 0) or columns (1) lie on the input, in its pixels."""
         start, stop = self.seen[1 - axis], self.seen[3 - axis]
-        return (np.arange(self.image_size[axis]) + 0.5 - start) / (stop - start) * self.input_size[axis]
+        centres = np.arange(self.image_size[axis], dtype=np.float64) + 0.5
+        places: NDArray[np.float64] = (centres - start) / (stop - start) * self.input_size[axis]
+        return places
 
     def spread(self, values: NDArray[Any], stride: Size, *, smooth: bool) -> NDArray[np.float64]:
         """A map (..., h, w) of cells of `stride` pixels of the input, on the image: (..., H, W).
