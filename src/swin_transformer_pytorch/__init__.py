@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         swin_t as swin_t,
     )
     from .data.transforms import create_transform as create_transform
+    from .explain import attention_maps as attention_maps, grad_cam as grad_cam
     from .export import export_onnx as export_onnx, export_openvino as export_openvino
     from .models.config import DetectorConfig as DetectorConfig, SegmenterConfig as SegmenterConfig
     from .models.registry import (
@@ -40,6 +41,7 @@ _HOMES = {
     "backbone.config": ("SwinConfig",),
     "compat": ("SwinTransformer", "swin_b", "swin_l", "swin_s", "swin_t"),
     "data.transforms": ("create_transform",),
+    "explain": ("attention_maps", "grad_cam"),
     "export": ("export_onnx", "export_openvino"),
     "models.config": ("DetectorConfig", "SegmenterConfig"),
     "models.registry": ("create_backbone", "create_model", "list_models", "load_model"),

@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": "classify, detect or segment files, folders and globs of images",
     "video": "the same for the frames of a video, a stream or a camera",
     "train": "train or fine-tune by a recipe, on your own folder of photos if you like",
+    "explain": "show what a model looks at: Grad-CAM, and the attention of its windows, as pictures",
     "evaluate": "measure a model on labelled or annotated images",
     "data": "tell what a folder of images holds, before training: layout, classes, sizes, problems",
     "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",

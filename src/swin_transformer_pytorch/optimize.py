@@ -68,7 +68,7 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
             floating-point one.
     """
     modules = list(model.modules())
-    if any(isinstance(module, _Fixed) for module in modules):
+    if is_optimized(model):
         raise OptimizeError("the model is optimised already: give the one that it was made from")
     if not any(isinstance(module, SwinBlock) for module in modules):
         raise OptimizeError(f"{type(model).__name__} holds no Swin of this package: give a model of create_model")
@@ -94,6 +94,11 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
         fast.classes = named  # names go with layers, and these are others
     fast.register_state_dict_pre_hook(_refuse_state_dict)
     return fast
+
+
+def is_optimized(model: nn.Module) -> bool:
+    """Whether `optimize_for_inference` made it."""
+    return any(isinstance(module, _Fixed) for module in model.modules())
 
 
 def _refuse_state_dict(*_: object) -> None:

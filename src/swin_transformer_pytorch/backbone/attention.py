@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,7 @@ from ..sizes import Size
 from .layers import project
 
 MAX_LOGIT_SCALE = math.log(100)
+Op = Callable[..., Tensor]  # `window_attention`, or `attention_weights`, which takes the same
 
 
 @replaceable
@@ -47,8 +49,11 @@ class WindowAttention(nn.Module):
         return bias.t().reshape(self.num_heads, height * width, height * width)
 
     def forward(self, x: Float[Tensor, "B H W C"], window_size: Size, shift_size: Size) -> Float[Tensor, "B H W C"]:
-        bias = self.relative_position_bias(window_size)
-        return project(self.proj, _attend(x, self.qkv, bias, window_size, shift_size))
+        return project(self.proj, self.attend(window_attention, x, window_size, shift_size))
+
+    def attend(self, op: Op, x: Float[Tensor, "B H W C"], window_size: Size, shift_size: Size) -> Tensor:
+        """`op` of the map's queries, keys and values."""
+        return _attend(op, x, self.qkv, self.relative_position_bias(window_size), window_size, shift_size)
 
 
 @replaceable
@@ -94,12 +99,16 @@ class WindowAttentionV2(nn.Module):
         return self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp().flatten()
 
     def forward(self, x: Float[Tensor, "B H W C"], window_size: Size, shift_size: Size) -> Float[Tensor, "B H W C"]:
-        bias = self.relative_position_bias(window_size)
-        out = _attend(x, self.qkv, bias, window_size, shift_size, self.qkv_bias(), self.score_scale())
-        return project(self.proj, out)
+        return project(self.proj, self.attend(window_attention, x, window_size, shift_size))
+
+    def attend(self, op: Op, x: Float[Tensor, "B H W C"], window_size: Size, shift_size: Size) -> Tensor:
+        """`op` of the map's queries, keys and values."""
+        bias, added, scale = self.relative_position_bias(window_size), self.qkv_bias(), self.score_scale()
+        return _attend(op, x, self.qkv, bias, window_size, shift_size, added, scale)
 
 
 def _attend(
+    op: Op,
     x: Float[Tensor, "B H W C"],
     layer: nn.Module,
     bias: Float[Tensor, "heads N N"],
@@ -107,11 +116,11 @@ def _attend(
     shift_size: Size,
     added: Float[Tensor, " qkv"] | None = None,
     logit_scale: Float[Tensor, " heads"] | None = None,
-) -> Float[Tensor, "B H W D"]:
-    """Window attention of what `layer` makes of the map, `added` to each of its tokens."""
+) -> Float[Tensor, "B ..."]:
+    """`op` of what `layer` makes of the map, `added` to each of its tokens."""
 
     def attend(qkv: Tensor, pad_token: Tensor | None) -> Tensor:
-        return window_attention(
+        return op(
             qkv, bias, window_size=window_size, shift_size=shift_size, pad_token=pad_token, logit_scale=logit_scale
         )
 

@@ -288,7 +288,7 @@ def _annotate(
     from ..visualize import annotate
 
     shown = result.above(shown_score) if isinstance(result, Detections) else result
-    place = _free_path(folder, f"{Path(file_name(path)).stem}_predicted")
+    place = free_path(folder, f"{Path(file_name(path)).stem}_predicted")
     image = predictor.picture(source)
     with writing(place, file=beside(place)):
         annotate(image, shown, beside(place))
@@ -299,13 +299,13 @@ def _save_labels(image: str, result: Any, folder: Path) -> str:
     """Likewise the map of an image's classes."""
     from ..visualize import save_label_map
 
-    place = _free_path(folder, Path(file_name(image)).stem)
+    place = free_path(folder, Path(file_name(image)).stem)
     with writing(place, file=beside(place)):
         save_label_map(result, beside(place))
     return str(place)
 
 
-def _free_path(folder: Path, name: str) -> Path:
+def free_path(folder: Path, name: str) -> Path:
     """A PNG's path that is still free, so that no image is written over: neither a source nor a namesake's copy."""
     path = folder / f"{name}.png"
     number = 1

@@ -14,6 +14,7 @@ from .linear import gelu_then as gelu_then, has_packed_linear as has_packed_line
 from .padding import padding as padding
 from .plain import is_plain as is_plain, is_transformed as is_transformed, replaceable as replaceable
 from .recompute import recomputed as recomputed
+from .reference import attention_weights as attention_weights
 from .windows import (
     MASKED_SCORE as MASKED_SCORE,
     merge as merge,

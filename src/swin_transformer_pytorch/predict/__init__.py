@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .files import predict_files
+from .files import find_images, predict_files
 from .predictor import Predictor
 from .task import AnyImage, Prediction
 
-__all__ = ["AnyImage", "Prediction", "Predictor", "predict_files"]
+__all__ = ["AnyImage", "Prediction", "Predictor", "find_images", "predict_files"]

@@ -50,7 +50,7 @@ def predict_files(
     size = batch_size if batch_size is not None else predictor.batch_size
     if size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
-    files = _expand(patterns, set(known))
+    files = find_images(patterns, set(known))
     first, white_level = True, predictor.transform.preprocessing.white_level
     while batch := list(itertools.islice(files, size)):
         wanted = {path for path, _ in batch if not skip(path)}
@@ -71,11 +71,14 @@ def _source(path: str, read: Callable[[str], ImageSource]) -> ImageSource | Imag
         return error
 
 
-def _expand(patterns: Sequence[str | os.PathLike[str]], seen: set[str]) -> Iterator[tuple[str, ImageError | None]]:
+def find_images(
+    patterns: Sequence[str | os.PathLike[str]], seen: set[str] | None = None
+) -> Iterator[tuple[str, ImageError | None]]:
     """(file, None) for each file that the patterns stand for, or (pattern, error) for one that stands for none.
 
     Files whose real paths have been `seen` are left out.
     """
+    seen = set() if seen is None else seen
     for pattern in dict.fromkeys(os.fspath(one) for one in patterns):
         if is_address(pattern):
             if pattern not in seen:

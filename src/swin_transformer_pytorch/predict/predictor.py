@@ -17,7 +17,7 @@ from ..checks import require
 from ..data.errors import ImageError
 from ..data.images.bands import read_pixels
 from ..data.images.decode import ImageSource
-from ..data.images.pixels import as_picture
+from ..data.images.pixels import ImageInput, as_picture
 from ..data.images.remote import fetched
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
@@ -57,6 +57,7 @@ class Predictor:
         model: the model.
         transform: its preprocessing.
         classes: its class names, or None.
+        looks_once: whether it gives what the model says of the whole image, not of several sizes, sides or windows.
 
     Raises:
         ValueError: the model has no task that is known, no preprocessing, or weights that are NaN or infinite, or an
@@ -114,6 +115,7 @@ class Predictor:
                 "segmentation"
             )
         self._task = task
+        self.looks_once = not (multi_scale or flip or mode == "slide")
         self.transform: Any = task.transform
         self.classes = class_names(model)
         self.top_k = top_k
@@ -172,9 +174,13 @@ class Predictor:
 
     def prepare(self, image: AnyImage) -> Any:
         """One image in any form -> what `predict_prepared` takes. An `ImageError` says why it cannot be done."""
+        return self._task.prepare(self.read(image))
+
+    def read(self, image: AnyImage) -> ImageInput:
+        """An image file's pixels, with as many channels as the model takes; an image that is none stays as it is."""
         if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
-            image = self._read(image, self.transform.preprocessing.channels)
-        return self._task.prepare(image)
+            return self._read(image, self.transform.preprocessing.channels)
+        return image
 
     def picture(self, source: ImageSource) -> Image.Image:
         """An image file as `visualize.annotate` draws on it; in colour, or of other channels some."""

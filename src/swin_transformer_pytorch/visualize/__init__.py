@@ -20,6 +20,7 @@ from .classification import (
     prediction_grid as prediction_grid,
 )
 from .detection import detection_overlay as detection_overlay
+from .heat import attention_picture as attention_picture, heat_overlay as heat_overlay
 from .pictures import Picture, StrPath, class_colour as class_colour, make_room, picture_grid as picture_grid
 from .segmentation import (
     label_map as label_map,

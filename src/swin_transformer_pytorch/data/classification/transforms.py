@@ -11,6 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import ColorJitter, RandomErasing, RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
+from ...sizes import Size
 from ...weights.preprocessing import Preprocessing
 from ..images.pixels import ImageInput, as_pixels, height_width
 from .augmentation import Augmentation, RandAugmentPolicy
@@ -67,6 +68,17 @@ class EvaluationTransform:
             # Bicubic overshoots at edges; PIL cuts that off as it rounds to 8 bits.
             resized = resized.clamp(0.0, 1.0)
         return F.center_crop(resized, list(target))
+
+    def seen(self, image_size: Size) -> tuple[float, float, float, float]:
+        """The part of an image of (height, width) that is kept: left, top, right and bottom in the image's pixels."""
+        size, target = self.preprocessing.resize_size, self.preprocessing.image_size
+        sides = [size * side / min(image_size) for side in image_size] if isinstance(size, int) else size
+        edges: list[tuple[float, float]] = []
+        for side, resized, kept in zip(image_size, map(int, sides), target, strict=True):
+            start = round((resized - kept) / 2)  # as torchvision's crop
+            edges.append((start * side / resized, (start + kept) * side / resized))
+        (top, bottom), (left, right) = edges
+        return left, top, right, bottom
 
 
 class TrainingTransform:
