@@ -1,6 +1,8 @@
-"""Draws docs/images/results.png, the first picture of the README: what the shipped models say of images in the package.
+"""Draws the pictures of README's first screen: what the shipped models say of images in the package.
 
-python tools/draw_results.py
+    python tools/draw_results.py
+
+Writes docs/images/result-classification.png, result-detection.png and result-segmentation.png.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.models.registry import checkpoint_model
 from swin_transformer_pytorch.visualize import classification_overlay, detection_overlay, segmentation_overlay
 
-PICTURE = Path(__file__).parents[1] / "docs" / "images" / "results.png"
-_HEIGHT, _GAP = 420, 16
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+_HEIGHT = 320
 _ITEM, _SCENE = 3, 25
 _LEAST_SCORE = 0.5
 
@@ -30,21 +32,16 @@ def main() -> None:
         swin.Predictor(checkpoint_model(name))(image)
         for name, image in (("fashion", item), ("scenes_detection", scene), ("scenes_segmentation", scene))
     )
-    pictures = [
-        classification_overlay(item, classified),
-        detection_overlay(scene, detected.above(_LEAST_SCORE)),
-        segmentation_overlay(scene, segmented),
-    ]
-    scaled = [
-        one.resize((round(one.width * _HEIGHT / one.height), _HEIGHT), Image.Resampling.LANCZOS) for one in pictures
-    ]
-    row = Image.new("RGB", (sum(one.width for one in scaled) + _GAP * (len(scaled) - 1), _HEIGHT), "white")
-    left = 0
-    for one in scaled:
-        row.paste(one, (left, 0))
-        left += one.width + _GAP
-    row.quantize(256).save(PICTURE, optimize=True)
-    print(f"{PICTURE}: {PICTURE.stat().st_size / 1e3:.0f} kB, {row.width} x {row.height}")
+    pictures = {
+        "classification": classification_overlay(item, classified),
+        "detection": detection_overlay(scene, detected.above(_LEAST_SCORE)),
+        "segmentation": segmentation_overlay(scene, segmented),
+    }
+    for task, picture in pictures.items():
+        width = round(picture.width * _HEIGHT / picture.height)
+        small = picture.resize((width, _HEIGHT), Image.Resampling.LANCZOS).quantize(256)
+        small.save(path := IMAGES / f"result-{task}.png", optimize=True)
+        print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB, {small.width} x {small.height}")
 
 
 if __name__ == "__main__":
