@@ -130,7 +130,7 @@ def test_answers_are_those_that_are_predicted():
         assert explain(model, image, target).name == name
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     size=st.tuples(st.integers(20, 200), st.integers(20, 200)),
     crop=st.tuples(st.integers(8, 40), st.integers(8, 40)),
@@ -151,7 +151,7 @@ def test_the_part_of_an_image_that_a_classifier_sees(size, crop, more, both):
         expected = start + (np.arange(len(kept)) + 0.5) * (stop - start) / len(kept)
         cell = (stop - start) / len(kept)  # antialiasing and edges blur by about as much
         inner = (expected > 1.5 * cell + 1) & (expected < side - 1.5 * cell - 1)
-        np.testing.assert_allclose(kept[inner], expected[inner], atol=0.1 * max(cell, 1))
+        np.testing.assert_allclose(kept[inner], expected[inner], atol=0.15 * max(cell, 1))
     assert (right - left) * (bottom - top) == pytest.approx(size[0] * size[1]) or not both
 
 
