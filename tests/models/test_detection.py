@@ -343,8 +343,8 @@ def mask_iou(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "steps"), [("mask_rcnn", 250), ("cascade_mask_rcnn", 150)])
-def test_eight_scenes_are_learnt_by_heart(method: str, steps: int) -> None:
+@pytest.mark.parametrize(("method", "steps"), [("mask_rcnn", 130), ("cascade_mask_rcnn", 90)])
+def test_four_scenes_are_learnt_by_heart(method: str, steps: int) -> None:
     torch.manual_seed(0)
     small = {"embed_dim": 16, "depths": (2, 2, 2), "num_heads": (1, 2, 4), "window_size": 6}
     config = tiny_config(method, small, num_classes=2, fpn_dim=32, fc_dim=64, rpn_samples=64, roi_samples=64)
@@ -352,13 +352,12 @@ def test_eight_scenes_are_learnt_by_heart(method: str, steps: int) -> None:
     # Of an image this small nearly every anchor would be a proposal, and most of the time go into suppressing them.
     limits = dataclasses.replace(model.rpn_head.rules.training, per_level=600, per_image=600)
     model.rpn_head.rules = dataclasses.replace(model.rpn_head.rules, training=limits)
-    scenes = [scene(seed) for seed in range(8)]
+    scenes = [scene(seed) for seed in range(4)]
     pixels, targets = torch.stack([x for x, _ in scenes]), [target for _, target in scenes]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
-    for step in range(steps):
-        chosen = [(2 * step + i) % 8 for i in range(4)]
-        losses = model.losses(pixels[chosen], [targets[i] for i in chosen])
+    for _ in range(steps):
+        losses = model.losses(pixels, targets)
         optimizer.zero_grad()
         sum(losses.values()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
