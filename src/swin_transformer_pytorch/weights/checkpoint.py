@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import urllib.parse
@@ -197,11 +198,13 @@ def _as_hub_id(text: str, name: str | None) -> str:
         return text
     if text.endswith(_FILE_ENDINGS) or "/" in text or os.sep in text:
         raise CheckpointError(f"{text} does not exist: check the path")
-    tags = ", ".join(record.tag for record in records(name)) if name is not None else ""
-    hint = f"; tags of {name}: default, {tags}" if tags else ""
+    tags = ["default", *(record.tag for record in records(name))] if name is not None else []
+    some = ", ".join(tags[1:] and tags)
+    near = difflib.get_close_matches(text, [*SHIPPED, *tags], n=1)
     raise CatalogError(
-        f"{text!r} is no catalogue tag, existing file, URL or hub id (owner/repository); give one of these as "
-        f"{WEIGHTS_OPTIONS}{hint}"
+        f"{text!r} is no catalogue tag, existing file, URL or hub id (owner/repository); "
+        f"{f'did you mean {near[0]!r}? ' if near else ''}Give one of these as {WEIGHTS_OPTIONS}, or a model in the "
+        f"package: {', '.join(SHIPPED)}{f'; tags of {name}: {some}' if some else ''}"
     )
 
 

@@ -14,6 +14,7 @@ from tests.training.conftest import TINY
 from swin_transformer_pytorch.extras import MissingExtraError
 from swin_transformer_pytorch.training import load_recipe, train
 from swin_transformer_pytorch.training.engine import loggers, progress
+from swin_transformer_pytorch.training.engine.callbacks import telling
 from swin_transformer_pytorch.training.engine.overview import describe_classes
 from swin_transformer_pytorch.training.engine.progress import describe_seconds
 
@@ -40,6 +41,13 @@ def test_a_run_says_first_what_it_will_do(tmp_path: Path, capsys: pytest.Capture
         "output": str(tmp_path / "run"),
     }.items():
         assert text in said[name], name
+
+
+@pytest.mark.parametrize(("classes", "told"), [(2, False), (5, False), (6, True), (None, True)])
+def test_a_top5_that_is_always_1_is_not_told(classes: int | None, told: bool) -> None:
+    line = {"epoch": 1, "val_top1": 0.5, "val_top5": 1.0, "test_top5": 1.0}
+    line |= {} if classes is None else {"val_num_classes": classes}
+    assert [name for name in line if name not in telling(line)] == ([] if told else ["val_top5", "test_top5"])
 
 
 def test_a_log_has_lines_within_an_epoch_with_the_highest_rate(
