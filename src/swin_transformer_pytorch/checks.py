@@ -34,6 +34,11 @@ def cut(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
 
 
+def counted(count: int, what: str) -> str:
+    """Such as "1 image" or "2,000 images"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def is_number(value: object) -> bool:
     """Whether it is a whole number or a float; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)

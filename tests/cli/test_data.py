@@ -72,7 +72,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
             "detection, yolo",
             "train 3 3 64 x 48",
             "dog 1 0 few",
-            "- train: 1 images without objects of a class; --data.keep_empty",
+            "- train: 1 image without objects of a class; --data.keep_empty",
             "- train: 1 of 3 boxes have a side below 8 pixels",
             "- val: nothing of 1 of 2 classes: dog",
             "- the same image in two parts: ",
@@ -201,13 +201,41 @@ def test_images_that_cannot_be_read_are_named_and_counted(swin, tmp_path) -> Non
     assert outcome.code == 1
     assert outcome.out.count("holds text, not an image") == 5 and "and 4 more images that cannot be used" in outcome.out
     some = swin("data", tmp_path, "--images", 3)
-    assert "train: 3 of 13 images were read; --images N reads more" in some.out
+    assert "train: 3 of 13 images read; --images N reads more" in some.out
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "reason"),
+    [
+        (["cat/0.png", "cat/1.png", "dog/.keep"], [], "the class folder {}/dog holds no images; fill it"),
+        (["cat/0.png", "dog/0.png"], ["--data.classes", "[cat]"], "data.classes=['cat'] makes one class"),
+        (
+            ["cat/0.png", "dog/0.png"],
+            ["--data.classes", "{pet: [cat, dog]}"],
+            "data.classes={'pet': ['cat', 'dog']} ma",
+        ),
+        (["cat/0.png"], [], "{} has the one class 'cat'"),
+        (["0.png"], [], "{} holds 1 image"),
+        (["0.png", "labels.csv"], [], "{}/labels.csv"),
+    ],
+)
+def test_the_reason_comes_first(swin, tmp_path, files, words, reason, caplog) -> None:
+    for seed, file in enumerate(files):
+        if file.endswith(".png"):
+            photo(tmp_path / file, seed=seed)
+        else:
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            (tmp_path / file).write_text("file_name,labels\nnowhere.png,cat\n")
+    outcome = swin("data", tmp_path, *words)
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1].startswith(f"swin: error: {reason.format(tmp_path)}"), outcome.err
+    assert caplog.text.count("data.kind is multi_label") == ("labels.csv" in files)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "holds nothing to train on: no annotations of objects"),
+        ([], "holds neither class folders nor images; make a folder of images for each class. Nor does"),
         (["--task", "detection"], "has no annotations of objects that are known: looked for coco, yolo"),
         (["--task", "segmentation"], "has no images with label maps"),
         (["--data.kind", "yolo"], "is no data set of --data.kind yolo"),

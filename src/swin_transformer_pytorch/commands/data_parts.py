@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from ..data.choice import require_two_classes
 from ..data.classification.dataset import Label
 from ..data.classification.files import LabelledFiles
 from ..data.classification.folder import ImageFolder
@@ -110,11 +111,10 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
             found.append(_classification(root, data))
         except DataError as error:
             # What is broken was found, unlike what is not there.
-            if task is not None or has_label_file(root):
+            if task is not None or has_label_file(root, say=False):
                 raise
             raise DataError(
-                f"{root} holds nothing to train on: no annotations of objects that are known, no images with label "
-                f"PNGs, and as classes of whole images: {error}"
+                f"{error}. Nor does {root} hold annotations of objects that are known, or images with label PNGs"
             ) from error
     if not found:
         raise DataError(f"{root} is no data set of --data.kind {data.kind}")
@@ -155,6 +155,7 @@ def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Loo
 def _classification(root: str, data: argparse.Namespace) -> Look:
     if data.kind == "multi_label" or data.labels is not None or has_label_file(root):
         return _multi_label(root, data)
+    require_two_classes(data.classes)
     train = ImageFolder(root, "train", val_fraction=0, channels=None, choice=data.classes)
     apart = {Path(path).relative_to(root).parts[0] for path in train.paths} == {"train"}
     opened: dict[str, LabelledFiles] = {}

@@ -135,12 +135,14 @@ def test_a_logger_that_is_not_installed_is_one_error(
     ("counts", "text"),
     [
         (None, "3: ant, bee, cow"),
+        ({"ant": 1, "bee": 1, "cow": 1}, "3: ant, bee, cow; 1 object each"),
+        ({"ant": 4000, "bee": 1, "cow": 7}, "3: ant, bee, cow; from 1 object (bee) to 4,000 (ant)"),
         ({"ant": 4, "bee": 4, "cow": 4}, "3: ant, bee, cow; 4 objects each"),
         ({"ant": 4000, "bee": 0, "cow": 7}, "3: ant, bee, cow; from 0 objects (bee) to 4,000 (ant)"),
     ],
 )
 def test_the_rarest_class_is_named(counts: dict[str, int] | None, text: str) -> None:
-    assert describe_classes(("ant", "bee", "cow"), counts, "objects") == text
+    assert describe_classes(("ant", "bee", "cow"), counts, "object") == text
 
 
 @pytest.mark.parametrize(

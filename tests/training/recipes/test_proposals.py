@@ -130,6 +130,34 @@ def test_rare_classes_made_up_for_twice_are_told_by_name(
     assert len(told) == (sampling == weights == "balanced")
 
 
+@pytest.mark.parametrize(
+    ("choice", "possible"),
+    [(["cat"], False), ({"pet": ["cat", "dog"]}, False), ({"cat": ["cat"], "rest": ["*"]}, True)],
+)
+def test_a_choice_of_one_class_is_refused_by_its_key(choice: object, possible: bool, tmp_path: Path) -> None:
+    make(tmp_path, CLASSES)
+    recipe = load_recipe("finetune", {**TINY, "data.root": str(tmp_path), "data.classes": choice})
+    if possible:
+        assert prepare(recipe, "cpu")[0].model.classes == ("cat", "rest")
+    else:
+        with pytest.raises(
+            DataError, match=r"data\.classes=.* makes one class.*name another, or give all the rest a name"
+        ):
+            prepare(recipe, "cpu")
+
+
+@pytest.mark.parametrize(("size", "told"), [(5, True), ([64, 31], True), (32, False)])
+def test_images_below_a_cell_of_the_last_stage_are_told(
+    size: object, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, CLASSES)
+    config = {"patch_size": 4, "embed_dim": 8, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 4}
+    values = {**TINY, "model.config": config, "data.root": str(tmp_path), "data.image_size": size}
+    with caplog.at_level(logging.WARNING):
+        prepare(load_recipe("finetune", values), "cpu")
+    assert ("smaller than a cell of the model's last stage, 32: raise data.image_size" in caplog.text) == told
+
+
 def test_folders_named_as_classes_are_classes(tmp_path: Path) -> None:
     make(tmp_path, {f"{name}/{number}.png": "" for name in ("images", "masks") for number in range(2)})
     values = {**TINY, "data.root": str(tmp_path)}

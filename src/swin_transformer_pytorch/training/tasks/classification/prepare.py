@@ -11,6 +11,7 @@ from typing import Literal, cast
 
 import torch
 
+from ....data.choice import require_two_classes
 from ....data.classification.files import LabelledFiles
 from ....data.classification.multi_label import has_label_file
 from ....data.errors import DataError, some
@@ -32,14 +33,14 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
     if recipe.data.kind == "folder" and recipe.data.root is not None and has_label_file(recipe.data.root):
         recipe = recipe.replace({"data.kind": "multi_label"})
     multi_label = recipe.data.kind == "multi_label"
+    if recipe.data.kind == "folder":
+        require_two_classes(recipe.data.classes)
     chosen = recipe.data.class_order is not None or recipe.data.classes is not None
     if recipe.data.kind == "folder" and recipe.data.root is not None and not chosen:
         _check_task(Path(recipe.data.root))
     if recipe.data.sampling == recipe.loss.class_weights == "balanced":
-        text = (
-            "data.sampling=balanced and loss.class_weights=balanced: rare classes are made up for twice; leave one out"
-        )
-        _log.warning(text)
+        both = "data.sampling=balanced and loss.class_weights=balanced"
+        _log.warning("%s: rare classes are made up for twice; leave one of them out", both)
     splits = open_splits(recipe.data, seed=recipe.trainer.seed)
     recipe, channels = with_channels(recipe, splits)
     torch.manual_seed(recipe.trainer.seed)
@@ -49,6 +50,11 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
         build_model(recipe.model, "classification", splits.classes, multi_label=multi_label, prepare=choose),
     )
     assert model.preprocessing is not None, "it has just been chosen"
+    stride = max(model.config.stage_strides[-1])
+    if min(model.preprocessing.image_size) < stride:
+        size = " x ".join(map(str, model.preprocessing.image_size))
+        text = "images of %s pixels are smaller than a cell of the model's last stage, %d: raise data.image_size"
+        _log.warning(text, size, stride)
     if recipe.data.image_size == "auto":
         recipe = recipe.replace({"data.image_size": model.preprocessing.image_size})
     training = MultiLabelTraining if multi_label else ClassificationTraining
