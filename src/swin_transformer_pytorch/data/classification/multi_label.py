@@ -132,7 +132,8 @@ def has_label_file(root: str | os.PathLike[str], *, say: bool = True) -> bool:
     folders = {path.name.lower() for place in places for path in place.glob("[!.]*/")}
     if folders <= {"images", *_PARTS}:
         files = find_label_files(root) if root.is_dir() else {}
-        for path in list(files.values())[:say]:
+        if say and files:
+            path = next(iter(files.values()))
             _log.warning("%s names the images' labels, any number each: data.kind is multi_label", path)
         return bool(files)
     for path in (root / "labels.csv", root / "labels.json"):

@@ -12,9 +12,9 @@ from typing import Any, Literal, cast, get_args
 from ..detection.layouts import find_parts
 from ..errors import DataError, NothingFoundError
 from ..held_out import PART_NAMES, Split
-from .source import DrawnKind
 
 KnownLayout = Literal["voc", "cityscapes"]
+DrawnKind = Literal["coco", "labelme", "label_studio", "cvat"]
 
 CLASS_FILES = ("classes.txt", "classes.json", "_classes.csv", "labelmap.txt", "class_names.txt")
 
