@@ -34,7 +34,7 @@ def cut(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
 
 
-def counted(count: int, what: str) -> str:
+def plural(count: int, what: str) -> str:
     """Such as "1 image" or "2,000 images"."""
     return f"{count:,} {what}{'s' * (count != 1)}"
 

@@ -317,7 +317,7 @@ def test_misspelt_sources():
     with pytest.raises(CatalogError, match=r"'in21k' is no catalogue tag.*tags of swin_tiny.*in22k"):
         load_weights(model, "in21k")
     for wrong, near in (("fashoin", "fashion"), ("scenes_detectoin", "scenes_detection"), ("in2k", "in22k")):
-        with pytest.raises(CatalogError, match=rf"did you mean '{near}'\? .*in the package: fashion, scenes_"):
+        with pytest.raises(CatalogError, match=rf"did you mean [^?]*{near}.*\? .*in the package: fashion, scenes_"):
             load_weights(model, wrong)
     with pytest.raises(CatalogError) as error:
         load_weights(model_of(), "zzz")

@@ -15,7 +15,7 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING, get_args
 
-from ..checks import counted
+from ..checks import plural
 from ..data.errors import some
 from ..models.config import Task
 from ..training.recipes.proposals import FINE_TUNING
@@ -119,10 +119,10 @@ def _problems(one: Look) -> list[str]:
     lines: list[str] = []
     for name, part in one.parts.items():
         if part.read < len(part.samples):
-            lines.append(f"{name}: {part.read:,} of {counted(len(part.samples), 'image')} read; --images N reads more")
+            lines.append(f"{name}: {part.read:,} of {plural(len(part.samples), 'image')} read; --images N reads more")
         lines += [f"{name}: {problem}" for problem in part.problems[:_NAMED]]
         if len(part.problems) > _NAMED:
-            lines.append(f"{name}: and {counted(len(part.problems) - _NAMED, 'more image')} that cannot be used")
+            lines.append(f"{name}: and {plural(len(part.problems) - _NAMED, 'more image')} that cannot be used")
         lines += _counted(name, part, one)
         missing = [label for label in one.classes if not part.counts[label]]
         if missing:
@@ -130,11 +130,11 @@ def _problems(one: Look) -> list[str]:
     pairs = twice(one.parts)
     lines += [f"the same image in two parts: {first} and {second}" for first, second in pairs[:_NAMED]]
     if len(pairs) > _NAMED:
-        lines.append(f"and {counted(len(pairs) - _NAMED, 'more image')} in two parts")
+        lines.append(f"and {plural(len(pairs) - _NAMED, 'more image')} in two parts")
     pairs = same_in_classes(one)
     lines += [f"the same image in two classes: {first} and {second}" for first, second in pairs[:_NAMED]]
     if len(pairs) > _NAMED:
-        lines.append(f"and {counted(len(pairs) - _NAMED, 'more image')} in two classes")
+        lines.append(f"and {plural(len(pairs) - _NAMED, 'more image')} in two classes")
     spellings: dict[str, list[str]] = {}
     for name in one.classes:
         spellings.setdefault(name.casefold().strip(), []).append(name)
@@ -149,7 +149,7 @@ def _counted(name: str, part: Part, one: Look) -> list[str]:
     keep = "; --data.keep_empty true has training keep them" if one.task == "detection" else ""
     rest = "; --data.background true makes those of no object a class" if "drawn" in one.layout else ""
     lines = {
-        f"{counted(part.empty, 'image')} without {one.unit} of a class{keep}": part.empty,
+        f"{plural(part.empty, 'image')} without {one.unit} of a class{keep}": part.empty,
         f"{part.tiny:,} of {total:,} boxes have a side below 8 pixels": part.tiny,
         f"{part.ignored / max(1, part.ignored + total):.1%} of the pixels are ignored{rest}": part.ignored,
     }

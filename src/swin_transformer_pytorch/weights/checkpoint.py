@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import urllib.parse
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..backbone.config import ConfigError, SwinConfig
 from ..colours import Colour, is_colour
+from ..names import did_you_mean
 from .catalog import RECORDS, SHIPPED, CatalogError, WeightsRecord, find_record, records
 from .containers import Which, unwrap_state_dict
 from .dense_classes import CLASS_SETS, class_palette, dense_class_names
@@ -200,10 +200,9 @@ def _as_hub_id(text: str, name: str | None) -> str:
         raise CheckpointError(f"{text} does not exist: check the path")
     tags = ["default", *(record.tag for record in records(name))] if name is not None else []
     some = ", ".join(tags[1:] and tags)
-    near = difflib.get_close_matches(text, [*SHIPPED, *tags], n=1)
     raise CatalogError(
         f"{text!r} is no catalogue tag, existing file, URL or hub id (owner/repository); "
-        f"{f'did you mean {near[0]!r}? ' if near else ''}Give one of these as {WEIGHTS_OPTIONS}, or a model in the "
+        f"{did_you_mean(text, [*SHIPPED, *tags])}Give one of these as {WEIGHTS_OPTIONS}, or a model in the "
         f"package: {', '.join(SHIPPED)}{f'; tags of {name}: {some}' if some else ''}"
     )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ... import extras, rle
+from ...checks import plural
 from ...names import by_name
 from ..errors import DataError, SampleError, report, some
 from ..images.decode import is_turned, open_image, read_image
@@ -104,8 +105,8 @@ class CocoDataset(Dataset[DetectionSample]):
             self._check_teaches(left_out)
         empty = [image["id"] for image in self.annotations["images"] if image["id"] not in self._objects]
         if empty and not keep_empty:
-            what = "are kept for training" if keep_negatives else "are left out (--data.keep_empty true keeps them)"
-            _log.warning("%s: %s images without objects %s", self.annotations_file, f"{len(empty):,}", what)
+            what = "kept for training" if keep_negatives else "left out (--data.keep_empty true keeps them)"
+            _log.warning("%s: %s without objects: %s", self.annotations_file, plural(len(empty), "image"), what)
         dropped = set() if keep_empty or keep_negatives else set(empty)
         self._images = [
             image

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from rich import box
 from rich.table import Table
 
-from ...checks import counted
+from ...checks import plural
 from ...sizes import Size
 from .callbacks import CURVES, HISTORY, RECIPE
 from .data import TrainingData
@@ -36,9 +36,9 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
     optimizer, steps = recipe.optimizer, int(trainer.estimated_stepping_batches)
     epochs = trainer.max_epochs or 1
     world, accumulate = trainer.world_size, recipe.trainer.accumulate
-    batch = counted(module.batch_size, "image")
+    batch = plural(module.batch_size, "image")
     if world * accumulate > 1:
-        of_step = f"{counted(world, 'device')} x {accumulate} {'batch' if accumulate == 1 else 'batches'} a step"
+        of_step = f"{plural(world, 'device')} x {accumulate} {'batch' if accumulate == 1 else 'batches'} a step"
         batch += f" x {of_step} = {module.batch_size * world * accumulate}"
     peak = optimizer.lr * module.lr_factor
     scaled = f" (optimizer.lr={optimizer.lr:g}, scaled by the batch over {optimizer.scale_lr})"
@@ -55,7 +55,7 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
         ("model", f"{model.name or type(model).__name__}, {count:,} parameters{frozen}, from {source} weights"),
         ("device", f"{trainer.strategy.root_device.type} x {world}, precision {trainer.precision}"),
         ("batch", batch),
-        ("length", f"{counted(steps, 'step')}, {counted(epochs, 'epoch')} of {steps // epochs:,}"),
+        ("length", f"{plural(steps, 'step')}, {plural(epochs, 'epoch')} of {steps // epochs:,}"),
         ("peak learning rate", f"{peak:g}{scaled * (module.lr_factor != 1)}"),
     ]
     return dict(rows)
@@ -69,8 +69,8 @@ def describe_classes(names: tuple[str, ...], counts: Mapping[str, int] | None, u
     rarest = sorted(counts, key=lambda name: counts[name])
     few, many = counts[rarest[0]], counts[rarest[-1]]
     if few == many:
-        return f"{len(names)}: {shown}; {counted(few, unit)} each"
-    return f"{len(names)}: {shown}; from {counted(few, unit)} ({rarest[0]}) to {many:,} ({rarest[-1]})"
+        return f"{len(names)}: {shown}; {plural(few, unit)} each"
+    return f"{len(names)}: {shown}; from {plural(few, unit)} ({rarest[0]}) to {many:,} ({rarest[-1]})"
 
 
 def _sizes(preprocessing: Any) -> str:
