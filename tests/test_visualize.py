@@ -9,6 +9,7 @@ from swin_transformer_pytorch.extras import MissingExtraError
 from swin_transformer_pytorch.results import Classification, Detections, SegmentationMap
 from swin_transformer_pytorch.visualize import (
     annotate,
+    charts,
     confusion_matrix_picture,
     label_grid,
     picture_grid,
@@ -199,6 +200,33 @@ def test_training_curves_with_gaps_and_of_one_point(tmp_path):
         training_curve([{"epoch": 1, "lr": 0.1}], tmp_path / "none.png")
     with pytest.raises(ValueError, match="0 points"):
         training_curve([], tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("names", "legend", "title"),
+    [
+        (["val_top1", "val_top5"], ["top-1", "top-5"], "best of validation top-1: 75.00%"),
+        (["val_map", "val_f1"], ["mAP", "F1"], "best of validation mAP: 75.00%"),
+        (
+            ["val_box_ap", "val_box_ap50", "val_box_ap75", "val_mask_ap"],
+            ["box AP", "box AP50", "box AP75", "mask AP"],
+            "best of validation box AP: 75.00%",
+        ),
+        (
+            ["val_miou", "val_macc", "val_aacc"],
+            ["mIoU", "mAcc", "pixel accuracy"],
+            "best of validation mIoU: 75.00%",
+        ),
+        (["train_loss", "val_loss"], ["train loss", "validation loss"], "loss"),
+    ],
+)
+def test_curves_are_named_as_people_name_them(names, legend, title, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(charts, "save_figure", lambda figure, path: drawn.append(figure))
+    training_curve([{"epoch": 1} | dict.fromkeys(names, 0.5), {"epoch": 2} | dict.fromkeys(names, 0.75)], "x.png")
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == legend
+    assert axes.get_title() == title
 
 
 def test_without_matplotlib_only_annotate_works(tmp_path, monkeypatch):

@@ -41,6 +41,11 @@ def some(names: Sequence[str], most: int = 10) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+def plural(count: int, what: str) -> str:
+    """Such as "1 image" or "2,000 images"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def is_number(value: object) -> bool:
     """Whether it is a whole number or a float; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -72,7 +72,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
             "detection, yolo",
             "train 3 3 64 x 48",
             "dog 1 0 few",
-            "- train: 1 images without objects of a class; --data.keep_empty",
+            "- train: 1 image without objects of a class; --data.keep_empty",
             "- train: 1 of 3 boxes have a side below 8 pixels",
             "- val: nothing of 1 of 2 classes: dog",
             "- the same image in two parts: ",
@@ -142,14 +142,55 @@ def test_outlines_of_objects_are_label_maps_as_well(swin, tmp_path) -> None:
     assert "finetune_segmentation" in swin(*words, "--task", "segmentation").out
 
 
-def test_a_likely_white_level_is_named(swin, tmp_path) -> None:
-    class_folders(tmp_path)
-    for path in tmp_path.rglob("*.png"):
-        Image.fromarray(np.full((32, 40), 4000, dtype=np.uint16)).save(path)
-    assert (
-        "train: images of 16 bits with values of at most 4,095; add --data.white_level 4095"
-        in swin("data", tmp_path).out
-    )
+@pytest.mark.parametrize("make", [class_folders, yolo, label_maps])
+@pytest.mark.parametrize(("words", "white"), [([], 4095), (["--data.white_level", "5000"], 5000)])
+def test_the_white_of_12_bits_is_told_drawn_and_passed_on(swin, tmp_path, make, words, white) -> None:
+    make(tmp_path / "data")
+    for path in (tmp_path / "data").rglob("*.png"):
+        if path.parent.name != "labels":
+            with Image.open(path) as image:
+                Image.fromarray(np.full((image.height, image.width), 4000, dtype=np.uint16)).save(path)
+    outcome = swin("data", tmp_path / "data", "--picture", tmp_path / "look.png", *words)
+    assert outcome.code == 0, outcome.err
+    guessed = f"values of at most {white:,}, which is taken for white: --data.white_level {white}"
+    assert (guessed in outcome.out) == (not words)
+    recipe, *given = shlex.split(outcome.out.splitlines()[-1])[3:]
+    assert load_recipe(recipe, split_flags(given)[0]).data.white_level == white
+    with Image.open(tmp_path / "look.png") as picture:
+        pixels = np.asarray(picture.convert("L"), dtype=int)
+    # Grey images of that brightness, not black ones.
+    assert (abs(pixels - 4000 * 255 // white) < 4).sum() > 1000 and (pixels < 16).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ([4, 4, 4, 4], "a folder a class, images of 4 channels in NPY files, (height, width, channels)"),
+        ([4, 4, 4, 5], "images of 4 channels in NPY files, (height, width, channels) and of 5 channels in NPY files"),
+        ([3, 3, 3, 6], "and of 6 channels in NPY files, (height, width, channels), of which training takes one number"),
+    ],
+)
+def test_all_numbers_of_channels_are_told(swin, tmp_path, channels, said) -> None:
+    for number, count in enumerate(channels):
+        path = tmp_path / ("cat", "dog")[number % 2] / f"{number}.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, np.zeros((16, 20, count), dtype=np.uint8))
+    out = swin("data", tmp_path).out
+    assert said in " ".join(out.split())
+    assert ("--model.in_channels" in out) == (len(set(channels)) > 1)
+
+
+def test_one_image_in_two_classes_and_classes_of_one_name_are_told(swin, tmp_path) -> None:
+    for seed, path in enumerate(("cat/0.png", "cat/1.png", "Cat/0.png", "Cat/2.png", "dog/0.png", "dog/1.png")):
+        photo(tmp_path / path, seed=seed)
+    assert "two classes" not in (before := swin("data", tmp_path).out)
+    assert "- classes that differ in capitals alone: Cat, cat" in before
+    for name in ("copy", "again"):
+        shutil.copy(tmp_path / "cat" / "1.png", tmp_path / "dog" / f"{name}.png")
+    shutil.copy(tmp_path / "dog" / "0.png", tmp_path / "dog" / "same class.png")
+    out = " ".join(swin("data", tmp_path).out.split())
+    assert out.count("the same image in two classes") == 2
+    assert f"the same image in two classes: {tmp_path / 'cat' / '1.png'} and {tmp_path / 'dog' / 'again.png'}" in out
 
 
 def test_a_part_for_validation_that_does_not_go_with_the_other_is_told(swin, tmp_path) -> None:
@@ -168,13 +209,41 @@ def test_images_that_cannot_be_read_are_named_and_counted(swin, tmp_path) -> Non
     assert outcome.code == 1
     assert outcome.out.count("holds text, not an image") == 5 and "and 4 more images that cannot be used" in outcome.out
     some = swin("data", tmp_path, "--images", 3)
-    assert "train: 3 of 13 images were read; --images N reads more" in some.out
+    assert "train: 3 of 13 images read; --images N reads more" in some.out
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "reason"),
+    [
+        (["cat/0.png", "cat/1.png", "dog/.keep"], [], "the class folder ROOT/dog holds no images; fill it"),
+        (["cat/0.png", "dog/0.png"], ["--data.classes", "[cat]"], "data.classes=['cat'] makes one class"),
+        (
+            ["cat/0.png", "dog/0.png"],
+            ["--data.classes", "{pet: [cat, dog]}"],
+            "data.classes={'pet': ['cat', 'dog']} ma",
+        ),
+        (["cat/0.png"], [], "ROOT has the one class 'cat'"),
+        (["0.png"], [], "ROOT holds 1 image"),
+        (["0.png", "labels.csv"], [], "ROOT/labels.csv"),
+    ],
+)
+def test_the_reason_comes_first(swin, tmp_path, files, words, reason, caplog) -> None:
+    for seed, file in enumerate(files):
+        if file.endswith(".png"):
+            photo(tmp_path / file, seed=seed)
+        else:
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            (tmp_path / file).write_text("file_name,labels\nnowhere.png,cat\n")
+    outcome = swin("data", tmp_path, *words)
+    assert outcome.code == 2
+    assert f"swin: error: {reason.replace('ROOT', str(tmp_path))}" in outcome.err
+    assert caplog.text.count("data.kind is multi_label") == ("labels.csv" in files)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "holds nothing to train on: no annotations of objects"),
+        ([], "holds neither class folders nor images; make a folder of images for each class. Nor does"),
         (["--task", "detection"], "has no annotations of objects that are known: looked for coco, yolo"),
         (["--task", "segmentation"], "has no images with label maps"),
         (["--data.kind", "yolo"], "is no data set of --data.kind yolo"),

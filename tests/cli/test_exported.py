@@ -61,7 +61,7 @@ def test_predict_takes_a_file_of_every_task(
 
 def test_evaluate_measures_a_file_of_every_task(swin, files: dict[str, Path], tmp_path: Path) -> None:
     data = {"classification": "fashion_sample", "detection": "scenes_sample", "segmentation": "scenes_sample"}
-    said = {"classification": "1000 images: top-1", "detection": "AP of boxes", "segmentation": "mIoU"}
+    said = {"classification": "1,000 images: top-1", "detection": "AP of boxes", "segmentation": "mIoU"}
     for task, path in files.items():
         words = ("--data", data[task], "--output", tmp_path / task, "--data.num_scenes", 2)
         outcome = swin("evaluate", "--weights", path, *words)

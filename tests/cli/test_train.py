@@ -48,6 +48,10 @@ def test_trains_on_a_persons_folder_and_predicts_with_the_result_alone(swin, rec
     for file in ("model.safetensors", "best.ckpt", "last.ckpt"):
         assert str(run / file) in outcome.out
         assert (run / file).is_file()
+    # It is always 1 with two classes.
+    assert "top-1" in outcome.out and "top-5" not in outcome.out
+    assert "| val_top1 |" in (card := (run / "README.md").read_text()) and "val_top5" not in card
+    assert json.loads((run / "history.jsonl").read_text().splitlines()[0])["val_top5"] == 1
     for file in ("best.ckpt", "model.safetensors"):
         predicted = swin(
             "predict", "--weights", run / file, photos / "rose" / "0.jpg", "--output", "-", "--device", "cpu"

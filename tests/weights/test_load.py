@@ -316,6 +316,12 @@ def test_misspelt_sources():
     model = model_of(name="swin_tiny_patch4_window7_224")
     with pytest.raises(CatalogError, match=r"'in21k' is no catalogue tag.*tags of swin_tiny.*in22k"):
         load_weights(model, "in21k")
+    for wrong, near in (("fashoin", "fashion"), ("scenes_detectoin", "scenes_detection"), ("in2k", "in22k")):
+        with pytest.raises(CatalogError, match=rf"did you mean [^?]*{near}.*\? .*in the package: fashion, scenes_"):
+            load_weights(model, wrong)
+    with pytest.raises(CatalogError) as error:
+        load_weights(model_of(), "zzz")
+    assert "did you mean" not in str(error.value) and "tags of" not in str(error.value)
     with pytest.raises(CatalogError, match="no weights 'in21k' of swin_tiny_patch4_window7_224"):
         load_weights(model, "swin_tiny_patch4_window7_224.in21k")
     for missing in ("swin_tiny_patch4_window7_224.pth", "runs/best.ckpt", "/nowhere/model.safetensors"):

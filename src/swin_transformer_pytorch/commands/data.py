@@ -15,8 +15,10 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING, get_args
 
+from ..checks import plural
 from ..data.errors import some
 from ..models.config import Task
+from ..training.recipes.proposals import FINE_TUNING
 from . import terminal
 from .errors import EXIT_SOME_BAD, UsageError
 from .evaluate import FOLDERS, add_data_choices
@@ -26,11 +28,6 @@ if TYPE_CHECKING:
 
     from .data_parts import Look, Part
 
-_RECIPES = {
-    "classification": "finetune",
-    "detection": "finetune_detection",
-    "segmentation": "finetune_segmentation",
-}
 _FEW = 20  # images or objects of a class
 _NAMED = 5  # problems of a kind
 
@@ -49,18 +46,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="several labels an image: their file, if it has a name of its own",
     )
+    parser.add_argument(
+        "--data.white_level",
+        type=PositiveInt,
+        metavar="N",
+        help="the value of white in image files of 16 bits, such as 4095 where 12 are used (default: as they look)",
+    )
     parser.add_argument("--images", type=PositiveInt, default=1000, metavar="N", help="how many of a part are read")
     parser.add_argument("--picture", metavar="FILE", help="where to draw some images with their annotations")
 
 
 def run(options: argparse.Namespace) -> int:
     from ..visualize import picture_grid
-    from .data_parts import look, read_part, samples_drawn
+    from .data_parts import likely_white, look, read_part, samples_drawn, take_white
 
     output = terminal.output()
     looks = look(options.folder, options.data, options.task)
     bad = False
     for one in looks:
+        take_white(one, options.data.white_level)
         for name, part in one.parts.items():
             total = min(options.images, len(part.samples))
             for _ in terminal.progress(read_part(part, one.task, options.images), total, f"reading {name}"):
@@ -69,10 +73,15 @@ def run(options: argparse.Namespace) -> int:
         output.print(_parts_table(one))
         output.print(_class_table(one))
         problems = [*_problems(one)]
+        white = options.data.white_level or likely_white(one)
+        if white != options.data.white_level:
+            text = "images of 16 bits with values of at most {:,}, which is taken for white: --data.white_level {}"
+            problems.append(text.format(white, white))
+            take_white(one, white)
         bad = bad or any(part.problems for part in one.parts.values())
         for problem in problems:
             output.print(f"- {problem}")
-        output.print(f"next: {_next(one, options)}")
+        output.print(f"next: {_next(one, options, white)}")
     if options.picture is not None:
         drawn = [pair for one in looks for pair in samples_drawn(one)]
         if not drawn:
@@ -105,27 +114,31 @@ def _class_table(one: Look) -> Table:
 
 
 def _problems(one: Look) -> list[str]:
-    from ..data.images.bands import likely_white_level
-    from .data_parts import twice
+    from .data_parts import same_in_classes, twice
 
     lines: list[str] = []
     for name, part in one.parts.items():
         if part.read < len(part.samples):
-            lines.append(f"{name}: {part.read:,} of {len(part.samples):,} images were read; --images N reads more")
+            lines.append(f"{name}: {part.read:,} of {plural(len(part.samples), 'image')} read; --images N reads more")
         lines += [f"{name}: {problem}" for problem in part.problems[:_NAMED]]
         if len(part.problems) > _NAMED:
-            lines.append(f"{name}: and {len(part.problems) - _NAMED:,} more images that cannot be used")
+            lines.append(f"{name}: and {plural(len(part.problems) - _NAMED, 'more image')} that cannot be used")
         lines += _counted(name, part, one)
         missing = [label for label in one.classes if not part.counts[label]]
         if missing:
             lines.append(f"{name}: nothing of {len(missing)} of {len(one.classes)} classes: {some(missing)}")
-    for name, part in one.parts.items():
-        if white := likely_white_level(part.samples.paths[:_NAMED]):
-            lines.append(f"{name}: images of 16 bits with values of at most {white:,}; add --data.white_level {white}")
     pairs = twice(one.parts)
     lines += [f"the same image in two parts: {first} and {second}" for first, second in pairs[:_NAMED]]
     if len(pairs) > _NAMED:
-        lines.append(f"and {len(pairs) - _NAMED:,} more images that are in two parts")
+        lines.append(f"and {plural(len(pairs) - _NAMED, 'more image')} in two parts")
+    pairs = same_in_classes(one)
+    lines += [f"the same image in two classes: {first} and {second}" for first, second in pairs[:_NAMED]]
+    if len(pairs) > _NAMED:
+        lines.append(f"and {plural(len(pairs) - _NAMED, 'more image')} in two classes")
+    spellings: dict[str, list[str]] = {}
+    for name in one.classes:
+        spellings.setdefault(name.casefold().strip(), []).append(name)
+    lines += [f"classes that differ in capitals alone: {some(names)}" for names in spellings.values() if names[1:]]
     if "val" not in one.parts:
         lines.append("there is no part for validation: `swin train` holds out a fifth (--data.val_fraction)")
     return lines
@@ -136,15 +149,15 @@ def _counted(name: str, part: Part, one: Look) -> list[str]:
     keep = "; --data.keep_empty true has training keep them" if one.task == "detection" else ""
     rest = "; --data.background true makes those of no object a class" if "drawn" in one.layout else ""
     lines = {
-        f"{part.empty:,} images without {one.unit} of a class{keep}": part.empty,
+        f"{plural(part.empty, 'image')} without {one.unit} of a class{keep}": part.empty,
         f"{part.tiny:,} of {total:,} boxes have a side below 8 pixels": part.tiny,
         f"{part.ignored / max(1, part.ignored + total):.1%} of the pixels are ignored{rest}": part.ignored,
     }
     return [f"{name}: {line}" for line, count in lines.items() if count]
 
 
-def _next(one: Look, options: argparse.Namespace) -> str:
-    words = ["swin", "train", _RECIPES[one.task], "--data.root", options.folder]
+def _next(one: Look, options: argparse.Namespace, white: int | None) -> str:
+    words = ["swin", "train", FINE_TUNING[one.task], "--data.root", options.folder]
     if options.data.kind != "folder":
         words += ["--data.kind", options.data.kind]
     if options.data.classes is not None:
@@ -158,6 +171,8 @@ def _next(one: Look, options: argparse.Namespace) -> str:
         ]
     if options.data.label_suffix is not None:
         words += ["--data.label_suffix", options.data.label_suffix]
+    if white is not None:
+        words += ["--data.white_level", str(white)]
     if options.data.allow_outside:
         words += ["--data.allow_outside", "true"]
     if any(part.samples.boxes_alone for part in one.parts.values() if one.task == "detection"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from ..data.choice import require_two_classes
 from ..data.classification.dataset import Label
 from ..data.classification.files import LabelledFiles
 from ..data.classification.folder import ImageFolder, split_folder
@@ -21,7 +22,7 @@ from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
 from ..data.held_out import PART_NAMES, Split
-from ..data.images.bands import find_bands
+from ..data.images.bands import find_bands, likely_white_level
 from ..data.images.files import find_images
 from ..data.images.pixels import as_picture, height_width
 from ..data.segmentation.drawn import DrawnLabelMaps
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _TINY = 8  # pixels: below it, the official models have less than a quarter of a cell for it
 _SHOWN = 8  # samples of a task in a picture
+_LOOKED_AT, _FIRST = 1000, 5  # images whose headers, of a part whose values, tell of all
 
 
 @dataclass(kw_only=True)
@@ -109,11 +111,10 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
             found.append(_classification(root, data))
         except DataError as error:
             # What is broken was found, unlike what is not there.
-            if task is not None or has_label_file(root):
+            if task is not None or has_label_file(root, say=False):
                 raise
             raise DataError(
-                f"{root} holds nothing to train on: no annotations of objects that are known, no images with label "
-                f"PNGs, and as classes of whole images: {error}"
+                f"{error}. Nor does {root} hold annotations of objects that are known, or images with label PNGs"
             ) from error
     if not found:
         raise DataError(f"{root} is no data set of --data.kind {data.kind}")
@@ -154,6 +155,7 @@ def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Loo
 def _classification(root: str, data: argparse.Namespace) -> Look:
     if data.kind == "multi_label" or data.labels is not None or has_label_file(root):
         return _multi_label(root, data)
+    require_two_classes(data.classes)
     train = ImageFolder(root, "train", val_fraction=0, channels=None, choice=data.classes)
     apart = {Path(path).relative_to(root).parts[0] for path in train.paths} == {"train"}
     opened: dict[str, LabelledFiles] = {}
@@ -176,8 +178,13 @@ def _multi_label(root: str, data: argparse.Namespace) -> Look:
 
 
 def _labelled(parts: Mapping[str, LabelledFiles], layout: str, *, unit: str) -> Look:
-    bands = find_bands(next(iter(parts.values())).paths[0])
-    of = f", images of {bands[0]} channels {bands[1]}" if bands else ""
+    paths = [path for part in parts.values() for path in part.paths]
+    step = max(1, len(paths) // _LOOKED_AT)
+    found = Counter(bands for path in paths[::step] if (bands := find_bands(path)) is not None)
+    counts = [f"{channels} channels {how}" for channels, how in sorted(found)]
+    of = f", images of {' and of '.join(counts)}" if counts else ""
+    if len({channels for channels, _ in found}) > 1:
+        of += ", of which training takes one number: --model.in_channels"
     made = {name: Part(samples=one) for name, one in parts.items()}
     return Look(task="classification", layout=f"{layout}{of}", unit=unit, parts=made)
 
@@ -221,20 +228,46 @@ def _named(label: Label, classes: Sequence[str]) -> list[str]:
 
 def twice(parts: Mapping[str, Part]) -> list[tuple[Path, Path]]:
     """Image files of different parts that have the same content."""
-    by_size: dict[int, list[tuple[str, Path]]] = {}
-    for name, part in parts.items():
-        for path in map(Path, part.samples.paths):
-            by_size.setdefault(path.stat().st_size, []).append((name, path))
+    return _same_content((name, Path(path)) for name, part in parts.items() for path in part.samples.paths)
+
+
+def same_in_classes(one: Look) -> list[tuple[Path, Path]]:
+    """Of a folder a class: image files of a part that have the same content, and different classes."""
+    found: list[tuple[Path, Path]] = []
+    for part in one.parts.values():
+        if one.task == "classification" and (labels := np.asarray(part.samples.labels)).ndim == 1:
+            found += _same_content(zip(labels.tolist(), map(Path, part.samples.paths), strict=True))
+    return found
+
+
+def _same_content(files: Iterable[tuple[Any, Path]]) -> list[tuple[Path, Path]]:
+    """Pairs of files in different groups that have the same content; each comes with its group."""
+    by_size: dict[int, list[tuple[Any, Path]]] = {}
+    for group, path in files:
+        by_size.setdefault(path.stat().st_size, []).append((group, path))
     pairs: list[tuple[Path, Path]] = []
-    for files in by_size.values():
-        first: dict[bytes, tuple[str, Path]] = {}
-        for name, path in files if len({name for name, _ in files}) > 1 else ():
+    for alike in by_size.values():
+        first: dict[bytes, tuple[Any, Path]] = {}
+        for group, path in alike if len({group for group, _ in alike}) > 1 else ():
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").digest()
-            other, seen = first.setdefault(content, (name, path))
-            if other != name:
+            other, seen = first.setdefault(content, (group, path))
+            if other != group:
                 pairs.append((seen, path))
     return pairs
+
+
+def likely_white(one: Look) -> int | None:
+    """The usual value of white that no value of 16-bit images exceeds, by the first of each part; None for others."""
+    found = [likely_white_level(part.samples.paths[:_FIRST]) for part in one.parts.values()]
+    return max((white for white in found if white is not None), default=None)
+
+
+def take_white(one: Look, white: int | None) -> None:
+    """Has images be read with that value as white."""
+    for part in one.parts.values():
+        samples = part.samples.objects if isinstance(part.samples, DrawnLabelMaps) else part.samples
+        samples.white_level = white
 
 
 def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:

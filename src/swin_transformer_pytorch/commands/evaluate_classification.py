@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks import plural
 from ..data.held_out import PART_NAMES
 from ..evaluation.report import percent
 from . import terminal
@@ -106,7 +107,7 @@ def show(report: ClassificationReport) -> None:
     for name, accuracy in sorted(report.per_class.items(), key=lambda item: item[1]):
         table.add_row(name, percent(accuracy), percent(report.precision[name]), percent(report.f1[name]))
     output.print(table)
-    output.print(f"{report.num_images} images: top-1 {report.top1:.2%}, top-5 {report.top5:.2%}")
+    output.print(f"{plural(report.num_images, 'image')}: top-1 {report.top1:.2%}, top-5 {report.top5:.2%}")
 
 
 def save(report: ClassificationReport, folder: Path) -> None:
@@ -128,7 +129,7 @@ def show_labels(report: MultiLabelReport) -> None:
         table.add_row(name, percent(ap), percent(report.class_f1[name]), f"{report.positives[name]:,}")
     output.print(table)
     over = f"over {report.num_scored} of {len(report.classes)} classes"
-    output.print(f"{report.num_images} images: mAP {report.mean_ap:.2%} {over}, F1 {report.f1:.2%}")
+    output.print(f"{plural(report.num_images, 'image')}: mAP {report.mean_ap:.2%} {over}, F1 {report.f1:.2%}")
 
 
 def save_labels(report: MultiLabelReport, folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..checks import plural
 from ..evaluation.report import percent
 from . import terminal
 from .errors import UsageError
@@ -116,7 +117,7 @@ def show(report: DetectionReport) -> None:
         numbers.add_row(metric, *(percent(scores.metrics[metric]) for scores in kinds.values()), meaning)
     output.print(numbers)
     figures = ", ".join(f"{kind} {percent(scores.metrics['AP'])}" for kind, scores in kinds.items())
-    output.print(f"{report.num_images} images, {report.num_objects} objects: AP of {figures}")
+    output.print(f"{plural(report.num_images, 'image')}, {plural(report.num_objects, 'object')}: AP of {figures}")
 
 
 def save(report: DetectionReport, evaluator: CocoEvaluator, folder: Path) -> None:

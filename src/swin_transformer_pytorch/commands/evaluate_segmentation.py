@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..checks import plural
 from ..evaluation.report import difference, percent
 from ..names import composed
 from . import terminal
@@ -95,7 +96,7 @@ def show(report: SegmentationReport) -> None:
     output.print(table)
     over = f"over {report.num_scored} of {len(report.classes)} classes"
     figures = f"mIoU {report.miou:.2%} {over}, mAcc {report.macc:.2%}, aAcc {report.aacc:.2%}"
-    output.print(f"{report.num_images} images: {figures}")
+    output.print(f"{plural(report.num_images, 'image')}: {figures}")
 
 
 def save(report: SegmentationReport, folder: Path) -> None:

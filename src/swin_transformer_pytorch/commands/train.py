@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from . import terminal
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from ..models.config import Task
@@ -73,10 +75,27 @@ def epilog(words: Sequence[str]) -> str:
 
 def rewrite(words: list[str]) -> list[str]:
     """`--resume FOLDER` is short for the run's own recipe, with --resume and that output."""
-    if words[:1] != ["--resume"] or len(words) < 2 or words[1].startswith("-"):
+    if not words or not words[0].startswith("-"):
         return words
+    if words[0] != "--resume":
+        raise UsageError(f"which recipe? It comes first: {_with_recipe(words)}")
+    if len(words) < 2 or words[1].startswith("-"):
+        raise UsageError("which run? Give its folder: swin train --resume runs/second")
     place = words[1]
     return [place, "--resume", *(["--output", place] if os.path.isdir(place) else []), *words[2:]]
+
+
+def _with_recipe(words: list[str]) -> str:
+    """The commands that these words may stand for, by what `data.root` holds."""
+    from ..training.recipes.proposals import fitting_recipes
+
+    parts = [part for word in words for part in word.split("=", 1)]
+    root = next((value for key, value in zip(parts, parts[1:], strict=False) if key == "--data.root"), None)
+    if root is None:
+        return (
+            f"{shlex.join(['swin', 'train', 'finetune', *words])}, or another of those that `swin train --help` lists"
+        )
+    return " or ".join(shlex.join(["swin", "train", recipe, *words]) for recipe in fitting_recipes(root))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -92,18 +111,20 @@ def run(options: argparse.Namespace) -> int:
         print(yaml.safe_dump(recipe.to_dict(), sort_keys=False), end="")
         return 0
     from ..training import train
+    from ..training.engine.callbacks import telling
 
     result = train(recipe)
+    metrics = telling(result.metrics)
     table = terminal.table("done", "")
-    for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in result.metrics):
+    for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in metrics):
         best = f" (best of the run: {result.best_score:.2%}, in {result.best.name})" if number == 0 else ""
         # Runs of before it was counted may be resumed.
-        scored = result.metrics.get(f"{value}_classes")
-        counted = "" if scored is None else _COUNTED.format(scored, **result.metrics)
-        table.add_row(name, f"{result.metrics[value]:.2%}{counted}{best}")
+        scored = metrics.get(f"{value}_classes")
+        counted = "" if scored is None else _COUNTED.format(scored, **metrics)
+        table.add_row(name, f"{metrics[value]:.2%}{counted}{best}")
     for name, value in ((name, value.replace("val_", "test_", 1)) for name, value in _SCORES.items()):
-        if value in result.metrics:
-            table.add_row(f"{name}, test images", f"{result.metrics[value]:.2%}")
+        if value in metrics:
+            table.add_row(f"{name}, test images", f"{metrics[value]:.2%}")
     whose = "the end" if recipe.trainer.patience is None else "the best validation"
     table.add_row(f"weights of {whose}, measured above", str(result.weights))
     table.add_row("best validation's weights", str(result.best))

@@ -12,6 +12,15 @@ ClassChoice = Mapping[str, Sequence[str]] | Sequence[str]
 """Names of the classes to keep, or {new name: the names that become it}; "*" stands for all that no other entry has."""
 
 
+def require_two_classes(choice: ClassChoice | None) -> None:
+    """Raises a `DataError` where a choice leaves a classifier of one class an image nothing to tell apart."""
+    if choice is not None and len(choice) == 1:
+        raise DataError(
+            f"data.classes={choice!r:.200} makes one class, and telling classes apart takes two or more: name another, "
+            'or give all the rest a name, as {rest: ["*"]} does'
+        )
+
+
 def choose_classes(
     names: Sequence[str], choice: ClassChoice | None, *, of: object, strict: bool = True
 ) -> tuple[tuple[str, ...], tuple[int | None, ...]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import extras
+from ..checks import plural
 from ..data.images.files import find_inputs
 from ..data.images.unusable import Samples, Unusable
 from ..extras import errors_alone
@@ -119,7 +120,7 @@ def split(count: int, where: str, *, method: Method = "static", seed: int = 0) -
         ExportError: there are too few.
     """
     if count < FEWEST:
-        raise ExportError(f"{where} has {count} images, and 8 bits need at least {FEWEST}: give more of them")
+        raise ExportError(f"{where} has {plural(count, 'image')}, and 8 bits need at least {FEWEST}: give more of them")
     order = np.random.default_rng(seed).permutation(count).tolist()
     most = min(MOST_CALIBRATING, int(count * (1 - _HELD_OUT))) if method == "static" else 0
     return sorted(order[:most]), sorted(order[most:][:MOST_COMPARED])

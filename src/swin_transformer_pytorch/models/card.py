@@ -63,7 +63,8 @@ def model_card(
     }
     measured = "No figures were measured for this card.\n"
     if metrics:
-        figures = {key: f"{value:.4g}" for key, value in metrics.items()}
+        always_1 = ("val_top5", "test_top5") if described.num_classes <= 5 else ()
+        figures = {key: f"{value:.4g}" for key, value in metrics.items() if key not in always_1}
         measured = f"## Measured\n\nOn {images}.\n\n{_table(figures)}"
     training = f"## Training\n\n{_table(trained)}\n" if trained else ""
     names = described.classes or ()

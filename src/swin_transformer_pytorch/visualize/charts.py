@@ -24,6 +24,19 @@ _LINES = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
 # Up to so many classes each cell has room for its number and each row for its name.
 _MOST_NAMED_CLASSES = 30
 _BARS_IN_A_COLUMN = 50
+_NAMES = {
+    "val": "validation",
+    "top1": "top-1",
+    "top5": "top-5",
+    "map": "mAP",
+    "f1": "F1",
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "miou": "mIoU",
+    "macc": "mAcc",
+    "aacc": "pixel accuracy",
+}
 _ACCURACIES = ("top1", "top5", "accuracy", "_map", "_f1", "_ap", "_ap50", "_ap75", "_miou", "_macc", "_aacc")
 
 
@@ -94,7 +107,8 @@ def training_curve(history: Sequence[Mapping[str, float]], path: StrPath) -> Non
                 (point[axis] if axis else row + 1, point[name]) for row, point in enumerate(history) if name in point
             ]
             marker = "o" if len(points) <= 40 else None
-            axes.plot(*zip(*points, strict=True), label=_readable(name), color=colour, marker=marker, markersize=3.5)
+            label = _readable(name).removeprefix("validation " if title == "accuracy" else "")
+            axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker, markersize=3.5)
         axes.set_title(title)
         axes.set_xlabel(axis or "point")
         axes.grid(alpha=0.3)
@@ -105,7 +119,7 @@ def training_curve(history: Sequence[Mapping[str, float]], path: StrPath) -> Non
         if title == "accuracy":
             axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
             best = max(point[group[0]] for point in history if group[0] in point)
-            axes.set_title(f"accuracy ({_readable(group[0])}: best {best:.2%})")
+            axes.set_title(f"best of {_readable(group[0])}: {best:.2%}")
     save_figure(figure, path)
 
 
@@ -195,8 +209,7 @@ def save_figure(figure: Figure, path: StrPath) -> None:
 
 def _readable(name: str) -> str:
     words = name.replace("/", " ").replace("_", " ")
-    names = {"top1": "top-1", "top5": "top-5", "map": "mAP", "f1": "F1", "val": "validation"}
-    return " ".join(names.get(word, word) for word in words.split(" "))
+    return " ".join(_NAMES.get(word, word) for word in words.split(" "))
 
 
 def _shrunk(shares: NDArray[np.float64], most: int = 500) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..backbone.config import ConfigError, SwinConfig
 from ..colours import Colour, is_colour
+from ..names import did_you_mean
 from .catalog import RECORDS, SHIPPED, CatalogError, WeightsRecord, find_record, records
 from .containers import Which, unwrap_state_dict
 from .dense_classes import CLASS_SETS, class_palette, dense_class_names
@@ -197,11 +198,12 @@ def _as_hub_id(text: str, name: str | None) -> str:
         return text
     if text.endswith(_FILE_ENDINGS) or "/" in text or os.sep in text:
         raise CheckpointError(f"{text} does not exist: check the path")
-    tags = ", ".join(record.tag for record in records(name)) if name is not None else ""
-    hint = f"; tags of {name}: default, {tags}" if tags else ""
+    tags = ["default", *(record.tag for record in records(name))] if name is not None else []
+    some = ", ".join(tags[1:] and tags)
     raise CatalogError(
-        f"{text!r} is no catalogue tag, existing file, URL or hub id (owner/repository); give one of these as "
-        f"{WEIGHTS_OPTIONS}{hint}"
+        f"{text!r} is no catalogue tag, existing file, URL or hub id (owner/repository); "
+        f"{did_you_mean(text, [*SHIPPED, *tags])}Give one of these as {WEIGHTS_OPTIONS}, or a model in the "
+        f"package: {', '.join(SHIPPED)}{f'; tags of {name}: {some}' if some else ''}"
     )
 
 

@@ -118,6 +118,9 @@ def _misfit(checkpoint: Checkpoint, fit: Fit, target: Mapping[str, Tensor]) -> s
         lines.append("Create the model that it was made for: `swin models --task detection` or `--task segmentation`.")
     else:
         lines.append("Create the model that it was made for: `swin models` lists the names.")
+    if 2 * len(fit.missing + fit.misshaped) > len(target):  # of another architecture altogether
+        counts = f"{len(fit.missing):,} are missing and {len(fit.misshaped):,} have another shape"
+        return "\n".join([*lines, f"Of the model's {len(target):,} tensors, {counts}."])
     for title, keys in (("missing", fit.missing), ("unexpected", fit.unexpected), ("misshaped", fit.misshaped)):
         if keys:
             lines.append(f"{title} ({len(keys)}):")

@@ -387,8 +387,45 @@ def test_a_picture_of_another_size_is_named(make):
     with pytest.raises(DataError, match=r"a\.png has 65 x 48 pixels; image 7 of .*annotations\.json has 64 x 48"):
         dataset[0]
     dataset = make(document(annotation(1)), {"a.png": (64, 48)})
-    with pytest.raises(DataError, match=r"has 48 x 64 pixels, turned: .*EXIF"):
+    with pytest.raises(DataError, match=r"has 48 x 64 pixels, turned: width and height are swapped; image 7"):
         dataset[0]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
+@pytest.mark.parametrize("stored", [(64, 48), (48, 64)])
+def test_sides_swapped_by_a_rotation_are_told_from_those_in_the_annotations(make, stored, orientation):
+    dataset = make(document(annotation(1)))  # of 64 x 48
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", stored).save(dataset.paths[0], exif=exif)
+    if (stored == (64, 48)) == (orientation < 5):
+        assert dataset[0].image.size == (64, 48)
+        return
+    why = "made without its EXIF rotation" if orientation >= 5 else "width and height are swapped"
+    with pytest.raises(SampleError, match=rf"has 48 x 64 pixels, turned: .*{why}"):
+        dataset[0]
+
+
+@pytest.mark.parametrize(
+    ("box", "far"),
+    [
+        ([10, 10, 20, 20], False),
+        ([-0.5, -0.5, 65, 49], False),
+        ([50, 10, 26, 20], False),
+        ([50, 10, 40, 20], True),
+        ([10, 10, 5000, 5000], True),
+        ([-100, 10, 110, 20], True),
+    ],
+)
+@pytest.mark.parametrize("keep_empty", [False, True])
+def test_boxes_that_reach_far_outside_their_image_are_counted(make, caplog, box, far, keep_empty):
+    area = box[2] * box[3]
+    make(document(annotation(1), annotation(2, bbox=box, area=area)), keep_empty=keep_empty)
+    told = [text for text in caplog.messages if "outside their image" in text]
+    assert len(told) == far
+    assert all(
+        "1 of 2 boxes lie by more than half outside their image: annotations 2; correct them" in text for text in told
+    )
 
 
 @pytest.mark.parametrize(

@@ -392,7 +392,7 @@ def test_training_counts_images_without_objects_and_keeps_them_if_asked(
     writer(tmp_path)
     source = DetectionSource(kind="folder", root=str(tmp_path), box_masks=True)
     assert len(source.open("train", training=True)) == 3
-    assert "1 images without objects are left out" in caplog.text
+    assert "1 image without objects: left out" in caplog.text
     kept = replace(source, keep_empty=True).open("train", training=True)
     assert sorted(len(kept[index]) for index in range(len(kept))) == [0, 1, 1, 2]
-    assert "1 images without objects are kept" in caplog.text
+    assert "1 image without objects: kept" in caplog.text

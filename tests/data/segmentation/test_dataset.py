@@ -338,12 +338,32 @@ def test_known_ade20k_has_no_other_classes(tmp_path):
         open_segmentation(root, "train", kind="ade20k")
 
 
+@pytest.mark.parametrize(
+    ("kind", "file", "text"),
+    [
+        ("coco", "annotations/instances_default.json", '{"images": [], "annotations": [], "categories": []}'),
+        ("labelme", "1.json", '{"shapes": []}'),
+        ("cvat", "annotations.xml", "<annotations/>"),
+        ("label_studio", "export.json", '[{"id": 1, "annotations": []}]'),
+    ],
+)
+def test_outlines_of_objects_are_proposed_where_there_are_no_label_maps(tmp_path, kind, file, text):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(DataError, match=f"but annotations of objects: --data.kind {kind} draws their outlines; looked"):
+        find_segmentation(tmp_path, "train")
+
+
 def test_what_was_looked_for_is_listed(tmp_path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(DataError, match="looked for") as error:
-        find_segmentation(tmp_path, "train")
-    for pair in ("images/train/ with labels/train/", "train/images/ with train/labels/", "images/ with masks/"):
-        assert pair in str(error.value)
+    for split in ("train", "val", "test"):
+        with pytest.raises(DataError, match="looked for") as error:
+            find_segmentation(tmp_path, split)
+        first, *lines = str(error.value).splitlines()
+        assert {f"  images/{split}/ with labels/{split}/", f"  {split}/images/ with {split}/labels/"} <= {*lines}
+        assert ("  images/ with labels/" in lines) == (split != "test")
+        assert len({*lines}) == len(lines) <= 10
+        assert "annotations of objects" not in first
     with pytest.raises(DataError, match="is not a folder"):
         find_segmentation(tmp_path / "missing", "train")
     fill(tmp_path, "images/val", "labels/val")

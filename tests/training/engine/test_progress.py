@@ -14,6 +14,7 @@ from tests.training.conftest import TINY
 from swin_transformer_pytorch.extras import MissingExtraError
 from swin_transformer_pytorch.training import load_recipe, train
 from swin_transformer_pytorch.training.engine import loggers, progress
+from swin_transformer_pytorch.training.engine.callbacks import telling
 from swin_transformer_pytorch.training.engine.overview import describe_classes
 from swin_transformer_pytorch.training.engine.progress import describe_seconds
 
@@ -40,6 +41,13 @@ def test_a_run_says_first_what_it_will_do(tmp_path: Path, capsys: pytest.Capture
         "output": str(tmp_path / "run"),
     }.items():
         assert text in said[name], name
+
+
+@pytest.mark.parametrize(("classes", "told"), [(2, False), (5, False), (6, True), (None, True)])
+def test_a_top5_that_is_always_1_is_not_told(classes: int | None, told: bool) -> None:
+    line = {"epoch": 1, "val_top1": 0.5, "val_top5": 1.0, "test_top5": 1.0}
+    line |= {} if classes is None else {"val_num_classes": classes}
+    assert [name for name in line if name not in telling(line)] == ([] if told else ["val_top5", "test_top5"])
 
 
 def test_a_log_has_lines_within_an_epoch_with_the_highest_rate(
@@ -137,12 +145,14 @@ def test_a_logger_that_is_not_installed_is_one_error(
     ("counts", "text"),
     [
         (None, "3: ant, bee, cow"),
+        ({"ant": 1, "bee": 1, "cow": 1}, "3: ant, bee, cow; 1 object each"),
+        ({"ant": 4000, "bee": 1, "cow": 7}, "3: ant, bee, cow; from 1 object (bee) to 4,000 (ant)"),
         ({"ant": 4, "bee": 4, "cow": 4}, "3: ant, bee, cow; 4 objects each"),
         ({"ant": 4000, "bee": 0, "cow": 7}, "3: ant, bee, cow; from 0 objects (bee) to 4,000 (ant)"),
     ],
 )
 def test_the_rarest_class_is_named(counts: dict[str, int] | None, text: str) -> None:
-    assert describe_classes(("ant", "bee", "cow"), counts, "objects") == text
+    assert describe_classes(("ant", "bee", "cow"), counts, "object") == text
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,11 @@ def test_a_key_that_the_run_did_not_know_had_its_tasks_default(name: str, tmp_pa
         del group[last]
     check(save(tmp_path / "last.ckpt", recipe, tree), recipe, described(recipe))
     changed = recipe.replace({"optimizer.eps": 1e-6})
-    with pytest.raises(RecipeError, match=r"optimizer\.eps was 1e-08 .* is 1e-06 now"):
-        check(tmp_path / "last.ckpt", changed, described(changed))
+    path = tmp_path / "last.ckpt"
+    with pytest.raises(RecipeError, match=r"optimizer\.eps was 1e-08 .* is 1e-06 now") as error:
+        check(path, changed, described(changed))
+    null = "--model.name null " * (recipe.model.name is not None)  # the weights' own architecture, whatever the name
+    assert str(error.value).endswith(f"start a new run in another --output with {null}--model.weights {path}")
 
 
 @pytest.mark.parametrize(

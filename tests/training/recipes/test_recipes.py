@@ -1,5 +1,6 @@
 """Recipes: read strictly, wrong keys and values named, all of those in the package buildable."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from swin_transformer_pytorch.backbone.config import find_variant
-from swin_transformer_pytorch.models.config import find_dense_variant
+from swin_transformer_pytorch.models.config import Task, find_dense_variant
 from swin_transformer_pytorch.training import RecipeError, list_recipes, load_recipe
+from swin_transformer_pytorch.training.recipes import files
 from swin_transformer_pytorch.training.recipes.classification import Recipe
+from swin_transformer_pytorch.training.recipes.tasks import TASKS
 from swin_transformer_pytorch.training.tasks.models import build_model
 from swin_transformer_pytorch.weights.load import open_checkpoint
 
@@ -109,7 +112,7 @@ def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
         (["--optimizer", "1"], "group of keys"),
         (["--optimizer.lr"], "no value"),
         (["optimizer.lr", "1"], "write --key value"),
-        (["--optimizer.lr", "fast"], r"optimizer\.lr.*float.*fast"),
+        (["--optimizer.lr", "fast"], r"optimizer\.lr='fast' is not possible: use a number"),
         (["--schedule.epochs", "2.5"], r"schedule\.epochs"),
         ({"data.kind": "coco"}, r"data\.kind"),
         ({"data.kind": "fashion_sample", "data.class_order": "natural"}, r"data\.class_order='natural'"),
@@ -142,6 +145,34 @@ def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
 def test_a_mistake_is_named_with_its_fix(overrides: Any, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe("finetune", overrides)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "possible"),
+    [
+        ("trainer.freeze", ["heads", "1.5", "[stage1]"], "backbone, all_but_head, a whole number or null"),
+        ("data.classes", ["cat", "{a: cat}"], "{name: [name, ...]}, [name, ...] or null"),
+        ("data.image_size", ["[1, 2, 3]"], "a whole number, [whole number, whole number], auto or null"),
+        ("trainer.loggers", ["csv"], "[csv|tensorboard|wandb, ...]"),
+        ("resume", ["maybe"], "true or false"),
+        ("trainer.freeze", ["0"], "null for nothing, or a number of stages of at least 1"),
+        ("data.val_fraction", ["0", "1"], "above 0, below 1"),
+    ],
+)
+def test_a_value_of_no_possible_type_is_refused_with_what_is_possible(
+    key: str, values: list[str], possible: str
+) -> None:
+    for value in values:
+        with pytest.raises(RecipeError) as error:
+            load_recipe("finetune", {key: value})
+        assert re.fullmatch(rf"finetune: {key}=.{{1,20}} is not possible: use {re.escape(possible)}", str(error.value))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_type_of_every_key_is_told_in_words(task: Task) -> None:
+    for key in files._all_keys(TASKS[task].recipe):
+        said = files._in_words(files._at({}, TASKS[task].recipe, key)[1])
+        assert said and not re.search("Union|<class|typing|None|True", said), key
 
 
 def test_a_recipe_that_is_not_there_is_named_with_near_ones() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from swin_transformer_pytorch.training import RecipeError, load_recipe
 from swin_transformer_pytorch.training.tasks.models import build_model
-from swin_transformer_pytorch.weights.files import save_checkpoint
+from swin_transformer_pytorch.weights.files import CheckpointError, save_checkpoint
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
 CLASSES = ("cat", "dog")
@@ -80,3 +80,30 @@ def test_of_a_trainings_checkpoint_the_raw_weights_are_taken_where_the_recipe_sa
         assert all(torch.equal(state[name], value) for name, value in expected.items())
     with pytest.raises(RecipeError, match=r"model\.which='raw'"):
         load_recipe("demo_classification", {**fresh, "model.which": "raw"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "weights"),
+    [
+        ("finetune", "swin_tiny_patch4_window7_224", "fashion"),
+        ("finetune_segmentation", "upernet_swin_tiny_patch4_window7_512x512", "scenes_segmentation"),
+    ],
+)
+def test_weights_of_another_architecture_get_their_remedy_first_and_no_list_of_keys(
+    recipe: str, name: str, weights: str
+) -> None:
+    small = {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}
+    small |= {"decode_dim": 16, "auxiliary_dim": 16} if "segmentation" in recipe else {}
+    values = {"model.name": name, "model.weights": weights, "model.config_overrides": small, "model.in_channels": 3}
+    if "segmentation" in recipe:
+        del values["model.in_channels"]
+    loaded = load_recipe(recipe, values)
+    with pytest.raises(CheckpointError) as error:
+        build_model(loaded.model, loaded.task, CLASSES)
+    first, *rest = str(error.value).splitlines()
+    assert first == (
+        f"model.weights={weights!r}: to train the model that these weights are of, add --model.name null "
+        f"(it is {name} now)"
+    )
+    assert len(rest) < 6
+    assert rest[-1].startswith("Of the model's ")

@@ -122,8 +122,8 @@ class MultiLabelImages(LabelledFiles):
         return self.read(index), self.labels[index]
 
 
-def has_label_file(root: str | os.PathLike[str]) -> bool:
-    """Whether a folder's images have their labels in a file; what is made of one is logged.
+def has_label_file(root: str | os.PathLike[str], *, say: bool = True) -> bool:
+    """Whether a folder's images have their labels in a file; unless not to `say`, what is made of one is logged.
 
     Where folders could be classes they are, as there may be such a file beside them.
     """
@@ -132,7 +132,8 @@ def has_label_file(root: str | os.PathLike[str]) -> bool:
     folders = {path.name.lower() for place in places for path in place.glob("[!.]*/")}
     if folders <= {"images", *_PARTS}:
         files = find_label_files(root) if root.is_dir() else {}
-        for path in list(files.values())[:1]:
+        if say and files:
+            path = next(iter(files.values()))
             _log.warning("%s names the images' labels, any number each: data.kind is multi_label", path)
         return bool(files)
     for path in (root / "labels.csv", root / "labels.json"):

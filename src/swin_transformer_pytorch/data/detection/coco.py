@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ... import extras, rle
+from ...checks import plural
 from ...names import by_name
 from ..errors import DataError, SampleError, report, some
-from ..images.decode import open_image, read_image
+from ..images.decode import is_turned, open_image, read_image
 from ..images.files import file_finder
 from ..samples import DetectionSample
 from .annotations import read_annotations
@@ -104,8 +105,8 @@ class CocoDataset(Dataset[DetectionSample]):
             self._check_teaches(left_out)
         empty = [image["id"] for image in self.annotations["images"] if image["id"] not in self._objects]
         if empty and not keep_empty:
-            what = "are kept for training" if keep_negatives else "are left out (--data.keep_empty true keeps them)"
-            _log.warning("%s: %s images without objects %s", self.annotations_file, f"{len(empty):,}", what)
+            what = "kept for training" if keep_negatives else "left out (--data.keep_empty true keeps them)"
+            _log.warning("%s: %s without objects: %s", self.annotations_file, plural(len(empty), "image"), what)
         dropped = set() if keep_empty or keep_negatives else set(empty)
         self._images = [
             image
@@ -137,7 +138,13 @@ class CocoDataset(Dataset[DetectionSample]):
         image = read_image(self.paths[index], max_pixels=self.max_pixels, white_level=self.white_level)
         height, width = size = self.image_sizes[index]
         if image.size != (width, height):
-            turned = ", turned: the annotations were made without its EXIF rotation" * (image.size == (height, width))
+            turned = ""
+            if image.size == (height, width):
+                stored = is_turned(self.paths[index])
+                why = (
+                    "the annotations were made without its EXIF rotation" if stored else "width and height are swapped"
+                )
+                turned = f", turned: {why}"
             raise SampleError(
                 f"{self.paths[index]} has {image.width} x {image.height} pixels{turned}; image "
                 f"{self.image_ids[index]} of {self.annotations_file} has {width} x {height}; correct one of them"
@@ -191,6 +198,7 @@ class CocoDataset(Dataset[DetectionSample]):
         sizes = {image["id"]: (image["height"], image["width"]) for image in self.annotations["images"]}
         found: dict[int, list[dict[str, Any]]] = {}
         left_out: Counter[str] = Counter()
+        far: list[str] = []
         without_mask: list[str] = []
         names = {category["id"]: category["name"] for category in self.annotations["categories"]}
         ids = (annotation["category_id"] for annotation in self.annotations["annotations"])
@@ -204,9 +212,15 @@ class CocoDataset(Dataset[DetectionSample]):
                 left_out[reason] += 1
                 continue
             objects.append(annotation)
+            if _reaches_far(annotation["bbox"], sizes[annotation["image_id"]]):
+                far.append(str(annotation["id"]))
             if not rle.says_pixels(shape := annotation.get("segmentation")):
                 lack = "no polygon of three points" if shape else "no segmentation"
                 without_mask.append(f"annotation {annotation['id']}: it has {lack}, and masks are learned too")
+        if far:
+            text = "%s: %s of %s boxes lie by more than half outside their image: annotations %s; correct them"
+            total = sum(map(len, found.values()))
+            _log.warning(text, self.annotations_file, f"{len(far):,}", f"{total:,}", some(far, 5))
         if not self.box_masks:
             fix = "annotations (box_masks=True, or --data.box_masks true, takes their boxes as masks)"
             report(self.annotations_file, fix, without_mask)
@@ -319,6 +333,13 @@ def _why_not(annotation: dict[str, Any], size: tuple[int, int]) -> str:
         "with an area of 0 or less": annotation["area"] <= 0,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _reaches_far(box: list[float], size: tuple[int, int]) -> bool:
+    """Whether more than half of a box (x, y, width, height) lies outside its image of that (height, width)."""
+    x, y, width, height = box
+    across, down = min(x + width, size[1]) - max(x, 0), min(y + height, size[0]) - max(y, 0)
+    return 2 * across * down < width * height
 
 
 def _box_mask(box: list[float], size: tuple[int, int]) -> NDArray[np.bool_]:

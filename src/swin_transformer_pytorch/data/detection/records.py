@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from ... import rle
+from ...checks import plural
 from ..errors import DataError, Findings, report, some
 from ..images.decode import open_image
 from .annotations import check_document
@@ -98,7 +99,7 @@ class Records(Findings):
             raise DataError(f"{self.source} has no images that are there; put them beside their annotations")
         names = self.names or sorted({one["name"] for one in self._annotations})
         if not names:
-            raise DataError(f"{self.source} has {len(self._images):,} images and no object; annotate some")
+            raise DataError(f"{self.source} has {plural(len(self._images), 'image')} and no object; annotate some")
         ids = {name: index for index, name in enumerate(names, start=1)}
         for one in self._annotations:
             one["category_id"] = ids[one.pop("name")]

@@ -106,12 +106,22 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     name = source_name(path)
     try:
         with open_file(path, name) as file, open_image(file, name, max_pixels=_LONGEST_SIDE**2) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
+            return (image.width, image.height) if _swaps_sides(image) else (image.height, image.width)
     except ImageError:
         raise
     except Exception as error:  # decoders raise nearly every kind on a damaged file
         raise ImageError(f"{name} is no image, or its header is damaged ({error}); save it again") from error
+
+
+def is_turned(path: str | os.PathLike[str]) -> bool:
+    """Whether an image file's rotation (EXIF) swaps its width and height; an `ImageError` where it cannot be read."""
+    name = source_name(path)
+    with reading(path, name), open_file(path, name) as file, open_image(file, name) as image:
+        return _swaps_sides(image)
+
+
+def _swaps_sides(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
 
 
 def open_image(file: BinaryIO, name: str, *, max_pixels: int | None = None) -> Image.Image:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
+from ..detection.layouts import find_parts
 from ..errors import DataError, NothingFoundError
 from ..held_out import PART_NAMES, Split
 
 KnownLayout = Literal["voc", "cityscapes"]
+DrawnKind = Literal["coco", "labelme", "label_studio", "cvat"]
 
 CLASS_FILES = ("classes.txt", "classes.json", "_classes.csv", "labelmap.txt", "class_names.txt")
 
@@ -104,10 +107,9 @@ def find_segmentation(
         others = parts["train" if split == "val" else "val"]
         found = next(_present(root, _flat()), None) if others is None else others if split == "val" else None
     if found is None:
-        tried = "\n  ".join(
-            f"{images}/ with {labels}/" for images, labels in (*_pairs(split), *(_flat() if split != "test" else ()))
+        raise NothingFoundError(
+            f"{root} has no images with label maps for {split!r}{_outlines(root)}; looked for\n  {_tried(split)}"
         )
-        raise NothingFoundError(f"{root} has no images with label maps for {split!r}; looked for\n  {tried}")
     images, labels = found
     ade20k = (images.split("/")[0], labels.split("/")[0]) == ("images", "annotations") and classes_file is None
     return SegmentationLayout(
@@ -137,6 +139,31 @@ def _pairs(split: str) -> list[tuple[str, str]]:
 
 def _flat() -> list[tuple[str, str]]:
     return [*(("images", labels) for labels in _LABELS), ("images", "images"), (".", ".")]
+
+
+def _tried(split: Split) -> str:
+    """What is looked for, a line a layout, in the names that come first."""
+    others = {*_LABELS[1:], *PART_NAMES[split][1:]}
+    pairs = [*_pairs(split), *(_flat() if split != "test" else ())]
+    lines = [
+        f"{images}/ with label maps beside the images, such as 1.jpg and 1_mask.png"
+        if images == labels
+        else f"{images}/ with {labels}/"
+        for images, labels in pairs
+        if others.isdisjoint(f"{images}/{labels}".split("/"))
+    ]
+    known = f"JPEGImages/ with {_VOC_LABELS[-1]}/ (Pascal VOC), leftImg8bit/ with gtFine/ (Cityscapes)"
+    names = f"(or {', '.join(_LABELS[1:])} for labels; {', '.join(PART_NAMES[split][1:])} for {split})"
+    return "\n  ".join([*dict.fromkeys(lines), known, names])
+
+
+def _outlines(root: Path) -> str:
+    """What to do with a folder of objects' annotations; empty where there are none."""
+    for kind in get_args(DrawnKind):
+        with suppress(DataError):
+            find_parts(root, kind)
+            return f", but annotations of objects: --data.kind {kind} draws their outlines"
+    return ""
 
 
 def _present(root: Path, pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:

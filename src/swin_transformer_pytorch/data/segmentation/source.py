@@ -11,12 +11,12 @@ from ...colours import Colour
 from ...labels import IGNORED
 from ..choice import ClassChoice
 from ..errors import DataError
+from .folders import DrawnKind
 
 if TYPE_CHECKING:
     from .dataset import SceneLabelMaps, SegmentationFolder
     from .drawn import DrawnLabelMaps
 
-DrawnKind = Literal["coco", "labelme", "label_studio", "cvat"]
 SegmentationKind = Literal["ade20k", "folder", "voc", "cityscapes", DrawnKind, "scenes_sample", "scenes"]
 KNOWN_KINDS = ("ade20k", "voc", "cityscapes")
 DRAWN_KINDS = get_args(DrawnKind)

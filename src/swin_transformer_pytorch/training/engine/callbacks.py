@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from .stopping import RunStoppedError, StopSignals
 
 HISTORY, TABLE, CURVES, RECIPE = "history.jsonl", "history.csv", "curves.png", "recipe.yaml"
 _DRAWN_SECONDS = 60.0
+_FIVE = 5
 
 _log = logging.getLogger(__name__)
 
@@ -167,7 +169,7 @@ class History(Callback):
             _write_history(self.path, history := [*read_history(self.path), line])
             last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
             if last or time.monotonic() - self._drawn_at > _DRAWN_SECONDS:
-                training_curve(history, self.path.with_name(CURVES))
+                training_curve([telling(line) for line in history], self.path.with_name(CURVES))
                 self._drawn_at = time.monotonic()
 
 
@@ -190,6 +192,12 @@ def validates(trainer: Trainer) -> bool:
 def peak_rate(trainer: Trainer) -> float:
     """The learning rate of the group that has the highest: that of the head, where layers' rates decay."""
     return max(float(group["lr"]) for group in trainer.optimizers[0].param_groups)
+
+
+def telling(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the history or a run's metrics, without a top-5 that is always 1, as that of five classes."""
+    few = metrics.get("val_num_classes", _FIVE + 1) <= _FIVE
+    return {name: value for name, value in metrics.items() if not (few and name.endswith("_top5"))}
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

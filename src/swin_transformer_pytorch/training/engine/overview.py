@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from rich import box
 from rich.table import Table
 
+from ...checks import plural
 from ...sizes import Size
 from .callbacks import CURVES, HISTORY, RECIPE
 from .data import TrainingData
@@ -36,9 +37,10 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
     optimizer, steps = recipe.optimizer, int(trainer.estimated_stepping_batches)
     epochs = trainer.max_epochs or 1
     world, accumulate = trainer.world_size, recipe.trainer.accumulate
-    batch = f"{module.batch_size} images"
+    batch = plural(module.batch_size, "image")
     if world * accumulate > 1:
-        batch += f" x {world} devices x {accumulate} batches a step = {module.batch_size * world * accumulate}"
+        of_step = f"{plural(world, 'device')} x {accumulate} {'batch' if accumulate == 1 else 'batches'} a step"
+        batch += f" x {of_step} = {module.batch_size * world * accumulate}"
     peak = optimizer.lr * module.lr_factor
     scaled = f" (optimizer.lr={optimizer.lr:g}, scaled by the batch over {optimizer.scale_lr})"
     source = recipe.model.weights or (recipe.model.name or "").partition(".")[2] or "random"
@@ -49,18 +51,18 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
     rows = [
         ("data", Path(recipe.data.root).name if recipe.data.root else recipe.data.kind),  # a card is for others too
         ("images", f"{data.num_images:,} to learn from, {data.num_val_images:,} to validate on{tested}"),
-        ("classes", describe_classes(model.classes or (), data.class_counts(), data.counted)),
+        ("classes", describe_classes(model.classes or (), data.class_counts(), data.counted.removesuffix("s"))),
         ("image size", _sizes(model.preprocessing)),
         ("model", f"{model.name or type(model).__name__}, {count:,} parameters{frozen}, from {source} weights"),
         ("device", f"{trainer.strategy.root_device.type} x {world}, precision {trainer.precision}"),
         ("batch", batch),
-        ("length", f"{steps:,} steps, {epochs} {'epoch' if epochs == 1 else 'epochs'} of {steps // epochs:,}"),
+        ("length", f"{plural(steps, 'step')}, {plural(epochs, 'epoch')} of {steps // epochs:,}"),
         ("peak learning rate", f"{peak:g}{scaled * (module.lr_factor != 1)}"),
     ]
     return dict(rows)
 
 
-def describe_classes(names: tuple[str, ...], counts: Mapping[str, int] | None, counted: str) -> str:
+def describe_classes(names: tuple[str, ...], counts: Mapping[str, int] | None, unit: str) -> str:
     """How many there are and which; with counts, those with the fewest first named as the rarest."""
     shown = ", ".join(names[:_NAMED_CLASSES]) + ", ..." * (len(names) > _NAMED_CLASSES)
     if not counts:
@@ -68,8 +70,8 @@ def describe_classes(names: tuple[str, ...], counts: Mapping[str, int] | None, c
     rarest = sorted(counts, key=lambda name: counts[name])
     few, many = counts[rarest[0]], counts[rarest[-1]]
     if few == many:
-        return f"{len(names)}: {shown}; {few:,} {counted} each"
-    return f"{len(names)}: {shown}; from {few:,} {counted} ({rarest[0]}) to {many:,} ({rarest[-1]})"
+        return f"{len(names)}: {shown}; {plural(few, unit)} each"
+    return f"{len(names)}: {shown}; from {plural(few, unit)} ({rarest[0]}) to {many:,} ({rarest[-1]})"
 
 
 def _sizes(preprocessing: Any) -> str:

@@ -52,13 +52,14 @@ def check_resumable(
     checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: SwinClassifier | Detector | Segmenter
 ) -> None:
     """Raises an error that names the first difference that would make the rest of the run another one."""
+    anew = f"start a new run in another --output with {'--model.name null ' * (recipe.model.name is not None)}"
+    anew += f"--model.weights {path}"
     before, now = ([*map(composed, names or ())] for names in (checkpoint["swin"]["classes"], model.classes))
     if before != now:
         changed = sorted(set(before) ^ set(now))
         raise RecipeError(
             f"{path} was trained on other classes than the data has now (only one of them has: "
-            f"{', '.join(changed[:10]) or 'the same, in another order'}); give the same data, or start a new run in "
-            f"another --output with --model.weights {path}"
+            f"{', '.join(changed[:10]) or 'the same, in another order'}); give the same data, or {anew}"
         )
     # A key that the package did not have when the run began was what it is by default now.
     held = {recipe.current_key(key): value for key, value in _flat(checkpoint["recipe"]).items()}
@@ -67,7 +68,7 @@ def check_resumable(
         if key not in _FREE and old.get(key) != new.get(key):
             raise RecipeError(
                 f"{key} was {old.get(key)!r} in the run that {path} holds and is {new.get(key)!r} now; give it the "
-                f"same value to resume, or start a new run in another --output with --model.weights {path}"
+                f"same value to resume, or {anew}"
             )
     if checkpoint["swin"]["config"] != model.config.to_dict():
         raise RecipeError(f"{path} holds a model of another architecture than the recipe's; start a new run elsewhere")

@@ -118,7 +118,7 @@ class DataRecipe:
         )
         require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12, "white_level": 65535})
         require_counts(self, "data", {"num_workers": 1024}, least=0)
-        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
+        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "above 0, below 1")
 
     def source(self, *, seed: int = 0) -> ClassificationSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""

@@ -80,7 +80,7 @@ class DetectionDataRecipe:
 
     def __post_init__(self) -> None:
         check_dense_data(self)
-        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
+        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "above 0, below 1")
 
     def source(self, *, seed: int = 0, stuff: bool = False) -> DetectionSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""

@@ -6,6 +6,9 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import re
+import shlex
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -17,12 +20,22 @@ import yaml
 from ...checks import cut, shown
 from ...models.config import Task
 from .parts import RecipeError
+from .proposals import fitting_recipes
 from .tasks import TASKS, AnyRecipe
 
 Tree = dict[str, Any]
 
 # Far beyond any recipe.
 _MOST_CHARACTERS, _MOST_ENTRIES, _DEEPEST, _LONGEST = 60_000, 10_000, 16, 4_000
+_CHECKPOINTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")
+_WORDS: dict[Any, str] = {
+    str: "name",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    types.NoneType: "null",
+    typing.Any: "value",
+}
 
 
 def list_recipes(task: Task | None = None) -> list[str]:
@@ -88,8 +101,17 @@ def _find(name_or_path: str | Path) -> tuple[str, str]:
     """Where the recipe was found, and its text."""
     name = str(name_or_path)
     path = Path(name)
+    if path.suffix in _CHECKPOINTS:
+        run = f"`swin train --resume {shlex.quote(str(path.parent))}` goes on with its run, " * path.is_file()
+        raise RecipeError(
+            f"{name} is a checkpoint and no recipe: {run}`swin train RECIPE --model.name null --model.weights "
+            f"{shlex.quote(name)}` starts a new one from it"
+        )
     if path.is_dir() and name not in list_recipes():
-        path = path / "recipe.yaml"  # of a run
+        if not (path / "recipe.yaml").is_file():
+            fits = " or ".join(f"swin train {one} --data.root {shlex.quote(name)}" for one in fitting_recipes(path))
+            raise RecipeError(f"{name} is no run's folder: it has no recipe.yaml; to train on images in it: {fits}")
+        path = path / "recipe.yaml"
         name = str(path)
     if isinstance(name_or_path, Path) or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         try:
@@ -267,6 +289,34 @@ def _check_texts(value: Any, source: str) -> None:
         _check_texts(part, source)
 
 
+def _at(tree: Tree, kind: Any, key: str) -> tuple[Any, Any]:
+    """What a tree has at a key, and the type of that field; None for a value that is not there."""
+    value: Any = tree
+    for name in key.split("."):
+        value, kind = value.get(name) if isinstance(value, dict) else None, _field_types(kind)[name]
+    return value, kind
+
+
+def _in_words(kind: Any) -> str:
+    """What values a type has, as YAML writes them."""
+    *first, last = _choices(kind)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _choices(kind: Any, article: str = "a ") -> list[str]:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return ["a group of keys"]
+    if origin is None:
+        return [_WORDS[kind] if kind in (bool, types.NoneType) else f"{article}{_WORDS[kind]}"]
+    if origin is typing.Literal:
+        return [*map(str, parts)]
+    if origin in (typing.Union, types.UnionType):
+        return [word for part in parts for word in _choices(part, article)]
+    words = ["..." if part is ... else "|".join(_choices(part, "")) for part in parts]
+    return [f"{{{words[0]}: {words[1]}}}" if origin is dict else f"[{', '.join(words + ['...'] * (origin is list))}]"]
+
+
 def _build(tree: Tree, kind: type[AnyRecipe], source: str) -> AnyRecipe:
     # jsonargparse turns strings and lists into the fields' types, and refuses what does not fit.
     from jsonargparse import ArgumentParser
@@ -278,6 +328,9 @@ def _build(tree: Tree, kind: type[AnyRecipe], source: str) -> AnyRecipe:
         parsed = parser.parse_object({"recipe": tree})
     except (argparse.ArgumentError, ValueError, TypeError, OverflowError) as error:
         problem = " ".join(str(error).replace("recipe.", "").replace("Parser key ", "").split())
+        if (named := re.match(r'"([\w.]+)":', problem)) and named[1] in _all_keys(kind):
+            value, wanted = _at(tree, kind, named[1])
+            problem = f"{named[1]}={shown(value)} is not possible: use {_in_words(wanted)}"
         raise RecipeError(f"{source}: {cut(problem, 400)}") from error
     try:
         recipe = parser.instantiate(parsed)["recipe"]

@@ -181,10 +181,8 @@ class TrainerRecipe:
 
     def __post_init__(self) -> None:
         require_counts(self, "trainer", {"patience": 10**6})
-        stages = self.freeze
-        require(
-            not isinstance(stages, int) or stages >= 1, "trainer.freeze", stages, "a number of stages of at least 1"
-        )
+        stages, fix = self.freeze, "null for nothing, or a number of stages of at least 1"
+        require(not isinstance(stages, int) or stages >= 1, "trainer.freeze", stages, fix)
         counts = {"devices": 4096, "accumulate": 10**6, "checkpoint_every_steps": 10**9, "validate_every_epochs": 10**6}
         require_counts(self, "trainer", counts)
         minutes = self.checkpoint_every_minutes
@@ -192,7 +190,7 @@ class TrainerRecipe:
             minutes is None or minutes > 0, "trainer.checkpoint_every_minutes", minutes, "above 0, or null for none"
         )
         ema = self.ema_decay
-        require(ema is None or 0 < ema < 1, "trainer.ema_decay", ema, "between 0 and 1, or null for none")
+        require(ema is None or 0 < ema < 1, "trainer.ema_decay", ema, "above 0, below 1, or null for none")
         require_counts(self, "trainer", {"seed": 2**63 - 1}, least=0)
 
 

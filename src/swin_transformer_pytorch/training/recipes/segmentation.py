@@ -86,7 +86,7 @@ class SegmentationDataRecipe:
         drawn = self.kind in DRAWN_KINDS
         require(drawn or not self.background, "data.background", True, f"false: kind={self.kind!r} says all pixels")
         require(0 <= self.ignore_label <= 255, "data.ignore_label", self.ignore_label, "0 to 255")
-        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "between 0 and 1")
+        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "above 0, below 1")
 
     def source(self, *, seed: int = 0) -> SegmentationSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""

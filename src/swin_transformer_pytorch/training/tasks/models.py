@@ -72,8 +72,8 @@ def build_model(
         except CheckpointError as error:
             if recipe.name is None:
                 raise
-            fix = f"or train the model that {recipe.weights} is of: --model.name null"
-            raise type(error)(f"{error}\n  {fix}") from error
+            fix = f"to train the model that these weights are of, add --model.name null (it is {recipe.name} now)"
+            raise type(error)(f"model.weights={recipe.weights!r}: {fix}\n{error}") from error
     if recipe.init == "fan_in":
         _init_by_fan_in(model)
     return model

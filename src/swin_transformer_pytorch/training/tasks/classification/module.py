@@ -23,7 +23,7 @@ __all__ = ["ClassificationTraining", "DivergedError"]
 
 
 class ClassificationTraining(Training):
-    """Trains a classifier. Metrics: "val_loss" (nats), "val_top1" and "val_top5" (in [0, 1])."""
+    """Trains a classifier. Metrics: "val_loss" (nats), "val_top1" and "val_top5" (in [0, 1]), "val_num_classes"."""
 
     main_metric = "val_top1"
     warmup = ("schedule.warmup_epochs", 20)
@@ -108,4 +108,5 @@ class ClassificationTraining(Training):
         count, loss, top1, top5 = (sum(numbers) for numbers in zip(*of_ranks, strict=True))
         if not count:
             raise DataError("none of the validation images can be read; check the files")
-        return {"val_loss": loss / count, "val_top1": top1 / count, "val_top5": top5 / count}
+        scores = {"val_loss": loss / count, "val_top1": top1 / count, "val_top5": top5 / count}
+        return {**scores, "val_num_classes": self.model.num_classes}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
 
+from ....data.choice import require_two_classes
 from ....data.classification.files import LabelledFiles
 from ....data.classification.multi_label import has_label_file
-from ....data.errors import some
+from ....data.errors import DataError, some
 from ....models.classification import SwinClassifier
 from ...recipes.classification import Recipe
 from ...recipes.parts import RecipeError, require_one_a_class
+from ...recipes.proposals import FINE_TUNING, class_folders, dense_tasks, has_label_folders
 from ..batch_sizes import settle
 from ..models import build_model, known_channels
 from .data import ClassificationData, Splits, channels_of, choose_preprocessing, has_colours, open_splits
@@ -29,6 +33,14 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
     if recipe.data.kind == "folder" and recipe.data.root is not None and has_label_file(recipe.data.root):
         recipe = recipe.replace({"data.kind": "multi_label"})
     multi_label = recipe.data.kind == "multi_label"
+    if recipe.data.kind == "folder":
+        require_two_classes(recipe.data.classes)
+    chosen = recipe.data.class_order is not None or recipe.data.classes is not None
+    if recipe.data.kind == "folder" and recipe.data.root is not None and not chosen:
+        _check_task(Path(recipe.data.root))
+    if recipe.data.sampling == recipe.loss.class_weights == "balanced":
+        both = "data.sampling=balanced and loss.class_weights=balanced"
+        _log.warning("%s: rare classes are made up for twice; leave one of them out", both)
     splits = open_splits(recipe.data, seed=recipe.trainer.seed)
     recipe, channels = with_channels(recipe, splits)
     torch.manual_seed(recipe.trainer.seed)
@@ -38,6 +50,11 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
         build_model(recipe.model, "classification", splits.classes, multi_label=multi_label, prepare=choose),
     )
     assert model.preprocessing is not None, "it has just been chosen"
+    stride = max(model.config.stage_strides[-1])
+    if min(model.preprocessing.image_size) < stride:
+        size = " x ".join(map(str, model.preprocessing.image_size))
+        text = "images of %s pixels are smaller than a cell of the model's last stage, %d: raise data.image_size"
+        _log.warning(text, size, stride)
     if recipe.data.image_size == "auto":
         recipe = recipe.replace({"data.image_size": model.preprocessing.image_size})
     training = MultiLabelTraining if multi_label else ClassificationTraining
@@ -50,6 +67,23 @@ def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, Classi
         return training(model, settled, batch_size=data.batch_size, class_weights=weights), data
 
     return settle(recipe, len(splits.train), device, make)
+
+
+def _check_task(root: Path) -> None:
+    """Raises a `DataError` where folders are annotated for another task, and are no classes."""
+    found, quoted = dense_tasks(root), shlex.quote(str(root))
+    recipes = [FINE_TUNING[task] for task in found or ("detection", "segmentation")]
+    fix = (
+        f"{' or '.join(f'`swin train {one} --data.root {quoted}`' for one in recipes)}; `swin data {quoted}` tells more"
+    )
+    if has_label_folders(root) or (found and len(class_folders(root)) < 2):
+        what = " and ".join(found) or "another task"
+        raise DataError(
+            f"{root} holds images annotated for {what}, not a folder a class: {fix}. If its folders are classes, "
+            "name them in --data.classes"
+        )
+    if found:
+        _log.warning("%s: its folders are the classes, though it has annotations for %s: %s", root, found[0], fix)
 
 
 def with_channels(recipe: Recipe, splits: Splits) -> tuple[Recipe, int]:
