@@ -194,7 +194,7 @@ def test_images_of_several_labels_are_read_likewise(
     images = several_labels(tmp_path / "images", channels, suffix, **how)
     if channels is None:
         assert main(["data", str(images)]) == 0
-        assert "add --data.white_level 4095" in capsys.readouterr().out
+        assert "which is taken for white: --data.white_level 4095" in capsys.readouterr().out
     if channels:
         assert main(["data", str(images), "--picture", str(tmp_path / "look.png")]) == 0
         told = " ".join(capsys.readouterr().out.split())

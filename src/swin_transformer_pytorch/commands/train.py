@@ -111,9 +111,10 @@ def run(options: argparse.Namespace) -> int:
         print(yaml.safe_dump(recipe.to_dict(), sort_keys=False), end="")
         return 0
     from ..training import train
-    from ..training.engine.callbacks import telling
 
     result = train(recipe)
+    from ..training.engine.callbacks import telling  # needs Lightning, which `train` has said where it is missing
+
     metrics = telling(result.metrics)
     table = terminal.table("done", "")
     for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in metrics):

@@ -328,7 +328,7 @@ def _build(tree: Tree, kind: type[AnyRecipe], source: str) -> AnyRecipe:
         parsed = parser.parse_object({"recipe": tree})
     except (argparse.ArgumentError, ValueError, TypeError, OverflowError) as error:
         problem = " ".join(str(error).replace("recipe.", "").replace("Parser key ", "").split())
-        if (named := re.match(r'"([\w.]+)":', problem)) and named[1] in _all_keys(typing.cast(Any, kind)):
+        if (named := re.match(r'"([\w.]+)":', problem)) and named[1] in _all_keys(typing.cast(type, kind)):
             value, wanted = _at(tree, kind, named[1])
             problem = f"{named[1]}={shown(value)} is not possible: use {_in_words(wanted)}"
         raise RecipeError(f"{source}: {cut(problem, 400)}") from error
