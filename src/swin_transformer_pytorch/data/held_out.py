@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..checks import plural
 from .errors import DataError
 
 Split = Literal["train", "val", "test"]
@@ -38,7 +39,8 @@ def part_of(count: int, split: str, *, of: object, val_fraction: float, seed: in
     apart = min(max(round(count * val_fraction), 1), count - 1) if val_fraction > 0 else 0
     if count < 2 * (val_fraction > 0) or (apart == 0 and split == "val"):
         raise DataError(
-            f"{of} has {count} images and data.val_fraction={val_fraction}, which leaves none for {split!r}; {fix}"
+            f"{of} has {plural(count, 'image')} and data.val_fraction={val_fraction}, which leaves none for {split!r}; "
+            f"{fix}"
         )
     order = np.random.default_rng(seed).permutation(count)
     return sorted((order[:apart] if split == "val" else order[apart:]).tolist())

@@ -390,7 +390,7 @@ def test_parts_that_lack_classes_or_images_are_named(tmp_path: Path) -> None:
         MultiLabelImages(tmp_path, "train")
     picture(tmp_path / "one" / "a.png")
     write(tmp_path / "one" / "labels.json", {"a.png": ["x"]})
-    with pytest.raises(DataError, match="1 images and data.val_fraction=0.2"):
+    with pytest.raises(DataError, match="1 image and data.val_fraction=0.2"):
         MultiLabelImages(tmp_path / "one", "train")
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ...checks import plural
 from ...names import by_name
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, NothingFoundError, some
@@ -239,8 +240,8 @@ def _folder_classes(folder: Path) -> tuple[str, ...]:
     images = find_inputs(folder)
     if images:
         raise DataError(
-            f"{folder} holds {len(images)} images but no class folders; put the images of each class into a folder "
-            "named after it"
+            f"{folder} holds {plural(len(images), 'image')} but no class folders; put the images of each class into a "
+            "folder named after it"
         )
     raise DataError(f"{folder} holds neither class folders nor images; make a folder of images for each class")
 

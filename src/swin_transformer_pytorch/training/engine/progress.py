@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from .callbacks import HISTORY, peak_rate, read_history
+from .callbacks import HISTORY, peak_rate, read_history, telling
 from .checkpoint_files import LAST
 from .module import Training
 from .overview import overview
@@ -158,6 +158,7 @@ class ProgressLines(Callback):
 
 def describe_epoch(line: dict[str, Any], epochs: int) -> str:
     """A line of the history in words."""
+    line = telling(line)
     words = [f"epoch {line['epoch']}/{epochs}", f"loss {line['train_loss']:.4f}"]
     words += [text.format(line[name], **line) for name, text in METRICS.items() if line.get(name) is not None]
     return "  ".join([*words, f"{line['seconds']:.1f} s"])
