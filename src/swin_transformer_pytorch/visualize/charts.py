@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINES = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
+_LINES = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#6e7781", "#9a6700", "#1b7c83")
 # Up to so many classes each cell has room for its number and each row for its name.
 _MOST_NAMED_CLASSES = 30
 _BARS_IN_A_COLUMN = 50

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 VALIDATION = "validation.png"
 _CLASSIFIED, _SHOWN = 28, 6
 _LEAST_SCORE = 0.5
+_SHOWN_SCORE = 0.3  # of objects, as `swin predict` shows them
 
 
 @torch.no_grad()
@@ -47,7 +48,7 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
         return
     draw = _detected if model.task == "detection" else _segmented
     pictures = [picture for sample in usable for picture in draw(model, sample)]
-    titles = ["truth", f"model{f', scores from {_LEAST_SCORE}' * (model.task == 'detection')}"] * len(usable)
+    titles = ["truth", f"model{f', scores from {_SHOWN_SCORE}' * (model.task == 'detection')}"] * len(usable)
     picture_grid(pictures, path, titles=titles, columns=2)
 
 
@@ -67,8 +68,9 @@ def _draw_classified(model: Any, samples: list[tuple[Image.Image | torch.Tensor,
 def _detected(model: Any, sample: DetectionSample) -> tuple[Image.Image, Image.Image]:
     image = create_transform(model)(np.asarray(sample.image))
     (found,) = detect(model, [image.pixels], [image.scale_factor])
-    result = instances_to_detections(found, image.original_size, model.classes).above(_LEAST_SCORE)
-    return detection_overlay(sample.image, sample.detections(model.classes)), detection_overlay(sample.image, result)
+    result = instances_to_detections(found, image.original_size, model.classes).above(_SHOWN_SCORE)
+    truth = detection_overlay(sample.image, sample.detections(model.classes), scores=False)
+    return truth, detection_overlay(sample.image, result)
 
 
 def _segmented(model: Any, sample: SegmentationSample) -> tuple[Image.Image, Image.Image]:
