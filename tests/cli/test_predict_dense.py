@@ -106,7 +106,7 @@ def test_a_bad_image_is_named_and_the_others_keep_their_results(
     ("task", "options", "hint"),
     [
         ("detection", ("--labels", "out"), "--labels is for segmenters"),
-        ("detection", ("--mode", "slide"), "is for detection"),
+        ("detection", ("--mode", "slide", "--flip"), "has one view"),
         ("segmentation", ("--score-threshold", 0.5), "is for segmentation"),
         ("segmentation", ("--stride", 9), "are for windows"),
         ("segmentation", ("--score-threshold", 1.5), "--score-threshold"),

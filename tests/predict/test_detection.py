@@ -92,7 +92,6 @@ def test_a_bad_file_loses_no_other(detector, images, tmp_path):
 
 def test_options_of_other_tasks_are_refused(detector, segmenter):
     for model, options, message in (
-        (detector, {"mode": "slide"}, "mode='slide' cannot be used with this model, which is for detection"),
         (segmenter, {"score_threshold": 0.5}, "score_threshold=0.5 cannot be used .* for segmentation"),
     ):
         with pytest.raises(ValueError, match=message):

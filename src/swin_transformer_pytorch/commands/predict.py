@@ -111,7 +111,8 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode",
         choices=("whole", "slide"),
-        help="segmentation: the resized image at once (default), or overlapping windows of an image that is not shrunk",
+        help="detection, segmentation: the resized image at once (default), or overlapping windows of an image that is "
+        "not shrunk, whose objects are found once",
     )
     parser.add_argument("--crop-size", type=PositiveInt, metavar="N", help="--mode slide: side of a window in pixels")
     parser.add_argument("--stride", type=PositiveInt, metavar="N", help="--mode slide: from a window to the next")

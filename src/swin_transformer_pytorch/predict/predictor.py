@@ -22,8 +22,8 @@ from ..data.images.remote import fetched
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
-from .segmentation import Mode, SegmentationTask
-from .task import AnyImage, Prediction, PredictionTask, class_names
+from .segmentation import SegmentationTask
+from .task import AnyImage, Mode, Prediction, PredictionTask, class_names
 
 OnError = Literal["raise", "return"]
 
@@ -44,9 +44,10 @@ class Predictor:
         top_k: classification: classes to name for an image, the likeliest first; at most all.
         batch_size: images that go through the model at once, those of equal size; None for 32 to classify, else 4.
         score_threshold: detection: least score of the objects that are given; None for all that the model gives.
-        mode: segmentation: "whole", or "slide" for large images, through overlapping windows; see `SegmentationTask`.
-        crop_size: segmentation, "slide": (height, width) of a window.
-        stride: segmentation, "slide": (height, width) from a window to the next.
+        mode: detection and segmentation: "whole", or "slide" for large images, through overlapping windows; see
+            `DetectionTask` and `SegmentationTask`.
+        crop_size: "slide": (height, width) of a window.
+        stride: "slide": (height, width) from a window to the next.
         multi_scale: detection and segmentation: whether to look at each image at several sizes. Slow.
         flip: detection and segmentation: whether to look at its mirror image too.
         max_pixels: the most pixels that a file may have; None for PIL's own limit, see `data.images.decode.open_image`.
@@ -101,8 +102,15 @@ class Predictor:
             _refuse(name, score_threshold=score_threshold, **windows, **views)
             task = ClassificationTask(model, top_k=top_k)
         elif name == "detection":
-            _refuse(name, **windows)
-            task = DetectionTask(model, score_threshold=score_threshold, multi_scale=multi_scale, flip=flip)
+            task = DetectionTask(
+                model,
+                score_threshold=score_threshold,
+                mode=mode or "whole",
+                crop_size=crop_size,
+                stride=stride,
+                multi_scale=multi_scale,
+                flip=flip,
+            )
         elif name == "segmentation":
             _refuse(name, score_threshold=score_threshold)
             task = SegmentationTask(

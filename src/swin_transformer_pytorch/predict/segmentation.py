@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 from torch import Tensor
 
@@ -13,11 +13,7 @@ from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
 from ..models.segmentation_inference import RATIOS, segment, segment_multi_scale, segment_sliding
 from ..results import SegmentationMap
-from .task import check_class_layers, class_names, name_of, views_of
-
-Mode = Literal["whole", "slide"]
-
-_USUAL_CROP = 512
+from .task import Mode, check_class_layers, check_windows, class_names, name_of, views_of, windows_of
 
 
 class SegmentationTask:
@@ -50,22 +46,14 @@ class SegmentationTask:
         multi_scale: bool,
         flip: bool,
     ) -> None:
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode={mode!r} is not known: use 'whole' or 'slide'")
-        if mode == "slide" and (multi_scale or flip):
-            raise ValueError("mode='slide' has one view; leave multi_scale and flip out, or use mode='whole'")
-        if mode == "whole" and (crop_size is not None or stride is not None):
-            raise ValueError(f"crop_size={crop_size} and stride={stride} are for windows; add mode='slide'")
+        check_windows(mode, crop_size, stride, several_views=multi_scale or flip)
         self.model = model
         self.mode = mode
         self.flip = flip
         self.ratios = RATIOS if multi_scale else (1.0,)
         check_class_layers(model)
         self.transform: DenseTransform = create_transform(model)
-        scale = self.transform.preprocessing.scale
-        side = _USUAL_CROP if scale is None else scale[1]
-        self.crop_size = crop_size or (side, side)
-        self.stride = stride or (max(1, self.crop_size[0] * 2 // 3), max(1, self.crop_size[1] * 2 // 3))
+        self.crop_size, self.stride = windows_of(self.transform.preprocessing, crop_size, stride)
 
     def prepare(self, image: ImageInput) -> list[PreparedImage]:
         """One image -> its views, resized and normalised."""

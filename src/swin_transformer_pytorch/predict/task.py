@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,14 @@ from ..data.images.pixels import ImageInput
 from ..models.named_classes import NamedClasses
 from ..models.segmentation_inference import preprocessing_at_ratio
 from ..results import Classification, Detections, SegmentationMap
+from ..sizes import Size
+from ..weights.preprocessing import DensePreprocessing
 
 AnyImage: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8] | Tensor
 Prediction: TypeAlias = Classification | Detections | SegmentationMap
+Mode = Literal["whole", "slide"]
+
+_USUAL_CROP = 512
 
 
 class PredictionTask(Protocol):
@@ -63,3 +68,30 @@ def views_of(image: ImageInput, transform: DenseTransform, ratios: Sequence[floa
         return [transform(array)]
     size = (array.shape[0], array.shape[1])
     return [DenseTransform(preprocessing_at_ratio(transform.preprocessing, ratio, size))(array) for ratio in ratios]
+
+
+def check_windows(mode: str, crop_size: Size | None, stride: Size | None, *, several_views: bool) -> None:
+    """Refuses what is no mode, and windows that do not go with it."""
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode={mode!r} is not known: use 'whole' or 'slide'")
+    if mode == "slide" and several_views:
+        raise ValueError("mode='slide' has one view; leave multi_scale and flip out, or use mode='whole'")
+    if mode == "whole" and (crop_size is not None or stride is not None):
+        raise ValueError(f"crop_size={crop_size} and stride={stride} are for windows; add mode='slide'")
+    for name, pair in (("crop_size", crop_size), ("stride", stride)):
+        if pair is not None and min(pair) < 1:
+            raise ValueError(f"{name}={pair} is not possible: use whole numbers of at least 1")
+
+
+def windows_of(preprocessing: DensePreprocessing, crop_size: Size | None, stride: Size | None) -> tuple[Size, Size]:
+    """(height, width) of a window and from one to the next: as given, else a square of the shorter side that images are
+    resized to, 512 where they are not, and two thirds of it.
+
+    Raises:
+        ValueError: the stride leaves gaps.
+    """
+    side = _USUAL_CROP if preprocessing.scale is None else preprocessing.scale[1]
+    crop = crop_size or (side, side)
+    if stride is not None and (stride[0] > crop[0] or stride[1] > crop[1]):
+        raise ValueError(f"stride={stride} leaves gaps between windows of {crop}; use at most crop_size")
+    return crop, stride or (max(1, crop[0] * 2 // 3), max(1, crop[1] * 2 // 3))
