@@ -96,7 +96,7 @@ PARTS = (
             "--pictures found/",
         ),
         pictures=(
-            ("runs/objects/validation.png", "Truth above, what was found below"),
+            ("runs/objects/validation.png", "Truth at the left, what was found at the right"),
             ("runs/objects/curves.png", "Losses and AP"),
         ),
     ),
@@ -107,11 +107,11 @@ PARTS = (
             "swin data scenes/ --task segmentation --picture maps.png",
             "swin train finetune_segmentation --data.root scenes/ --model.name scenes_segmentation "
             "--data.classes \"{ground: [ground], shoe: [Sandal, Sneaker, Ankle boot], clothing: ['*']}\" "
-            "--optimizer.lr 5.0e-4 --schedule.epochs 8 --output runs/maps",
+            "--optimizer.lr 2.0e-3 --schedule.epochs 20 --output runs/maps",
             "swin evaluate --weights runs/maps/model.safetensors --data.root scenes/ "
             "--data.classes \"{ground: [ground], shoe: [Sandal, Sneaker, Ankle boot], clothing: ['*']}\"",
         ),
-        pictures=(("runs/maps/validation.png", "Truth above, the model's map below"),),
+        pictures=(("runs/maps/validation.png", "Truth at the left, the model's map at the right"),),
     ),
 )
 
