@@ -82,8 +82,8 @@ PARTS = (
     ),
     Part(
         title="Boxes and masks",
-        text="Scenes with annotations in COCO's format, 100 to learn from. The three kinds of shoes become one class. The "
-        "recipe's learning rate is for Swin-T; so small a model with new classes learns with a larger one.",
+        text="Scenes with annotations in COCO's format, 100 to learn from. The three kinds of shoes become one class. "
+        "The recipe's learning rate is for Swin-T; so small a model with new classes learns with a larger one.",
         commands=(
             "swin scenes scenes/ --train 100 --val 30",
             "swin data scenes/ --task detection --picture objects.png",
