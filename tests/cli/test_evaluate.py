@@ -52,7 +52,7 @@ def test_measures_the_images_in_the_package(swin, checkpoint, tmp_path) -> None:
     words = ("--weights", checkpoint, "--data", "fashion_sample", "--output", tmp_path, "--batch-size", 250)
     outcome = swin("evaluate", *words, "--device", "cpu")
     assert outcome.code == 0, outcome.err
-    assert "1000 images" in outcome.out
+    assert "1,000 images" in outcome.out
     assert all(name in outcome.out for name in CLASSES)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from swin_transformer_pytorch.checks import plural
 from swin_transformer_pytorch.commands.export_int8 import open_images
 from swin_transformer_pytorch.data.classification.fashion import FashionSample
 from swin_transformer_pytorch.models.registry import load_model
@@ -99,7 +100,7 @@ def test_too_few_images_for_eight_bits(swin, checkpoint: Path, labelled: Path, t
     for path in sorted(labelled.rglob("*.png"))[number:]:
         path.unlink()
     outcome = swin("export", checkpoint, tmp_path / "small.onnx", "--int8", labelled)
-    assert outcome.code == 2 and f"has {number} images, and 8 bits need at least 10" in outcome.err
+    assert outcome.code == 2 and f"has {plural(number, 'image')}, and 8 bits need at least 10" in outcome.err
     assert outcome.err.splitlines()[-1].startswith("swin: error: ")
 
 

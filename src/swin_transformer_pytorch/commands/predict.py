@@ -263,7 +263,7 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     if isinstance(result, Detections):
         shown = result.above(shown_score)
         found = [f"{name} {score:.1%}" for name, score in zip(shown.names, shown.scores, strict=True)]
-        return str(len(shown)), some(found, _NAMED)
+        return str(len(shown)), some(found, _NAMED) or "no objects"
     if isinstance(result, Classification):
         names, values = result.names, result.scores
     else:

@@ -157,7 +157,7 @@ def test_errors_name_the_folder_and_the_fix(tmp_path):
     with pytest.raises(DataError, match="neither class folders nor images"):
         ImageFolder(tmp_path)
     Image.new("L", (2, 2)).save(tmp_path / "loose.png")
-    with pytest.raises(DataError, match="1 images but no class folders"):
+    with pytest.raises(DataError, match="1 image but no class folders"):
         ImageFolder(tmp_path)
     fill(tmp_path, cat=2)
     with pytest.raises(DataError, match="one class 'cat'"):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from ..detection.layouts import find_parts
 from ..errors import DataError, NothingFoundError
 from ..held_out import PART_NAMES, Split
 
@@ -159,6 +158,8 @@ def _tried(split: Split) -> str:
 
 def _outlines(root: Path) -> str:
     """What to do with a folder of objects' annotations; empty where there are none."""
+    from ..detection.layouts import find_parts  # it loads what reads images
+
     for kind in get_args(DrawnKind):
         with suppress(DataError):
             find_parts(root, kind)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ...data.detection.layouts import find_parts
 from ...data.errors import DataError, NothingFoundError
 from ...data.held_out import part_name
 from ...data.segmentation.folders import find_segmentation
@@ -30,6 +29,8 @@ def fitting_recipes(root: str | os.PathLike[str]) -> list[str]:
 
 def dense_tasks(root: Path) -> list[Task]:
     """The tasks that a folder has annotations or label maps for, as far as its files' names and beginnings tell."""
+    from ...data.detection.layouts import find_parts  # it loads what reads images
+
     if not root.is_dir():
         return []
     looks: dict[Task, Callable[[Path], object]] = {"detection": find_parts, "segmentation": _find_label_maps}
