@@ -65,7 +65,7 @@ def measure(
 
 def counted(samples: Sized) -> Unusable:
     """Counts the images that cannot be used; each is named on stderr. Says where they are read as nearly black."""
-    tell_white_level(samples)
+    tell_white_level(getattr(samples, "paths", ()), getattr(samples, "white_level", None))
     return Unusable(len(samples), "images", say=lambda problem: print(f"swin: skipped: {problem}", file=sys.stderr))
 
 

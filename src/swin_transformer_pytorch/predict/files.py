@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ..addresses import is_address
@@ -56,7 +55,7 @@ def predict_files(
         wanted = {path for path, _ in batch if not skip(path)}
         if first and wanted:
             paths = [path for path, problem in batch if problem is None and not is_address(path)]
-            tell_white_level(SimpleNamespace(paths=paths, white_level=white_level))
+            tell_white_level(paths, white_level)
             first = False
         if wanted:
             images = [problem or _source(path, read) for path, problem in batch]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -105,15 +105,15 @@ def likely_white_level(sources: Iterable[ImageSource]) -> int | None:
     return next((white for white in _WHITES if max(known) <= white), None)
 
 
-def tell_white_level(samples: object, fix: str = _TO_USE_THEM) -> None:
-    """Where no white level of a data set's files is known, and the first leave upper bits of 16 empty, logs that.
+def tell_white_level(paths: Sequence[ImageSource], known: int | None, fix: str = _TO_USE_THEM) -> None:
+    """Where no white level of files is known, and the first of them leave upper bits of 16 empty, logs that.
 
     Args:
-        samples: the data set; one without `paths` is not of files.
+        paths: the files.
+        known: the level that they are read with.
         fix: what to do, with {white} for the likely level.
     """
-    paths = getattr(samples, "paths", None)
-    if getattr(samples, "white_level", None) is None and paths and (white := likely_white_level(paths[:_LOOKED_AT])):
+    if known is None and (white := likely_white_level(paths[:_LOOKED_AT])):
         text = "the first images have 16 bits and values of at most %d, of 65535 for white, which is nearly black: %s"
         _log.warning(text, white, fix.format(white=white))
 

@@ -7,6 +7,7 @@ import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,12 +19,6 @@ from .sampling import TrainingLoader
 from .stopping import leave_stopping_to_the_run
 
 _log = logging.getLogger(__name__)
-
-
-def _names(samples: object) -> int | None:
-    """A checksum of the names of a data set's files, wherever they lie now; None where it is not of files."""
-    paths = getattr(samples, "paths", None)
-    return None if paths is None else zlib.crc32("\n".join(os.path.basename(path) for path in paths).encode())
 
 
 class TrainingData(LightningDataModule):
@@ -57,6 +52,12 @@ class TrainingData(LightningDataModule):
     @abstractmethod
     def validation_samples(self) -> Samples[Any]:
         """The validation images with their labels, as the data set gives them."""
+
+    @cached_property
+    def validation_names(self) -> int | None:
+        """A checksum of their files' names, wherever they lie now; None where they are not of files."""
+        paths = getattr(self.validation_samples, "paths", None)
+        return None if paths is None else zlib.crc32("\n".join(os.path.basename(path) for path in paths).encode())
 
     @abstractmethod
     def evaluated(self, samples: Any) -> DataLoader[Any]:
@@ -103,7 +104,7 @@ class TrainingData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         if self._loader is not None:
             self._place = {"epoch": self._loader.epoch, "step": self._loader.step}
-        return {**self._place, "num_images": self.num_images, "validation": _names(self.validation_samples)}
+        return {**self._place, "num_images": self.num_images, "validation": self.validation_names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"])}
@@ -114,7 +115,7 @@ class TrainingData(LightningDataModule):
                 before,
                 self.num_images,
             )
-        if state_dict.get("validation", own := _names(self.validation_samples)) != own:
+        if state_dict.get("validation", self.validation_names) != self.validation_names:
             _log.warning(
                 "the validation images are others than the run began with: it may have learnt from some of them, and "
                 "its best validation is not to be compared; a new run, or a folder of their own, keeps them apart"

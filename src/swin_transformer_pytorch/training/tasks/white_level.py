@@ -9,6 +9,6 @@ from ...data.images.bands import tell_white_level
 
 def white_level_of(samples: Any) -> int | None:
     """That of a data set of files; where it is None, and the first images leave the upper bits empty, that is said."""
-    tell_white_level(samples, "--data.white_level {white} makes that white")
     known: int | None = getattr(samples, "white_level", None)
+    tell_white_level(getattr(samples, "paths", ()), known, "--data.white_level {white} makes that white")
     return known
