@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from .commands.errors import UsageError
+from .commands.errors import EXIT_INTERRUPTED, UsageError
 from .extras import MissingExtraError
 
 COMMANDS = {
@@ -39,7 +39,6 @@ COMMANDS = {
 
 EXIT_OK = 0
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -23,7 +23,8 @@ import numpy as np
 
 from . import model_source, terminal
 from .errors import EXIT_SOME_BAD, UsageError
-from .predict import free_path
+from .predict import add_max_pixels_option, free_path
+from .result_files import file_name
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _SCORES = {"classification": "probability", "detection": "score", "segmentation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from jsonargparse.typing import NonNegativeInt, PositiveInt
+    from jsonargparse.typing import NonNegativeInt
 
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and globs")
     model_source.add_model_options(parser, without_either=f"without --weights: {model_source.DEFAULT_MODEL}")
@@ -56,12 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the block whose attention is drawn (default: the last of the stage before the last)",
     )
     parser.add_argument("--at", metavar="X,Y", help="the pixel whose token attends (default: Grad-CAM's hottest)")
-    parser.add_argument(
-        "--max-pixels",
-        type=PositiveInt,
-        metavar="N",
-        help="skip larger image files (default: PIL's limit, 179 million)",
-    )
+    add_max_pixels_option(parser)
     model_source.add_device_option(parser)
 
 
@@ -103,12 +99,14 @@ def _explain(
     predictor: Predictor, path: str, at: tuple[float, float] | None, options: argparse.Namespace
 ) -> tuple[GradCam, list[Path]]:
     """Writes an image's two pictures."""
+    from ..data.images.remote import fetched
     from ..explain import attention_at, explain
     from ..explain.view import find_swin
     from ..visualize import attention_picture, heat_overlay
     from ..whole import replacing
 
-    pixels = predictor.read(path)  # once, for three
+    source = fetched(path)  # once, as an address may have another image the next time
+    pixels = predictor.read(source)
     found = explain(predictor, pixels, options.target, options.layer, detection=options.detection)
     if at is None:
         row, column = divmod(int(np.argmax(found.heat)), found.heat.shape[1])
@@ -117,8 +115,8 @@ def _explain(
     stage = max(len(swin.config.depths) - 2, 0)
     block = options.attention or f"{prefix}layers.{stage}.blocks.{swin.config.depths[stage] - 1}"
     attention = attention_at(predictor, pixels, block, at)
-    picture = predictor.picture(path)
-    folder, name = Path(options.output), Path(path).stem
+    picture = predictor.picture(source)
+    folder, name = Path(options.output), Path(file_name(path)).stem
     folder.mkdir(parents=True, exist_ok=True)
     caption = (f"{found.name}: {found.score:.1%} {_SCORES[str(predictor.model.task)]}", f"Grad-CAM of {found.layer}")
     files = [free_path(folder, f"{name}_gradcam"), free_path(folder, f"{name}_attention")]

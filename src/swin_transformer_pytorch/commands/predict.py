@@ -85,15 +85,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="classification: write pooled features instead, .npy beside .names.json, or .parquet",
     )
+    add_max_pixels_option(parser)
+    model_source.add_device_option(parser)
+    parser.add_argument(
+        "--batch-size", type=PositiveInt, metavar="N", help="images at once (default: 32 to classify, else 4)"
+    )
+
+
+def add_max_pixels_option(parser: argparse.ArgumentParser) -> None:
+    from jsonargparse.typing import PositiveInt
+
     parser.add_argument(
         "--max-pixels",
         type=PositiveInt,
         metavar="N",
         help="skip larger image files (default: PIL's limit, 179 million)",
-    )
-    model_source.add_device_option(parser)
-    parser.add_argument(
-        "--batch-size", type=PositiveInt, metavar="N", help="images at once (default: 32 to classify, else 4)"
     )
 
 
@@ -262,8 +268,7 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
 
     if isinstance(result, Detections):
         shown = result.above(shown_score)
-        found = [f"{name} {score:.1%}" for name, score in zip(shown.names, shown.scores, strict=True)]
-        return str(len(shown)), some(found, _NAMED) or "no objects"
+        return str(len(shown)), some(shown.texts(), _NAMED) or "no objects"
     if isinstance(result, Classification):
         names, values = result.names, result.scores
     else:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from ..whole import is_stream, put_in_place
 from . import model_source, terminal
-from .errors import EXIT_SOME_BAD, UsageError
+from .errors import EXIT_INTERRUPTED, EXIT_SOME_BAD, UsageError
 from .predict import SHOWN_SCORE, add_view_options, view_options
 from .result_rows import is_stdout, sigterm_as_exit, writing
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ..data.images.video import Frame
     from ..predict import Prediction
 
-_EXIT_INTERRUPTED = 130
 _DRAWN_AHEAD = 8  # frames that wait to be drawn and encoded
 
 
@@ -91,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
                 raise
             problem, code = str(error), EXIT_SOME_BAD
         except (KeyboardInterrupt, SystemExit) as error:  # the usual end of what has none
-            problem, code = "interrupted", _EXIT_INTERRUPTED
+            problem, code = "interrupted", EXIT_INTERRUPTED
             if isinstance(error, SystemExit):
                 problem, code = "SIGTERM", int(error.code or 0)
     took = time.monotonic() - began

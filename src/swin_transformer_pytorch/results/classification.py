@@ -44,10 +44,10 @@ class Classification(Shown):
         return {"name": list(self.names), "score": list(self.scores), "label": list(self.labels)}
 
     def __str__(self) -> str:
-        return ", ".join(self._texts())
+        return ", ".join(self.texts())
 
     def __repr__(self) -> str:
-        return f"<Classification: {some(self._texts(), 5)}>"
+        return f"<Classification: {some(self.texts(), 5)}>"
 
-    def _texts(self) -> list[str]:
+    def texts(self) -> list[str]:
         return [f"{name} {score:.1%}" for name, score in zip(self.names, self.scores, strict=True)]

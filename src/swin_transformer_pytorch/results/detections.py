@@ -270,9 +270,11 @@ class Detections(Shown):
         columns = {"name": list(self.names), "score": self.scores, "label": self.labels, **edges}
         return columns if self.mask_rles is None else columns | {"mask": [it.decode("ascii") for it in self.mask_rles]}
 
+    def texts(self) -> list[str]:
+        return [f"{name} {score:.1%}" for name, score in zip(self.names, self.scores, strict=True)]
+
     def __str__(self) -> str:
-        found = ", ".join(f"{name} {score:.1%}" for name, score in zip(self.names, self.scores, strict=True))
-        return found or "no objects"
+        return ", ".join(self.texts()) or "no objects"
 
     def __repr__(self) -> str:
         masks = "without masks" if self.mask_rles is None else "with masks"

@@ -108,11 +108,11 @@ class SegmentationMap(Shown):
         }
 
     def __str__(self) -> str:
-        return ", ".join(self._texts()) or "no classes"
+        return ", ".join(self.texts()) or "no classes"
 
     def __repr__(self) -> str:
         height, width = self.image_size
-        return f"<SegmentationMap of {height} x {width} pixels: {some(self._texts(), 5) or 'no classes'}>"
+        return f"<SegmentationMap of {height} x {width} pixels: {some(self.texts(), 5) or 'no classes'}>"
 
-    def _texts(self) -> list[str]:
+    def texts(self) -> list[str]:
         return [f"{self.names[label]} {share:.1%}" for label, share in self.shares.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Shown:
+class Shown(ABC):
     """A result that can be drawn and put into a table."""
 
     def plot(self, image: Any) -> Image.Image:
@@ -46,6 +47,10 @@ class Shown:
         """
         return require("pandas", extra="tables").DataFrame(self.columns())
 
+    @abstractmethod
     def columns(self) -> dict[str, Any]:
         """The result as the columns of a table, of equal length."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def texts(self) -> list[str]:
+        """What it says in words, such as "cat 93.1%", the best or largest first."""
