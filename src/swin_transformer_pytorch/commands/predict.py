@@ -282,6 +282,13 @@ def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     return names[0], f"{values[0]:.1%}", ", ".join(others)
 
 
+def drawn_part(result: Prediction, shown_score: float) -> Prediction:
+    """What a picture shows of a result: of objects those of at least that score."""
+    from ..results import Detections
+
+    return result.above(shown_score) if isinstance(result, Detections) else result
+
+
 def _annotate(
     path: str, result: Prediction, folder: Path, shown_score: float, predictor: Predictor, source: ImageSource
 ) -> str:
@@ -290,14 +297,12 @@ def _annotate(
     Returns:
         Its path, `beside` which it lies.
     """
-    from ..results import Detections
     from ..visualize import annotate
 
-    shown = result.above(shown_score) if isinstance(result, Detections) else result
     place = free_path(folder, f"{Path(file_name(path)).stem}_predicted")
     image = predictor.picture(source)
     with writing(place, file=beside(place)):
-        annotate(image, shown, beside(place))
+        annotate(image, drawn_part(result, shown_score), beside(place))
     return str(place)
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from ..whole import is_stream, put_in_place
 from . import model_source, terminal
 from .errors import EXIT_INTERRUPTED, EXIT_SOME_BAD, UsageError
-from .predict import SHOWN_SCORE, add_view_options, view_options
+from .predict import SHOWN_SCORE, add_view_options, drawn_part, view_options
 from .result_rows import is_stdout, sigterm_as_exit, writing
 
 if TYPE_CHECKING:
@@ -153,15 +153,13 @@ def _drawing(path: str | None, shown_score: float) -> Iterator[Callable[[Frame, 
     if path is None:
         yield lambda frame, result: None
         return
-    from ..results import Detections
     from ..visualize import overlay
     from ..visualize.video import VideoWriter
 
     waiting: list[Future[None]] = []
 
     def draw(frame: Frame, result: Prediction) -> None:
-        shown = result.above(shown_score) if isinstance(result, Detections) else result
-        writer.add(overlay(frame.image, shown), frame.seconds)
+        writer.add(overlay(frame.image, drawn_part(result, shown_score)), frame.seconds)
 
     def put(frame: Frame, result: Prediction) -> None:
         waiting.append(pool.submit(draw, frame, result))
