@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ..backbone.complexity import variant_flops
 from ..backbone.config import find_variant
-from ..models.config import DENSE_VARIANTS, DenseVariant, find_dense_variant, model_names, parameter_counts
+from ..models.config import DENSE_VARIANTS, DenseVariant, find_other_variant, model_names, parameter_counts
 from ..weights.catalog import WeightsRecord, find_record, records
 from ..weights.preprocessing import Preprocessing
 from . import terminal
@@ -87,7 +87,7 @@ def find_models(pattern: str | None, task: str | None = None) -> list[str]:
         if names:
             return names
     if task is None:
-        find_dense_variant(pattern or "")
+        find_other_variant(pattern or "")
     others = find_models(pattern)
     raise UsageError(f"--task {task} has no model {pattern!r}, {_task(others[0])} has: {', '.join(others[:3])}")
 

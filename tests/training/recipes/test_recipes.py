@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from swin_transformer_pytorch.backbone.config import find_variant
-from swin_transformer_pytorch.models.config import Task, find_dense_variant
+from swin_transformer_pytorch.models.config import Task, find_other_variant
 from swin_transformer_pytorch.training import RecipeError, list_recipes, load_recipe
 from swin_transformer_pytorch.training.recipes import files
 from swin_transformer_pytorch.training.recipes.classification import Recipe
@@ -36,7 +36,7 @@ def test_every_recipe_in_the_package_is_read_and_its_model_built(name: str) -> N
     assert model.classes == classes
     assert load_recipe(name).to_dict() == recipe.to_dict()
     if recipe.model.name is not None:
-        find = find_variant if recipe.task == "classification" else find_dense_variant
+        find = find_variant if recipe.task == "classification" else find_other_variant
         assert model.config == find(recipe.model.name).config.replace(**overrides)
 
 
