@@ -217,6 +217,12 @@ class MaskedConfig(_BackboneConfig):
         """None: nothing is told apart."""
         return 0
 
+    @property
+    def foretold(self) -> str:
+        """The target in words."""
+        window = self.target_window
+        return "the pixels" if window is None else f"the pixels, normalised in windows of {window} x {window}"
+
     def mask_grid(self, image_size: Size) -> Size:
         """How many squares (rows, columns) an image of (height, width) pixels has.
 

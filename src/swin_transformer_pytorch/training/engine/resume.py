@@ -11,9 +11,7 @@ from ..recipes.parts import RecipeError
 from ..recipes.tasks import AnyRecipe
 
 if TYPE_CHECKING:
-    from ...models.classification import SwinClassifier
-    from ...models.detection import Detector
-    from ...models.segmentation import Segmenter
+    from ...models.build import Model
 
 # What may differ without changing what the run computes.
 _PLACES = tuple(f"data.{split}_{part}" for split in ("train", "val") for part in ("images", "annotations", "labels"))
@@ -49,7 +47,7 @@ def with_choices_of(recipe: AnyRecipe, held: dict[str, Any]) -> AnyRecipe:
 
 
 def check_resumable(
-    checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: SwinClassifier | Detector | Segmenter
+    checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: Model
 ) -> None:
     """Raises an error that names the first difference that would make the rest of the run another one."""
     anew = f"start a new run in another --output with {'--model.name null ' * (recipe.model.name is not None)}"

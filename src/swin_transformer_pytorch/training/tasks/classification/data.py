@@ -20,6 +20,7 @@ from ...engine.data import TrainingData
 from ...engine.sampling import EpochBatches, TrainingLoader
 from ...recipes.classification import DataRecipe, Recipe
 from ...recipes.parts import chosen
+from ...recipes.pretraining import PretrainingRecipe, UnlabelledDataRecipe
 from ..channels import channel_statistics
 from ..image_sizes import choose_image_size
 from ..test_part import open_test
@@ -72,7 +73,7 @@ def open_splits(recipe: DataRecipe, *, seed: int = 0) -> Splits:
 
 
 def choose_preprocessing(
-    recipe: DataRecipe,
+    recipe: DataRecipe | UnlabelledDataRecipe,
     in_channels: int,
     known: Preprocessing | None,
     own: Preprocessing | None = None,
@@ -169,7 +170,7 @@ class ClassificationData(TrainingData):
         return self.evaluation_loader(dataset, collate_usable)
 
 
-def fitting_batch_size(recipe: Recipe, num_images: int) -> int:
+def fitting_batch_size(recipe: Recipe | PretrainingRecipe, num_images: int) -> int:
     """The recipe's batch size, or a device's share of the images where that is less, which is then logged."""
     share = num_images // recipe.trainer.devices
     if share < 1:
