@@ -76,10 +76,10 @@ class MaskedSwin(NamedClasses, Swin):
         reconstruction = self(images, mask)
         with without_autocast(images.device.type):
             target = self.target(images)
-            distance = (target - reconstruction.to(target.dtype)).abs()
-            hidden = self.hidden_pixels(mask, images).to(target.dtype)  # sums beyond what half precision holds
-            total = (distance * hidden).sum() / (hidden.sum() + _LEAST_HIDDEN)
-            return {"loss_masked": total / images.shape[1]}
+            hidden = self.hidden_pixels(mask, images)
+            distance = (target - reconstruction.to(target.dtype)).abs() * hidden
+            # Counted in whole numbers, whose sum with the guard is float32, as in the official code.
+            return {"loss_masked": distance.sum() / (hidden.sum() + _LEAST_HIDDEN) / images.shape[1]}
 
     @torch.no_grad()
     def target(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

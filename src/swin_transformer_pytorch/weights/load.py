@@ -33,7 +33,7 @@ def load_weights(model: nn.Module, source: Source, *, which: Which | None = None
     """Loads a checkpoint into `model`, strictly: every parameter must be found, and every tensor must have a use.
 
     What may differ is a closed list, and the report names each case: derived buffers are recomputed; V1's bias tables
-    are resized to the model's window (bicubic); the first convolution is adapted from RGB to `in_channels`; a 22K head
+    are resized to the model's window (bicubic; of masked pre-training by a spline on a geometric grid); the first convolution is adapted from RGB to `in_channels`; a 22K head
     gives the 1K classes their rows, and a head of any other class count stays fresh; a classifier's `norm` and `head`
     are left out of a dense model, whose norms stay fresh; a whole detector or segmenter takes a classifier's or
     backbone's file too, and its neck and heads then stay fresh, and of one with other classes all but the layers whose
