@@ -4,9 +4,10 @@
 
 FOLDER holds Fashion-MNIST's four .gz files (Debian's package dataset-fashion-mnist; MIT licence). Once, the recipe
 `fashion_pretraining` sees the 60,000 training images without labels. Then, for each seed, 60 images of each class are
-drawn, and the recipe `fashion_finetune` learns from these 600: from the pre-trained weights, and from random ones, drawn
-in the way that suits small models. Both see the same images, for as many steps, with the same rates; accuracy is that of the last
-epoch on the 10,000 test images, which nothing was chosen by. A run that is there already is not done again.
+drawn, and the recipe `fashion_finetune` learns from these 600: from the pre-trained weights, and from random ones,
+drawn in the way that suits small models. Both see the same images, for as many steps, with the same rates; accuracy is
+that of the last epoch on the 10,000 test images, which nothing was chosen by. A run that is there already is not done
+again.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def describe(date: str, pretrained: dict[str, Any], found: dict[str, list[float]
 {date}, {processor_name()}, {torch.get_num_threads()} thread(s) on a machine that others used too, Python \
 {platform.python_version()}, {versions}. `python tools/measure_pretraining.py FOLDER` does it again.
 
-600 labelled images, 60 a class, drawn anew for each of {SEEDS} seeds; top-1 on the 10,000 test images, in percent, of the
-last epoch.
+600 labelled images, 60 a class, drawn anew for each of {SEEDS} seeds; top-1 on the 10,000 test images, in percent, of
+the last epoch.
 
 | start | mean | standard deviation | seeds 0 to {SEEDS - 1} |
 | --- | ---: | ---: | --- |

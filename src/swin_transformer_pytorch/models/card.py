@@ -82,6 +82,7 @@ def model_card(
         measured = f"## Measured\n\nOn {images}.\n\n{_table(figures)}"
     training = f"## Training\n\n{_table(trained)}\n" if trained else ""
     example = (_FINE_TUNE if isinstance(config, MaskedConfig) else _PREDICT).format(source=source)
+    purpose = _DOES.get(described.task, f"for {described.task}")
     names = described.classes or ()
     more = f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     listed = f"\n## Classes\n\n{', '.join(names[:_MOST_NAMED])}{more}\n" if names else ""
@@ -91,7 +92,7 @@ def model_card(
 
 # {name.rpartition("/")[2]}
 
-A Swin Transformer {_DOES.get(described.task, f"for {described.task}")}, saved by swin-transformer-pytorch {__version__}.
+A Swin Transformer {purpose}, saved by swin-transformer-pytorch {__version__}.
 
 {_table(facts)}
 {training}{measured}

@@ -343,7 +343,7 @@ def _masked_variants() -> dict[str, MaskedVariant]:
         masked = MaskedConfig(backbone=config, target_window=window)
         return MaskedVariant(config=masked, backbone=backbone, weights=weights and f"{backbone}.{weights}")
 
-    v2 = {"weights": "simmim_1k_500k", "window": 47, "drop_path_rate": 0.1}
+    v2: dict[str, Any] = {"weights": "simmim_1k_500k", "window": 47, "drop_path_rate": 0.1}
     return {
         "simmim_swin_base_patch4_window6_192": of("swin_base_patch4_window6_192", "simmim_1k_800ep_transformers"),
         "simmim_swin_large_patch4_window12_192": of("swin_large_patch4_window12_384", drop_path_rate=0.0),

@@ -75,7 +75,9 @@ class ModelDescription:
             ConfigError: it is one of masked pre-training, which has none.
         """
         if isinstance(self.config, MaskedConfig) and num_classes:
-            raise ConfigError(f"num_classes={num_classes} of a model of masked pre-training, which has none; leave it out")
+            raise ConfigError(
+                f"num_classes={num_classes} of a model of masked pre-training, which has none; leave it out"
+            )
         config = self.config.replace(num_classes=num_classes) if isinstance(self.config, DenseConfig) else self.config
         return dataclasses.replace(self, config=config, num_classes=num_classes, classes=None, palette=None)
 

@@ -1,4 +1,4 @@
-"""Masked pre-training (SimMIM, arXiv 2111.09886): parts of an image are hidden, and the model foretells their pixels."""
+"""Masked pre-training (SimMIM, arXiv 2111.09886): parts of an image are hidden, the model foretells their pixels."""
 
 from __future__ import annotations
 

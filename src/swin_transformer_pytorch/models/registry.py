@@ -20,7 +20,16 @@ from ..weights.load import Checkpoint, CheckpointError, load_weights, open_check
 from ..weights.preprocessing import DensePreprocessing, Preprocessing
 from .backbone import SwinBackbone
 from .build import build, build_backbone
-from .config import OTHER_VARIANTS, TASKS, DenseConfig, MaskedVariant, ModelConfig, Task, find_other_variant, model_names
+from .config import (
+    OTHER_VARIANTS,
+    TASKS,
+    DenseConfig,
+    MaskedVariant,
+    ModelConfig,
+    Task,
+    find_other_variant,
+    model_names,
+)
 from .description import ModelDescription
 from .exported import ExportedDetector, ExportedModel
 from .runtimes import ExportedFile, is_exported

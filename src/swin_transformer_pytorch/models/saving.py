@@ -83,7 +83,7 @@ def save_for_transformers(model: Model, folder: str | os.PathLike[str]) -> tuple
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written: {error.strerror or error}") from error
     save_checkpoint(folder / WEIGHTS[0], weights)
-    return tuple([*_differences(backbone, preprocessing), *([] if masked is None else _masked_differences(masked))])
+    return (*_differences(backbone, preprocessing), *(_masked_differences(masked) if masked is not None else ()))
 
 
 def _differences(config: SwinConfig, preprocessing: Preprocessing | None) -> list[str]:

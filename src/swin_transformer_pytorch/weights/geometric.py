@@ -25,8 +25,7 @@ def resize_bias_table_geometrically(table: Tensor, source_window: Size, target_w
         table: ((2h - 1) * (2w - 1), heads) for the source window (h, w), row by row.
     """
     rows, columns = (
-        torch.from_numpy(_weights(source, target))
-        for source, target in zip(source_window, target_window, strict=True)
+        torch.from_numpy(_weights(source, target)) for source, target in zip(source_window, target_window, strict=True)
     )
     grid = table.double().reshape(len(rows[0]), len(columns[0]), -1)
     resized = torch.einsum("ab,cd,bdh->ach", rows.to(table.device), columns.to(table.device), grid)

@@ -39,8 +39,6 @@ def fixed_mask(place: int, grid: Size, ratio: float) -> Bool[np.ndarray, "rows c
     return random_mask(np.random.default_rng([_FIXED, place]), grid, ratio)
 
 
-def patch_mask(
-    mask: Bool[np.ndarray, "rows columns"], unit: int, patch_size: Size
-) -> Bool[np.ndarray, "height width"]:
+def patch_mask(mask: Bool[np.ndarray, "rows columns"], unit: int, patch_size: Size) -> Bool[np.ndarray, "height width"]:
     """The same for each patch of (height, width) pixels, where a square has `unit` pixels a side."""
     return mask.repeat(unit // patch_size[0], axis=0).repeat(unit // patch_size[1], axis=1)

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class UnlabelledFolder(LabelledFiles):
-    """All images in a folder and the folders in it. Items are (PIL image, or tensor of bands, no label: an empty array).
+    """All images in a folder and the folders in it. Items are (PIL image, tensor of bands, an empty array: no label).
 
     Where `root` has a folder "train", its images are those to learn from, and those of "val" (also "valid" or
     "validation") those to measure on; what lies beside them is left out, which is logged by count. Without "val" a part

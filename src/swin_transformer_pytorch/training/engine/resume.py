@@ -46,9 +46,7 @@ def with_choices_of(recipe: AnyRecipe, held: dict[str, Any]) -> AnyRecipe:
     return recipe.replace({key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
 
 
-def check_resumable(
-    checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: Model
-) -> None:
+def check_resumable(checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: Model) -> None:
     """Raises an error that names the first difference that would make the rest of the run another one."""
     anew = f"start a new run in another --output with {'--model.name null ' * (recipe.model.name is not None)}"
     anew += f"--model.weights {path}"

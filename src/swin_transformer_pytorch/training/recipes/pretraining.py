@@ -1,4 +1,4 @@
-"""The recipe of a run of masked pre-training (SimMIM), a tree of frozen dataclasses. Its defaults are the official ones.
+"""The recipe of a run of masked pre-training (SimMIM), frozen dataclasses. Its defaults are the official ones.
 
 What is hidden and what is to be foretold are the model's, `mask_unit`, `mask_ratio` and `target_window` of its config:
 they travel in its file. Imports no torch.

@@ -43,8 +43,8 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     """
     count = min(len(samples), _CLASSIFIED if model.task == "classification" else _SHOWN)
     places = [index * len(samples) // count for index in range(count)]
-    drawn = {place: item_or_problem(partial(samples.__getitem__, place)) for place in places}
-    drawn = {place: sample for place, sample in drawn.items() if not isinstance(sample, str)}
+    found = {place: item_or_problem(partial(samples.__getitem__, place)) for place in places}
+    drawn: dict[int, Any] = {place: sample for place, sample in found.items() if not isinstance(sample, str)}
     usable = list(drawn.values())
     if not usable:
         return
