@@ -13,7 +13,7 @@ from torch import nn
 
 import swin_transformer_pytorch as swin
 from swin_transformer_pytorch.backbone.config import SwinConfig
-from swin_transformer_pytorch.data.images.masking import patch_mask, random_mask
+from swin_transformer_pytorch.data.images.masking import MaskRule
 from swin_transformer_pytorch.models.config import MaskedConfig
 from swin_transformer_pytorch.models.masked import MaskedSwin
 from swin_transformer_pytorch.models.registry import load_model
@@ -68,8 +68,8 @@ def theirs(config: MaskedConfig) -> Any:
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     random = np.random.default_rng(0)
-    masks = [patch_mask(random_mask(random, (8, 8), 0.6), 8, (4, 4)) for _ in range(2)]
-    return torch.randn(2, 3, SIDE, SIDE, dtype=torch.float64), torch.from_numpy(np.stack(masks))
+    rule = MaskRule(*small(1).mask_layout((SIDE, SIDE)), 0.6)
+    return torch.randn(2, 3, SIDE, SIDE, dtype=torch.float64), torch.stack([rule.draw(random) for _ in range(2)])
 
 
 def their_loss(model: Any, images: torch.Tensor, mask: torch.Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""Measures a model on annotated images: classification, detection or segmentation, by what the model is for.
+"""Measures a model on images: classification, detection, segmentation or pre-training, by what the model is for.
 
   swin evaluate --weights runs/flowers/best.ckpt --data.root flowers/
   swin evaluate --weights fashion --data fashion_sample
@@ -14,6 +14,7 @@ average precision of each class; a folder has a file of labels, as for training.
 Detection: COCO's twelve numbers for boxes and masks, average precision of each class, precision against recall, and
 the detections as COCO's JSON. A folder has images and annotations, as tools export them.
 Segmentation: mIoU, mean and overall accuracy, IoU of each class. A folder has images and label PNGs of the same names.
+Pre-training: the loss, and pictures of what was hidden and foretold. A folder has images, wherever in it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import get_args
 from ..data.classification.source import ClassificationKind
 from ..data.detection.source import DetectionKind
 from ..data.segmentation.source import SegmentationKind
+from ..data.unlabelled.source import UnlabelledKind
 from ..labels import IGNORED
 from . import model_source
 from .errors import UsageError
@@ -36,6 +38,7 @@ KINDS_OF_TASK = {
         ("classification", ClassificationKind),
         ("detection", DetectionKind),
         ("segmentation", SegmentationKind),
+        ("pretraining", UnlabelledKind),
     )
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in KINDS_OF_TASK.values() for kind in kinds))

@@ -22,6 +22,12 @@ from ..sizes import Size
 Method = Literal["mask_rcnn", "cascade_mask_rcnn", "htc"]
 Task = Literal["classification", "detection", "segmentation", "pretraining"]
 
+FINE_TUNE_FIRST = (
+    "it was pre-trained to foretell hidden pixels; fine-tune a model from its file: `swin train finetune --data.root "
+    "LABELLED --model.name null --model.weights FILE`"
+)
+"""What to do with a model of masked pre-training that is asked for answers."""
+
 PARAMETER_COUNTS = Path(__file__).with_name("parameter_counts.json")
 _DENSE_BACKBONE = SwinConfig(single_window="keep", drop_path_rate=0.2)
 
@@ -223,8 +229,8 @@ class MaskedConfig(_BackboneConfig):
         window = self.target_window
         return "the pixels" if window is None else f"the pixels, normalised in windows of {window} x {window}"
 
-    def mask_grid(self, image_size: Size) -> Size:
-        """How many squares (rows, columns) an image of (height, width) pixels has.
+    def mask_layout(self, image_size: Size) -> tuple[Size, Size]:
+        """Rows and columns of squares in an image of (height, width) pixels, and of patches in a square.
 
         Raises:
             ConfigError: they do not fill it.
@@ -235,7 +241,9 @@ class MaskedConfig(_BackboneConfig):
                 f"images of {height} x {width} pixels are not whole squares of mask_unit={self.mask_unit}; use sides "
                 f"that are multiples of it, or another mask_unit"
             )
-        return height // self.mask_unit, width // self.mask_unit
+        down, right = self.backbone.patch_size
+        squares = (height // self.mask_unit, width // self.mask_unit)
+        return squares, (self.mask_unit // down, self.mask_unit // right)
 
 
 DenseConfig = DetectorConfig | SegmenterConfig

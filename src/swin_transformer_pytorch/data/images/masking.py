@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool
+from torch import Tensor
 
 from ...sizes import Size
 
 _FIXED = 0x51A5  # apart from other uses of small numbers as seeds
 
 
-def count_hidden(squares: int, ratio: float) -> int:
-    """How many of so many squares are hidden: the share, rounded up."""
-    # 0.7 * 10 is a hair above 7 in binary.
-    return math.ceil(round(squares * ratio, 6))
+@dataclass(frozen=True)
+class MaskRule:
+    """How images of one size are hidden (arXiv 2111.09886, section 3.2).
 
-
-def random_mask(generator: np.random.Generator, grid: Size, ratio: float) -> Bool[np.ndarray, "rows columns"]:
-    """Of each square of a grid (rows, columns) whether it is hidden (arXiv 2111.09886, section 3.2).
-
-    As in the official code, one random order is drawn and its first squares are hidden.
-
-    Args:
-        generator: where the randomness comes from.
-        grid: rows and columns of squares.
-        ratio: the share that is hidden, see `count_hidden`.
+    Attributes:
+        grid: rows and columns of squares in an image.
+        patches: rows and columns of patches in a square.
+        ratio: the share of the squares that is hidden, rounded up.
     """
-    squares = grid[0] * grid[1]
-    mask = np.zeros(squares, dtype=np.bool_)
-    mask[generator.permutation(squares)[: count_hidden(squares, ratio)]] = True
-    return mask.reshape(grid)
 
+    grid: Size
+    patches: Size
+    ratio: float
 
-def fixed_mask(place: int, grid: Size, ratio: float) -> Bool[np.ndarray, "rows columns"]:
-    """The mask that the image at that place of a data set has whenever it is measured or shown."""
-    return random_mask(np.random.default_rng([_FIXED, place]), grid, ratio)
+    @property
+    def num_squares(self) -> int:
+        """Of an image."""
+        return self.grid[0] * self.grid[1]
 
+    @property
+    def num_hidden(self) -> int:
+        """How many of them are hidden, in every image as many."""
+        # 0.7 * 10 is a hair above 7 in binary.
+        return math.ceil(round(self.num_squares * self.ratio, 6))
 
-def patch_mask(mask: Bool[np.ndarray, "rows columns"], unit: int, patch_size: Size) -> Bool[np.ndarray, "height width"]:
-    """The same for each patch of (height, width) pixels, where a square has `unit` pixels a side."""
-    return mask.repeat(unit // patch_size[0], axis=0).repeat(unit // patch_size[1], axis=1)
+    def draw(self, generator: np.random.Generator) -> Bool[Tensor, "h w"]:
+        """Of each patch whether it is hidden: as in the official code, the first squares of one random order."""
+        squares = np.zeros(self.num_squares, dtype=np.bool_)
+        squares[generator.permutation(self.num_squares)[: self.num_hidden]] = True
+        down, right = self.patches
+        return torch.from_numpy(squares.reshape(self.grid).repeat(down, axis=0).repeat(right, axis=1))
+
+    def fixed(self, place: int) -> Bool[Tensor, "h w"]:
+        """What the image at that place of a data set hides whenever it is measured or shown."""
+        return self.draw(np.random.default_rng([_FIXED, place]))

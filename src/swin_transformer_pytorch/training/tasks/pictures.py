@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...data.images.masking import fixed_mask, patch_mask
+from ...data.images.masking import MaskRule
 from ...data.images.pixels import as_picture
 from ...data.images.unusable import Samples, item_or_problem
 from ...data.samples import DetectionSample, SegmentationSample
@@ -76,11 +76,11 @@ def _draw_classified(model: Any, samples: list[tuple[Image.Image | torch.Tensor,
 def _draw_masked(model: Any, drawn: dict[int, tuple[Image.Image | torch.Tensor, Any]], path: Path) -> None:
     """With the masks that validation has of the images at these places."""
     transform, config, preprocessing = create_transform(model), model.config, model.preprocessing
+    rule = MaskRule(*config.mask_layout(preprocessing.image_size), config.mask_ratio)
     pictures: list[Image.Image] = []
     for place, (image, _) in drawn.items():
         pixels = transform(image).unsqueeze(0)
-        squares = fixed_mask(place, config.mask_grid(preprocessing.image_size), config.mask_ratio)
-        mask = torch.from_numpy(patch_mask(squares, config.mask_unit, config.backbone.patch_size)).unsqueeze(0)
+        mask = rule.fixed(place).unsqueeze(0)
         hidden = model.hidden_pixels(mask, pixels)[0]
         shown, found = (
             as_bytes(each, preprocessing)[0].permute(2, 0, 1) for each in (pixels, model.reconstruct(pixels, mask))

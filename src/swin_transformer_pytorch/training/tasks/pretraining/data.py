@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from jaxtyping import Bool
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from ....data.classification.dataset import EvaluationDataset, LabelledImages, TrainingDataset
-from ....data.classification.transforms import EvaluationTransform, TrainingTransform
-from ....data.images.masking import fixed_mask, patch_mask, random_mask
+from ....data.classification.dataset import LabelledImages, TrainingDataset
+from ....data.classification.transforms import TrainingTransform
+from ....data.images.masking import MaskRule
 from ....data.transforms import create_transform
+from ....data.unlabelled.measured import Masked, MeasuredImages, collate_measured
 from ....models.config import MaskedConfig
 from ....weights.preprocessing import Preprocessing
 from ...engine.data import TrainingData
@@ -22,59 +20,22 @@ from ...engine.seeding import Stream, generator
 from ...recipes.pretraining import PretrainingRecipe
 from ..classification.data import fitting_batch_size
 
-Masked = tuple[Tensor, Tensor]
-
 
 class MaskedImages(TrainingDataset):
-    """Training images with what is hidden of them. Items are (float tensor (C, h, w), bool tensor, one a patch).
+    """Training images with what is hidden of them. Items are `Masked`.
 
     A mask, as the other random changes, is a pure function of (seed, epoch, index).
     """
 
-    def __init__(
-        self, base: LabelledImages, transform: TrainingTransform, config: MaskedConfig, *, seed: int = 0
-    ) -> None:
+    def __init__(self, base: LabelledImages, transform: TrainingTransform, rule: MaskRule, *, seed: int = 0) -> None:
         super().__init__(base, transform, seed=seed)
-        self.config = config
-        self.grid = config.mask_grid(transform.preprocessing.image_size)
+        self.rule = rule
 
     def __getitems__(self, indices: Sequence[int]) -> list[Masked]:  # type: ignore[override]  # a mask for a label
         images = [image for image, _ in super().__getitems__(indices)]
-        return [(image, self.mask(index)) for image, index in zip(images, indices, strict=True)]
-
-    def mask(self, index: int) -> Bool[Tensor, "h w"]:
-        """Of each patch of that image whether it is hidden in this epoch."""
-        random = generator(Stream.MASK, self.seed, self.epoch, index)
-        return _of_patches(random_mask(random, self.grid, self.config.mask_ratio), self.config)
-
-
-class MeasuredImages(Dataset[Masked | str]):
-    """Validation images, each with one mask for ever, or what is wrong with one that cannot be used, as text."""
-
-    def __init__(self, base: LabelledImages, transform: EvaluationTransform, config: MaskedConfig) -> None:
-        self.images = EvaluationDataset(base, transform)
-        self.config = config
-        self.grid = config.mask_grid(transform.preprocessing.image_size)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Masked | str:
-        item = self.images[index]
-        if isinstance(item, str):
-            return item
-        return item[0], _of_patches(fixed_mask(index, self.grid, self.config.mask_ratio), self.config)
-
-
-def collate_measured(items: Sequence[Masked | str]) -> tuple[Masked | None, list[str]]:
-    """Images and masks, or None if no image could be read; and what is wrong with others."""
-    usable = [item for item in items if not isinstance(item, str)]
-    batch = (torch.stack([image for image, _ in usable]), torch.stack([mask for _, mask in usable])) if usable else None
-    return batch, [item for item in items if isinstance(item, str)]
-
-
-def _of_patches(mask: Any, config: MaskedConfig) -> Bool[Tensor, "h w"]:
-    return torch.from_numpy(patch_mask(mask, config.mask_unit, config.backbone.patch_size))
+        places = ((self.seed, self.epoch, index) for index in indices)
+        masks = [self.rule.draw(generator(Stream.MASK, *place)) for place in places]
+        return list(zip(images, masks, strict=True))
 
 
 class PretrainingData(TrainingData):
@@ -82,6 +43,7 @@ class PretrainingData(TrainingData):
 
     Attributes:
         preprocessing: how an image becomes a tensor.
+        rule: how it is hidden.
     """
 
     def __init__(
@@ -96,7 +58,8 @@ class PretrainingData(TrainingData):
         self.augmentation = recipe.data.augmentation
         self.seed = recipe.trainer.seed
         self.preprocessing = preprocessing
-        self.config = config
+        layout = config.mask_layout(preprocessing.image_size)
+        self.rule = MaskRule(*layout, config.mask_ratio)
         self._train, self._val = train, val
 
     @property
@@ -105,11 +68,11 @@ class PretrainingData(TrainingData):
 
     def training_loader(self, rank: int, world_size: int) -> TrainingLoader:
         transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
-        dataset = MaskedImages(self._train, transform, self.config, seed=self.seed)
+        dataset = MaskedImages(self._train, transform, self.rule, seed=self.seed)
         self.train_samples = dataset.samples
         batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
     def evaluated(self, samples: LabelledImages) -> DataLoader[Any]:
-        dataset = MeasuredImages(samples, create_transform(self.preprocessing), self.config)
+        dataset = MeasuredImages(samples, create_transform(self.preprocessing), self.rule)
         return self.evaluation_loader(dataset, collate_measured)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ....checks import plural
 from ....data.errors import DataError
-from ....data.images.masking import count_hidden
+from ....data.images.masking import MaskRule
 from ....models.masked import MaskedSwin
 from ...engine.module import Training
 from ...engine.parameter_groups import parameter_groups
@@ -84,9 +84,8 @@ class PretrainingTraining(Training):
     def facts(self) -> dict[str, str]:
         config, preprocessing = self.model.config, self.model.preprocessing
         assert preprocessing is not None, "it was chosen for this run"
-        rows, columns = config.mask_grid(preprocessing.image_size)
-        hidden, unit = count_hidden(rows * columns, config.mask_ratio), config.mask_unit
+        rule, unit = MaskRule(*config.mask_layout(preprocessing.image_size), config.mask_ratio), config.mask_unit
         return {
-            "hidden": f"{hidden} of {plural(rows * columns, 'square')} of {unit} x {unit} pixels",
+            "hidden": f"{rule.num_hidden} of {plural(rule.num_squares, 'square')} of {unit} x {unit} pixels",
             "target": config.foretold,
         }

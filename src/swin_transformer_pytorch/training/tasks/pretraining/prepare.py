@@ -39,7 +39,7 @@ def prepare(recipe: PretrainingRecipe, device: str) -> tuple[PretrainingTraining
     preprocessing = model.preprocessing
     assert preprocessing is not None, "it has just been chosen"
     try:
-        model.config.mask_grid(preprocessing.image_size)
+        model.config.mask_layout(preprocessing.image_size)
     except ConfigError as error:
         raise RecipeError(f"data.image_size or model.config_overrides: {error}") from error
 
