@@ -292,6 +292,10 @@ def _preprocessing(
         "pretraining": lambda: _masked_preprocessing(name),
     }
     known = checkpoint.preprocessing if checkpoint is not None else None
+    if task == "classification" and checkpoint is not None and checkpoint.task == "pretraining" and known is not None:
+        # Fine-tuning has other images than masked pre-training, of the same kind.
+        shared = {"mean": known.mean, "std": known.std, "white_level": known.white_level}
+        known = dataclasses.replace(official[task](), **shared)
     if known is None or isinstance(known, DensePreprocessing) != (task in DENSE_TASKS):
         known = official[task]()
     in_channels = config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels

@@ -92,7 +92,7 @@ def fit_backbone(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor],
     fit = Fit(dict(state_dict))
     masked = any(map(is_masked_pretraining, state_dict))
     unwanted = [key for key in fit.tensors if is_masked_pretraining(key) and key not in target]
-    _drop(fit, unwanted, "used in masked pre-training (SimMIM) only")
+    _drop(fit, unwanted, "mask_token and decoder are of masked pre-training (SimMIM) alone")
     _fit_norms(fit, target)
     _fit_head(fit, target)
     for key in target:

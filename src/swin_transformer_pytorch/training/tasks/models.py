@@ -132,10 +132,11 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
 
 
 def _classifier_of(masked: ModelDescription) -> ModelDescription:
-    """A classifier with the backbone of a model of masked pre-training; its images are resized as classifiers' are."""
+    """A classifier with the backbone of a model of masked pre-training."""
     assert isinstance(masked.config, MaskedConfig), "it is one"
     known = masked.preprocessing
     assert known is None or isinstance(known, Preprocessing), "it is as a classifier's"
+    # As the official fine-tuning resizes, which masked pre-training does bilinearly.
     preprocessing = None if known is None else dataclasses.replace(known, interpolation="bicubic")
     return ModelDescription(config=masked.config.backbone, num_classes=0, preprocessing=preprocessing)
 

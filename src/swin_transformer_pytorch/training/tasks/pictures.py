@@ -22,6 +22,7 @@ from ...models.inputs import as_bytes
 from ...models.segmentation_inference import segment
 from ...results import Classification, SegmentationMap
 from ...visualize import detection_overlay, label_grid, picture_grid, prediction_grid, segmentation_overlay
+from ...visualize.pictures import readable
 
 if TYPE_CHECKING:
     from ...models.build import Model
@@ -30,6 +31,7 @@ VALIDATION = "validation.png"
 _CLASSIFIED, _SHOWN = 28, 6
 _LEAST_SCORE = 0.5
 _HIDDEN_GREY = 128  # of bytes
+_MASKED_SIDES = {"shortest": 224, "longest": 480}  # pixels
 _SHOWN_SCORE = 0.3  # of objects, as `swin predict` shows them
 
 
@@ -86,7 +88,7 @@ def _draw_masked(model: Any, drawn: dict[int, tuple[Image.Image | torch.Tensor, 
             as_bytes(each, preprocessing)[0].permute(2, 0, 1) for each in (pixels, model.reconstruct(pixels, mask))
         )
         seen = torch.where(hidden, torch.full_like(shown, _HIDDEN_GREY), shown)
-        pictures += [as_picture(each) for each in (shown, seen, found)]
+        pictures += [readable(as_picture(each), **_MASKED_SIDES)[0] for each in (shown, seen, found)]
     undone = ", its local mean and contrast from the image" if config.target_window is not None else ""
     picture_grid(pictures, path, titles=["image", "what the model saw", f"model{undone}"] * len(drawn), columns=3)
 
