@@ -1,0 +1,54 @@
+"""`trainer.compile`: what is compiled computes what is not, in one graph, and what is written is the same."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from swin_transformer_pytorch.training import train
+from swin_transformer_pytorch.training.recipes.classification import Recipe
+
+# In a process without the tests' checks of shapes, which cannot be traced. The compiler itself is PyTorch's, and slow;
+# its other backend runs the captured graph as it is.
+PROGRAM = """
+import sys
+from torch import nn
+from swin_transformer_pytorch.cli import main
+
+def broken(graph, inputs):
+    raise RuntimeError("no compiler here")
+
+real, calls = nn.Module.compile, []
+
+def compiled(module, backend):
+    calls.append(module)
+    real(module, backend=backend, fullgraph=True)
+
+nn.Module.compile = lambda module: compiled(module, broken)
+assert main(["train", sys.argv[1], "--trainer.compile", "true", "--output", sys.argv[1] + ".broken"]) == 2
+nn.Module.compile = lambda module: compiled(module, "eager")
+assert main(["train", sys.argv[1], "--trainer.compile", "true"]) == 0
+assert len(calls) == 2, calls
+"""
+
+
+def test_a_compiled_run_is_the_plain_one(
+    tiny: Callable[..., Recipe], environment: dict[str, str], tmp_path: Path
+) -> None:
+    plain = train(tiny("plain"), progress=False)
+    recipe, program = tmp_path / "recipe.yaml", tmp_path / "program.py"
+    recipe.write_text(yaml.safe_dump(tiny("compiled").to_dict()))
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(program), str(recipe)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "swin: error: trainer.compile=true: torch.compile failed here (" in done.stderr
+    assert "no compiler here); leave it out" in done.stderr
+    actual = load_file(tmp_path / "compiled" / "model.safetensors")
+    for name, tensor in load_file(plain.weights).items():  # with other threads
+        torch.testing.assert_close(actual[name], tensor, atol=1e-5, rtol=0, msg=name)
