@@ -22,10 +22,10 @@ class LabelledFiles(Dataset[tuple[Image.Image | Tensor, Any]]):
         white_level: the value of white in files of 16 bits; None for 65535, see `read_image`.
 
     Attributes:
-        paths: the file of each item.
+        paths: the file of each item, or what it holds.
     """
 
-    paths: Sequence[str | Path]
+    paths: Sequence[str | Path | bytes]
 
     def __init__(self, *, channels: int | None, max_pixels: int | None, white_level: int | None) -> None:
         self.channels = channels

@@ -24,6 +24,8 @@ _FREE = (
     "data.allow_outside",
     *_PLACES,
     "data.num_workers",
+    "data.shards.cache",
+    "data.shards.cache_gb",
     "trainer.device",
     "trainer.checkpoint_every_steps",
     "trainer.checkpoint_every_minutes",
