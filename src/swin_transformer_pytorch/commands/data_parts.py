@@ -18,6 +18,7 @@ from ..data.classification.dataset import Label
 from ..data.classification.files import LabelledFiles
 from ..data.classification.folder import ImageFolder, split_folder
 from ..data.classification.multi_label import MultiLabelImages, has_label_file
+from ..data.classification.shards import ShardImages
 from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
@@ -28,6 +29,7 @@ from ..data.images.pixels import as_picture, height_width
 from ..data.segmentation.drawn import DrawnLabelMaps
 from ..data.segmentation.folders import find_segmentation, layout_of
 from ..data.segmentation.source import DRAWN_KINDS, SegmentationKind, SegmentationSource
+from ..data.shards.places import has_shards
 from ..labels import IGNORED
 from ..models.config import Task
 from ..results import SegmentationMap
@@ -94,6 +96,10 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
     Raises:
         DataError: it is for none, or could have several layouts, or is broken.
     """
+    if data.kind == "shards" or (data.kind == "folder" and has_shards(root)):
+        from .data_shards import look_at_shards
+
+        return [look_at_shards(root, data, task)]
     if not Path(root).is_dir():
         raise DataError(f"{root} is not a folder; give the one that holds your images")
     kinds = {"detection": FOLDER_KINDS, "segmentation": get_args(SegmentationKind)}
@@ -192,6 +198,8 @@ def _labelled(parts: Mapping[str, LabelledFiles], layout: str, *, unit: str) -> 
 def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
     """Reads as many images of a part, drawn always the same, and counts what they hold; yields after each."""
     order = np.random.default_rng(0).permutation(len(part.samples))[:most]
+    if getattr(part.samples, "ahead", None) is not None:
+        order = np.arange(len(order))  # of a store's shards the first, rather than some images of each
     for index in sorted(order.tolist()):
         part.read += 1
         try:
@@ -209,7 +217,7 @@ def _count(part: Part, task: Task, sample: Any) -> None:
     classes = part.samples.classes
     if task == "classification":
         part.counts.update(labels := _named(sample[1], classes))
-        part.empty += not labels
+        part.empty += bool(classes) and not labels
     elif task == "detection":
         part.counts.update(classes[label] for label in sample.labels)
         part.empty += len(sample) == 0
@@ -223,11 +231,17 @@ def _count(part: Part, task: Task, sample: Any) -> None:
 
 
 def _named(label: Label, classes: Sequence[str]) -> list[str]:
+    if not classes:
+        return []
     return [classes[index] for index in ([label] if isinstance(label, int) else np.flatnonzero(label).tolist())]
 
 
 def twice(parts: Mapping[str, Part]) -> list[tuple[Path, Path]]:
     """Image files of different parts that have the same content."""
+    if shards := [part.samples for part in parts.values() if isinstance(part.samples, ShardImages)]:
+        from .data_shards import same_in_shards
+
+        return same_in_shards([(one, np.full(len(one), number)) for number, one in enumerate(shards)])
     return _same_content((name, Path(path)) for name, part in parts.items() for path in part.samples.paths)
 
 
@@ -235,7 +249,11 @@ def same_in_classes(one: Look) -> list[tuple[Path, Path]]:
     """Of a folder a class: image files of a part that have the same content, and different classes."""
     found: list[tuple[Path, Path]] = []
     for part in one.parts.values():
-        if one.task == "classification" and (labels := np.asarray(part.samples.labels)).ndim == 1:
+        if isinstance(part.samples, ShardImages):
+            from .data_shards import same_in_shards
+
+            found += same_in_shards([(part.samples, part.samples.labels)])
+        elif one.task == "classification" and (labels := np.asarray(part.samples.labels)).ndim == 1:
             found += _same_content(zip(labels.tolist(), map(Path, part.samples.paths), strict=True))
     return found
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checks import plural
-from ..data.shards.places import is_url, local_path
+from ..data.shards.places import is_named, is_url, local_path
 from . import terminal
 from .errors import EXIT_SOME_BAD, UsageError
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..data.shards.index import Manifest
     from ..data.shards.pack import Files
 
-_MB, _GB = 10**6, 10**9
+_MB = 10**6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +118,7 @@ def _has_tars(source: str) -> bool:
     """Whether tar files are to be indexed; a `UsageError` where a folder has images as well."""
     from ..data.images.files import walk_images
 
-    if is_url(source) or source.endswith(".tar"):
+    if is_url(source) or is_named(source):
         return True
     folder = local_path(source)
     if not folder.is_dir():
@@ -183,10 +183,10 @@ def _check(shards: ShardSet) -> int:
 
 def _show(manifest: Manifest, folder: Path) -> None:
     output = terminal.output()
-    table = terminal.table("part", "images", "shards", "GB", numbers=slice(1, None))
+    table = terminal.table("part", "images", "shards", "MB", numbers=slice(1, None))
     for name, part in manifest.parts.items():
         images, size = sum(one.images for one in part.shards), sum(one.size for one in part.shards)
-        table.add_row(name, f"{images:,}", f"{len(part.shards):,}", f"{size / _GB:.3f}")
+        table.add_row(name, f"{images:,}", f"{len(part.shards):,}", f"{size / _MB:,.1f}")
     output.print(table)
     output.print(f"classes: {len(manifest.classes):,}" if manifest.classes else "no labels")
     if manifest.classes:

@@ -37,4 +37,8 @@ class LabelledFiles(Dataset[tuple[Image.Image | Tensor, Any]]):
 
     def read(self, index: int) -> Image.Image | Tensor:
         """One image; an `ImageError` names its file where it cannot be read."""
-        return read_pixels(self.paths[index], self.channels, max_pixels=self.max_pixels, white_level=self.white_level)
+        return self.decode(self.paths[index])
+
+    def decode(self, source: str | Path | bytes) -> Image.Image | Tensor:
+        """Likewise of a file or what it holds."""
+        return read_pixels(source, self.channels, max_pixels=self.max_pixels, white_level=self.white_level)

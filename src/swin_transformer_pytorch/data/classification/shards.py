@@ -108,6 +108,9 @@ class ShardImages(LabelledFiles):
         """What fetches shards of a store; None for those on this machine."""
         return self.paths.ahead
 
+    def read(self, index: int) -> Image.Image | Tensor:
+        return self.decode(self.paths.read(index))
+
     def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
         label = int(self.paths.label(index))
         return self.read(index), label if self._as_is else int(self._index_of[label])

@@ -127,7 +127,8 @@ def _check_limit(root: str, part: str, shards: Sequence[Shard], options: ShardOp
 class ShardContents(Sequence[FetchedImage]):
     """The files of a part's images, each as its bytes with a name that messages show.
 
-    It is also what data sets of files call `paths`: whatever looks into an image's file takes its bytes.
+    It is also what data sets of files call `paths`: whatever looks into an image's file takes its bytes. Of one that is
+    cut short items are what there is of it; `read` refuses it.
 
     Args:
         members: where the images lie.
@@ -148,8 +149,17 @@ class ShardContents(Sequence[FetchedImage]):
     def __getitem__(self, index: int | slice) -> FetchedImage | ShardContents:
         if isinstance(index, slice):
             return self.select(np.arange(*index.indices(len(self))) if self.places is None else self.places[index])
-        place = range(len(self))[index]
-        return self._read(place if self.places is None else int(self.places[place]))
+        return self._read(index)[0]
+
+    def read(self, index: int) -> FetchedImage:
+        """One image's file; an `ImageError` where its shard was cut short in it before it was indexed."""
+        image, size = self._read(index)
+        if len(image) < size:
+            raise ImageError(
+                f"{image.filename} is cut short, {len(image):,} of {plural(size, 'byte')}: its tar file was when "
+                "it was indexed; pack or copy it again"
+            )
+        return image
 
     def select(self, places: NDArray[Any]) -> ShardContents:
         """Some of the index's images, of the same shards."""
@@ -213,7 +223,11 @@ class ShardContents(Sequence[FetchedImage]):
     def _all_places(self) -> NDArray[Any]:
         return np.arange(len(self.members), dtype=np.uint32) if self.places is None else self.places
 
-    def _read(self, place: int) -> FetchedImage:
+    def _read(self, index: int) -> tuple[FetchedImage, int]:
+        """What there is of an image's file, and the size that it should have."""
+        place = range(len(self))[index]
+        if self.places is not None:
+            place = int(self.places[place])
         number, offset, size, checksum = self.members.member(place)
         shard = self.members.shards[number]
         with self._opened(number) as handle:
@@ -226,14 +240,9 @@ class ShardContents(Sequence[FetchedImage]):
             raise self._changed(shard, f"has no file at byte {offset:,}") from None
         if zlib.crc32(content) != checksum:
             raise self._changed(shard, f"has other content in {name}")
-        if len(content) < size:
-            raise ImageError(
-                f"{shard.name}/{name} is cut short, {len(content):,} of {plural(size, 'byte')}: its tar file was when "
-                "it was indexed; pack or copy it again"
-            )
         image = FetchedImage(content)
         image.filename = f"{shard.name}/{name}"
-        return image
+        return image, size
 
     @contextmanager
     def _opened(self, number: int) -> Iterator[int]:

@@ -21,12 +21,9 @@ from ..held_out import part_name
 from .errors import ShardError
 from .index import NO_LABEL, Manifest, Shard, as_columns, file_sha256, write_manifest, write_part
 from .pack import Progress
-from .places import MANIFEST, is_url, local_path
+from .places import CLASSES, MANIFEST, is_named, is_url, local_path
 from .stores import Store
 from .tars import Member, read_members
-
-CLASSES = "classes.txt"
-"""Class names by index, one a line, where a folder of tar files has them."""
 
 _COMPRESSED = (".tgz", ".tar.gz", ".tar.zst", ".tar.xz", ".tar.bz2")
 _MOST_NUMBERED = 1_000_000
@@ -45,7 +42,7 @@ def find_tars(source: str) -> tuple[str, list[str]]:
     Raises:
         NothingFoundError: there are none.
     """
-    if "{" in source or source.endswith(".tar"):
+    if is_named(source):
         base, _, pattern = source.rpartition("/")
         return base or ".", _expanded(pattern)
     if is_url(source):

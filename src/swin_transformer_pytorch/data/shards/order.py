@@ -68,7 +68,7 @@ class EpochOrder:
         return tuple((lane, self._window_at(lane, place)) for lane, place, _ in self._reads(start, count))
 
     def shards_of(self, windows: tuple[tuple[int, int], ...], then: EpochOrder) -> list[int]:
-        """The shards of windows, then those of each one's next; after the last that is the first of the epoch `then`."""
+        """The shards of windows, then those of each one's next; after the last that is the first of `then`."""
         now = [shard for lane, window in windows for shard in self._shards_of(lane, window)]
         for lane, window in windows:
             now += self._shards_of(lane, window + 1) or then._shards_of(lane, 0)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...whole import write_text
 from ..errors import DataError
 from ..images.unusable import Unusable
 from .index import Manifest, Shard, as_columns, file_sha256, write_manifest, write_part
-from .places import MANIFEST
+from .places import CLASSES, MANIFEST
 from .tars import write_tar
 
 _LARGEST = 2**32 - 1
@@ -91,6 +92,8 @@ def pack(
         if not shards:
             raise DataError(f"none of the {len(order)} images for {part!r} in {root} can be read")
         written[part] = write_part(folder, part, shards, columns)
+    if classes:
+        write_text(folder / CLASSES, "".join(f"{name}\n" for name in classes))
     manifest = Manifest(classes=tuple(classes), parts=written)
     write_manifest(folder, manifest)
     return manifest, unusable

@@ -8,6 +8,9 @@ from pathlib import Path
 MANIFEST = "shards.json"
 """The file that says which shards there are."""
 
+CLASSES = "classes.txt"
+"""Class names by index, one a line, beside tar files."""
+
 READING = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 """How a shard is opened; the latter is Windows'."""
 
@@ -15,6 +18,11 @@ READING = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 def is_url(root: str) -> bool:
     """Whether it is the address of a store, and no path on this machine."""
     return "://" in root and not root.startswith("file://")
+
+
+def is_named(source: str) -> bool:
+    """Whether it names tar files themselves, also by numbers in braces, and not where they are."""
+    return source.endswith(".tar")
 
 
 def local_path(root: str) -> Path:
