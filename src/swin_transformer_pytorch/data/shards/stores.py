@@ -37,11 +37,10 @@ class Store:
 
     Args:
         root: the address.
-        pause: seconds before the second try.
     """
 
-    def __init__(self, root: str, *, pause: float = _FIRST_PAUSE) -> None:
-        self.root, self.pause = root.rstrip("/"), pause
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
 
     def address(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -58,7 +57,7 @@ class Store:
             ShardError: it is missing, or has another size or content, which is not tried again but for one damaged on
                 the way; or the store has failed in all `TRIES`.
         """
-        address, pause, damaged = self.address(name), self.pause, 0
+        address, pause, damaged = self.address(name), _FIRST_PAUSE, 0
         for number in range(1, TRIES + 1):
             file.seek(0)
             try:
