@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -89,18 +89,26 @@ class ShardCache:
     def _path(self, shard: Shard) -> Path:
         return self.folder / f"{shard.sha256}.tar"
 
-    def _locked(self, shard: Shard, *, wait: bool = True) -> FileLock:
-        """Whoever holds it is the only one that fetches this shard, and a few others."""
-        folder = self.folder / "locks"
+    @contextmanager
+    def _locked(self, shard: Shard, *, wait: bool = True) -> Iterator[None]:
+        """Within it no other process fetches this shard, nor a few others."""
+        lock = FileLock(self._lock_file(shard.sha256), timeout=-1 if wait else 0)
         with self._writing():
-            folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{int(shard.sha256[:8], 16) % _LOCKS:03d}", timeout=-1 if wait else 0)
+            (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _lock_file(self, sha256: str) -> Path:
+        return self.folder / "locks" / f"{int(sha256[:8], 16) % _LOCKS:03d}"
 
     def _opened(self, shard: Shard) -> int | None:
         path = self._path(shard)
         try:
             handle = os.open(path, READING)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if os.fstat(handle).st_size != shard.size:  # cut short by who knows whom: fetched again
             os.close(handle)
@@ -156,9 +164,8 @@ class ShardCache:
 
     def _is_left(self, unfinished: Path) -> bool:
         """Whether nobody fetches it any more."""
-        number = int(unfinished.stem[:8], 16) % _LOCKS
         try:
-            with FileLock(self.folder / "locks" / f"{number:03d}", timeout=0):
+            with FileLock(self._lock_file(unfinished.stem), timeout=0):
                 return True
         except Timeout:
             return False
