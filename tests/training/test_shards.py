@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tests.data.shards.conftest import Server, fill, pack_folder, serving
+from tests.data.shards.conftest import fill, pack_folder
 from tests.training.test_resume import KILLED_PROGRAM, assert_equal
+from tools.flaky_store import FlakyStore, serving
 
 from swin_transformer_pytorch.data.classification.augmentation import Augmentation
 from swin_transformer_pytorch.data.classification.dataset import TrainingDataset
@@ -36,7 +37,7 @@ def shards(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(shards: Path) -> Iterator[Server]:
+def store(shards: Path) -> Iterator[FlakyStore]:
     with serving(shards) as server:
         yield server
 
@@ -65,7 +66,7 @@ def loader(images: ShardImages, *, workers: int, rank: int = 0, ranks: int = 1) 
 
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_other_workers_and_ranks_go_on_with_the_same_images(
-    lanes: int, shards: Path, store: Server, tmp_path: Path
+    lanes: int, shards: Path, store: FlakyStore, tmp_path: Path
 ) -> None:
     here = ShardImages(shards, "train", options=ShardOptions(window=2, lanes=lanes))
     whole = [batch for _ in range(2) for batch in _epoch(loader(here, workers=0))]
@@ -97,7 +98,7 @@ def test_a_folder_of_shards_is_recognised_and_trained_on(on: Callable[..., Recip
 
 @pytest.mark.slow
 def test_a_run_on_a_store_that_was_killed_ends_as_one_on_the_folder_of_shards(
-    on: Callable[..., Recipe], shards: Path, store: Server, environment: dict[str, str], tmp_path: Path
+    on: Callable[..., Recipe], shards: Path, store: FlakyStore, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """The whole run reads the folder itself; the killed one a slow store in two processes; and its rest in one."""
     expected = train(on("whole", shards), progress=False)
@@ -118,7 +119,7 @@ def test_a_run_on_a_store_that_was_killed_ends_as_one_on_the_folder_of_shards(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_shard_that_changes_during_a_run_stops_it_with_one_line(
-    workers: int, store: Server, tmp_path: Path
+    workers: int, store: FlakyStore, tmp_path: Path
 ) -> None:
     images = ShardImages(store.url, "train", options=ShardOptions(window=2, cache=str(tmp_path / "cache")))
     path = store.folder / "train-000003.tar"

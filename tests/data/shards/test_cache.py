@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tools.flaky_store import FlakyStore
 
 from swin_transformer_pytorch.data.classification.shards import ShardImages
 from swin_transformer_pytorch.data.shards.cache import ShardCache
@@ -18,7 +19,7 @@ from swin_transformer_pytorch.data.shards.index import Shard
 from swin_transformer_pytorch.data.shards.options import ShardOptions
 from swin_transformer_pytorch.data.shards.stores import TRIES, Store
 
-from .conftest import Server, Wait
+from .conftest import Wait
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -27,7 +28,7 @@ def options(tmp_path: Path, **values: object) -> ShardOptions:
     return ShardOptions(**{"cache": str(tmp_path / "cache"), "cache_gb": 1.0, "window": 1, **values})  # type: ignore[arg-type]
 
 
-def all_shards(store: Server) -> tuple[Shard, ...]:
+def all_shards(store: FlakyStore) -> tuple[Shard, ...]:
     return ShardSet(store.folder).manifest.parts["train"].shards
 
 
@@ -44,7 +45,7 @@ def read(cache: ShardCache, shard: Shard) -> bytes:
 
 
 def test_a_store_gives_what_the_folder_has_and_each_shard_is_fetched_once(
-    store: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: FlakyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = ShardImages(store.folder, "train")
     there = ShardImages(store.url, "train", options=options(tmp_path))
@@ -60,7 +61,7 @@ def test_a_store_gives_what_the_folder_has_and_each_shard_is_fetched_once(
 
 
 def test_a_failing_store_is_asked_again_and_said(
-    store: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: FlakyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shard, content = all_shards(store)[0], (store.folder / "train-000000.tar").read_bytes()
     cache = ShardCache(Store(store.url), tmp_path / "cache", 10**9)
@@ -72,7 +73,7 @@ def test_a_failing_store_is_asked_again_and_said(
     assert [path.suffix for path in (tmp_path / "cache").glob("*.*")] == [".tar"]
 
 
-def test_it_is_not_asked_for_ever(store: Server, tmp_path: Path) -> None:
+def test_it_is_not_asked_for_ever(store: FlakyStore, tmp_path: Path) -> None:
     shard = all_shards(store)[0]
     cache = ShardCache(Store(store.url), tmp_path / "cache", 10**9)
     store.fail[shard.name] = (100, 500)
@@ -88,7 +89,7 @@ def test_it_is_not_asked_for_ever(store: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_what_is_refused_is_not_asked_again(status: int, store: Server, tmp_path: Path) -> None:
+def test_what_is_refused_is_not_asked_again(status: int, store: FlakyStore, tmp_path: Path) -> None:
     shard = all_shards(store)[0]
     store.fail[shard.name] = (1, status)
     with pytest.raises(ShardError, match=rf"{store.url}/{shard.name} answered {status} .*; check the address"):
@@ -96,7 +97,7 @@ def test_what_is_refused_is_not_asked_again(status: int, store: Server, tmp_path
     assert store.asked[shard.name] == 1
 
 
-def test_a_changed_shard_is_an_error(store: Server, tmp_path: Path) -> None:
+def test_a_changed_shard_is_an_error(store: FlakyStore, tmp_path: Path) -> None:
     cache = ShardCache(Store(store.url), tmp_path / "cache", 10**9)
     first, second = all_shards(store)[:2]
     path = store.folder / first.name
@@ -115,7 +116,7 @@ def test_a_changed_shard_is_an_error(store: Server, tmp_path: Path) -> None:
         read(cache, second)
 
 
-def test_the_limit_holds_and_what_was_not_read_for_longest_goes(store: Server, tmp_path: Path) -> None:
+def test_the_limit_holds_and_what_was_not_read_for_longest_goes(store: FlakyStore, tmp_path: Path) -> None:
     shards = all_shards(store)
     folder, largest = tmp_path / "cache", max(shard.size for shard in shards)
     cache = ShardCache(Store(store.url), folder, 3 * largest)
@@ -138,7 +139,7 @@ def test_the_limit_holds_and_what_was_not_read_for_longest_goes(store: Server, t
     assert taken(folder) <= 3 * largest
 
 
-def test_a_shard_that_goes_while_it_is_read_is_read_to_its_end(store: Server, tmp_path: Path) -> None:
+def test_a_shard_that_goes_while_it_is_read_is_read_to_its_end(store: FlakyStore, tmp_path: Path) -> None:
     shard = all_shards(store)[0]
     cache = ShardCache(Store(store.url), tmp_path / "cache", 10**9)
     handle = cache.open(shard)
@@ -149,7 +150,7 @@ def test_a_shard_that_goes_while_it_is_read_is_read_to_its_end(store: Server, tm
     assert store.asked[shard.name] == 2
 
 
-def test_one_that_was_cut_on_the_disk_is_fetched_again(store: Server, tmp_path: Path) -> None:
+def test_one_that_was_cut_on_the_disk_is_fetched_again(store: FlakyStore, tmp_path: Path) -> None:
     shard = all_shards(store)[0]
     cache = ShardCache(Store(store.url), tmp_path / "cache", 10**9)
     content = read(cache, shard)
@@ -163,7 +164,7 @@ def _read_all(root: str, cache: ShardOptions, seed: int) -> None:
         assert len(images.paths[(index * (seed + 1)) % len(images)])
 
 
-def test_processes_share_a_cache_that_is_too_small_for_all(store: Server, tmp_path: Path) -> None:
+def test_processes_share_a_cache_that_is_too_small_for_all(store: FlakyStore, tmp_path: Path) -> None:
     """Each reads all images in another order, which takes every shard out of the others' hands again and again."""
     largest = max(shard.size for shard in all_shards(store))
     chosen = options(tmp_path, cache_gb=3 * largest / 1e9)
@@ -199,7 +200,9 @@ ShardCache(Store(url), __import__("pathlib").Path(cache), 10**9).open(ShardSet(r
 """
 
 
-def test_what_a_killed_process_left_is_never_used_and_makes_room(store: Server, tmp_path: Path, until: Wait) -> None:
+def test_what_a_killed_process_left_is_never_used_and_makes_room(
+    store: FlakyStore, tmp_path: Path, until: Wait
+) -> None:
     first, second = all_shards(store)[:2]
     folder, store.seconds = tmp_path / "cache", 60.0
     source = str(Path(__file__).parents[3] / "src")
@@ -223,21 +226,21 @@ def test_what_a_killed_process_left_is_never_used_and_makes_room(store: Server, 
     assert read(cache, first) == (store.folder / first.name).read_bytes()
 
 
-def test_a_folder_that_cannot_be_written_is_told(store: Server, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_told(store: FlakyStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = ShardCache(Store(store.url), tmp_path / "file" / "cache", 10**9)
     with pytest.raises(ShardError, match=r"cannot hold shards \(Not a directory\); make room, or choose another"):
         read(cache, all_shards(store)[0])
 
 
-def test_too_small_a_limit_is_refused(store: Server, tmp_path: Path) -> None:
+def test_too_small_a_limit_is_refused(store: FlakyStore, tmp_path: Path) -> None:
     with pytest.raises(ShardError, match=r"cache_gb=2e-05 is too little .* the windows of 4 shards"):
         ShardImages(store.url, "train", options=options(tmp_path, cache_gb=2e-5, window=4))
     with pytest.raises(ShardError, match="is less than a shard"):
         ShardImages(store.url, "val", options=options(tmp_path, cache_gb=1e-6))
 
 
-def test_wanted_shards_are_fetched_ahead(store: Server, tmp_path: Path, until: Wait) -> None:
+def test_wanted_shards_are_fetched_ahead(store: FlakyStore, tmp_path: Path, until: Wait) -> None:
     images = ShardImages(store.url, "train", options=options(tmp_path))
     assert images.ahead is not None
     images.ahead.want([2, 4, 5])
@@ -250,6 +253,6 @@ def test_wanted_shards_are_fetched_ahead(store: Server, tmp_path: Path, until: W
     )
     images.ahead.want([6])
     until(lambda: store.asked["train-000006.tar"] == 1)
+    images.ahead.cache.limit = 50_000
     with pytest.raises(ShardError, match="the windows of 7 shards that are read here and fetched next take"):
-        images.ahead.cache.limit = 50_000
         images.ahead.want([*range(7)])

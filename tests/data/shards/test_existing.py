@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from tools.flaky_store import serving
 
 from swin_transformer_pytorch.data.classification.shards import ShardImages
 from swin_transformer_pytorch.data.errors import DataError, ImageError, NothingFoundError
@@ -15,7 +16,7 @@ from swin_transformer_pytorch.data.images.unusable import ReplacedSamples
 from swin_transformer_pytorch.data.shards.errors import ShardError
 from swin_transformer_pytorch.data.shards.existing import find_tars, index_tars
 
-from .conftest import picture, serving
+from .conftest import picture
 
 
 def tar(path: Path, files: Mapping[str, bytes | str]) -> Path:

@@ -28,6 +28,7 @@ from .index import BLOCK, Manifest, Part, Shard, ShardIndex, read_manifest
 from .options import ShardOptions
 from .places import MANIFEST, READING, is_url, local_path
 from .stores import Store
+from .tars import name_in
 
 _log = logging.getLogger(__name__)
 
@@ -235,7 +236,7 @@ class ShardContents(Sequence[FetchedImage]):
             read = os.read(handle, min(BLOCK + size, shard.size))
         head, content = read[:BLOCK], read[BLOCK:]
         try:
-            name = tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape").name
+            name = name_in(head)
         except tarfile.HeaderError:
             raise self._changed(shard, f"has no file at byte {offset:,}") from None
         if zlib.crc32(content) != checksum:

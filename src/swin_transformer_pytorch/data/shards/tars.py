@@ -94,6 +94,17 @@ def read_members(file: BinaryIO, name: str, passed_over: Counter[str]) -> Iterat
         yield replace(image, label=label)
 
 
+def name_in(header: bytes) -> str:
+    """A file's name by the block before its content; a `tarfile.HeaderError` where that is none."""
+    if header[257:262] != b"ustar":
+        return tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name
+    # As above, in a tenth of the time: each image that is read has its name.
+    name = header[:100].partition(b"\0")[0]
+    if header[257:265] == b"ustar\x0000" and (prefix := header[345:500].partition(b"\0")[0]):
+        name = prefix + b"/" + name
+    return name.decode("utf-8", "surrogateescape")
+
+
 def split_name(name: str) -> tuple[str, str]:
     """What a sample's files have in common, and the last ending, in small letters, as webdataset parts them."""
     path = PurePosixPath(name)
