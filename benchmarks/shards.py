@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import io
 import json
 import os
@@ -32,9 +33,11 @@ from swin_transformer_pytorch.data.classification.augmentation import Augmentati
 from swin_transformer_pytorch.data.classification.folder import ImageFolder
 from swin_transformer_pytorch.data.classification.shards import ShardImages
 from swin_transformer_pytorch.data.shards.options import ShardOptions
+from swin_transformer_pytorch.data.shards.order import WindowedOrder
 from swin_transformer_pytorch.data.shards.pack import Files, pack
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.training.engine.sampling import EpochBatches
+from swin_transformer_pytorch.training.engine.seeding import Stream, generator
 from swin_transformer_pytorch.weights.preprocessing import Preprocessing
 
 RESULTS = Path(__file__).parent / "results"
@@ -161,6 +164,35 @@ def table(found: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
+def mixing(window: int | None) -> tuple[float, float]:
+    """Of an order of ImageNet-1K's size: the classes of a batch, and how often two images of one are in one again.
+
+    The latter in the next epoch, over how often it would be in any order.
+    """
+    shards, each, batch, classes = 1280, 1000, 1024, 1000
+    class_of = np.random.default_rng(0).permutation(np.repeat(np.arange(classes), shards * each // classes))
+    order = WindowedOrder(np.full(shards, each), window=window, global_batch=batch)
+    rows = []
+    for number in (0, 1):
+        epoch = order.epoch(functools.partial(generator, Stream.ORDER, 0), number)
+        rows.append(np.stack([epoch.places(step * batch, batch) for step in range(len(order) // batch)]))
+    seen = np.mean([len(np.unique(class_of[row])) for row in rows[0]])
+    batch_of = np.empty(shards * each, dtype=np.int64)
+    batch_of[rows[1].ravel()] = np.repeat(np.arange(len(rows[1])), batch)
+    pairs = sum(int((count * (count - 1)).sum()) for count in (np.bincount(batch_of[row]) for row in rows[0]))
+    share = pairs / (len(rows[0]) * batch * (batch - 1))
+    return float(seen), share * len(rows[0])
+
+
+def mixing_table() -> str:
+    lines = ["| window, shards of 1,000 images | classes of a batch | pairs that meet again, over any order |"]
+    lines.append("| --- | ---: | ---: |")
+    for window in (1, 4, 16, 64, None):
+        seen, again = mixing(window)
+        lines.append(f"| {window or 'all 1,280'} | {seen:.0f} | {again:.1f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000)
@@ -188,8 +220,11 @@ def main() -> None:
 {processor}, one thread; {versions}. {options.images:,} JPEGs of 500 x 375 pixels,
 {mean:.0f} kB each on average; shards are {overhead:.1%} larger. Medians of {options.rounds} rounds that take turns.
 
-
 {table(found)}
+
+Mixing: 1.28 million images of 1,000 classes, packed in random order, steps of 1,024 images.
+
+{mixing_table()}
 """
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{day}-shards.md").write_text(text)

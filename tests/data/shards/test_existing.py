@@ -176,3 +176,19 @@ def test_a_store_of_fsspec(tmp_path: Path) -> None:
         memory.rm("/tars", recursive=True)
     with pytest.raises(ShardError, match="nowhere://x cannot be opened"):
         ShardImages("nowhere://x", "train")
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_are_named_as_tar_names_them(form: int, tmp_path: Path) -> None:
+    name = f"{'folder/' * 12}{'x' * 60}.png"
+    with tarfile.open(tmp_path / "0.tar", "w", format=form) as archive:
+        for path in (name, "short.png"):
+            entry = tarfile.TarInfo(path)
+            entry.size = len(picture(1))
+            archive.addfile(entry, io.BytesIO(picture(1)))
+    index_tars(str(tmp_path), tmp_path)
+    images = ShardImages(tmp_path, "train", val_fraction=0)
+    # GNU's and PAX's long names lie elsewhere, so that messages have their first 100 letters.
+    assert images.paths[0].filename == f"0.tar/{name if form == tarfile.USTAR_FORMAT else name[:100]}"
+    assert images.paths[1].filename == "0.tar/short.png"
+    assert [*images.paths] == [picture(1)] * 2
