@@ -27,7 +27,7 @@ from .evaluate import FOLDERS, add_data_choices
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .data_parts import Look, Part
+    from .data_look import Look, Part
 
 _FEW = 20  # images or objects of a class
 _NAMED = 5  # problems of a kind

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -23,9 +23,11 @@ from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
 from ..data.held_out import PART_NAMES, Split
-from ..data.images.bands import find_bands, likely_white_level
+from ..data.images.band_headers import find_bands
+from ..data.images.bands import likely_white_level
 from ..data.images.files import find_images
 from ..data.images.pixels import as_picture, height_width
+from ..data.samples import image_of
 from ..data.segmentation.drawn import DrawnLabelMaps
 from ..data.segmentation.folders import find_segmentation, layout_of
 from ..data.segmentation.source import DRAWN_KINDS, SegmentationKind, SegmentationSource
@@ -34,6 +36,8 @@ from ..labels import IGNORED
 from ..models.config import Task
 from ..results import SegmentationMap
 from ..visualize import detection_overlay, segmentation_overlay
+from .data_look import Look, Part
+from .data_shards import look_at_shards, same_in_shards
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,53 +47,6 @@ _SHOWN = 8  # samples of a task in a picture
 _LOOKED_AT, _FIRST = 1000, 5  # images whose headers, of a part whose values, tell of all
 
 
-@dataclass(kw_only=True)
-class Part:
-    """One part of a data set.
-
-    Attributes:
-        samples: the data set, whose `paths` are the images' files.
-        counts: objects, pixels or images of each class, in those that were read.
-        read: how many images were.
-        sizes: (height, width) of these.
-        problems: what is wrong with those that cannot be used.
-        empty: images without an object, or without a pixel of a class.
-        tiny: objects with a side below 8 pixels.
-        ignored: pixels that do not count.
-    """
-
-    samples: Any
-    counts: Counter[str] = field(default_factory=Counter)
-    read: int = 0
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    empty: int = 0
-    tiny: int = 0
-    ignored: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """A folder as the data of a task.
-
-    Attributes:
-        task: which.
-        layout: what the folder's layout is called.
-        unit: what is counted of a class.
-        parts: "train", "val", "test", or "all" for one that holds the first two.
-    """
-
-    task: Task
-    layout: str
-    unit: str
-    parts: Mapping[str, Part]
-
-    @property
-    def classes(self) -> list[str]:
-        """Those of all parts."""
-        return list(dict.fromkeys(name for part in self.parts.values() for name in part.samples.classes))
-
-
 def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
     """What a folder is for each task that it serves, nothing read yet.
 
@@ -97,8 +54,6 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
         DataError: it is for none, or could have several layouts, or is broken.
     """
     if data.kind == "shards" or (data.kind == "folder" and has_shards(root)):
-        from .data_shards import look_at_shards
-
         return [look_at_shards(root, data, task)]
     if not Path(root).is_dir():
         raise DataError(f"{root} is not a folder; give the one that holds your images")
@@ -130,32 +85,43 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
 def _detection(root: str, data: argparse.Namespace) -> Look:
     layout, parts = find_parts(root, None if data.kind == "folder" else data.kind)
     source = DetectionSource(
-        kind="folder", root=root, choice=data.classes, box_masks=True, allow_outside=data.allow_outside
+        kind="folder",
+        root=root,
+        choice=data.classes,
+        box_masks=True,
+        allow_outside=data.allow_outside,
+        channels=None,
     )
     opened: dict[str, Any] = {name: replace(source, train=part).open("train") for name, part in parts.items()}
     made = {name: Part(samples=one) for name, one in opened.items()}
-    return Look(task="detection", layout=layout, unit="objects", parts=made)
+    return _looked("detection", layout, "objects", made)
 
 
 def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Look:
     if data.kind in DRAWN_KINDS:
         name, folders = find_parts(root, data.kind)
-        sources = {part: DetectionSource(train=one, allow_outside=data.allow_outside) for part, one in folders.items()}
+        source = DetectionSource(allow_outside=data.allow_outside, channels=None)
+        sources = {part: replace(source, train=one) for part, one in folders.items()}
         drawn = {part: Part(samples=DrawnLabelMaps(one, "train", choice=data.classes)) for part, one in sources.items()}
-        return Look(task="segmentation", layout=f"{name}, outlines drawn", unit="pixels", parts=drawn)
-    source = SegmentationSource(
-        kind=data.kind, root=root, choice=data.classes, label_suffix=data.label_suffix, val_fraction=0
+        return _looked("segmentation", f"{name}, outlines drawn", "pixels", drawn)
+    maps = SegmentationSource(
+        kind=data.kind,
+        root=root,
+        choice=data.classes,
+        label_suffix=data.label_suffix,
+        val_fraction=0,
+        channels=None,
     )
     layout = find_segmentation(root, "train", layout_of(data.kind))
     if task is None and not any(path.lower().endswith(".png") for path in find_images(layout.labels)):
         raise NothingFoundError(f"{layout.labels} holds no label PNGs")
-    opened: dict[str, Any] = {"all" if layout.hold_out else "train": source.open("train")}
-    opened |= {} if layout.hold_out else {"val": source.open("val")}
+    opened: dict[str, Any] = {"all" if layout.hold_out else "train": maps.open("train")}
+    opened |= {} if layout.hold_out else {"val": maps.open("val")}
     with suppress(NothingFoundError):
-        opened["test"] = source.open("test")
+        opened["test"] = maps.open("test")
     parts = {name: Part(samples=one) for name, one in opened.items()}
     known = layout.known or ("ade20k" if layout.ade20k else "folder")
-    return Look(task="segmentation", layout=known, unit="pixels", parts=parts)
+    return _looked("segmentation", known, "pixels", parts)
 
 
 def _classification(root: str, data: argparse.Namespace) -> Look:
@@ -170,7 +136,9 @@ def _classification(root: str, data: argparse.Namespace) -> Look:
             opened["val"] = ImageFolder(root, "val", val_fraction=0, channels=None, choice=data.classes)
         with suppress(NothingFoundError):
             opened["test"] = ImageFolder(root, "test", channels=None, choice=data.classes)
-    return _labelled({"train" if "val" in opened else "all": train} | opened, "a folder a class", unit="images")
+    parts = {"train" if "val" in opened else "all": train} | opened
+    made = {name: Part(samples=part) for name, part in parts.items()}
+    return _looked("classification", "a folder a class", "images", made)
 
 
 def _multi_label(root: str, data: argparse.Namespace) -> Look:
@@ -178,29 +146,26 @@ def _multi_label(root: str, data: argparse.Namespace) -> Look:
         return MultiLabelImages(root, split, labels=data.labels, val_fraction=0, channels=None, choice=data.classes)
 
     train = opened("train")
-    parts: dict[str, LabelledFiles] = {"all" if train.held_out else "train": train}
-    parts |= {name: opened(name) for name in ("val", "test") if name in train.part_names}
-    return _labelled(parts, f"several labels an image: {train.layout}", unit="labels")
+    parts = {"all" if train.held_out else "train": Part(samples=train)}
+    parts |= {name: Part(samples=opened(name)) for name in ("val", "test") if name in train.part_names}
+    return _looked("classification", f"several labels an image: {train.layout}", "labels", parts)
 
 
-def _labelled(parts: Mapping[str, LabelledFiles], layout: str, *, unit: str) -> Look:
-    paths = [path for part in parts.values() for path in part.paths]
+def _looked(task: Task, layout: str, unit: str, parts: Mapping[str, Part]) -> Look:
+    """The layout says what channels images have that are neither grey nor coloured files."""
+    paths = [path for part in parts.values() for path in part.samples.paths]
     step = max(1, len(paths) // _LOOKED_AT)
     found = Counter(bands for path in paths[::step] if (bands := find_bands(path)) is not None)
     counts = [f"{channels} channels {how}" for channels, how in sorted(found)]
     of = f", images of {' and of '.join(counts)}" if counts else ""
     if len({channels for channels, _ in found}) > 1:
         of += ", of which training takes one number: --model.in_channels"
-    made = {name: Part(samples=one) for name, one in parts.items()}
-    return Look(task="classification", layout=f"{layout}{of}", unit=unit, parts=made)
+    return Look(task=task, layout=f"{layout}{of}", unit=unit, parts=parts)
 
 
 def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
     """Reads as many images of a part, drawn always the same, and counts what they hold; yields after each."""
-    order = np.random.default_rng(0).permutation(len(part.samples))[:most]
-    if getattr(part.samples, "ahead", None) is not None:
-        order = np.arange(len(order))  # of a store's shards the first, rather than some images of each
-    for index in sorted(order.tolist()):
+    for index in sorted(_any_order(part.samples, seed=0)[:most]):
         part.read += 1
         try:
             sample = part.samples[index]
@@ -211,9 +176,16 @@ def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
         yield index
 
 
+def _any_order(samples: Any, *, seed: int) -> list[int]:
+    """Always the same; of shards in a store as they come, which fetches few of them."""
+    count = len(samples)
+    if getattr(samples, "ahead", None) is not None:
+        return [*range(count)]
+    return np.random.default_rng(seed).permutation(count).tolist()
+
+
 def _count(part: Part, task: Task, sample: Any) -> None:
-    image = sample[0] if task == "classification" else sample.image
-    part.sizes.append(height_width(image))
+    part.sizes.append(height_width(image_of(sample)))
     classes = part.samples.classes
     if task == "classification":
         part.counts.update(labels := _named(sample[1], classes))
@@ -239,8 +211,6 @@ def _named(label: Label, classes: Sequence[str]) -> list[str]:
 def twice(parts: Mapping[str, Part]) -> list[tuple[Path, Path]]:
     """Image files of different parts that have the same content."""
     if shards := [part.samples for part in parts.values() if isinstance(part.samples, ShardImages)]:
-        from .data_shards import same_in_shards
-
         return same_in_shards([(one, np.full(len(one), number)) for number, one in enumerate(shards)])
     return _same_content((name, Path(path)) for name, part in parts.items() for path in part.samples.paths)
 
@@ -250,8 +220,6 @@ def same_in_classes(one: Look) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for part in one.parts.values():
         if isinstance(part.samples, ShardImages):
-            from .data_shards import same_in_shards
-
             found += same_in_shards([(part.samples, part.samples.labels)])
         elif one.task == "classification" and (labels := np.asarray(part.samples.labels)).ndim == 1:
             found += _same_content(zip(labels.tolist(), map(Path, part.samples.paths), strict=True))
@@ -284,15 +252,14 @@ def likely_white(one: Look) -> int | None:
 def take_white(one: Look, white: int | None) -> None:
     """Has images be read with that value as white."""
     for part in one.parts.values():
-        samples = part.samples.objects if isinstance(part.samples, DrawnLabelMaps) else part.samples
-        samples.white_level = white
+        part.samples.white_level = white
 
 
 def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
     """Some images of a part with what their annotations say drawn on them, and a title each."""
     samples = next(iter(one.parts.values())).samples
-    order, drawn = np.random.default_rng(1).permutation(len(samples)).tolist(), 0
-    for index in order:
+    drawn = 0
+    for index in _any_order(samples, seed=1):
         try:
             sample = samples[index]
         except ImageError:
@@ -301,11 +268,11 @@ def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
             yield ", ".join(_named(sample[1], samples.classes)) or "no label", as_picture(sample[0])
         elif one.task == "segmentation":
             labels = SegmentationMap(labels=sample.labels, names=samples.classes, palette=samples.palette)
-            yield sample.name, segmentation_overlay(sample.image, labels)
+            yield sample.name, segmentation_overlay(sample.picture, labels)
         else:
             yield (
                 samples.paths[index].name,
-                detection_overlay(sample.image, sample.detections(samples.classes), scores=False),
+                detection_overlay(sample.picture, sample.detections(samples.classes), scores=False),
             )
         drawn += 1
         if drawn == _SHOWN:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ..checks import plural
 from ..data.classification.shards import ShardImages
 from ..data.errors import DataError
-from ..data.images.bands import find_bands
+from ..data.images.band_headers import find_bands
 from ..data.shards.contents import ShardSet
 from ..data.shards.options import ShardOptions
 from ..models.config import Task
-from .data_parts import Look, Part
+from .data_look import Look, Part
 
 _LOOKED_AT = 20  # images of a part whose headers tell of all
 _COMPARED = 1000  # pairs of images of one size and checksum

@@ -48,6 +48,8 @@ class ModelRecipe:
         init: how the backbone's random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of
             1 / sqrt(inputs), for narrow models, which learn much faster so. Heads have their own rules in both.
         num_classes: null for as many as the data has.
+        in_channels: channels of the images: 1 (grey), 3 (colour), or those of NPY files and TIFFs of bands. "auto" is
+            that of such training images, else the model's. What changes colours is left out where they are not 3.
         config_overrides: fields of the config or its backbone that differ, such as `drop_path_rate: 0.1`.
     """
 
@@ -57,6 +59,7 @@ class ModelRecipe:
     which: Which | None = None
     init: Init = "official"
     num_classes: int | None = None
+    in_channels: int | Auto = "auto"
     config_overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,6 +73,8 @@ class ModelRecipe:
         if self.name is None and self.config is None and self.weights is None:
             raise RecipeError("the recipe has no model: give model.name, model.config or model.weights")
         require_counts(self, "model", {"num_classes": 1_000_000})
+        channels, fix = self.in_channels, "1 (grey), 3 (colour), another number of bands, or auto"
+        require(channels == "auto" or 1 <= channels <= 4096, "model.in_channels", channels, fix)
         fresh = self.weights is None and (self.name is None or "." not in self.name)
         require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
         require(
@@ -79,7 +84,8 @@ class ModelRecipe:
     @property
     def overrides(self) -> dict[str, Any]:
         """All fields of the config that the recipe sets beside it."""
-        return self.config_overrides
+        own = {} if self.in_channels == "auto" else {"in_channels": self.in_channels}
+        return {**self.config_overrides, **own}
 
     def described_config(self, task: Task) -> ModelConfig | None:
         """The architecture that the recipe itself describes; None where only `weights` does.
