@@ -99,8 +99,14 @@ class ShardImages(LabelledFiles):
         return self.paths.checksum
 
     def order(self, global_batch: int) -> WindowedOrder:
-        """In which training sees the images, in steps of so many on all devices."""
+        """In which training sees the images, in steps of so many on all devices.
+
+        Raises:
+            ShardError: the cache has no room for two windows.
+        """
         window, lanes = self.options.window, self.options.lanes
+        if self.ahead is not None:
+            self.ahead.require_windows(window)
         return WindowedOrder(self.paths.shard_counts, window=window, lanes=lanes, global_batch=global_batch)
 
     @property

@@ -47,15 +47,23 @@ class Ahead:
         Raises:
             ShardError: the cache has no room for all of them.
         """
-        needed = sum(self.shards[place].size for place in shards)
-        if needed > self.cache.limit:
-            raise ShardError(
-                f"data.shards.cache_gb={self.cache.limit / 1e9:g} is too little: the windows of {len(shards)} shards "
-                f"that are read here and fetched next take {needed / 1e9:.1f} GB; raise it, or lower data.shards.window"
-            )
+        self._require_room([self.shards[place].size for place in shards])
         self._wanted[0] = 0  # a reader in between finds none, and looks again
         self._wanted[1 : 1 + len(shards)] = torch.tensor(shards, dtype=torch.int32)
         self._wanted[0] = len(shards)
+
+    def require_windows(self, window: int | None) -> None:
+        """Raises a `ShardError` where the cache has no room for the largest window twice: read, and fetched."""
+        sizes = sorted((shard.size for shard in self.shards), reverse=True)
+        self._require_room(sizes[: 2 * (len(sizes) if window is None else window)])
+
+    def _require_room(self, sizes: Sequence[int]) -> None:
+        if sum(sizes) > self.cache.limit:
+            raise ShardError(
+                f"data.shards.cache_gb={self.cache.limit / 1e9:g} is too little: the {len(sizes)} shards of the "
+                f"windows that are read here and fetched next take {sum(sizes) / 1e9:.1f} GB; raise it, or lower "
+                "data.shards.window"
+            )
 
     def wanted(self) -> list[Shard]:
         """What is, at this moment."""

@@ -117,7 +117,7 @@ class ShardCache:
         now = time.monotonic()
         if now - self._touched.get(shard.sha256, -_TOUCHED_EVERY) >= _TOUCHED_EVERY:
             self._touched[shard.sha256] = now
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it has just been removed, or is another user's
                 os.utime(path)
         return handle
 

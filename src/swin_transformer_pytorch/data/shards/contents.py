@@ -72,7 +72,7 @@ class ShardSet:
         base = self.manifest.base or self.root
         if is_url(base):
             folder, limit = self.options.cache_folder, self.options.cache_bytes
-            _check_limit(base, part, chosen.shards, self.options)
+            _check_limit(base, chosen.shards, self.options)
             if part == self.parts[0]:
                 _log.warning(
                     "%s: shards are kept in %s, at most %g GB (data.shards.cache_gb)",
@@ -109,16 +109,9 @@ class ShardSet:
         return file.getvalue()
 
 
-def _check_limit(root: str, part: str, shards: Sequence[Shard], options: ShardOptions) -> None:
-    """Raises a `ShardError` where the cache has no room for the windows of a lane that are read and fetched."""
+def _check_limit(root: str, shards: Sequence[Shard], options: ShardOptions) -> None:
+    """Raises a `ShardError` where the cache has no room for a shard."""
     sizes = sorted((shard.size for shard in shards), reverse=True)
-    window = len(sizes) if options.window is None else options.window
-    needed = sum(sizes[: 2 * window])
-    if part == "train" and needed > options.cache_bytes:
-        raise ShardError(
-            f"data.shards.cache_gb={options.cache_gb:g} is too little for {root}: the windows of {window} shards "
-            f"that are read and fetched take {needed / 1e9:.1f} GB; raise it, or lower data.shards.window"
-        )
     if sizes and sizes[0] > options.cache_bytes:
         raise ShardError(
             f"data.shards.cache_gb={options.cache_gb:g} is less than a shard of {root}: {sizes[0]:,} bytes"

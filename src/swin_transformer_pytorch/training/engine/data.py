@@ -63,7 +63,7 @@ class TrainingData(LightningDataModule):
             return None
         total = 0
         for number, path in enumerate(paths):  # of millions, none is kept
-            total = zlib.crc32(("\n" * (number > 0) + os.path.basename(path)).encode(), total)
+            total = zlib.crc32(b"\n" * (number > 0) + os.fsencode(os.path.basename(path)), total)
         return total
 
     @abstractmethod
