@@ -51,9 +51,8 @@ def same_in_shards(sets: Sequence[tuple[ShardImages, NDArray[Any]]]) -> list[tup
     groups = np.concatenate([group for _, group in sets])
     starts = np.cumsum([0, *(len(samples) for samples, _ in sets)])
     order = np.argsort(prints, kind="stable")
-    first = np.maximum.accumulate(
-        np.where(np.diff(prints[order], prepend=~prints[order][:1]) != 0, range(len(order)), 0)
-    )
+    same = np.concatenate([[False], prints[order][1:] == prints[order][:-1]])
+    first = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))  # of those that are alike
     differs = np.flatnonzero(groups[order] != groups[order[first]])
     pairs = []
     for number, place in enumerate(differs.tolist()):

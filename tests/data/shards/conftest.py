@@ -73,10 +73,10 @@ Wait = Callable[[Callable[[], bool]], None]
 
 @pytest.fixture
 def until() -> Wait:
-    """Waits for something, at most ten seconds."""
+    """Waits for something, at most a minute."""
 
     def wait(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < end, "it has not happened"
             time.sleep(0.01)

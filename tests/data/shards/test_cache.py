@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader
 from tools.flaky_store import FlakyStore
 
 from swin_transformer_pytorch.data.classification.shards import ShardImages
@@ -150,6 +151,18 @@ def test_a_shard_that_goes_while_it_is_read_is_read_to_its_end(store: FlakyStore
     assert store.asked[shard.name] == 2
 
 
+def test_a_shard_that_others_remove_while_it_is_needed_is_said_once(
+    store: FlakyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache, shard = ShardCache(Store(store.url), tmp_path / "cache", 10**9), all_shards(store)[0]
+    for wanted in ((), (), (shard.sha256,), (shard.sha256,)):
+        os.close(cache.open(shard, lambda wanted=wanted: wanted))
+        told = caplog.text.count("train-000000.tar was removed from")
+        assert told == bool(wanted)
+        (tmp_path / "cache" / f"{shard.sha256}.tar").unlink()
+    assert "data.shards.cache_gb=1 is too little for all that read there" in caplog.text
+
+
 def test_one_that_was_cut_on_the_disk_is_fetched_again(store: FlakyStore, tmp_path: Path) -> None:
     shard = all_shards(store)[0]
     cache = ShardCache(Store(store.url), tmp_path / "cache", 10**9)
@@ -206,20 +219,20 @@ def test_what_a_killed_process_left_is_never_used_and_makes_room(
     first, second = all_shards(store)[:2]
     folder, store.seconds = tmp_path / "cache", 60.0
     source = str(Path(__file__).parents[3] / "src")
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, store.url, str(store.folder), str(folder)],
-        env={**os.environ, "PYTHONPATH": source},
-    )
     unfinished = folder / f"{first.sha256}.part"
-    until(lambda: unfinished.exists() and store.asked[first.name] == 1)
-    cache = ShardCache(Store(store.url), folder, first.size + second.size - 1)
-    store.seconds = 0.0
-    # While it is alive its room is taken, and nobody waits to fetch ahead.
-    cache.fetch_ahead(second, ())
-    cache.fetch_ahead(first, ())
-    assert not cache.has(second) and not cache.has(first)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    words = [sys.executable, "-c", KILLED, store.url, str(store.folder), str(folder)]
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": source}) as process:
+        try:
+            until(lambda: unfinished.exists() and store.asked[first.name] == 1)
+            cache = ShardCache(Store(store.url), folder, first.size + second.size - 1)
+            store.seconds = 0.0
+            # While it is alive its room is taken, and nobody waits to fetch ahead.
+            cache.fetch_ahead(second, ())
+            cache.fetch_ahead(first, ())
+            assert not cache.has(second) and not cache.has(first)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert unfinished.stat().st_size == first.size
     read(cache, second)
     assert not unfinished.exists()
@@ -258,3 +271,16 @@ def test_wanted_shards_are_fetched_ahead(store: FlakyStore, tmp_path: Path, unti
     images.ahead.cache.limit = 50_000
     with pytest.raises(ShardError, match="the 7 shards of the windows that are read here and fetched next take"):
         images.ahead.want([*range(7)])
+
+
+def test_who_reads_one_after_another_finds_the_next_shard_fetched(
+    store: FlakyStore, tmp_path: Path, until: Wait
+) -> None:
+    """As evaluation does, to which nobody says what is wanted."""
+    images = ShardImages(store.url, "train", options=options(tmp_path))
+    loader = DataLoader(images.paths, batch_size=2, num_workers=1, collate_fn=list, prefetch_factor=1)
+    batches = iter(loader)
+    assert next(batches) == [*images.paths[:2]]
+    until(lambda: store.asked["train-000001.tar"] == 1)
+    assert store.asked["train-000002.tar"] == 0
+    del batches

@@ -40,7 +40,7 @@ class ShardCache:
     def __init__(self, store: Store, folder: Path, limit: int) -> None:
         self.store, self.folder, self.limit = store, folder, limit
         self._touched: dict[str, float] = {}
-        self._said_slow = False
+        self._said_slow = self._said_removed = False
 
     def open(self, shard: Shard, wanted: Callable[[], Collection[str]] = tuple) -> int:
         """A handle to read a shard from, which is fetched first where it is not here; to be closed.
@@ -58,13 +58,21 @@ class ShardCache:
         if found is not None:
             return found
         began = time.monotonic()
+        if shard.sha256 in self._touched and not self._said_removed and shard.sha256 in wanted():
+            self._said_removed = True
+            text = (
+                "%s was removed from %s while it was needed: data.shards.cache_gb=%g is too little for all that read "
+            )
+            text += "there, so that shards are fetched again and again; this is said once a process"
+            _log.warning(text, shard.name, self.folder, self.limit / 1e9)
         with self._locked(shard):
             found = self._opened(shard)  # another process may have fetched it meanwhile
             while found is None:
                 found = self._fetched(shard, wanted(), may_remove_wanted=True)
                 if found is None:
                     time.sleep(0.1)  # others fetch shards that take all the room
-        waited = time.monotonic() - began
+        self._touched[shard.sha256] = time.monotonic()
+        waited = self._touched[shard.sha256] - began
         if waited > _LONG and not self._said_slow:
             self._said_slow = True
             text = "%s (%.0f MB) took %.0f s to come, in which images were waited for; this is said once a process"
