@@ -153,10 +153,13 @@ def test_shards_without_labels_are_for_other_tasks(on: Callable[..., Recipe], sh
 
 
 @pytest.mark.slow
-def test_shards_may_move_but_not_change_their_order(on: Callable[..., Recipe], shards: Path) -> None:
+def test_shards_may_move_but_not_change_their_order(
+    on: Callable[..., Recipe], shards: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     train(on("run", shards), progress=False)
     moved = shards.rename(shards.with_name("moved"))
     train(on("run", moved, {"resume": True, "data.shards.cache_gb": 3.0}), progress=False)
+    assert "validation images are others" not in caplog.text
     with pytest.raises(RecipeError, match=r"data\.shards\.window was 2 in the run"):
         train(on("run", moved, {"resume": True, "data.shards.window": 3}), progress=False)
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from torch.utils.data import DataLoader
 from tools.flaky_store import FlakyStore
+from torch.utils.data import DataLoader
 
 from swin_transformer_pytorch.data.classification.shards import ShardImages
 from swin_transformer_pytorch.data.shards.cache import ShardCache
@@ -72,6 +72,17 @@ def test_a_failing_store_is_asked_again_and_said(
     assert "answered 503 Service Unavailable: try 2 of 6 follows" in caplog.text
     assert "bytes came: try 4 of 6 follows" in caplog.text or "cut short" in caplog.text
     assert [path.suffix for path in (tmp_path / "cache").glob("*.*")] == [".tar"]
+
+
+def test_a_slow_store_is_said_once(
+    store: FlakyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swin_transformer_pytorch.data.shards.cache._LONG", 0.05)
+    cache = ShardCache(Store(store.url), tmp_path / "cache", 10**9)
+    store.seconds = 0.06
+    for shard in all_shards(store)[:3]:
+        read(cache, shard)
+    assert caplog.text.count("0 s to come, in which images were waited for; this is said once a process") == 1
 
 
 def test_it_is_not_asked_for_ever(store: FlakyStore, tmp_path: Path) -> None:
