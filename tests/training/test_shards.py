@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from tests.data.shards.conftest import fill, pack_folder
+from tests.training.test_distributed import SAME, assert_close, run
 from tests.training.test_resume import KILLED_PROGRAM, assert_equal
 from tools.flaky_store import FlakyStore, serving
 
@@ -115,6 +116,30 @@ def test_a_run_on_a_store_that_was_killed_ends_as_one_on_the_folder_of_shards(
     one, other = (torch.load(result.last, weights_only=True) for result in (expected, resumed))
     for part in ("state_dict", "ema_state_dict", "optimizer_states"):
         assert_equal(one[part], other[part], part)
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_killed_are_taken_up_by_one(
+    on: Callable[..., Recipe], shards: Path, store: FlakyStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Both read a store through one cache, each a lane; the one that goes on reads the folder, and both lanes."""
+    same = {**SAME, "data.shards.lanes": 2}
+    single = train(on("single", shards, same), progress=False)
+    recipe = on("both", store.url, {**same, "trainer.devices": 2, "data.batch_size": 4, "data.num_workers": 1})
+    code, _, errors = run(recipe, tmp_path, environment, kill_after=9, kill_rank=1)
+    assert code in (2, -signal.SIGKILL), errors
+    # A device that took the step's images in two would see those of a lane, then those of the other.
+    code, _, errors = run(recipe, tmp_path, environment, resume=True, trainer__devices=1, trainer__accumulate=2)
+    assert code == 2 and "trainer.accumulate was 1 in the run" in errors
+    alone = {
+        "resume": True,
+        "data.root": str(shards),
+        "data.batch_size": 8,
+        "trainer.devices": 1,
+        "data.num_workers": 2,
+    }
+    resumed = train(recipe.replace(alone), progress=False)
+    assert_close(resumed.output, single.output)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
