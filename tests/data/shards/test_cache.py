@@ -250,6 +250,17 @@ def test_what_a_killed_process_left_is_never_used_and_makes_room(
     assert read(cache, first) == (store.folder / first.name).read_bytes()
 
 
+def test_what_was_left_under_the_same_lock_makes_room_too(
+    store: FlakyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swin_transformer_pytorch.data.shards.cache._LOCKS", 1)
+    shard, left = all_shards(store)[0], tmp_path / "cache" / f"{'0' * 64}.part"
+    left.parent.mkdir()
+    left.write_bytes(bytes(shard.size))
+    read(ShardCache(Store(store.url), left.parent, shard.size + 1), shard)
+    assert not left.exists()
+
+
 def test_a_folder_that_cannot_be_written_is_told(store: FlakyStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = ShardCache(Store(store.url), tmp_path / "file" / "cache", 10**9)

@@ -161,7 +161,7 @@ class ShardCache:
             for whole, is_wanted, _, path, size in sorted(files):
                 if excess <= 0:
                     break
-                if (may_remove_wanted or not is_wanted or not whole) and (whole or self._is_left(path)):
+                if (may_remove_wanted or not is_wanted or not whole) and (whole or self._is_left(path, shard)):
                     path.unlink(missing_ok=True)
                     excess -= size
             if excess > 0:
@@ -170,8 +170,10 @@ class ShardCache:
                 file.truncate(shard.size)
             return True
 
-    def _is_left(self, unfinished: Path) -> bool:
-        """Whether nobody fetches it any more."""
+    def _is_left(self, unfinished: Path, fetched: Shard) -> bool:
+        """Whether nobody fetches it any more; the lock of the shard that is being `fetched` is ours."""
+        if self._lock_file(unfinished.stem) == self._lock_file(fetched.sha256):
+            return True
         try:
             with FileLock(self._lock_file(unfinished.stem), timeout=0):
                 return True
