@@ -132,6 +132,7 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
 
 def _train(recipe: AnyRecipe, output: Path, device: str, precision: Any, progress: bool) -> TrainResult:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
+    from torch._dynamo.exc import TorchDynamoException
 
     from .engine.callbacks import HISTORY, Checkpoints, read_history
     from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, read_newest, take_up
@@ -185,6 +186,9 @@ def _train(recipe: AnyRecipe, output: Path, device: str, precision: Any, progres
         trainer = make_trainer(module.recipe, device, precision, output, signals, progress=progress)
         try:
             trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
+        except TorchDynamoException as error:
+            why = " ".join(str(error).split("\n")[:2])
+            raise RecipeError(f"trainer.compile=true: torch.compile failed here ({why}); leave it out") from error
         except (RunStoppedError, SIGTERMException):
             if signals.received == signal.SIGINT:
                 raise KeyboardInterrupt from None

@@ -23,7 +23,7 @@ from .freezing import freeze
 from .processes import on_all
 from .schedule import Schedule, open_warmup
 from .seeding import Stream, torch_seed
-from .strategy import gathered, shard
+from .strategy import compile_model, gathered, shard
 
 if TYPE_CHECKING:
     from ...models.detection import Detector
@@ -74,7 +74,7 @@ class Training(LightningModule):
         self._ema_to_load: tuple[dict[str, Tensor], int] | None = None
         self.unusable = Unusable(0, "validation images")
         self._validation = ExitStack()
-        self._sharded = False
+        self._sharded = self._compiled = False
 
     @abstractmethod
     def losses(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
@@ -108,6 +108,9 @@ class Training(LightningModule):
         if self._device_mesh is not None and not self._sharded:
             shard(self.model, self._device_mesh["data_parallel"])
             self._sharded = True
+        if self.recipe.trainer.compile and not self._compiled:
+            compile_model(self.model)
+            self._compiled = True
 
     def configure_optimizers(self) -> Any:
         chosen = self.recipe.optimizer

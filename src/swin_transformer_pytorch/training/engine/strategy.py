@@ -49,6 +49,17 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         register_fsdp_forward_method(model, "losses")
 
 
+def compile_model(model: nn.Module) -> None:
+    """Has a classifier or a dense model's backbone be compiled by `torch.compile` at its first forward, in place.
+
+    Of a sharded model each block by itself, as between blocks parameters come and go.
+    """
+    backbone = cast(Any, getattr(model, "backbone", model))
+    sharded = isinstance(model, FSDPModule)
+    for part in [block for stage in backbone.layers for block in stage.blocks] if sharded else [backbone]:
+        part.compile()
+
+
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
     """Inside, each device has all of a sharded model's parameters, as they are at the beginning.
