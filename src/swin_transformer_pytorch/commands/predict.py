@@ -145,6 +145,7 @@ def run(options: argparse.Namespace) -> int:
     from ..data.images.unusable import summary
     from ..predict import Predictor, predict_files
     from ..predict.task import name_of
+    from ..results.rows import row_of
 
     device = model_source.check_device(options.device)
     model = model_source.load(options)
@@ -191,15 +192,13 @@ def run(options: argparse.Namespace) -> int:
             for path, result in (
                 () if rows.whole else predict_files(predictor, options.paths, skip=skip, known=rows.files, read=read)
             ):
-                record: dict[str, object] = {"path": str(path)}
+                record = row_of(str(path), result)
                 if isinstance(result, Exception):
                     bad += 1
-                    record["error"] = str(result)
                     print(f"swin: skipped: {printable(str(result))}", file=sys.stderr)
                 else:
                     done += 1
                     table.add_row(printable(str(path)), *_cells(result, shown_score))
-                    record |= result.to_dict()
                     if pictures is not None:
                         record["picture"] = _annotate(
                             path, result, pictures, shown_score, predictor, kept.pop(path, path)
