@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,9 +107,13 @@ def check_output(output: str | os.PathLike[str]) -> str:
     text = os.fspath(output)
     ending = Path(text).suffix
     if ending not in ENDINGS:
-        raise PiecesError(f"the output {text} is a folder of pieces, whose ending says their format: {' or '.join(ENDINGS)}")
+        raise PiecesError(
+            f"the output {text} is a folder of pieces, whose ending says their format: {' or '.join(ENDINGS)}"
+        )
     if is_store(text):
-        raise PiecesError(f"the output {text} is no folder on this machine, which gathers the rows; copy them afterwards")
+        raise PiecesError(
+            f"the output {text} is no folder on this machine, which gathers the rows; copy them afterwards"
+        )
     return ending
 
 
@@ -158,10 +163,14 @@ def piece_folder(
         pieces = cut(sources, plan["piece_images"])
         remove_unfinished(partial, tuple(f"part-{piece.number:05d}{ending}" for piece in pieces))
         folder = _opened(partial, ending, len(pieces))
-        yield folder, [piece for piece in pieces if piece.number not in folder.done]
-        if len(folder.done) == len(pieces):
-            put_in_place(partial, target)
-            (target / PLAN).unlink()
+        try:
+            yield folder, [piece for piece in pieces if piece.number not in folder.done]
+            if len(folder.done) == len(pieces):
+                put_in_place(partial, target)
+                (target / PLAN).unlink()
+        finally:
+            if not folder.done:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _opened(folder: Path, ending: str, pieces: int) -> PieceFolder:
@@ -177,7 +186,8 @@ def _read_plan(lock: int, partial: Path) -> dict[str, Any]:
         return plan | {"piece_images": int(plan["piece_images"])}
     except (ValueError, TypeError, KeyError):
         raise PiecesError(
-            f"{partial / PLAN}, which tells what {partial} is made of, is damaged or gone; remove the folder to begin anew"
+            f"{partial / PLAN}, which tells what the pieces are made of, is damaged or gone; remove {partial} to begin "
+            "anew"
         ) from None
 
 
@@ -187,9 +197,8 @@ def _check(partial: Path, before: Mapping[str, Any], plan: Mapping[str, Any], th
             f"{partial} has {plural(there, 'piece')} of a prediction that was ended: resume it (--resume), or remove "
             "the folder to begin anew"
         )
-    unlike = sorted(
-        name for name in before | plan if name not in ("piece_images", "sha256") and before.get(name) != plan.get(name)
-    )
+    known = ("piece_images", "sha256")
+    unlike = sorted(name for name in {**before, **plan} if name not in known and before.get(name) != plan.get(name))
     differences = "; ".join(f"{name} {before.get(name)!r}, now {plan.get(name)!r}" for name in unlike)
     if not unlike and before.get("sha256") != plan["sha256"]:
         differences = "other images, as many"

@@ -10,6 +10,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +32,8 @@ from .row_files import encode_rows
 from .sources import Found, find_sources, images_of
 from .task import Prediction
 
-MOST_RETRIES = 3
-"""How often a piece is begun again whose actor died."""
+MOST_TRIES = 4
+"""How often a piece is begun whose actor dies each time: Ray alone would begin it for ever."""
 
 MakePredictor = Callable[[], Predictor]
 
@@ -79,8 +82,8 @@ def predict_on_ray(
         output: a folder on this machine whose ending says what its pieces are, .jsonl or .parquet. It is put in place
             when all are there; until then they are in OUTPUT.partial.
         workers: actors; None for one a GPU, or else one a processor core.
-        use_gpus: whether actors get GPUs; where there are more actors than GPUs they share them, so that images are read
-            meanwhile. None: where Ray has some.
+        use_gpus: whether actors get GPUs; where there are more actors than GPUs they share them, so that
+            some read images meanwhile. None: where Ray has some.
         settings: what rows are made with, in JSON's types: unlike ones are not mixed in a folder.
         resume: whether to go on with what was ended; only pieces that are not there are made.
         piece_images: images of a piece; None for 32 to 1,024, by their number. What was begun keeps its own.
@@ -97,22 +100,20 @@ def predict_on_ray(
     check_output(output)
     ray = require_ray()
     sources = list(find_sources(patterns))
-    with _started(ray, workers, use_gpus) as (actors, gpus):
-        plan = {**(settings or {}), "piece_images": piece_images or choose_piece_images(sources, actors)}
-        with piece_folder(output, sources, plan, resume=resume) as (folder, pieces):
-            kept = len(folder.done)
-            if pieces:
+    plan = {**(settings or {}), "piece_images": piece_images or choose_piece_images(sources, workers or _cores())}
+    with piece_folder(output, sources, plan, resume=resume) as (folder, pieces):
+        kept = len(folder.done)
+        if pieces:
+            with _started(ray, workers, use_gpus) as (actors, gpus), _explained(ray, folder):
                 data = _pieces(ray, make_predictor, pieces, folder.ending, actors, gpus)
-                with _explained(ray, folder):
+                with extras.errors_alone("ray.data"):
                     for row in data.iter_rows():
                         problems = json.loads(row["problems"])
                         folder.put(row["number"], row["content"], row["rows"], len(problems))
                         told(len(folder.done), folder.pieces, problems)
-                if missing := len(pieces) + kept - len(folder.done):
-                    raise PiecesError(f"Ray ended without {plural(missing, 'piece')}; resume to make them")
-    return RayPrediction(
-        output=Path(output), rows=folder.rows, bad=folder.bad, kept=kept, made=len(folder.done) - kept
-    )
+            if missing := folder.pieces - len(folder.done):
+                raise PiecesError(f"Ray ended without {plural(missing, 'piece')}; resume to make the rest")
+    return RayPrediction(output=Path(output), rows=folder.rows, bad=folder.bad, kept=kept, made=len(folder.done) - kept)
 
 
 def require_ray() -> Any:
@@ -122,7 +123,9 @@ def require_ray() -> Any:
     return extras.require("ray", extra="ray")
 
 
-def predict_rows(predictor: Predictor, images: Iterable[tuple[str, ImageSource | ImageError]]) -> Iterator[dict[str, Any]]:
+def predict_rows(
+    predictor: Predictor, images: Iterable[tuple[str, ImageSource | ImageError]]
+) -> Iterator[dict[str, Any]]:
     """A row an image, in order, `predictor.batch_size` at once."""
     images = iter(images)
     while batch := list(itertools.islice(images, predictor.batch_size)):
@@ -139,26 +142,45 @@ class PieceWorker:
         make_predictor: gives its predictor.
         folder: from where relative paths are looked for; not looked at where this machine has none of that name.
         ending: the format.
+        tries: the actor of `Tries`.
     """
 
-    def __init__(self, make_predictor: Any, folder: str, ending: str) -> None:
+    def __init__(self, make_predictor: Any, folder: str, ending: str, tries: Any) -> None:
         import ray
 
         if os.path.isdir(folder):
             os.chdir(folder)
         torch.set_num_threads(1)
         make: MakePredictor = ray.get(make_predictor)
-        self.predictor, self.ending = make(), ending
+        self.predictor, self.ending, self._begun = make(), ending, lambda number: ray.get(tries.begin.remote(number))
 
     def __call__(self, piece: dict[str, Any]) -> dict[str, Any]:
         """What `_as_row` gave -> the file's content, how many rows it has, and its errors as JSON."""
         sources: list[Found] = [
             (name, None if problem is None else ImageError(problem)) for name, problem in json.loads(piece["sources"])
         ]
+        if self._begun(piece["number"]) > MOST_TRIES:
+            raise PiecesError(
+                f"actors died in all of {MOST_TRIES} tries of one piece, of {sources[0][0]} to {sources[-1][0]}: one "
+                "of its images may end whatever reads it, or the machines have too little memory"
+            )
         rows = list(predict_rows(self.predictor, images_of(sources)))
         problems = [row["error"] for row in rows if "error" in row]
-        content = encode_rows(rows, self.ending, self.predictor.model.task)
+        task: Any = self.predictor.model.task
+        content = encode_rows(rows, self.ending, task)
         return {"number": piece["number"], "content": content, "rows": len(rows), "problems": json.dumps(problems)}
+
+
+class Tries:
+    """An actor that counts how often each piece was begun; the others' memory dies with them."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        """Counts a try of a piece: the how-manieth it is."""
+        self._begun[number] += 1
+        return self._begun[number]
 
 
 def _as_row(piece: Piece) -> dict[str, Any]:
@@ -174,28 +196,32 @@ def _pieces(
     data = ray.data.from_items([_as_row(piece) for piece in pieces], override_num_blocks=len(pieces))
     data.context.enable_progress_bars = False
     data.context.print_on_execution_start = False
+    tries = ray.remote(num_cpus=0)(Tries).remote()
     return data.map(
         PieceWorker,
-        fn_constructor_args=(ray.put(make_predictor), os.getcwd(), ending),
+        fn_constructor_args=(ray.put(make_predictor), os.getcwd(), ending, tries),
         compute=ray.data.ActorPoolStrategy(size=min(actors, len(pieces)), max_tasks_in_flight_per_actor=2),
         num_cpus=1,
         num_gpus=gpus,
-        max_task_retries=MOST_RETRIES,
-        max_restarts=-1,
     )
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def _started(ray: Any, workers: int | None, use_gpus: bool | None) -> Iterator[tuple[int, float]]:
     """Within it Ray runs: how many actors there are to be, and what part of a GPU each gets."""
-    ours = not ray.is_initialized()
+    ours, before = not ray.is_initialized(), signal.getsignal(signal.SIGTERM)
     if ours and os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level="ERROR", log_to_driver=False)
     elif ours:
         gpus_here = 0 if use_gpus is False else torch.cuda.device_count()
         if use_gpus and not gpus_here:
             raise PiecesError("GPUs are asked for, and torch finds none on this machine; use the CPU")
-        cores = workers or (gpus_here or len(os.sched_getaffinity(0)))
+        cores = workers or gpus_here or _cores()
         ray.init(
             address="local",
             num_cpus=cores,
@@ -204,6 +230,8 @@ def _started(ray: Any, workers: int | None, use_gpus: bool | None) -> Iterator[t
             logging_level="ERROR",
             log_to_driver=False,
         )
+    if ours and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # which Ray has replaced
     try:
         there = ray.cluster_resources()
         cores, gpus_there = int(there.get("CPU", 0)), 0 if use_gpus is False else int(there.get("GPU", 0))
@@ -228,10 +256,9 @@ def _explained(ray: Any, folder: PieceFolder) -> Iterator[None]:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ValueError | OSError):
             cause = getattr(cause, "cause", None) or cause.__cause__
-        died = isinstance(error, ray.exceptions.ActorDiedError | ray.exceptions.WorkerCrashedError)
-        if cause is None and not died:
+        if cause is None:
             raise
-        why = str(cause) if cause is not None else f"an actor died {MOST_RETRIES + 1} times in one piece, or could not start"
+        why = str(cause).rstrip(".")
         raise PiecesError(
             f"{why}; {plural(len(folder.done), 'piece')} of {folder.pieces} are whole, and resume makes the others"
         ) from error

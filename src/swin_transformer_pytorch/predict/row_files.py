@@ -45,9 +45,11 @@ def encode_rows(rows: Sequence[Mapping[str, Any]], ending: str, task: Task) -> b
     schema = _schema(pyarrow, task)
     if strange := {name for row in rows for name in row} - set(schema.names):
         raise AssertionError(f"rows of {task} have keys that their table lacks: {', '.join(sorted(strange))}")
-    texts = ({name: _printable(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows)
+    texts = [
+        row | {name: _printable(row[name]) for name in ("path", "error") if name in row} for row in map(dict, rows)
+    ]
     file = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_pylist([*texts], schema=schema), file)
+    parquet.write_table(pyarrow.Table.from_pylist(texts, schema=schema), file)
     return file.getvalue()
 
 

@@ -43,6 +43,11 @@ def is_tar(source: str) -> bool:
     return source.lower().endswith(TAR_SUFFIXES)
 
 
+def is_elsewhere(source: str) -> bool:
+    """Whether it is no image file on this machine: in a store, at an address, or in a tar file."""
+    return "://" in source or is_tar(source)
+
+
 def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> Iterator[Found]:
     """(file or address, None) for each image and tar file that the patterns stand for, each once.
 
