@@ -1,6 +1,6 @@
 """Shows what prediction on Ray loses (nothing) and how fast it is; the result is in benchmarks/results/.
 
-    python tools/check_ray.py > benchmarks/results/DATE-ray.md
+    python tools/check_ray.py --output benchmarks/results/DATE-ray.md
 
 Ten thousand images, of which a hundred are bad, go to two actors, and one of these is killed in the middle (SIGKILL).
 Each row is then compared with what one process predicts. The same images are read as tar files and through a store's
@@ -35,6 +35,7 @@ from swin_transformer_pytorch.data.classification.fashion import FashionSample
 from swin_transformer_pytorch.predict import predict_files
 from swin_transformer_pytorch.predict.ray import RayPrediction, predict_on_ray, require_ray
 from swin_transformer_pytorch.results.rows import row_of
+from swin_transformer_pytorch.whole import write_text
 
 NUM_IMAGES, NUM_BAD = 10_000, 100
 NUM_PHOTOS, PHOTOS_A_PIECE = 640, 32
@@ -211,6 +212,7 @@ def check_speed(folder: Path, rounds: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each number of actors")
+    parser.add_argument("--output", type=Path, required=True, help="the file; Ray writes to stdout what it likes")
     parser.add_argument("--only", choices=("kill", "speed"))
     options = parser.parse_args()
     ray = require_ray()
@@ -218,19 +220,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         kill = check_kill(Path(scratch)) if options.only != "speed" else []
         speed = check_speed(Path(scratch), options.rounds) if options.only != "kill" else []
-    cores = os.cpu_count()
-    print("# Prediction on Ray\n")
-    print(f"{time.strftime('%Y-%m-%d')}; Ray {ray.__version__}, torch {torch.__version__}, Python", end=" ")
-    print(f"{platform.python_version()}; {platform.machine()}, {cores} cores. Made by `tools/check_ray.py`.\n")
+    versions = f"Ray {ray.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    lines = ["# Prediction on Ray\n", f"{time.strftime('%Y-%m-%d')}; {versions}; {machine}. By `tools/check_ray.py`."]
     if kill:
-        print("An actor killed in the middle:\n\n| | |\n| --- | --- |")
-        print(*kill, sep="\n")
+        lines += ["\nAn actor killed in the middle:\n\n| | |\n| --- | --- |", *kill]
     if speed:
-        print(f"\nSwin-T, 224 x 224, of {NUM_PHOTOS} JPEGs of 500 x 375; an actor is a process with one thread. Images")
-        print("a second from reading to rows, while all actors are at work; each measurement, made by turns:\n")
-        print("| actors | images/s | best | efficiency | images a second of core time | against one actor |")
-        print("| ---: | --- | ---: | ---: | --- | ---: |")
-        print(*speed, sep="\n")
+        lines += [
+            f"\nSwin-T, 224 x 224, of {NUM_PHOTOS} JPEGs of 500 x 375; an actor is a process with one thread. Images a",
+            "second from reading to rows, while all actors are at work; each measurement, made by turns:\n",
+            "| actors | images/s | best | efficiency | images a second of core time | against one actor |",
+            "| ---: | --- | ---: | ---: | --- | ---: |",
+            *speed,
+        ]
+    write_text(options.output, "\n".join(lines) + "\n")
     return 0
 
 
