@@ -171,9 +171,10 @@ class ClassificationData(TrainingData):
 
 def fitting_batch_size(recipe: Recipe, num_images: int) -> int:
     """The recipe's batch size, or a device's share of the images where that is less, which is then logged."""
-    share = num_images // recipe.trainer.devices
+    devices = recipe.trainer.world_size
+    share = num_images // devices
     if share < 1:
-        raise DataError(f"{num_images} training images are too few for trainer.devices={recipe.trainer.devices}")
+        raise DataError(f"{num_images} training images are too few for {devices} devices: lower trainer.devices")
     planned = chosen(recipe.data.batch_size)
     if share < planned:
         _log.warning(
