@@ -210,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gpu-rate", type=float, default=1000, help="images a second that a GPU takes")
     parser.add_argument("--gpu-batch", type=int, default=64, help="images of a GPU in a step")
     parser.add_argument("--gpu-days-a-failure", type=float, help="instead of the two published figures")
-    parser.add_argument("--checkpoint-seconds", type=float, nargs="+", default=[1, 20], help="that training waits")
+    parser.add_argument("--checkpoint-seconds", type=float, nargs="+", default=[1, 8, 40], help="that training waits")
     parser.add_argument("--restart-seconds", type=float, default=300)
     parser.add_argument("--days", type=float, default=365, help="simulated, for each of --seeds")
     parser.add_argument("--seeds", type=int, default=20)
