@@ -38,7 +38,7 @@ from swin_transformer_pytorch.results.rows import row_of
 from swin_transformer_pytorch.whole import write_text
 
 NUM_IMAGES, NUM_BAD = 10_000, 100
-NUM_PHOTOS, PHOTOS_A_PIECE = 640, 32
+NUM_PHOTOS, PHOTOS_A_PIECE = 256, 32
 TOLERANCE = 1e-4  # of a score, between an optimised model and the model
 
 

@@ -80,7 +80,7 @@ def run(
             print(f"\nswin: {plural(whole, 'piece')} of {options.output} {hint}", file=sys.stderr)
         raise
     if found.kept:
-        notes.print(f"{plural(found.kept, 'piece')} of {found.output} were there before, {found.made} are new")
+        notes.print(f"{found.kept} of {plural(found.kept + found.made, 'piece')} were there before")
     notes.print(f"results: {found.output}, {plural(found.rows, 'row')} in {plural(found.kept + found.made, 'piece')}")
     if found.bad:
         notes.print(summary(found.bad, found.rows, "images"))
