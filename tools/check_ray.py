@@ -195,17 +195,20 @@ def check_speed(folder: Path, rounds: int) -> list[str]:
         pixels = np.clip(np.asarray(rough, dtype=np.int16) + noise, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(photos / f"{number:04}.jpg", quality=90)
     found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    loads: dict[int, list[float]] = {1: [], 2: []}
     for number in range(rounds):
         for workers in found:
             found[workers].append(measure(folder, photos, workers, number))
-            print(f"{workers} actors: {found[workers][-1]}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+            loads[workers].append(os.getloadavg()[0])
+            print(f"{workers} actors: {found[workers][-1]}, load {loads[workers][-1]:.1f}", file=sys.stderr)
     lines = []
     for workers, rates in found.items():
         each, cores = (" ".join(f"{rate[place]:.1f}" for rate in rates) for place in (0, 1))
         best = max(rate for rate, _ in rates)
         share = best / (workers * max(rate for rate, _ in found[1]))
         in_cores = statistics.median(core for _, core in rates) / statistics.median(core for _, core in found[1])
-        lines.append(f"| {workers} | {each} | {best:.1f} | {share:.0%} | {cores} | {in_cores:.0%} |")
+        load = " ".join(f"{one:.0f}" for one in loads[workers])
+        lines.append(f"| {workers} | {each} | {best:.1f} | {share:.0%} | {cores} | {in_cores:.0%} | {load} |")
     return lines
 
 
@@ -229,8 +232,8 @@ def main() -> int:
         lines += [
             f"\nSwin-T, 224 x 224, of {NUM_PHOTOS} JPEGs of 500 x 375; an actor is a process with one thread. Images a",
             "second from reading to rows, while all actors are at work; each measurement, made by turns:\n",
-            "| actors | images/s | best | efficiency | images a second of core time | against one actor |",
-            "| ---: | --- | ---: | ---: | --- | ---: |",
+            "| actors | images/s | best | efficiency | images a second of core time | efficiency | load of the machine |",
+            "| ---: | --- | ---: | ---: | --- | ---: | --- |",
             *speed,
         ]
     write_text(options.output, "\n".join(lines) + "\n")

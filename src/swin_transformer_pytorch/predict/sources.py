@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import itertools
 import os
@@ -136,16 +137,24 @@ def _store(url: str) -> tuple[Any, str]:
         found: tuple[Any, str] = fsspec.core.url_to_fs(url)
         return found
     except (ImportError, ValueError) as error:
+        start = url.index("/", url.index("://") + 3) if url.count("/") > 2 else len(url)
         try:
-            from fsspec.implementations.arrow import ArrowFSWrapper
-            from pyarrow.fs import FileSystem
-
-            system, path = FileSystem.from_uri(url)
-            return ArrowFSWrapper(system), path
+            system, root = _of_pyarrow(url[:start])
+            return system, root + url[start:]
         except Exception:  # it is fsspec's word that names the package
             raise DataError(
                 f"{url} cannot be opened: {error}; check it, or install the store's package on every machine"
             ) from error
+
+
+@functools.cache
+def _of_pyarrow(root: str) -> tuple[Any, str]:
+    """A client is made once and not for each file: it looks for the bucket's region, and keeps connections."""
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import FileSystem
+
+    system, path = FileSystem.from_uri(root)
+    return ArrowFSWrapper(system), path.rstrip("/")
 
 
 def _loose(source: Found) -> tuple[str, ImageSource | ImageError]:
