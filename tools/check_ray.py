@@ -232,7 +232,7 @@ def main() -> int:
         lines += [
             f"\nSwin-T, 224 x 224, of {NUM_PHOTOS} JPEGs of 500 x 375; an actor is a process with one thread. Images a",
             "second from reading to rows, while all actors are at work; each measurement, made by turns:\n",
-            "| actors | images/s | best | efficiency | images a second of core time | efficiency | load of the machine |",
+            "| actors | images/s | best | efficiency | images a second of core time | efficiency | load |",
             "| ---: | --- | ---: | ---: | --- | ---: | --- |",
             *speed,
         ]
