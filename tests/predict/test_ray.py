@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from swin_transformer_pytorch import Predictor, extras, load_model
-from swin_transformer_pytorch.data.errors import ImageError
+from swin_transformer_pytorch.data.errors import DataError, ImageError
 from swin_transformer_pytorch.predict import predict_files
 from swin_transformer_pytorch.predict.pieces import Piece, PiecesError
-from swin_transformer_pytorch.predict.ray import MOST_TRIES, PieceWorker, Tries, _as_row, predict_on_ray
+from swin_transformer_pytorch.predict.ray import MOST_TRIES, PieceWorker, Tries, _as_row, _explained, predict_on_ray
 from swin_transformer_pytorch.predict.row_files import count_rows, encode_rows
 from swin_transformer_pytorch.predict.sources import find_sources
 from swin_transformer_pytorch.results.rows import json_line, row_of
@@ -116,6 +116,34 @@ def test_parquet_of_objects_and_of_maps(detector: Any, segmenter: Any, images: l
         assert {key: value for key, value in bad.items() if value is not None} == found[1]
     with pytest.raises(AssertionError, match="keys that their table lacks: image_size, shares"):
         encode_rows([row_of("a.png", Predictor(segmenter, device="cpu")(images[0]))], ".parquet", "classification")
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (DataError("s3://b/x failed: slow down"), "s3://b/x failed: slow down; 3 pieces of 9 are whole"),
+        (FileNotFoundError(2, "gone", "x.onnx"), "x.onnx'; 3 pieces of 9 are whole, and resume makes the others"),
+        (ZeroDivisionError("a bug"), None),
+        (ValueError("numpy's"), None),
+    ],
+)
+def test_what_ended_an_actors_work_is_said_once(cause: Exception, said: str | None) -> None:
+    """Ray's error is of its cause's class, and its text is a traceback of another process."""
+
+    class RayError(Exception):
+        pass
+
+    class RayTaskError(RayError, type(cause)):  # type: ignore[misc]
+        def __str__(self) -> str:
+            return "ray::MapWorker() Traceback"
+
+    error = RayTaskError()
+    error.cause = cause
+    ray = types.SimpleNamespace(exceptions=types.SimpleNamespace(RayError=RayError))
+    folder: Any = types.SimpleNamespace(done={1, 2, 3}, pieces=9)
+    with pytest.raises(PiecesError if said else RayTaskError) as found, _explained(ray, folder):
+        raise error
+    assert said is None or said in str(found.value)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:

@@ -35,6 +35,8 @@ from .task import Prediction
 MOST_TRIES = 4
 """How often a piece is begun whose actor dies each time: Ray alone would begin it for ever."""
 
+_PACKAGE = __name__.partition(".")[0]
+
 MakePredictor = Callable[[], Predictor]
 
 
@@ -196,6 +198,7 @@ def _pieces(
     data = ray.data.from_items([_as_row(piece) for piece in pieces], override_num_blocks=len(pieces))
     data.context.enable_progress_bars = False
     data.context.print_on_execution_start = False
+    data.context.raise_original_map_exception = True  # its message is the user's
     tries = ray.remote(num_cpus=0)(Tries).remote()
     return data.map(
         PieceWorker,
@@ -253,10 +256,8 @@ def _explained(ray: Any, folder: PieceFolder) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ValueError | OSError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None:
+        cause = getattr(error, "cause", None)  # the error itself is of its class, too, and has Ray's text
+        if not (isinstance(cause, OSError) or type(cause).__module__.startswith(f"{_PACKAGE}.")):
             raise
         why = str(cause).rstrip(".")
         raise PiecesError(
