@@ -259,7 +259,7 @@ def _explained(ray: Any, folder: PieceFolder) -> Iterator[None]:
         cause = getattr(error, "cause", None)  # the error itself is of its class, too, and has Ray's text
         if not (isinstance(cause, OSError) or type(cause).__module__.startswith(f"{_PACKAGE}.")):
             raise
-        why = str(cause).rstrip(".")
+        why = (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")  # Ray adds lines of its own
         raise PiecesError(
             f"{why}; {plural(len(folder.done), 'piece')} of {folder.pieces} are whole, and resume makes the others"
         ) from error
