@@ -122,10 +122,10 @@ def test_parquet_of_objects_and_of_maps(detector: Any, segmenter: Any, images: l
     ("cause", "said"),
     [
         (
-            DataError("s3://b/x failed: slow down\nTo change retries, see Ray's options"),
-            "s3://b/x failed: slow down; 3 pieces of 9 are whole",
+            DataError("s3://b/x failed: slow down\nSee Ray's options"),
+            "s3://b/x failed: slow down; whole are 3 of 9 pieces",
         ),
-        (FileNotFoundError(2, "gone", "x.onnx"), "x.onnx'; 3 pieces of 9 are whole, and resume makes the others"),
+        (FileNotFoundError(2, "gone", "x.onnx"), "x.onnx'; whole are 3 of 9 pieces, and resume makes the others"),
         (ZeroDivisionError("a bug"), None),
         (ValueError("numpy's"), None),
     ],

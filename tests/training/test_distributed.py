@@ -100,7 +100,8 @@ def assert_close(run: Path, single: Path) -> None:
     for one, other in zip(*lines, strict=True):
         for name in ("train_loss", "val_loss", "val_top1"):
             assert one[name] == pytest.approx(other[name], abs=2e-5), name
-    torch.load(run / "last.ckpt", weights_only=True)
+    folder = torch.load(run / "last.ckpt", weights_only=True).get("folder")
+    assert [path.name for path in run.glob("shards-*")] == ([folder] if folder else [])
 
 
 @pytest.mark.slow
@@ -125,14 +126,16 @@ def test_two_processes_train_as_one_does_and_one_takes_up_what_they_began(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("checkpoints", ["whole", "sharded"])
 def test_sharded_weights_do_as_whole_ones_with_uneven_shares_of_validation_images(
-    tiny: Callable[..., Recipe], environment: dict[str, str], tmp_path: Path
+    checkpoints: str, tiny: Callable[..., Recipe], environment: dict[str, str], tmp_path: Path
 ) -> None:
     data = {"data.kind": "folder", "data.root": str(folder_of(tmp_path / "images", 64, 33)), "data.image_size": 28}
     same = {**SAME, **data, "model.in_channels": 1, "data.num_workers": 0}
-    single = train(tiny("single", {**same, "data.batch_size": 16}), progress=False)
+    single = train(tiny("single", {**same, "data.batch_size": 16, "trainer.ema_decay": 0.9}), progress=False)
     # 17 and 16 images in batches of 8: three and two of them.
-    both = {"trainer.devices": 2, "trainer.strategy": "fsdp", "data.batch_size": 8, "trainer.checkpoint_every_steps": 1}
+    both = {"trainer.devices": 2, "trainer.strategy": "fsdp", "data.batch_size": 8, "trainer.ema_decay": 0.9}
+    both |= {"trainer.checkpoints": checkpoints, "trainer.checkpoint_every_steps": 1}
     recipe = tiny("both", {**same, **both})
     assert run(recipe, tmp_path, environment, kill_after=6)[0] == -signal.SIGKILL
     code, output, _ = run(recipe, tmp_path, environment, resume=True)

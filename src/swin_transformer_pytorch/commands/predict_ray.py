@@ -76,8 +76,8 @@ def run(
             )
     except (KeyboardInterrupt, SystemExit):
         if whole:
-            hint = "are whole; the same command with --resume makes the others"
-            print(f"\nswin: {plural(whole, 'piece')} of {options.output} {hint}", file=sys.stderr)
+            hint = "the same command with --resume goes on"
+            print(f"\nswin: whole in {options.output}.partial: {plural(whole, 'piece')}; {hint}", file=sys.stderr)
         raise
     if found.kept:
         notes.print(f"{found.kept} of {plural(found.kept + found.made, 'piece')} were there before")

@@ -261,5 +261,5 @@ def _explained(ray: Any, folder: PieceFolder) -> Iterator[None]:
             raise
         why = (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")  # Ray adds lines of its own
         raise PiecesError(
-            f"{why}; {plural(len(folder.done), 'piece')} of {folder.pieces} are whole, and resume makes the others"
+            f"{why}; whole are {len(folder.done)} of {plural(folder.pieces, 'piece')}, and resume makes the others"
         ) from error

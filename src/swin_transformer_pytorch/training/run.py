@@ -146,9 +146,10 @@ def _train(
     plugins: Sequence[Any],
 ) -> TrainResult:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
+    from torch._dynamo.exc import TorchDynamoException
 
     from .engine.callbacks import HISTORY, Checkpoints, read_history
-    from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, read_newest, take_up
+    from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, read_newest, remove_other_folders, take_up
     from .engine.overview import describe_run
     from .engine.resume import check_resumable, with_choices_of
     from .engine.stopping import RunStoppedError, StopSignals
@@ -201,6 +202,9 @@ def _train(
         )
         try:
             trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
+        except TorchDynamoException as error:
+            why = " ".join(str(error).split("\n")[:2])
+            raise RecipeError(f"trainer.compile=true: torch.compile failed here ({why}); leave it out") from error
         except (RunStoppedError, SIGTERMException):
             if signals.received == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -214,10 +218,13 @@ def _train(
         # Who ends a run because it grows no better wants what was best.
         ended, metrics = output / BEST, best.best_metrics
         module.measure(from_files_of_first(lambda: read_checkpoint(ended).state_dict))
+    parts = module.recipe.trainer.checkpoints == "sharded" and ended == last
+    weights = module.whole_weights() if parts else None
     if trainer.is_global_zero:
         # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
-        save_checkpoint(output / EXPORT, read_checkpoint(ended).state_dict, module.model.metadata())
+        save_checkpoint(output / EXPORT, weights or read_checkpoint(ended).state_dict, module.model.metadata())
         (output / PREVIOUS).unlink(missing_ok=True)
+        remove_other_folders(output)
         model = checkpoint_model(output / EXPORT).eval()
         draw_validation(model, data.validation_samples, output / VALIDATION)
     trainer.strategy.barrier("export")
@@ -263,8 +270,11 @@ def choose_device(recipe: AnyRecipe, *, all_here: bool = True) -> tuple[str, Any
         raise RecipeError(f"trainer.device={chosen!r}: this machine has none that torch can use; use 'cpu' or 'auto'")
     if precision == "16-mixed" and device != "cuda":
         raise RecipeError(f"trainer.precision={precision!r} needs a CUDA GPU; on {device!r} use 'bf16-mixed' or 'auto'")
-    if precision == "16-mixed" and recipe.trainer.strategy == "fsdp":
-        raise RecipeError(f"trainer.precision={precision!r} does not go with trainer.strategy='fsdp'; use 'bf16-mixed'")
+    if precision == "16-mixed" and recipe.trainer.shards:
+        shared = recipe.trainer.strategy
+        raise RecipeError(
+            f"trainer.precision={precision!r} does not go with trainer.strategy={shared!r}; use 'bf16-mixed'"
+        )
     if all_here and device == "cuda" and recipe.trainer.devices > torch.cuda.device_count():
         raise RecipeError(f"trainer.devices={recipe.trainer.devices}, but there are {torch.cuda.device_count()} GPUs")
     if device == "mps" and recipe.trainer.devices > 1:

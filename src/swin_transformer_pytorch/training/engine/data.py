@@ -66,9 +66,16 @@ class TrainingData(LightningDataModule):
 
     @cached_property
     def validation_names(self) -> int | None:
-        """A checksum of their files' names, wherever they lie now; None where they are not of files."""
-        paths = getattr(self.validation_samples, "paths", None)
-        return None if paths is None else zlib.crc32("\n".join(os.path.basename(path) for path in paths).encode())
+        """A checksum of their files' names, or of shards' content, wherever they lie; None where there are neither."""
+        samples = self.validation_samples
+        if (checksum := getattr(samples, "checksum", None)) is not None:
+            return int(checksum)
+        if (paths := getattr(samples, "paths", None)) is None:
+            return None
+        total = 0
+        for number, path in enumerate(paths):  # of millions, none is kept
+            total = zlib.crc32(b"\n" * (number > 0) + os.fsencode(os.path.basename(path)), total)
+        return total
 
     @abstractmethod
     def evaluated(self, samples: Any) -> DataLoader[Any]:

@@ -23,7 +23,7 @@ from .freezing import freeze
 from .processes import on_all
 from .schedule import Schedule, open_warmup
 from .seeding import Stream, torch_seed
-from .strategy import gathered, shard
+from .strategy import compile_model, gathered, shard
 
 if TYPE_CHECKING:
     from ...models.detection import Detector
@@ -74,7 +74,7 @@ class Training(LightningModule):
         self._ema_to_load: tuple[dict[str, Tensor], int] | None = None
         self.unusable = Unusable(0, "validation images")
         self._validation = ExitStack()
-        self._sharded = False
+        self._sharded = self._compiled = False
 
     @abstractmethod
     def losses(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
@@ -106,8 +106,12 @@ class Training(LightningModule):
 
     def configure_model(self) -> None:
         if self._device_mesh is not None and not self._sharded:
-            shard(self.model, self._device_mesh["data_parallel"])
+            both_sides = self.recipe.trainer.strategy == "hsdp"
+            shard(self.model, self._device_mesh if both_sides else self._device_mesh["data_parallel"])
             self._sharded = True
+        if self.recipe.trainer.compile and not self._compiled:
+            compile_model(self.model)
+            self._compiled = True
 
     def configure_optimizers(self) -> Any:
         chosen = self.recipe.optimizer
@@ -269,7 +273,8 @@ class Training(LightningModule):
         checkpoint["train_loss"] = {"sums": sums, "count": count, "parts": self._parts_of_a_batch()}
         checkpoint["metrics"] = dict(self.metrics)
         if self.ema is not None:
-            checkpoint["ema_state_dict"] = self.ema.state_dict()
+            parts = self.recipe.trainer.checkpoints == "sharded"
+            checkpoint["ema_state_dict"] = dict(self.ema.mean) if parts else self.ema.state_dict()
             checkpoint["ema_steps"] = self.ema.steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -287,6 +292,16 @@ class Training(LightningModule):
         self.metrics = dict(checkpoint["metrics"])
         if "ema_state_dict" in checkpoint:
             self._ema_to_load = (checkpoint["ema_state_dict"], checkpoint["ema_steps"])
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """Those of the end of a run that shares its parameters, the running mean where there is one; see
+        `whole_tensors`.
+        """
+        from .sharded_checkpoints import whole_tensors
+
+        if self.ema is not None:
+            return whole_tensors(self.ema.mean)
+        return whole_tensors(self.model.state_dict() if self._ema_to_load is None else self._ema_to_load[0])
 
     def _parts_of_a_batch(self) -> float:
         """What a device's batch counts beside those of another number of devices, see `TrainingData.parts`."""

@@ -29,6 +29,8 @@ _FREE = (
     "data.allow_outside",
     *_PLACES,
     "data.num_workers",
+    "data.shards.cache",
+    "data.shards.cache_gb",
     "trainer.device",
     "trainer.checkpoint_every_steps",
     "trainer.checkpoint_every_minutes",
@@ -94,6 +96,10 @@ def _moved(old: dict[str, Any], new: dict[str, Any], recipe: AnyRecipe) -> bool:
         return False
     # There an epoch is one of batches, whose images are of like shape.
     if recipe.task in ("detection", "segmentation") and old["data.batch_size"] != new["data.batch_size"]:
+        return False
+    # Lanes of shards are shared out among the images that all devices take at once, without accumulation.
+    at_once = {before * old["data.batch_size"], now * new["data.batch_size"]}
+    if new.get("data.shards.lanes", 1) > 1 and len(at_once) > 1:
         return False
     _log.warning(
         "resumed on %s, %d before: the same images a step; dropout, mixing and the like draw other numbers, as they do "

@@ -19,14 +19,16 @@ def choose_strategy(recipe: TrainerRecipe) -> Any:
     from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
     limit = time_limit(recipe)
-    if recipe.strategy == "fsdp":
+    if recipe.shards:
+        # The mesh is Lightning's, whose second side we use for FSDP too.
+        replicas, shards = (recipe.num_nodes, recipe.devices) if recipe.strategy == "hsdp" else (recipe.world_size, 1)
+        mesh: dict[str, Any] = {"data_parallel_size": replicas, "tensor_parallel_size": shards, "timeout": limit}
+        if recipe.checkpoints == "sharded":
+            from .sharded_checkpoints import ShardingStrategy
+
+            return ShardingStrategy(**mesh)
         # Checkpoints are one file with whole tensors, which any number of devices, or `swin predict`, can read.
-        return ModelParallelStrategy(
-            data_parallel_size=recipe.world_size,
-            tensor_parallel_size=1,
-            save_distributed_checkpoint=False,
-            timeout=limit,
-        )
+        return ModelParallelStrategy(**mesh, save_distributed_checkpoint=False)
     if recipe.strategy == "auto" and recipe.world_size == 1:
         return "auto"
     return DDPStrategy(timeout=limit)
@@ -37,7 +39,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 
     Args:
         model: a classifier, or a dense model with a `backbone` and a method `losses`.
-        mesh: the devices.
+        mesh: the devices; of two sides, the first are copies, and the second share the parameters.
     """
     backbone = cast(Any, getattr(model, "backbone", model))
     for stage in backbone.layers:
@@ -47,6 +49,17 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     if hasattr(model, "losses"):
         register_fsdp_forward_method(model, "losses")
+
+
+def compile_model(model: nn.Module) -> None:
+    """Has a classifier or a dense model's backbone be compiled by `torch.compile` at its first forward, in place.
+
+    Of a sharded model each block by itself, as between blocks parameters come and go.
+    """
+    backbone = cast(Any, getattr(model, "backbone", model))
+    sharded = isinstance(model, FSDPModule)
+    for part in [block for stage in backbone.layers for block in stage.blocks] if sharded else [backbone]:
+        part.compile()
 
 
 @contextmanager

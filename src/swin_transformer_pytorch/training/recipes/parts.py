@@ -19,7 +19,8 @@ from ...weights.catalog import SHIPPED
 _log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-Strategy = Literal["auto", "ddp", "fsdp"]
+Strategy = Literal["auto", "ddp", "fsdp", "hsdp"]
+CheckpointForm = Literal["whole", "sharded"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Init = Literal["official", "fan_in"]
 Which = Literal["averaged", "raw"]
@@ -154,7 +155,10 @@ class TrainerRecipe:
         device: "auto" takes a GPU where there is one.
         devices: how many of them; of several machines on each.
         num_nodes: machines that train together, each with its own data and `torchrun`; only the first needs `output`.
-        strategy: "ddp" copies the model to each device, "fsdp" shards it; "auto" is "ddp" for several devices.
+        strategy: "ddp" copies the model to each device, "fsdp" shards it over all, "hsdp" over those of each machine;
+            "auto" is "ddp" for several devices.
+        checkpoints: what a shared model is saved as: "whole", one file while training waits, or "sharded", for models
+            that no device holds: each device writes its part while training goes on, into a folder that all share.
         precision: "bf16-mixed" and "16-mixed" compute in half precision, parameters stay in float32; "auto" is
             "bf16-mixed" on a GPU that has it, else "32-true".
         compile: whether the model is compiled by `torch.compile`, which takes minutes and pays in long runs.
@@ -178,6 +182,7 @@ class TrainerRecipe:
     devices: int = 1
     num_nodes: int = 1
     strategy: Strategy = "auto"
+    checkpoints: CheckpointForm = "whole"
     precision: Precision = "auto"
     compile: bool = False
     timeout_minutes: float = 30.0
@@ -197,6 +202,10 @@ class TrainerRecipe:
         require(not isinstance(stages, int) or stages >= 1, "trainer.freeze", stages, fix)
         counts = {"devices": 4096, "num_nodes": 65536, "accumulate": 10**6, "checkpoint_every_steps": 10**9}
         require_counts(self, "trainer", {**counts, "validate_every_epochs": 10**6})
+        fix = "'fsdp': there is one machine, trainer.num_nodes=1"
+        require(self.strategy != "hsdp" or self.num_nodes > 1, "trainer.strategy", self.strategy, fix)
+        fix = "'whole', or trainer.strategy fsdp or hsdp"
+        require(self.checkpoints == "whole" or self.shards, "trainer.checkpoints", self.checkpoints, fix)
         require(self.timeout_minutes > 0, "trainer.timeout_minutes", self.timeout_minutes, "above 0")
         minutes = self.checkpoint_every_minutes
         require(
@@ -205,6 +214,11 @@ class TrainerRecipe:
         ema = self.ema_decay
         require(ema is None or 0 < ema < 1, "trainer.ema_decay", ema, "above 0, below 1, or null for none")
         require_counts(self, "trainer", {"seed": 2**63 - 1}, least=0)
+
+    @property
+    def shards(self) -> bool:
+        """Whether devices share the parameters."""
+        return self.strategy in ("fsdp", "hsdp")
 
     @property
     def world_size(self) -> int:
