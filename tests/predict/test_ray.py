@@ -123,7 +123,7 @@ def test_parquet_of_objects_and_of_maps(detector: Any, segmenter: Any, images: l
     [
         (
             DataError("s3://b/x failed: slow down\nSee Ray's options"),
-            "s3://b/x failed: slow down; whole are 3 of 9 pieces",
+            "x failed: slow down; whole are 3 of 9 pieces",
         ),
         (FileNotFoundError(2, "gone", "x.onnx"), "x.onnx'; whole are 3 of 9 pieces, and resume makes the others"),
         (ZeroDivisionError("a bug"), None),
