@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from tools import many_images
 
 from swin_transformer_pytorch.data.classification import folder
-from tools import many_images
 
 
 @pytest.mark.parametrize("kind", ["shards", "folder"])

@@ -6,6 +6,7 @@ is whole, so a run that is killed meanwhile goes on from the one before.
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -28,7 +29,8 @@ from .checkpoint_files import FOLDER, LAST, CheckpointFiles, read_training_check
 from .ema import WeightAverage
 from .processes import from_files_of_first, from_first
 
-_TENSORS = ("state_dict", "optimizer_states", "ema_state_dict")
+_TENSORS = ("state_dict", "ema_state_dict")
+_OPTIMIZER, _GROUPS = "optimizer", "optimizer_groups"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +64,18 @@ class ShardingStrategy(ModelParallelStrategy):
             return
         folder = path.with_name(f"shards-{checkpoint['global_step']:09d}-{checkpoint['epoch']:06d}")
         from_first(lambda: shutil.rmtree(folder, ignore_errors=True))  # of a run that was killed
+        (optimizer,) = checkpoint.pop("optimizer_states")
         tensors = {name: checkpoint.pop(name) for name in _TENSORS if name in checkpoint}
+        tensors[_OPTIMIZER] = optimizer["state"]
+        numbers = [
+            {name: value for name, value in one.items() if name != "params"} for one in optimizer["param_groups"]
+        ]
         # What is said meanwhile must not meet what training says; and files are written from the CPU.
         self._writers = self._writers or cast(distributed.ProcessGroup, distributed.new_group(backend="gloo"))
-        written = dcp.async_save(_named(tensors), checkpoint_id=folder, process_group=self._writers)
-        self._unfinished = _Unfinished(
-            written=cast("Future[Any]", written), rest=checkpoint | {FOLDER: folder.name}, path=path
-        )
+        written = dcp.async_save(tensors, checkpoint_id=folder, process_group=self._writers)
+        # A copy, as training goes on with some of what it is made of.
+        rest = copy.deepcopy(checkpoint | {_GROUPS: numbers, FOLDER: folder.name})
+        self._unfinished = _Unfinished(written=cast("Future[Any]", written), rest=rest, path=path)
 
     def poll(self) -> None:
         """Puts the last checkpoint in place if it is whole by now. Any rank may call it at any time."""
@@ -98,21 +105,16 @@ class ShardingStrategy(ModelParallelStrategy):
         checkpoint = from_files_of_first(lambda: read_training_checkpoint(path))
         optimizer = getattr(self.optimizers[0], "_optimizer", self.optimizers[0])
         model = cast(Any, self.model)
-        tensors = {
-            "state_dict": get_model_state_dict(model),
-            "optimizer_states": [get_optimizer_state_dict(model, optimizer)],
-        }
+        states = get_optimizer_state_dict(model, optimizer)
+        tensors: dict[str, Any] = {"state_dict": get_model_state_dict(model), _OPTIMIZER: states["state"]}
         if (decay := self.lightning_module.recipe.trainer.ema_decay) is not None:  # type: ignore[union-attr]
             tensors["ema_state_dict"] = dict(WeightAverage(self.lightning_module.model, decay).mean)  # type: ignore
-        dcp.load(_named(tensors), checkpoint_id=path.with_name(checkpoint[FOLDER]))
-        set_model_state_dict(model, tensors["state_dict"])  # type: ignore[arg-type]
-        set_optimizer_state_dict(model, optimizer, optim_state_dict=tensors["optimizer_states"][0])  # type: ignore
+        dcp.load(tensors, checkpoint_id=path.with_name(checkpoint[FOLDER]))
+        set_model_state_dict(model, tensors["state_dict"])
+        set_optimizer_state_dict(model, optimizer, optim_state_dict=states)
+        for group, numbers in zip(optimizer.param_groups, checkpoint[_GROUPS], strict=True):
+            group |= numbers  # rates among them, of which the states have the beginning's
         return checkpoint | {name: tensors[name] for name in ("ema_state_dict",) if name in tensors}
-
-
-def _named(tensors: dict[str, Any]) -> dict[str, Any]:
-    """By names alone, as lists have none."""
-    return {name: dict(enumerate(value)) if isinstance(value, list) else value for name, value in tensors.items()}
 
 
 def whole_tensors(state: Mapping[str, Any]) -> dict[str, Any]:
