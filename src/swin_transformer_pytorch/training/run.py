@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -91,7 +91,9 @@ class TrainResult:
         return self.best_score
 
 
-def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
+def train(
+    recipe: AnyRecipe, *, progress: bool = True, strategy: Any = None, plugins: Sequence[Any] = ()
+) -> TrainResult:
     """Trains as the recipe says. Writes recipe.yaml, history.jsonl and .csv, curves.png, last.ckpt and best.ckpt to
     `recipe.output`; at the end model.safetensors, see `TrainResult.weights`, with its card, README.md, and in
     validation.png truth and prediction of some images.
@@ -105,6 +107,9 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     Args:
         recipe: what to do.
         progress: whether to show a live bar on a terminal, or a line an epoch elsewhere (on stderr).
+        strategy: Lightning's strategy of whoever has started the processes, such as Ray Train's; None for the recipe's.
+            `trainer.devices` is still how many processes there are.
+        plugins: Lightning's plugins that go with it, such as its environment.
 
     Raises:
         RecipeError: the recipe cannot be carried out here, or another process trains in its folder.
@@ -117,9 +122,10 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     from .engine.run_lock import locked
 
     output = Path(recipe.output)
-    join_processes(recipe.trainer)
+    if strategy is None:
+        join_processes(recipe.trainer)
     with failing_together():
-        device, precision = choose_device(recipe)
+        device, precision = choose_device(recipe, all_here=strategy is None)
     with ExitStack() as lock:
 
         def hold() -> None:
@@ -127,10 +133,18 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
             lock.enter_context(locked(output))
 
         from_first(hold)
-        return _train(recipe, output, device, precision, progress)
+        return _train(recipe, output, device, precision, progress, strategy, plugins)
 
 
-def _train(recipe: AnyRecipe, output: Path, device: str, precision: Any, progress: bool) -> TrainResult:
+def _train(
+    recipe: AnyRecipe,
+    output: Path,
+    device: str,
+    precision: Any,
+    progress: bool,
+    strategy: Any,
+    plugins: Sequence[Any],
+) -> TrainResult:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
     from torch._dynamo.exc import TorchDynamoException
 
@@ -183,7 +197,9 @@ def _train(recipe: AnyRecipe, output: Path, device: str, precision: Any, progres
     signals = StopSignals()
     continuing = f"swin train --resume {output} continues from {LAST}"
     with quiet_lightning(), signals.watched(), naming_lost_processes(continuing):
-        trainer = make_trainer(module.recipe, device, precision, output, signals, progress=progress)
+        trainer = make_trainer(
+            module.recipe, device, precision, output, signals, progress=progress, strategy=strategy, plugins=plugins
+        )
         try:
             trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
         except TorchDynamoException as error:
@@ -242,8 +258,11 @@ def _train(recipe: AnyRecipe, output: Path, device: str, precision: Any, progres
     )
 
 
-def choose_device(recipe: AnyRecipe) -> tuple[str, Any]:
-    """Device ("cuda", "mps" or "cpu") and precision; a `RecipeError` where this machine lacks what is asked for."""
+def choose_device(recipe: AnyRecipe, *, all_here: bool = True) -> tuple[str, Any]:
+    """Device ("cuda", "mps" or "cpu") and precision; a `RecipeError` where this machine lacks what is asked for.
+
+    `all_here` is whether this machine must have all `trainer.devices`.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen, precision = recipe.trainer.device, str(recipe.trainer.precision)
     device = next(name for name, there in available.items() if there) if chosen == "auto" else chosen
@@ -256,7 +275,7 @@ def choose_device(recipe: AnyRecipe) -> tuple[str, Any]:
         raise RecipeError(
             f"trainer.precision={precision!r} does not go with trainer.strategy={shared!r}; use 'bf16-mixed'"
         )
-    if device == "cuda" and recipe.trainer.devices > torch.cuda.device_count():
+    if all_here and device == "cuda" and recipe.trainer.devices > torch.cuda.device_count():
         raise RecipeError(f"trainer.devices={recipe.trainer.devices}, but there are {torch.cuda.device_count()} GPUs")
     if device == "mps" and recipe.trainer.devices > 1:
         raise RecipeError(f"trainer.devices={recipe.trainer.devices}, but 'mps' is one device")
@@ -266,9 +285,17 @@ def choose_device(recipe: AnyRecipe) -> tuple[str, Any]:
 
 
 def make_trainer(
-    recipe: AnyRecipe, device: str, precision: Any, output: Path, signals: StopSignals, *, progress: bool = True
+    recipe: AnyRecipe,
+    device: str,
+    precision: Any,
+    output: Path,
+    signals: StopSignals,
+    *,
+    progress: bool = True,
+    strategy: Any = None,
+    plugins: Sequence[Any] = (),
 ) -> Any:
-    """Lightning's trainer, set up as the recipe says."""
+    """Lightning's trainer, set up as the recipe says; `strategy` and `plugins` are those of `train`."""
     from lightning.pytorch import Trainer
 
     from .engine.callbacks import Checkpoints, History, ValidationEpochs
@@ -286,15 +313,16 @@ def make_trainer(
     callbacks += [Checkpoints(output, signals, every_steps=steps, every_minutes=minutes, patience=patience)]
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
-        devices=chosen.devices,
+        # A process that others have started has its own device alone.
+        devices=chosen.devices if strategy is None else "auto",
         num_nodes=chosen.num_nodes,
-        strategy=choose_strategy(chosen),
+        strategy=choose_strategy(chosen) if strategy is None else strategy,
         precision=precision,
         max_epochs=count_epochs(recipe),
         accumulate_grad_batches=chosen.accumulate,
         check_val_every_n_epoch=chosen.validate_every_epochs,
         callbacks=callbacks,
-        plugins=[CheckpointFiles()],
+        plugins=[CheckpointFiles(), *plugins],
         default_root_dir=output,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # our own batches are each rank's already
