@@ -28,6 +28,7 @@ COMMANDS = {
     "explain": "show what a model looks at: Grad-CAM, and the attention of its windows, as pictures",
     "evaluate": "measure a model on labelled or annotated images",
     "data": "tell what a folder of images holds, before training: layout, classes, sizes, problems",
+    "shards": "pack images into tar files with an index, for millions of them or for a store; index such files",
     "scenes": "write a small data set of scenes for detection and segmentation, from images in the package",
     "export": "write a model as a file that runs without this package: ONNX, OpenVINO, PyTorch's, in 8 bits",
     "web": "show a page and a JSON API at which models answer for images",

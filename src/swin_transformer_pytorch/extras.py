@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,11 @@ class MissingExtraError(ImportError, ValueError):
 def require(module: str, *, extra: str) -> ModuleType:
     """Imports `module`; where it is not installed, a `MissingExtraError` names the extra that brings it.
 
-    OpenVINO and NNCF are kept from sending usage data, and from the files of it that they would write at home.
+    OpenVINO and NNCF are kept from sending usage data, and from the files of it that they would write at home; Ray is,
+    too, unless RAY_USAGE_STATS_ENABLED=1 in the environment asks for it.
     """
+    if module.partition(".")[0] == "ray":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         with _untold():
             return importlib.import_module(module)

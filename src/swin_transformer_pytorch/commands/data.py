@@ -5,7 +5,8 @@
   swin data my_data/ --data.classes "{vehicle: [car, truck], person: [person]}"
 
 Objects: COCO, YOLO, Pascal VOC, labelme, Label Studio, CVAT. Label maps: PNGs beside images, ADE20K, Pascal VOC,
-Cityscapes, Roboflow. Classes: a folder each, or several an image in a CSV or JSON.
+Cityscapes, Roboflow. Classes: a folder each, or several an image in a CSV or JSON; shards (`swin shards`), also in a
+store.
 The last line is the command that trains on it.
 """
 
@@ -26,7 +27,7 @@ from .evaluate import FOLDERS, add_data_choices
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .data_parts import Look, Part
+    from .data_look import Look, Part
 
 _FEW = 20  # images or objects of a class
 _NAMED = 5  # problems of a kind
@@ -71,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
                 pass
         output.print(f"{options.folder}: {one.task}, {one.layout}")
         output.print(_parts_table(one))
-        output.print(_class_table(one))
+        if one.classes:
+            output.print(_class_table(one))
         problems = [*_problems(one)]
         white = options.data.white_level or likely_white(one)
         if white != options.data.white_level:
@@ -81,7 +83,8 @@ def run(options: argparse.Namespace) -> int:
         bad = bad or any(part.problems for part in one.parts.values())
         for problem in problems:
             output.print(f"- {problem}")
-        output.print(f"next: {_next(one, options, white)}")
+        if one.classes:
+            output.print(f"next: {_next(one, options, white)}")
     if options.picture is not None:
         drawn = [pair for one in looks for pair in samples_drawn(one)]
         if not drawn:

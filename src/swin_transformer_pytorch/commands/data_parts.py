@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,6 +18,7 @@ from ..data.classification.dataset import Label
 from ..data.classification.files import LabelledFiles
 from ..data.classification.folder import ImageFolder, split_folder
 from ..data.classification.multi_label import MultiLabelImages, has_label_file
+from ..data.classification.shards import ShardImages
 from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
@@ -30,10 +31,13 @@ from ..data.samples import image_of
 from ..data.segmentation.drawn import DrawnLabelMaps
 from ..data.segmentation.folders import find_segmentation, layout_of
 from ..data.segmentation.source import DRAWN_KINDS, SegmentationKind, SegmentationSource
+from ..data.shards.places import has_shards
 from ..labels import IGNORED
 from ..models.config import Task
 from ..results import SegmentationMap
 from ..visualize import detection_overlay, segmentation_overlay
+from .data_look import Look, Part
+from .data_shards import look_at_shards, same_in_shards
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,59 +47,14 @@ _SHOWN = 8  # samples of a task in a picture
 _LOOKED_AT, _FIRST = 1000, 5  # images whose headers, of a part whose values, tell of all
 
 
-@dataclass(kw_only=True)
-class Part:
-    """One part of a data set.
-
-    Attributes:
-        samples: the data set, whose `paths` are the images' files.
-        counts: objects, pixels or images of each class, in those that were read.
-        read: how many images were.
-        sizes: (height, width) of these.
-        problems: what is wrong with those that cannot be used.
-        empty: images without an object, or without a pixel of a class.
-        tiny: objects with a side below 8 pixels.
-        ignored: pixels that do not count.
-    """
-
-    samples: Any
-    counts: Counter[str] = field(default_factory=Counter)
-    read: int = 0
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    empty: int = 0
-    tiny: int = 0
-    ignored: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """A folder as the data of a task.
-
-    Attributes:
-        task: which.
-        layout: what the folder's layout is called.
-        unit: what is counted of a class.
-        parts: "train", "val", "test", or "all" for one that holds the first two.
-    """
-
-    task: Task
-    layout: str
-    unit: str
-    parts: Mapping[str, Part]
-
-    @property
-    def classes(self) -> list[str]:
-        """Those of all parts."""
-        return list(dict.fromkeys(name for part in self.parts.values() for name in part.samples.classes))
-
-
 def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
     """What a folder is for each task that it serves, nothing read yet.
 
     Raises:
         DataError: it is for none, or could have several layouts, or is broken.
     """
+    if data.kind == "shards" or (data.kind == "folder" and has_shards(root)):
+        return [look_at_shards(root, data, task)]
     if not Path(root).is_dir():
         raise DataError(f"{root} is not a folder; give the one that holds your images")
     kinds = {"detection": FOLDER_KINDS, "segmentation": get_args(SegmentationKind)}
@@ -206,8 +165,7 @@ def _looked(task: Task, layout: str, unit: str, parts: Mapping[str, Part]) -> Lo
 
 def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
     """Reads as many images of a part, drawn always the same, and counts what they hold; yields after each."""
-    order = np.random.default_rng(0).permutation(len(part.samples))[:most]
-    for index in sorted(order.tolist()):
+    for index in sorted(_any_order(part.samples, seed=0)[:most]):
         part.read += 1
         try:
             sample = part.samples[index]
@@ -218,12 +176,20 @@ def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
         yield index
 
 
+def _any_order(samples: Any, *, seed: int) -> list[int]:
+    """Always the same; of shards in a store as they come, which fetches few of them."""
+    count = len(samples)
+    if getattr(samples, "ahead", None) is not None:
+        return [*range(count)]
+    return np.random.default_rng(seed).permutation(count).tolist()
+
+
 def _count(part: Part, task: Task, sample: Any) -> None:
     part.sizes.append(height_width(image_of(sample)))
     classes = part.samples.classes
     if task == "classification":
         part.counts.update(labels := _named(sample[1], classes))
-        part.empty += not labels
+        part.empty += bool(classes) and not labels
     elif task == "detection":
         part.counts.update(classes[label] for label in sample.labels)
         part.empty += len(sample) == 0
@@ -237,11 +203,15 @@ def _count(part: Part, task: Task, sample: Any) -> None:
 
 
 def _named(label: Label, classes: Sequence[str]) -> list[str]:
+    if not classes:
+        return []
     return [classes[index] for index in ([label] if isinstance(label, int) else np.flatnonzero(label).tolist())]
 
 
 def twice(parts: Mapping[str, Part]) -> list[tuple[Path, Path]]:
     """Image files of different parts that have the same content."""
+    if shards := [part.samples for part in parts.values() if isinstance(part.samples, ShardImages)]:
+        return same_in_shards([(one, np.full(len(one), number)) for number, one in enumerate(shards)])
     return _same_content((name, Path(path)) for name, part in parts.items() for path in part.samples.paths)
 
 
@@ -249,7 +219,9 @@ def same_in_classes(one: Look) -> list[tuple[Path, Path]]:
     """Of a folder a class: image files of a part that have the same content, and different classes."""
     found: list[tuple[Path, Path]] = []
     for part in one.parts.values():
-        if one.task == "classification" and (labels := np.asarray(part.samples.labels)).ndim == 1:
+        if isinstance(part.samples, ShardImages):
+            found += same_in_shards([(part.samples, part.samples.labels)])
+        elif one.task == "classification" and (labels := np.asarray(part.samples.labels)).ndim == 1:
             found += _same_content(zip(labels.tolist(), map(Path, part.samples.paths), strict=True))
     return found
 
@@ -286,8 +258,8 @@ def take_white(one: Look, white: int | None) -> None:
 def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
     """Some images of a part with what their annotations say drawn on them, and a title each."""
     samples = next(iter(one.parts.values())).samples
-    order, drawn = np.random.default_rng(1).permutation(len(samples)).tolist(), 0
-    for index in order:
+    drawn = 0
+    for index in _any_order(samples, seed=1):
         try:
             sample = samples[index]
         except ImageError:

@@ -9,8 +9,8 @@
   swin evaluate --weights detector.ckpt --data scenes_sample
 
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
-named as the model's classes are (ImageNet's: by synset), itself or in val/. With several labels an image: mAP, F1,
-average precision of each class; a folder has a file of labels, as for training.
+named as the model's classes are (ImageNet's: by synset), itself or in val/; or it has shards (`swin shards`). With
+several labels an image: mAP, F1, average precision of each class; a folder has a file of labels, as for training.
 Detection: COCO's twelve numbers for boxes and masks, average precision of each class, precision against recall, and
 the detections as COCO's JSON. A folder has images and annotations, as tools export them.
 Segmentation: mIoU, mean and overall accuracy, IoU of each class. A folder has images and label PNGs of the same names.
@@ -26,6 +26,7 @@ from typing import get_args
 from ..data.classification.source import ClassificationKind
 from ..data.detection.source import DetectionKind
 from ..data.segmentation.source import SegmentationKind
+from ..data.shards.places import has_shards
 from ..data.unlabelled.source import UnlabelledKind
 from ..labels import IGNORED
 from . import model_source
@@ -121,6 +122,16 @@ def add_data_choices(parser: argparse.ArgumentParser) -> None:
         "--data.label_suffix", metavar="END", help="segmentation: what label PNGs' names have at the end, such as _mask"
     )
     parser.add_argument(
+        "--data.shards.cache", metavar="DIR", help="shards of a store: where they are kept (default: the user's cache)"
+    )
+    parser.add_argument(
+        "--data.shards.cache_gb",
+        type=float,
+        default=50.0,
+        metavar="N",
+        help="shards of a store: the most they take there",
+    )
+    parser.add_argument(
         "--data.allow_outside",
         type=bool,
         default=False,
@@ -148,6 +159,8 @@ def run(options: argparse.Namespace) -> int:
         )
     device = model_source.check_device(options.device)
     model = model_source.load(options)
+    if kind == "folder" and model.task == "classification" and options.data.root and has_shards(options.data.root):
+        kind = options.data.kind = "shards"
     kinds = KINDS_OF_TASK[model.task]
     if kind not in kinds:
         raise UsageError(f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(kinds)}")

@@ -66,6 +66,7 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
     """The labelled images that the `--data` options name, with the model's class indices."""
     from ..data.classification.folder import guessed_order
     from ..data.classification.source import ClassificationSource
+    from ..data.shards.options import ShardOptions
 
     kind: Any = "multi_label" if model.multi_label and data.kind == "folder" else data.kind
     if model.multi_label != (kind == "multi_label"):
@@ -85,6 +86,7 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
         seed=data.seed,
         max_pixels=data.max_pixels,
         white_level=None if model.preprocessing is None else model.preprocessing.white_level,
+        shards=ShardOptions(cache=data.shards.cache, cache_gb=data.shards.cache_gb),
     )
     images = source.open(data.split)
     ordered = data.class_order is not None or data.classes is not None
@@ -97,7 +99,9 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
 def is_undivided(data: argparse.Namespace, images: LabelledImages) -> bool:
     """Whether it is a folder in which no images for validation are set apart."""
     named = (Path(data.root) / name for name in PART_NAMES["val"])
-    return bool(getattr(images, "held_out", data.kind == "folder" and not any(path.is_dir() for path in named)))
+    if data.kind == "folder":
+        return not any(path.is_dir() for path in named)
+    return bool(getattr(images, "held_out", False))
 
 
 def show(report: ClassificationReport) -> None:

@@ -10,6 +10,8 @@
                                                                the same as COCO's results and as labels for YOLO
   swin predict --weights segmenter.ckpt street/ --labels out   a class for each pixel, as PNG with palette
   swin predict photos/ --features photos.npy                   what a classifier's head takes, to search in
+  swin predict s3://bucket/photos shards/ --engine ray --output rows.parquet
+                                                               by many processes or machines, in pieces
 
 A bad image is reported and skipped; the exit code is then 1. FILE is put in place when it is whole; until then its rows
 are in FILE.partial, and after a kill, a signal or a full disk the same command with --resume goes on.
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import some
 from ..whole import is_stream
-from . import model_source, predict_features, result_files, terminal
+from . import model_source, predict_features, predict_ray, result_files, terminal
 from .errors import EXIT_SOME_BAD, UsageError
 from .result_files import file_name
 from .result_rows import beside, is_stdout, result_rows, writing
@@ -60,6 +62,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         action="store_true",
         help="go on with the --output FILE that the same command has not finished",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: many processes or machines, by Ray; --output is a folder of pieces, *.jsonl or *.parquet, and PATHs "
+        "may be tar files and addresses of stores such as s3://bucket/photos",
+    )
+    parser.add_argument(
+        "--workers", type=PositiveInt, metavar="N", help="--engine ray: actors (default: one a GPU, or else a core)"
     )
     parser.add_argument(
         "--pictures", metavar="DIR", help="write copies of the images with what was found on them or beneath them"
@@ -140,26 +152,34 @@ def view_options(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def predictor_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of a `Predictor`, but for its model and its device."""
+    return {
+        "top_k": options.top_k,
+        "batch_size": options.batch_size,
+        "max_pixels": options.max_pixels,
+        **view_options(options),
+    }
+
+
 def run(options: argparse.Namespace) -> int:
     from ..data.images.remote import fetched
     from ..data.images.unusable import summary
     from ..predict import Predictor, predict_files
     from ..predict.task import name_of
+    from ..results.rows import row_of
 
+    if options.engine == "ray":
+        return predict_ray.run(options, predictor_options(options), row_settings)
+    if options.workers is not None:
+        raise UsageError(f"--workers {options.workers} is for --engine ray; add that, or leave it out")
     device = model_source.check_device(options.device)
     model = model_source.load(options)
     if options.labels is not None and model.task != "segmentation":
         raise UsageError(f"--labels is for segmenters, and this model is for {model.task}; leave it out")
     _check_files(options, model.task)
     coco = result_files.CocoResults(options.coco, options.annotations) if options.coco is not None else None
-    predictor = Predictor(
-        model,
-        device=device,
-        top_k=options.top_k,
-        batch_size=options.batch_size,
-        max_pixels=options.max_pixels,
-        **view_options(options),
-    )
+    predictor = Predictor(model, device=device, **predictor_options(options))
     if options.features is not None:
         answer = predictor.features_prepared
         found: Any = predict_files(predictor, options.paths, answer=answer)
@@ -180,7 +200,7 @@ def run(options: argparse.Namespace) -> int:
     made = options.coco is not None or options.yolo is not None
     with tempfile.TemporaryDirectory() if made and output is None else nullcontext() as scratch:
         rows_file = output if scratch is None else f"{scratch}/rows.jsonl"
-        with result_rows(rows_file, _settings(options, model), resume=options.resume) as rows:
+        with result_rows(rows_file, row_settings(options, model), resume=options.resume) as rows:
             done, bad = len(rows.done) - sum(rows.done.values()), sum(rows.done.values())
             old = set(rows.done)
 
@@ -191,15 +211,13 @@ def run(options: argparse.Namespace) -> int:
             for path, result in (
                 () if rows.whole else predict_files(predictor, options.paths, skip=skip, known=rows.files, read=read)
             ):
-                record: dict[str, object] = {"path": str(path)}
+                record = row_of(str(path), result)
                 if isinstance(result, Exception):
                     bad += 1
-                    record["error"] = str(result)
                     print(f"swin: skipped: {printable(str(result))}", file=sys.stderr)
                 else:
                     done += 1
                     table.add_row(printable(str(path)), *_cells(result, shown_score))
-                    record |= result.to_dict()
                     if pictures is not None:
                         record["picture"] = _annotate(
                             path, result, pictures, shown_score, predictor, kept.pop(path, path)
@@ -250,11 +268,11 @@ def _check_files(options: argparse.Namespace, task: str) -> None:
         predict_features.check(options.features)
 
 
-def _settings(options: argparse.Namespace, model: Model | ExportedModel) -> dict[str, Any]:
+def row_settings(options: argparse.Namespace, model: Model | ExportedModel) -> dict[str, Any]:
     """All that rows depend on: every option but those that say how to get there."""
     if options.output is None:
         return {}
-    alone = {"paths", "output", "resume", "weights", "model", "device", "batch_size"}
+    alone = {"paths", "output", "resume", "weights", "model", "device", "batch_size", "engine", "workers"}
     alone |= {"coco", "annotations", "yolo", "features"}  # made of the rows, or instead of them
     settings = {name: value for name, value in vars(options).items() if name not in alone}
     if not all(map(os.path.isabs, filter(None, (*options.paths, options.pictures, options.labels)))):

@@ -44,7 +44,9 @@ class ResultRows:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Writes a row, and puts the files that it names in their places. They lie `beside` them by now."""
-        self.send(_json_line(record))
+        from ..results.rows import json_line
+
+        self.send(json_line(record))
         _place_files(record)
 
 
@@ -213,12 +215,6 @@ def _place_files(record: Mapping[str, Any]) -> None:
     for path in (Path(record[key]) for key in _FILES if key in record):
         with suppress(FileNotFoundError):
             os.replace(beside(path), path)
-
-
-def _json_line(record: Mapping[str, Any]) -> str:
-    """Names that are no UTF-8 as escapes of Python's `surrogateescape`, which `os.fsencode` turns back."""
-    line = json.dumps(record, ensure_ascii=False)
-    return (line if terminal.printable(line) == line else json.dumps(record)) + "\n"
 
 
 def _write(handle: int, text: str, where: object) -> int:

@@ -115,7 +115,10 @@ def run(options: argparse.Namespace) -> int:
 
     result = train(recipe)
     from ..training.engine.callbacks import telling  # needs Lightning, which `train` has said where it is missing
+    from ..training.engine.processes import is_first_process
 
+    if not is_first_process():
+        return 0
     metrics = telling(result.metrics)
     table = terminal.table("done", "")
     scores, form = (_LOSS, ".4f") if result.task == "pretraining" else (_SCORES, ".2%")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,11 @@ class SegmentationSample:
         return as_picture(self.image)
 
 
-def spread(count: int, most: int) -> list[int]:
-    """At most so many places, rising, spread over a data set of so many items."""
+def spread(samples: Sized, most: int) -> list[int]:
+    """At most so many places, rising, spread over a data set; of shards in a store the first, as few come then."""
+    count = len(samples)
+    if getattr(samples, "ahead", None) is not None:
+        return [*range(min(count, most))]
     return sorted({index * count // most for index in range(most)} if count else ())
 
 

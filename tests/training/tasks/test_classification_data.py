@@ -58,6 +58,9 @@ def test_imagenets_folders_get_the_names_that_people_read(monkeypatch: pytest.Mo
         def __init__(self, *_: object, **__: object) -> None:
             pass
 
+        def part(self, _: str) -> "Synsets":
+            return self
+
         def __len__(self) -> int:
             return 1
 

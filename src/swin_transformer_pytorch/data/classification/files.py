@@ -22,10 +22,10 @@ class LabelledFiles(Dataset[tuple[Image.Image | Tensor, Any]]):
         white_level: the value of white in files of 16 bits; None for 65535, see `read_image`.
 
     Attributes:
-        paths: the file of each item.
+        paths: the file of each item, or what it holds.
     """
 
-    paths: Sequence[str | Path]
+    paths: Sequence[str | Path | bytes]
 
     def __init__(self, *, channels: int | None, max_pixels: int | None, white_level: int | None) -> None:
         self.channels = channels
@@ -37,4 +37,8 @@ class LabelledFiles(Dataset[tuple[Image.Image | Tensor, Any]]):
 
     def read(self, index: int) -> Image.Image | Tensor:
         """One image; an `ImageError` names its file where it cannot be read."""
-        return read_pixels(self.paths[index], self.channels, max_pixels=self.max_pixels, white_level=self.white_level)
+        return self.decode(self.paths[index])
+
+    def decode(self, source: str | Path | bytes) -> Image.Image | Tensor:
+        """Likewise of a file or what it holds."""
+        return read_pixels(source, self.channels, max_pixels=self.max_pixels, white_level=self.white_level)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,8 @@ from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, NothingFoundError, some
 from ..held_out import PART_NAMES, Split
 from ..images.decode import IMAGE_SUFFIXES
-from ..images.files import INPUT_SUFFIXES, find_images, find_inputs, split_inputs, tell_arrays
+from ..images.files import INPUT_SUFFIXES, find_inputs, tell_arrays, walk_images
+from ..images.path_table import PathCollector, PathTable
 from .files import LabelledFiles
 
 __all__ = ["DataError", "ImageFolder", "imagenet_synsets"]
@@ -54,14 +58,19 @@ class ImageFolder(LabelledFiles):
         class_order: which folder is which class of the model, whatever its classes are called: "natural" (2 before 10),
             "sorted" (10 before 2), or a file of the folders' names, one a line. None: by name as above, or sorted.
 
+    The files are kept as their paths' bytes and 16 bytes each, see `PathTable`, which forked processes share.
+
     Attributes:
         classes: class names by index.
-        samples: (path, class index) of each item.
+        paths: the file of each item.
+        held_out: whether training and validation images are parted by `val_fraction` alone.
 
     Raises:
         DataError: there are no images, or fewer than two classes (without `classes`), or folders that do not belong, or
             that are links to where they lie or to each other.
     """
+
+    paths: PathTable
 
     def __init__(
         self,
@@ -82,7 +91,17 @@ class ImageFolder(LabelledFiles):
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
         super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
-        self.root = Path(root)
+        self.root, self.split = Path(root), split
+        self._options: dict[str, Any] = {
+            "val_fraction": val_fraction,
+            "seed": seed,
+            "channels": channels,
+            "max_pixels": max_pixels,
+            "white_level": white_level,
+            "classes": classes,
+            "choice": choice,
+            "class_order": class_order,
+        }
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds a folder of images for each class")
 
@@ -96,7 +115,7 @@ class ImageFolder(LabelledFiles):
                 raise NothingFoundError(
                     f"{self.root} has no folder 'test' with class folders; add it, or measure another split"
                 )
-        hold_out = val is None and split in ("train", "val")
+        self.held_out = val is None and split in ("train", "val")
         teacher = train or home  # the folder whose names are the classes
         names, whose = _folder_classes(teacher), f"the class folders of {teacher}"
         names, _ = choose_classes(names, choice, of=teacher)
@@ -118,35 +137,61 @@ class ImageFolder(LabelledFiles):
                 "each in a folder of its own"
             )
         if choice is None:
-            indices = _class_indices(home, names, whose, by_number=class_order is None and classes is not None)
+            by_number = class_order is None and classes is not None
+            indices = class_indices(_folder_classes(home), home, "folders", names, whose, by_number=by_number)
         else:
             indices = _chosen_indices(home, choice, self.classes)
 
-        self.samples: list[tuple[str, int]] = []
-        for name, paths in _images_by_class(home, indices):
-            if not paths and home == teacher and classes is None:
+        self._table, counts = _find_files(home, indices)
+        for name, count in counts.items():
+            if count == 0 and home == teacher and classes is None:
                 raise DataError(f"the class folder {home / name} holds no images; fill it, or remove it")
-            if hold_out:
-                # The class's own name and number play no part: a new class leaves the others' choice as it was.
-                paths = _part(paths, split == "val", val_fraction, seed)
-            self.samples += [(path, indices[name]) for path in paths]
-        if not self.samples and hold_out and split == "val":
+        self._labels = np.repeat(np.array([indices[name] for name in counts], np.int32), [*counts.values()])
+        self._counts = tuple(counts.values())
+        self._take(split)
+        if not self.paths and self.held_out and split == "val":
             raise DataError(
                 f"{self.root} has no images for validation: give it a folder 'val', at least two images a class, "
                 f"or a val_fraction above {val_fraction}"
             )
-        if not self.samples:
+        if not self.paths:
             raise DataError(f"{home} holds no images; its class folders should ({_suffixes()})")
 
-        self.paths = [path for path, _ in self.samples]
+    def part(self, split: Split) -> ImageFolder:
+        """Another part of the same folder. Where one part is held out of the other, both share what was found."""
+        if not (self.held_out and split in ("train", "val")):
+            return ImageFolder(self.root, split, **self._options)
+        other = copy.copy(self)
+        other._take(split)
+        if not other.paths:
+            return ImageFolder(self.root, split, **self._options)  # which says what is missing
+        return other
+
+    def _take(self, split: Split | None) -> None:
+        """Makes these the images of a part."""
+        self.split = split
+        self._places: NDArray[np.uint32] | None = None
+        if self.held_out:
+            # A class's own name and number play no part: a new class leaves the others' choice as it was.
+            fraction, seed = self._options["val_fraction"], self._options["seed"]
+            parts = [_held_out(count, fraction, seed) for count in self._counts]
+            apart = np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
+            self._places = np.flatnonzero(apart == (split == "val")).astype(np.uint32)
+        self.paths = self._table if self._places is None else self._table.select(self._places)
+
+    @property
+    def samples(self) -> list[tuple[str, int]]:
+        """(path, class index) of each item, made anew: of millions of images it takes much memory."""
+        return [*zip(self.paths, self.labels.tolist(), strict=True)]
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """int64, (num_images,): the class index of each."""
-        return np.fromiter((label for _, label in self.samples), dtype=np.int64, count=len(self.samples))
+        return (self._labels if self._places is None else self._labels[self._places]).astype(np.int64)
 
     def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
-        return self.read(index), self.samples[index][1]
+        place = index if self._places is None else self._places[index]
+        return self.read(index), int(self._labels[place])
 
 
 @cache
@@ -193,29 +238,41 @@ def _ordered(folders: tuple[str, ...], order: str | os.PathLike[str]) -> tuple[s
     return names
 
 
-def _images_by_class(home: Path, names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each class folder's images, those of a folder that several links lead to once."""
+class _Found:
+    """The files of one kind in class folders, those of a folder that several links lead to once."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}  # a folder with files -> the path on which it was met first
+        self.paths = PathCollector()
+        self.counts: Counter[str] = Counter()
+        self.problem: str | None = None
+
+    def add(self, path: str, name: str, home: Path, real: Callable[[str], str]) -> None:
+        parent = os.path.dirname(path)
+        met = self._first.setdefault(real(parent), parent)
+        if met == parent:
+            self.paths.add(path)
+            self.counts[name] += 1
+        elif self.problem is None and not Path(met).is_relative_to(home / name):
+            self.problem = f"{met} and {parent}, of two classes, are one folder by a link; remove one of them"
+
+
+def _find_files(home: Path, names: Iterable[str]) -> tuple[PathTable, dict[str, int]]:
+    """The images in class folders, or where there are none the arrays, class after class; and how many each has."""
     real = cache(os.path.realpath)
-    first: dict[str, str] = {}  # a folder with images -> the path on which it was met first
-    there: dict[str, list[str]] = {}
+    images, arrays, names = _Found(), _Found(), [*names]
     for name in names:
         folder = home / name
         if home.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"the class folder {folder} is a link to {folder.resolve()}, which it lies in; remove it")
-        there[name] = find_images(folder, INPUT_SUFFIXES)
-    _, passed_over = split_inputs([path for paths in there.values() for path in paths])
-    tell_arrays(home, passed_over)
-    left = {*passed_over}
-    for name, found in there.items():
-        folder, paths = home / name, []
-        for path in (path for path in found if path not in left):
-            parent = os.path.dirname(path)
-            met = first.setdefault(real(parent), parent)
-            if met == parent:
-                paths.append(path)
-            elif not Path(met).is_relative_to(folder):
-                raise DataError(f"{met} and {parent}, of two classes, are one folder by a link; remove one of them")
-        yield name, paths
+        for path in walk_images(folder, INPUT_SUFFIXES):
+            (arrays if path.lower().endswith(".npy") else images).add(path, name, home, real)
+    if len(images.paths):
+        tell_arrays(home, arrays.paths.table())
+    found = images if len(images.paths) else arrays
+    if found.problem is not None:
+        raise DataError(found.problem)
+    return found.paths.table(), {name: found.counts[name] for name in names}
 
 
 def _suffixes() -> str:
@@ -246,36 +303,49 @@ def _folder_classes(folder: Path) -> tuple[str, ...]:
     raise DataError(f"{folder} holds neither class folders nor images; make a folder of images for each class")
 
 
-def _class_indices(home: Path, classes: Sequence[str], whose: str, *, by_number: bool) -> dict[str, int]:
-    """Each class folder's index among `classes`: by name, synset or number; a `DataError` where one has none."""
+def class_indices(
+    found: Sequence[str], of: object, what: str, classes: Sequence[str], whose: str, *, by_number: bool
+) -> dict[str, int]:
+    """The index among `classes` of each name that data has: by name, synset or number.
+
+    Args:
+        found: the names.
+        of: what messages call the data.
+        what: what they call that which has these names, such as "folders".
+        classes: class names by index.
+        whose: what messages call these.
+        by_number: whether names that are all numbers may be indices.
+
+    Raises:
+        DataError: a name is no class's, or several classes'.
+    """
     positions: dict[str, list[int]] = {}
     for index, name in enumerate(classes):
         positions.setdefault(name, []).append(index)
     if len(classes) == 1000:
         for index, synset in enumerate(imagenet_synsets()):
             positions.setdefault(synset, [index])
-    folders = _folder_classes(home)
     places = by_name(positions)
-    found = {name: places(name) or [] for name in folders}
-    strangers = [name for name, indices in found.items() if not indices]
-    if by_number and strangers == list(folders) and all(re.fullmatch("[0-9]+", name) for name in folders):
-        numbers = [int(name) for name in folders]
+    indices_of = {name: places(name) or [] for name in found}
+    strangers = [name for name, indices in indices_of.items() if not indices]
+    if by_number and strangers == list(found) and all(re.fullmatch("[0-9]+", name) for name in found):
+        numbers = [int(name) for name in found]
         if max(numbers) < len(classes) and len({*numbers}) == len(numbers):
-            example = f"{folders[0]} is {classes[numbers[0]]!r}"
-            _log.warning("%s: its folders are numbers, read as indices of %s: %s", home, whose, example)
-            return dict(zip(folders, numbers, strict=True))
+            example = f"{found[0]} is {classes[numbers[0]]!r}"
+            _log.warning("%s: its %s are numbers, read as indices of %s: %s", of, what, whose, example)
+            return dict(zip(found, numbers, strict=True))
     if strangers:
         raise DataError(
-            f"{home} has folders that are not among {whose}: {some(strangers)}; these are: {some(classes)}; "
-            "rename or remove the folders"
+            f"{of} has {what} that are not among {whose}: {some(strangers)}; these are: {some(classes)}; "
+            f"rename or remove the {what}"
         )
-    ambiguous = [name for name, indices in found.items() if len(indices) > 1]
+    ambiguous = [name for name, indices in indices_of.items() if len(indices) > 1]
     if ambiguous:
         raise DataError(
-            f"{home} has folders whose names are those of several of {whose}: {some(ambiguous)}; "
-            "name ImageNet's folders by synset instead, such as n01440764"
+            f"{of} has {what} whose names are those of several of {whose}: {some(ambiguous)}; "
+            f"name ImageNet's {what} by synset instead, such as n01440764"
         )
-    return {name: indices[0] for name, indices in found.items()}
+    return {name: indices[0] for name, indices in indices_of.items()}
 
 
 def _chosen_indices(home: Path, choice: ClassChoice, classes: Sequence[str]) -> dict[str, int]:
@@ -293,12 +363,9 @@ def _chosen_indices(home: Path, choice: ClassChoice, classes: Sequence[str]) -> 
     return {folder: index for folder, name in wanted.items() if (index := index_of(name)) is not None}
 
 
-def _part(paths: list[str], validation: bool, val_fraction: float, seed: int) -> list[str]:
-    """One class's images for training, or those set apart for validation."""
-    count = round(len(paths) * val_fraction)
-    if val_fraction > 0 and len(paths) >= 2:
-        count = min(max(count, 1), len(paths) - 1)
-    else:
-        count = 0
-    chosen = set(np.random.default_rng(seed).permutation(len(paths))[:count].tolist())
-    return [path for position, path in enumerate(paths) if (position in chosen) == validation]
+def _held_out(count: int, val_fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which of a class's images are set apart for validation."""
+    apart = min(max(round(count * val_fraction), 1), count - 1) if val_fraction > 0 and count >= 2 else 0
+    chosen = np.zeros(count, dtype=np.bool_)
+    chosen[np.random.default_rng(seed).permutation(count)[:apart]] = True
+    return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ...names import by_name
@@ -23,7 +23,11 @@ def find_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE
     Links to folders are followed, but never back into a folder that the walk is inside of, or that holds `folder`.
     Links to files count as files; what is no regular file (a pipe, a device) is passed over.
     """
-    found: list[str] = []
+    return [*walk_images(folder, suffixes)]
+
+
+def walk_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Iterator[str]:
+    """The same, one path after the other: of millions, a list takes much memory."""
     start = Path(os.path.realpath(folder))
     inside: dict[str, frozenset[str]] = {os.fspath(folder): frozenset(map(str, (start, *start.parents)))}
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -35,8 +39,7 @@ def find_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE
         # Sorting in place is also what makes os.walk go in that order.
         folders[:] = sorted(name for name in folders if os.path.join(parent, name) in inside)
         paths = (os.path.join(parent, name) for name in sorted(names) if _ends_in(name, suffixes))
-        found += [path for path in paths if os.path.isfile(path)]
-    return found
+        yield from (path for path in paths if os.path.isfile(path))
 
 
 def find_inputs(folder: str | os.PathLike[str]) -> list[str]:

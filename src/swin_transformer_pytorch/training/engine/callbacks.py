@@ -20,6 +20,7 @@ from ...weights.files import CheckpointError
 from ...whole import failure, write_text
 from .checkpoint_files import BEST, LAST
 from .module import Training
+from .sharded_checkpoints import ShardingStrategy
 from .stopping import RunStoppedError, StopSignals
 
 HISTORY, TABLE, CURVES, RECIPE = "history.jsonl", "history.csv", "curves.png", "recipe.yaml"
@@ -73,6 +74,8 @@ class Checkpoints(Callback):
     ) -> None:
         # Between two steps gradients are being added up, and the epoch's last batch is followed by validation and its
         # own checkpoint.
+        if isinstance(trainer.strategy, ShardingStrategy):
+            trainer.strategy.poll()
         if trainer.global_step == self._step or trainer.is_last_batch:
             return
         self._step = trainer.global_step
@@ -82,7 +85,12 @@ class Checkpoints(Callback):
         if stop or overdue or self._step % self.every_steps == 0:
             self._save(trainer, LAST)
         if stop:
+            self.on_train_end(trainer, pl_module)
             raise RunStoppedError
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(trainer.strategy, ShardingStrategy):
+            trainer.strategy.finish()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = cast(Training, pl_module)
@@ -99,6 +107,7 @@ class Checkpoints(Callback):
                     _log.warning("no better validation for trainer.patience=%d of them: the run ends", self.patience)
         self._save(trainer, LAST)
         if self._any_rank(trainer, self.signals.received is not None):
+            self.on_train_end(trainer, pl_module)
             raise RunStoppedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,6 +163,7 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = cast(Training, pl_module)
+        module.end_epoch()
         if trainer.is_global_zero:
             line: dict[str, Any] = {
                 "epoch": trainer.current_epoch + 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from lightning.fabric.plugins import CheckpointIO
 
 from ...weights.files import CheckpointError, DamagedFileError
 from ...whole import failure, is_intact, replacing, seal
+from .processes import from_files_of_first
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 DAMAGED = "damaged.ckpt"
+FOLDER = "folder"
+"""In a checkpoint: the name of the folder beside it that holds its tensors, where devices write them in parts."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ class CheckpointFiles(CheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_training_checkpoint(Path(path))
+        return from_files_of_first(lambda: read_training_checkpoint(Path(path)))
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -60,7 +64,18 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
         raise DamagedFileError(f"{path} cannot be resumed from: it is damaged (its sha256 has changed)")
     if not isinstance(checkpoint, dict) or not {"swin", "recipe", "loops"} <= checkpoint.keys():
         raise CheckpointError(f"{path} cannot be resumed from: it is no last.ckpt of a training run of this package")
+    if FOLDER in checkpoint and not (folder := path.with_name(checkpoint[FOLDER]) / ".metadata").is_file():
+        raise DamagedFileError(f"{path} cannot be resumed from: there is no {folder}")
     return checkpoint
+
+
+def remove_other_folders(folder: Path) -> None:
+    """Removes folders of tensors that neither last.ckpt nor the one before it names."""
+    files = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    named = {read_training_checkpoint(path).get(FOLDER) for path in files}
+    for other in folder.glob("shards-*"):
+        if other.name not in named:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def holds_run(folder: Path) -> bool:

@@ -62,7 +62,7 @@ class WeightAverage:
         """Takes up what `mean` and `steps` were at another time."""
         for name, value in self.mean.items():
             whole = mean[name]
-            if isinstance(value, DTensor):
+            if isinstance(value, DTensor) and not isinstance(whole, DTensor):
                 whole = distribute_tensor(whole.to(value.device), value.device_mesh, value.placements)
             value.copy_(whole)
         self.steps = steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...data.classification.dataset import TrainingDataset
+from ...data.shards.order import WindowedOrder
 from .seeding import Stream, generator
 from .stopping import leave_stopping_to_the_run
 
@@ -25,6 +27,8 @@ class EpochBatches(Sampler[list[int]]):
         rank: whose batches, of `world_size` devices'.
         labels: the class of each image, to draw each class equally often; None for each image once. The k-th time that
             an image comes in an epoch its index is k * num_images higher.
+        order: of images that lie in shards; None for any order.
+        want: told which shards are needed, the soonest first, each time that others are.
 
     Attributes:
         epoch: whose order is drawn.
@@ -40,7 +44,11 @@ class EpochBatches(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         labels: NDArray[np.int64] | None = None,
+        order: WindowedOrder | None = None,
+        want: Callable[[list[int]], None] | None = None,
     ) -> None:
+        assert order is None or order.global_batch == batch_size * world_size, "it is of these batches"
+        self._order, self._want = order, want
         self.num_images, self.batch_size = num_images, batch_size
         self._classes = None if labels is None else [np.flatnonzero(labels == label) for label in np.unique(labels)]
         self.seed, self.rank, self.world_size = seed, rank, world_size
@@ -51,11 +59,25 @@ class EpochBatches(Sampler[list[int]]):
         return self.num_images // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self._order is not None:
+            yield from self._windowed(self._order)
+            return
         random = generator(Stream.ORDER, self.seed, self.epoch)
         order = random.permutation(self.num_images) if self._classes is None else self._balanced(random)
         for step in range(self.first_step, len(self)):
             start = (step * self.world_size + self.rank) * self.batch_size
             yield order[start : start + self.batch_size].tolist()
+
+    def _windowed(self, order: WindowedOrder) -> Iterator[list[int]]:
+        draw = functools.partial(generator, Stream.ORDER, self.seed)
+        epoch, then = order.epoch(draw, self.epoch), order.epoch(draw, self.epoch + 1)
+        windows: tuple[tuple[int, int], ...] = ()
+        for step in range(self.first_step, len(self)):
+            start = (step * self.world_size + self.rank) * self.batch_size
+            if self._want is not None and (now := epoch.windows(start, self.batch_size)) != windows:
+                windows = now
+                self._want(epoch.shards_of(windows, then))
+            yield epoch.places(start, self.batch_size).tolist()
 
     def _balanced(self, random: np.random.Generator) -> NDArray[np.int64]:
         """As many images as there are, each class as often as any other but for one image."""

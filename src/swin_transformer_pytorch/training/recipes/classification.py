@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
+from ...data.shards.options import ShardOptions
 from ...models.config import Task
 from .parts import (
     Auto,
@@ -45,7 +46,7 @@ class ClassifierModelRecipe(ModelRecipe):
     in_channels: int | Auto = 3
 
 
-_OF_KINDS = {"class_order": ("folder",), "classes": ("folder", "multi_label"), "labels": ("multi_label",)}
+_OF_KINDS = {"class_order": ("folder",), "classes": ("folder", "multi_label", "shards"), "labels": ("multi_label",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,10 @@ class DataRecipe:
     Attributes:
         kind: "folder" (`root` has train/ and val/, or one folder a class; with a file of labels instead it becomes
             "multi_label"), "multi_label" (any number of classes an image, by Roboflow's _classes.csv, labels.csv,
-            labels.json or Label Studio's JSON in `root`), "fashion_sample" (the 2,000 images in the package) or
-            "fashion_mnist" (all 60,000, from the four files in `root`).
-        root: the folder of images, for the kinds that have one.
+            labels.json or Label Studio's JSON in `root`), "shards" (what `swin shards` made, recognised too),
+            "fashion_sample" (the 2,000 images in the package) or "fashion_mnist" (all 60,000, from the four files in
+            `root`).
+        root: the folder of images, for the kinds that have one; of shards also an address, such as s3://bucket/shards.
         labels: for "multi_label", the file of labels in `root`, where it is called otherwise.
         class_order: for "folder", the order of the class folders in the head: "natural" (2 before 10), "sorted" (10
             before 2), or a file of their names, one a line; null sorts them, and says so where that makes a difference.
@@ -76,6 +78,7 @@ class DataRecipe:
         sampling: "all" shows each image once an epoch; "balanced" each class as often as any other, the images of rare
             ones several times with other random changes, in epochs of the same length.
         augmentation: the random changes.
+        shards: for "shards", how they are shuffled, and kept where `root` is an address.
     """
 
     kind: ClassificationKind = "folder"
@@ -92,6 +95,7 @@ class DataRecipe:
     val_fraction: float = 0.2
     sampling: Literal["all", "balanced"] = "all"
     augmentation: Augmentation = field(default_factory=Augmentation)
+    shards: ShardOptions = field(default_factory=ShardOptions)
 
     def __post_init__(self) -> None:
         for name in ("image_size", "resize_size"):
@@ -106,6 +110,9 @@ class DataRecipe:
         require(
             alone, "data.sampling", self.sampling, "all: images have several classes; loss.class_weights balances them"
         )
+        alone = self.kind != "shards" or self.sampling == "all"
+        fix = "all: balanced draws would need all shards at once; loss.class_weights=balanced makes up for rare classes"
+        require(alone, "data.sampling", self.sampling, fix)
         require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12, "white_level": 65535})
         require_counts(self, "data", {"num_workers": 1024}, least=0)
         require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "above 0, below 1")
@@ -124,6 +131,7 @@ class DataRecipe:
             seed=seed,
             max_pixels=self.max_pixels,
             white_level=self.white_level,
+            shards=self.shards,
         )
 
 

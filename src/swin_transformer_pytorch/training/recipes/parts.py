@@ -19,7 +19,8 @@ from ...weights.catalog import SHIPPED
 _log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-Strategy = Literal["auto", "ddp", "fsdp"]
+Strategy = Literal["auto", "ddp", "fsdp", "hsdp"]
+CheckpointForm = Literal["whole", "sharded"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Init = Literal["official", "fan_in"]
 Which = Literal["averaged", "raw"]
@@ -152,10 +153,16 @@ class TrainerRecipe:
 
     Attributes:
         device: "auto" takes a GPU where there is one.
-        devices: how many of them.
-        strategy: "ddp" copies the model to each device, "fsdp" shards it; "auto" is "ddp" for several devices.
+        devices: how many of them; of several machines on each.
+        num_nodes: machines that train together, each with its own data and `torchrun`; only the first needs `output`.
+        strategy: "ddp" copies the model to each device, "fsdp" shards it over all, "hsdp" over those of each machine;
+            "auto" is "ddp" for several devices.
+        checkpoints: what a shared model is saved as: "whole", one file while training waits, or "sharded", for models
+            that no device holds: each device writes its part while training goes on, into a folder that all share.
         precision: "bf16-mixed" and "16-mixed" compute in half precision, parameters stay in float32; "auto" is
             "bf16-mixed" on a GPU that has it, else "32-true".
+        compile: whether the model is compiled by `torch.compile`, which takes minutes and pays in long runs.
+        timeout_minutes: how long several devices wait for each other before the run is given up.
         accumulate: batches whose gradients are added up before a step.
         ema_decay: decay of a running mean of the weights, which is then what is validated and exported; null for none.
         seed: with it, a run on CPU is reproducible to the bit for one number of threads, resumed or not.
@@ -173,8 +180,12 @@ class TrainerRecipe:
 
     device: Device = "auto"
     devices: int = 1
+    num_nodes: int = 1
     strategy: Strategy = "auto"
+    checkpoints: CheckpointForm = "whole"
     precision: Precision = "auto"
+    compile: bool = False
+    timeout_minutes: float = 30.0
     accumulate: int = 1
     ema_decay: float | None = None
     seed: int = 0
@@ -189,8 +200,13 @@ class TrainerRecipe:
         require_counts(self, "trainer", {"patience": 10**6})
         stages, fix = self.freeze, "null for nothing, or a number of stages of at least 1"
         require(not isinstance(stages, int) or stages >= 1, "trainer.freeze", stages, fix)
-        counts = {"devices": 4096, "accumulate": 10**6, "checkpoint_every_steps": 10**9, "validate_every_epochs": 10**6}
-        require_counts(self, "trainer", counts)
+        counts = {"devices": 4096, "num_nodes": 65536, "accumulate": 10**6, "checkpoint_every_steps": 10**9}
+        require_counts(self, "trainer", {**counts, "validate_every_epochs": 10**6})
+        fix = "'fsdp': there is one machine, trainer.num_nodes=1"
+        require(self.strategy != "hsdp" or self.num_nodes > 1, "trainer.strategy", self.strategy, fix)
+        fix = "'whole', or trainer.strategy fsdp or hsdp"
+        require(self.checkpoints == "whole" or self.shards, "trainer.checkpoints", self.checkpoints, fix)
+        require(self.timeout_minutes > 0, "trainer.timeout_minutes", self.timeout_minutes, "above 0")
         minutes = self.checkpoint_every_minutes
         require(
             minutes is None or minutes > 0, "trainer.checkpoint_every_minutes", minutes, "above 0, or null for none"
@@ -198,6 +214,16 @@ class TrainerRecipe:
         ema = self.ema_decay
         require(ema is None or 0 < ema < 1, "trainer.ema_decay", ema, "above 0, below 1, or null for none")
         require_counts(self, "trainer", {"seed": 2**63 - 1}, least=0)
+
+    @property
+    def shards(self) -> bool:
+        """Whether devices share the parameters."""
+        return self.strategy in ("fsdp", "hsdp")
+
+    @property
+    def world_size(self) -> int:
+        """Devices on all machines."""
+        return self.devices * self.num_nodes
 
 
 @dataclass(frozen=True, kw_only=True)

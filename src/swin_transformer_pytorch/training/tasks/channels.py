@@ -60,7 +60,7 @@ def channels_of(samples: Samples[Any]) -> tuple[int, str] | None:
         DataError: some have others.
     """
     paths = getattr(samples, "paths", ())
-    found = [bands for place in spread(len(paths), _LOOKED_AT) if (bands := find_bands(paths[place]))]
+    found = [bands for place in spread(paths, _LOOKED_AT) if (bands := find_bands(paths[place]))]
     if len(counts := sorted({count for count, _ in found})) > 1:
         raise DataError(f"training images have {' and '.join(map(str, counts))} channels; say which: model.in_channels")
     return (counts[0], f"as the training images have {some(sorted({how for _, how in found}))}") if found else None
@@ -68,7 +68,7 @@ def channels_of(samples: Samples[Any]) -> tuple[int, str] | None:
 
 def has_colours(samples: Samples[Any]) -> bool:
     """Whether one of some training images has pixels that are not grey."""
-    for place in spread(len(samples), _LOOKED_AT):
+    for place in spread(samples, _LOOKED_AT):
         image = item_or_problem(lambda: as_pixels(image_of(samples[place]), 3))  # noqa: B023
         if isinstance(image, Image.Image) and np.ptp(np.asarray(image), axis=2).any():
             return True
@@ -89,7 +89,7 @@ def channel_statistics(
         DataError: none of the images that are looked at can be read.
     """
     moments = []
-    for place in spread(len(samples), _MEASURED):
+    for place in spread(samples, _MEASURED):
         image = item_or_problem(lambda: as_pixels(image_of(samples[place]), channels))  # noqa: B023
         if isinstance(image, Tensor):
             pixels = image.double().flatten(1)

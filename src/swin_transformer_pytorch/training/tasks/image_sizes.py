@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 def usual_sides(samples: Samples[Any]) -> Size | None:
     """The median longer and shorter side, in pixels, of 16 images spread over a data set; None if none is readable."""
     known = getattr(samples, "image_sizes", None)  # COCO's annotations tell them
-    sizes = [known[place] if known else _size(samples, place) for place in spread(len(samples), _LOOKED_AT)]
+    sizes = [known[place] if known else _size(samples, place) for place in spread(samples, _LOOKED_AT)]
     pairs = [(max(size), min(size)) for size in sizes if size is not None]
     return (int(median(long for long, _ in pairs)), int(median(short for _, short in pairs))) if pairs else None
 

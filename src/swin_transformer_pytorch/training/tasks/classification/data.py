@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from ....data.classification.dataset import EvaluationDataset, Label, LabelledImages, TrainingDataset
 from ....data.classification.folder import guessed_order, imagenet_synsets
+from ....data.classification.shards import ShardImages
 from ....data.errors import DataError
 from ....data.transforms import create_transform
 from ....evaluation.classification import collate_usable
@@ -50,7 +51,12 @@ def open_splits(recipe: DataRecipe, *, seed: int = 0) -> Splits:
         RecipeError: `data.root` is missing.
     """
     source = recipe.source(seed=seed)
-    train, val = source.open("train"), source.open("val")
+    train, val = source.open_both()
+    if recipe.kind == "shards" and len(train.classes) < 2:
+        found = f"the one class {train.classes[0]!r}" if train.classes else "images without labels"
+        raise DataError(
+            f"{recipe.root} has {found}; telling classes apart takes two or more, packed from their folders"
+        )
     if tuple(train.classes) != tuple(val.classes):
         missing = sorted(set(train.classes) ^ set(val.classes))
         raise DataError(
@@ -155,6 +161,7 @@ class ClassificationData(TrainingData):
         transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
         dataset = TrainingDataset(self.splits.train, transform, seed=self.seed)
         self.train_samples = dataset.samples
+        shards = self.splits.train if isinstance(self.splits.train, ShardImages) else None
         batches = EpochBatches(
             len(dataset),
             self.batch_size,
@@ -162,6 +169,8 @@ class ClassificationData(TrainingData):
             rank=rank,
             world_size=world_size,
             labels=self.splits.train.labels if self.sampling == "balanced" else None,
+            order=None if shards is None else shards.order(self.batch_size * world_size),
+            want=None if shards is None or shards.ahead is None else shards.ahead.want,
         )
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
@@ -172,9 +181,10 @@ class ClassificationData(TrainingData):
 
 def fitting_batch_size(recipe: Recipe | PretrainingRecipe, num_images: int) -> int:
     """The recipe's batch size, or a device's share of the images where that is less, which is then logged."""
-    share = num_images // recipe.trainer.devices
+    devices = recipe.trainer.world_size
+    share = num_images // devices
     if share < 1:
-        raise DataError(f"{num_images} training images are too few for trainer.devices={recipe.trainer.devices}")
+        raise DataError(f"{num_images} training images are too few for {devices} devices: lower trainer.devices")
     planned = chosen(recipe.data.batch_size)
     if share < planned:
         _log.warning(

@@ -14,6 +14,8 @@ import torch
 from ....data.choice import require_two_classes
 from ....data.classification.multi_label import has_label_file
 from ....data.errors import DataError, some
+from ....data.shards.options import ShardOptions
+from ....data.shards.places import has_shards
 from ....models.classification import SwinClassifier
 from ...recipes.classification import Recipe
 from ...recipes.parts import RecipeError, require_one_a_class
@@ -30,10 +32,15 @@ _log = logging.getLogger(__name__)
 
 def prepare(recipe: Recipe, device: str) -> tuple[ClassificationTraining, ClassificationData]:
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
-    if recipe.data.kind == "folder" and recipe.data.root is not None and has_label_file(recipe.data.root):
-        recipe = recipe.replace({"data.kind": "multi_label"})
+    if recipe.data.kind == "folder" and (root := recipe.data.root) is not None:
+        if has_shards(root):
+            recipe = recipe.replace({"data.kind": "shards"})
+        elif has_label_file(root):
+            recipe = recipe.replace({"data.kind": "multi_label"})
+    if recipe.data.kind != "shards" and recipe.data.shards != ShardOptions():
+        _log.warning("data.shards is left out, as %s is none of shards", recipe.data.root or recipe.data.kind)
     multi_label = recipe.data.kind == "multi_label"
-    if recipe.data.kind == "folder":
+    if recipe.data.kind in ("folder", "shards"):
         require_two_classes(recipe.data.classes)
     chosen = recipe.data.class_order is not None or recipe.data.classes is not None
     if recipe.data.kind == "folder" and recipe.data.root is not None and not chosen:

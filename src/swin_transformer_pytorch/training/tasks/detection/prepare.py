@@ -44,5 +44,5 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
 
     module, data = settle(recipe, len(train), device, make)
     data.test_samples = open_test(replace(recipe.data.source(stuff=False), classes=train.classes, channels=channels))
-    module.model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
+    module.model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.world_size))
     return module, data

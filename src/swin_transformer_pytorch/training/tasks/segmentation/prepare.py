@@ -54,5 +54,5 @@ def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraini
 
     module, data = settle(recipe, len(train), device, make)
     data.test_samples = open_test(replace(source, channels=channels))
-    module.model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
+    module.model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.world_size))
     return module, data
