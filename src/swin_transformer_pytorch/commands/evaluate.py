@@ -159,7 +159,8 @@ def run(options: argparse.Namespace) -> int:
         )
     device = model_source.check_device(options.device)
     model = model_source.load(options)
-    if kind == "folder" and model.task == "classification" and options.data.root and has_shards(options.data.root):
+    shardable = model.task in ("classification", "pretraining")
+    if kind == "folder" and shardable and options.data.root and has_shards(options.data.root):
         kind = options.data.kind = "shards"
     kinds = KINDS_OF_TASK[model.task]
     if kind not in kinds:

@@ -46,6 +46,7 @@ def run(model: MaskedSwin, options: argparse.Namespace, device: str | None) -> i
 
 def open_images(data: argparse.Namespace, model: MaskedSwin) -> LabelledImages:
     """The images that the `--data` options name."""
+    from ..data.shards.options import ShardOptions
     from ..data.unlabelled.source import UnlabelledSource
 
     preprocessing = model.preprocessing
@@ -57,6 +58,7 @@ def open_images(data: argparse.Namespace, model: MaskedSwin) -> LabelledImages:
         seed=data.seed,
         max_pixels=data.max_pixels,
         white_level=None if preprocessing is None else preprocessing.white_level,
+        shards=ShardOptions(cache=data.shards.cache, cache_gb=data.shards.cache_gb),
     )
     return source.open(data.split)
 

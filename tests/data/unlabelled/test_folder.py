@@ -86,3 +86,12 @@ def test_sources_open_each_kind(write: Write) -> None:
     root = write("x", 4)
     assert len(UnlabelledSource(root=str(root)).open("train")) == 3
     assert len(UnlabelledSource(kind="fashion_sample").open("val")) == 1000
+
+
+def test_both_parts_share_what_was_found(write: Write) -> None:
+    train, val = UnlabelledSource(root=str(write("x", 40)), val_fraction=0.25).open_both()
+    assert isinstance(train, UnlabelledFolder) and isinstance(val, UnlabelledFolder)
+    assert train.paths.text is val.paths.text
+    assert names(val) == names(UnlabelledFolder(train.root, "val", val_fraction=0.25))
+    assert (len(train), len(val)) == (30, 10)
+    assert len(train.part("train")) == 30

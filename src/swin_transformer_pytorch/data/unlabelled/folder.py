@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,8 @@ from ...checks import plural, some
 from ..classification.files import LabelledFiles
 from ..errors import DataError, NothingFoundError
 from ..held_out import PART_NAMES, Split, part_name, part_of
-from ..images.files import find_inputs
+from ..images.files import INPUT_SUFFIXES, find_inputs, tell_arrays, walk_images
+from ..images.path_table import PathCollector, PathTable
 
 _log = logging.getLogger(__name__)
 
@@ -35,10 +38,17 @@ class UnlabelledFolder(LabelledFiles):
         seed: of that choice.
         channels, max_pixels, white_level: see `LabelledFiles`.
 
+    The files are kept as their paths' bytes and 8 bytes each, see `PathTable`, which forked processes share.
+
+    Attributes:
+        paths: the file of each item.
+        held_out: whether training and validation images are parted by `val_fraction` alone.
+
     Raises:
         DataError: there are no images, or too few to set some apart, or "val" is there and "train" is not.
     """
 
+    paths: PathTable
     classes: tuple[str, ...] = ()
 
     def __init__(
@@ -54,6 +64,13 @@ class UnlabelledFolder(LabelledFiles):
     ) -> None:
         super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
         self.root = Path(root)
+        self._options: dict[str, Any] = {
+            "val_fraction": val_fraction,
+            "seed": seed,
+            "channels": channels,
+            "max_pixels": max_pixels,
+            "white_level": white_level,
+        }
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds the images")
         train, val, test = (_part(self.root, name) for name in ("train", "val", "test"))
@@ -62,22 +79,38 @@ class UnlabelledFolder(LabelledFiles):
                 f"{self.root} has a folder {val.name!r} and none called 'train'; add it, or give the folder of the "
                 "images to learn from alone"
             )
-        home = train or self.root
+        self._home = train or self.root
         if split == "test":
             if test is None:
                 raise NothingFoundError(f"{self.root} has no folder 'test'; add it, or measure another split")
-            home = test
+            self._home = test
         elif split != "train" and val is not None:
-            home = val
-        self.paths = find_inputs(home)
-        if not self.paths:
-            raise DataError(f"{home} holds no images; give the folder that does, or one with a folder 'train'")
+            self._home = val
+        self.held_out = split in ("train", "val") and val is None
+        self._table = _find_files(self._home)
+        if not self._table:
+            raise DataError(f"{self._home} holds no images; give the folder that does, or one with a folder 'train'")
         if split == "train" and train is not None:
             self._tell_left_out()
-        if split in ("train", "val") and val is None:
+        self._take(split)
+
+    def part(self, split: Split) -> UnlabelledFolder:
+        """Another part of the same folder. Where one part is held out of the other, both share what was found."""
+        if not (self.held_out and split in ("train", "val")):
+            return UnlabelledFolder(self.root, split, **self._options)
+        other = copy.copy(self)
+        other._take(split)
+        return other
+
+    def _take(self, split: Split | None) -> None:
+        """Makes these the images of a part."""
+        self.paths = self._table
+        if self.held_out:
+            assert split is not None, "it is one of two"
             fix = f"add some, or give {self.root} the folders 'train' and 'val'"
-            places = part_of(len(self.paths), split, of=home, val_fraction=val_fraction, seed=seed, fix=fix)
-            self.paths = [self.paths[place] for place in places]
+            of, share, seed = self._home, self._options["val_fraction"], self._options["seed"]
+            places = part_of(len(self._table), split, of=of, val_fraction=share, seed=seed, fix=fix)
+            self.paths = self._table.select(np.array(places, dtype=np.uint32))
 
     @property
     def labels(self) -> NDArray[np.uint8]:
@@ -100,3 +133,14 @@ class UnlabelledFolder(LabelledFiles):
 def _part(root: Path, name: str) -> Path | None:
     """The folder of a part, under one of its usual names."""
     return next((root / known for known in PART_NAMES[name] if (root / known).is_dir()), None)
+
+
+def _find_files(folder: Path) -> PathTable:
+    """All images, or where there are none the arrays."""
+    images, arrays = PathCollector(), PathCollector()
+    for path in walk_images(folder, INPUT_SUFFIXES):
+        (arrays if path.lower().endswith(".npy") else images).add(path)
+    if not len(images):
+        return arrays.table()
+    tell_arrays(folder, arrays.table())
+    return images.table()

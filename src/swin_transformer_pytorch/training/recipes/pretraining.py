@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ...data.classification.augmentation import Augmentation
+from ...data.shards.options import ShardOptions
 from ...data.unlabelled.source import UnlabelledKind, UnlabelledSource
 from ...models.config import Task
 from ...weights.preprocessing import Interpolation
@@ -36,10 +37,10 @@ class UnlabelledDataRecipe:
     """Which images, how they are prepared and how they are batched. Labels are not looked at.
 
     Attributes:
-        kind: "folder" (all images in `root` and its folders; those of root/train/ alone where there is one),
-            "fashion_sample" (the 2,000 images in the package) or "fashion_mnist" (all 60,000, from the four files in
-            `root`).
-        root: the folder of images, for the kinds that have one.
+        kind: "folder" (all images in `root` and its folders; those of root/train/ alone where there is one), "shards"
+            (what `swin shards` made, recognised too), "fashion_sample" (the 2,000 images in the package) or
+            "fashion_mnist" (all 60,000, from the four files in `root`).
+        root: the folder of images, for the kinds that have one; of shards also an address, such as s3://bucket/shards.
         image_size: side of the model's images in pixels, or (height, width), of whole squares of `mask_unit`; null for
             the model's own, else 192 (fashion kinds: 28).
         resize_size: validation's resize: an int is the shorter side, of which the centre is then cut out; a pair is
@@ -51,6 +52,7 @@ class UnlabelledDataRecipe:
             the memory.
         num_workers: processes that read and change images; 0 reads in the training process.
         val_fraction: part of the images that validation is on, where the folder has no val/; at least one.
+        shards: for "shards", how they are shuffled, and kept where `root` is an address.
         augmentation: the random changes; none that mix images.
     """
 
@@ -64,6 +66,7 @@ class UnlabelledDataRecipe:
     batch_size: int | Auto = 128
     num_workers: int = 4
     val_fraction: float = 0.01
+    shards: ShardOptions = field(default_factory=ShardOptions)
     augmentation: Augmentation = field(
         default_factory=lambda: Augmentation(
             crop_scale=(0.67, 1.0), color_jitter=0.0, auto_augment=None, erase_prob=0.0, mixup=0.0, cutmix=0.0
@@ -93,6 +96,7 @@ class UnlabelledDataRecipe:
             seed=seed,
             max_pixels=self.max_pixels,
             white_level=self.white_level,
+            shards=self.shards,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -161,7 +162,6 @@ class ClassificationData(TrainingData):
         transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
         dataset = TrainingDataset(self.splits.train, transform, seed=self.seed)
         self.train_samples = dataset.samples
-        shards = self.splits.train if isinstance(self.splits.train, ShardImages) else None
         batches = EpochBatches(
             len(dataset),
             self.batch_size,
@@ -169,14 +169,20 @@ class ClassificationData(TrainingData):
             rank=rank,
             world_size=world_size,
             labels=self.splits.train.labels if self.sampling == "balanced" else None,
-            order=None if shards is None else shards.order(self.batch_size * world_size),
-            want=None if shards is None or shards.ahead is None else shards.ahead.want,
+            **shard_order(self.splits.train, self.batch_size * world_size),
         )
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
     def evaluated(self, samples: LabelledImages) -> DataLoader[tuple[Tensor, Label] | str]:
         dataset = EvaluationDataset(samples, create_transform(self.preprocessing))
         return self.evaluation_loader(dataset, collate_usable)
+
+
+def shard_order(images: LabelledImages, global_batch: int) -> dict[str, Any]:
+    """What `EpochBatches` is told of images that lie in shards, in steps of so many on all devices."""
+    if not isinstance(images, ShardImages):
+        return {}
+    return {"order": images.order(global_batch), "want": None if images.ahead is None else images.ahead.want}
 
 
 def fitting_batch_size(recipe: Recipe | PretrainingRecipe, num_images: int) -> int:

@@ -18,7 +18,7 @@ from ...engine.data import TrainingData
 from ...engine.sampling import EpochBatches, TrainingLoader
 from ...engine.seeding import Stream, generator
 from ...recipes.pretraining import PretrainingRecipe
-from ..classification.data import fitting_batch_size
+from ..classification.data import fitting_batch_size, shard_order
 
 
 class MaskedImages(TrainingDataset):
@@ -70,7 +70,14 @@ class PretrainingData(TrainingData):
         transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
         dataset = MaskedImages(self._train, transform, self.rule, seed=self.seed)
         self.train_samples = dataset.samples
-        batches = EpochBatches(len(dataset), self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        batches = EpochBatches(
+            len(dataset),
+            self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            **shard_order(self._train, self.batch_size * world_size),
+        )
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
     def evaluated(self, samples: LabelledImages) -> DataLoader[Any]:

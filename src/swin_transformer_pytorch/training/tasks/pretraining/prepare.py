@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from typing import Any, cast
 
 import torch
 
 from ....backbone.config import ConfigError
 from ....data.errors import DataError
+from ....data.shards.options import ShardOptions
+from ....data.shards.places import has_shards
 from ....models.masked import MaskedSwin
 from ....weights.preprocessing import Preprocessing
 from ...recipes.parts import RecipeError
@@ -23,11 +26,16 @@ from .module import PretrainingTraining
 
 _IMAGE_SIZE = 192  # of the official recipes
 
+_log = logging.getLogger(__name__)
+
 
 def prepare(recipe: PretrainingRecipe, device: str) -> tuple[PretrainingTraining, PretrainingData]:
     """What trains by the recipe, and on what. `device` is what the run will be on: "cpu", "cuda" or "mps"."""
-    source = recipe.data.source(seed=recipe.trainer.seed)
-    train, val = source.open("train"), source.open("val")
+    if recipe.data.kind == "folder" and recipe.data.root is not None and has_shards(recipe.data.root):
+        recipe = recipe.replace({"data.kind": "shards"})
+    if recipe.data.kind != "shards" and recipe.data.shards != ShardOptions():
+        _log.warning("data.shards is left out, as %s is none of shards", recipe.data.root or recipe.data.kind)
+    train, val = recipe.data.source(seed=recipe.trainer.seed).open_both()
     for name, images in (("training", train), ("validation", val)):
         if len(images) == 0:
             raise DataError(f"{recipe.data.root or recipe.data.kind}: there are no {name} images")
