@@ -68,7 +68,7 @@ def theirs(config: MaskedConfig) -> Any:
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     random = np.random.default_rng(0)
-    rule = MaskRule(*small(1).mask_layout((SIDE, SIDE)), 0.6)
+    rule = MaskRule.of(small(1), (SIDE, SIDE))
     return torch.randn(2, 3, SIDE, SIDE, dtype=torch.float64), torch.stack([rule.draw(random) for _ in range(2)])
 
 

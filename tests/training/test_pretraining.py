@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.training.test_distributed import run
 
 from swin_transformer_pytorch.data.errors import DataError
+from swin_transformer_pytorch.data.images.files import find_images
 from swin_transformer_pytorch.data.images.masking import MaskRule
+from swin_transformer_pytorch.data.shards.pack import Files, pack
 from swin_transformer_pytorch.models.masked import MaskedSwin
 from swin_transformer_pytorch.models.registry import load_model
 from swin_transformer_pytorch.training import RecipeError, load_recipe, train
-from swin_transformer_pytorch.training.engine.callbacks import Checkpoints
+from swin_transformer_pytorch.training.engine.callbacks import Checkpoints, read_history
 from swin_transformer_pytorch.training.engine.stopping import StopSignals
+from swin_transformer_pytorch.training.engine.strategy import compile_model
 from swin_transformer_pytorch.training.recipes.pretraining import PretrainingRecipe
 from swin_transformer_pytorch.training.tasks.pretraining.module import PretrainingTraining
 from swin_transformer_pytorch.training.tasks.pretraining.prepare import prepare
@@ -275,3 +279,38 @@ def test_damaged_images_are_replaced_counted_and_too_many_are_an_error(tiny: Mak
         path.write_bytes(b"no image")
     with pytest.raises(DataError, match="could not be used, more than 20%"):
         train(tiny("second", schedule__epochs=2), progress=False)
+
+
+def test_shards_without_labels_are_as_good_as_a_folder(tiny: Make, photos: Path, tmp_path: Path) -> None:
+    pack({"train": Files(paths=find_images(photos))}, photos, tmp_path / "shards")
+    recipe = tiny(data__root=str(tmp_path / "shards"), schedule__epochs=2)
+    module, data = prepare(recipe, "cpu")
+    assert module.recipe.data.kind == "shards" and (data.num_images, data.num_val_images) == (21, 5)
+    result = train(recipe, progress=False)
+    assert 0 < result.metrics["val_loss"] < 2
+    resumed = train(recipe.replace({"resume": True}), progress=False)
+    assert resumed.metrics == result.metrics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_does(
+    strategy: str, tiny: Make, environment: dict[str, str], tmp_path: Path
+) -> None:
+    # Stochastic depth draws other numbers on each device.
+    same = {"model__config": {"backbone": {**BACKBONE, "drop_path_rate": 0.0}, "mask_unit": 8}}
+    single = train(tiny("single", **same), progress=False)
+    both = tiny("both", **same, trainer__devices=2, trainer__strategy=strategy, data__batch_size=4)
+    code, output, errors = run(both, tmp_path / "program", environment)  # type: ignore[arg-type]
+    assert code == 0 and output.count("loss") == 1, errors
+    lines = read_history(tmp_path / "both" / "history.jsonl")
+    for one, other in zip(lines, single.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-6)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], abs=1e-6)
+
+
+def test_compilers_get_the_blocks_which_its_losses_call(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    compile_model(prepare(tiny(), "cpu")[0].model)
+    assert compiled == ["SwinBlock", "SwinBlock"]

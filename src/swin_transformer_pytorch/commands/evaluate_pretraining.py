@@ -75,7 +75,7 @@ def measure(
     from ..data.unlabelled.measured import MeasuredImages, collate_measured
 
     transform = create_transform(model)
-    rule = MaskRule(*model.config.mask_layout(transform.preprocessing.image_size), model.config.mask_ratio)
+    rule = MaskRule.of(model.config, transform.preprocessing.image_size)
     loader: DataLoader[Any] = DataLoader(
         MeasuredImages(images, transform, rule),
         options.batch_size or 64,

@@ -60,6 +60,9 @@ class MaskedSwin(NamedClasses, Swin):
             images: preprocessed as `preprocessing` says, of any one size.
             mask: of each patch whether it is hidden.
         """
+        return self._foretell(images, mask)
+
+    def _foretell(self, images: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B h w"]) -> Float[Tensor, "B C H W"]:
         tokens = self.patch_embed(images)
         _check_mask(mask, tokens)
         tokens = torch.where(mask.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
@@ -73,7 +76,8 @@ class MaskedSwin(NamedClasses, Swin):
         """The mean distance of the hidden pixels from their target, "loss_masked". Where all images hide as many, the
         mean over devices is that of all images.
         """
-        reconstruction = self(images, mask)
+        # Not by `forward`: where parameters are sharded, they are gathered for the call of either from outside.
+        reconstruction = self._foretell(images, mask)
         with without_autocast(images.device.type):
             target = self.target(images)
             hidden = self.hidden_pixels(mask, images)

@@ -294,8 +294,8 @@ def _preprocessing(
     known = checkpoint.preprocessing if checkpoint is not None else None
     if task == "classification" and checkpoint is not None and checkpoint.task == "pretraining" and known is not None:
         # Fine-tuning has other images than masked pre-training, of the same kind.
-        shared = {"mean": known.mean, "std": known.std, "white_level": known.white_level}
-        known = dataclasses.replace(official[task](), **shared)
+        mean, std, white = known.mean, known.std, known.white_level
+        known = dataclasses.replace(official[task](), mean=mean, std=std, white_level=white)
     if known is None or isinstance(known, DensePreprocessing) != (task in DENSE_TASKS):
         known = official[task]()
     in_channels = config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,14 @@ from torch import Tensor
 from ...sizes import Size
 
 _FIXED = 0x51A5  # apart from other uses of small numbers as seeds
+
+
+class HidesSquares(Protocol):
+    """The config of a model that has parts of images hidden from it."""
+
+    @property
+    def mask_ratio(self) -> float: ...
+    def mask_layout(self, image_size: Size) -> tuple[Size, Size]: ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,12 @@ class MaskRule:
     grid: Size
     patches: Size
     ratio: float
+
+    @classmethod
+    def of(cls, config: HidesSquares, image_size: Size) -> MaskRule:
+        """That of a model, for images of (height, width) pixels."""
+        grid, patches = config.mask_layout(image_size)
+        return cls(grid, patches, config.mask_ratio)
 
     @property
     def num_squares(self) -> int:

@@ -31,7 +31,6 @@ VALIDATION = "validation.png"
 _CLASSIFIED, _SHOWN = 28, 6
 _LEAST_SCORE = 0.5
 _HIDDEN_GREY = 128  # of bytes
-_MASKED_SIDES = {"shortest": 224, "longest": 480}  # pixels
 _SHOWN_SCORE = 0.3  # of objects, as `swin predict` shows them
 
 
@@ -78,7 +77,7 @@ def _draw_classified(model: Any, samples: list[tuple[Image.Image | torch.Tensor,
 def _draw_masked(model: Any, drawn: dict[int, tuple[Image.Image | torch.Tensor, Any]], path: Path) -> None:
     """With the masks that validation has of the images at these places."""
     transform, config, preprocessing = create_transform(model), model.config, model.preprocessing
-    rule = MaskRule(*config.mask_layout(preprocessing.image_size), config.mask_ratio)
+    rule = MaskRule.of(config, preprocessing.image_size)
     pictures: list[Image.Image] = []
     for place, (image, _) in drawn.items():
         pixels = transform(image).unsqueeze(0)
@@ -88,7 +87,7 @@ def _draw_masked(model: Any, drawn: dict[int, tuple[Image.Image | torch.Tensor, 
             as_bytes(each, preprocessing)[0].permute(2, 0, 1) for each in (pixels, model.reconstruct(pixels, mask))
         )
         seen = torch.where(hidden, torch.full_like(shown, _HIDDEN_GREY), shown)
-        pictures += [readable(as_picture(each), **_MASKED_SIDES)[0] for each in (shown, seen, found)]
+        pictures += [readable(as_picture(each), shortest=224, longest=480)[0] for each in (shown, seen, found)]
     undone = ", its local mean and contrast from the image" if config.target_window is not None else ""
     picture_grid(pictures, path, titles=["image", "what the model saw", f"model{undone}"] * len(drawn), columns=3)
 

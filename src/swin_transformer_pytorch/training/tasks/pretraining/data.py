@@ -58,8 +58,7 @@ class PretrainingData(TrainingData):
         self.augmentation = recipe.data.augmentation
         self.seed = recipe.trainer.seed
         self.preprocessing = preprocessing
-        layout = config.mask_layout(preprocessing.image_size)
-        self.rule = MaskRule(*layout, config.mask_ratio)
+        self.rule = MaskRule.of(config, preprocessing.image_size)
         self._train, self._val = train, val
 
     @property

@@ -84,7 +84,7 @@ class PretrainingTraining(Training):
     def facts(self) -> dict[str, str]:
         config, preprocessing = self.model.config, self.model.preprocessing
         assert preprocessing is not None, "it was chosen for this run"
-        rule, unit = MaskRule(*config.mask_layout(preprocessing.image_size), config.mask_ratio), config.mask_unit
+        rule, unit = MaskRule.of(config, preprocessing.image_size), config.mask_unit
         return {
             "hidden": f"{rule.num_hidden} of {plural(rule.num_squares, 'square')} of {unit} x {unit} pixels",
             "target": config.foretold,
