@@ -82,9 +82,14 @@ def cut(name: str, most: int = 18) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
+def first_line(name: str) -> str:
+    """What pictures have of a name of several lines."""
+    return (composed(name).splitlines() or [""])[0]
+
+
 def shortened(name: str, draw: ImageDraw.ImageDraw, font: Any, room: float) -> str:
     """A name's first line, cut to so many pixels."""
-    text = composed(name).splitlines()[0] if name else ""
+    text = first_line(name)
     while text and draw.textlength(text, font=font) > room:
         text = text[:-2] + "…" if len(text) > 2 else ""
     return text
