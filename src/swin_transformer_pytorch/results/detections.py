@@ -65,6 +65,13 @@ class Detections(Shown):
                 f"boxes {shapes[0]}, scores {shapes[1]}, labels {shapes[2]}, {count} names and {masks} masks do not "
                 "belong together; give (n, 4), (n,), (n,), n and n or None"
             )
+        sound = np.isfinite(self.boxes_xyxy).all(axis=1) & np.isfinite(self.scores)
+        if not sound.all():
+            at = int(sound.argmin())
+            raise ValueError(
+                f"object {at} has the box {self.boxes_xyxy[at]} and the score {self.scores[at]}: "
+                f"{int((~sound).sum())} of {count} objects have NaN or infinite numbers; leave them out"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
