@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _scene() -> Image.Image:
-    return open_scenes("scenes_sample", "val", num_scenes=3, image_size=(_SIDE, _SIDE))[2].image
+    return open_scenes("scenes_sample", "val", num_scenes=3, image_size=(_SIDE, _SIDE))[2].picture
 
 
 def _panels(titles: list[str], height: float = 2.9) -> tuple[Figure, list[Any]]:

@@ -26,7 +26,7 @@ _LEAST_SCORE = 0.5
 def main() -> None:
     item, scene = (
         FashionSample("test")[_ITEM][0],
-        open_scenes("scenes_sample", "val", num_scenes=_SCENE + 1)[_SCENE].image,
+        open_scenes("scenes_sample", "val", num_scenes=_SCENE + 1)[_SCENE].picture,
     )
     classified, detected, segmented = (
         swin.Predictor(checkpoint_model(name))(image)

@@ -62,7 +62,7 @@ def make(chance: random.Random, folder: Path) -> Case:
     def read() -> None:
         source = SegmentationSource(kind="folder", train=(str(images), str(labels)), classes=str(classes))
         sample = source.open("train")[0]
-        if sample.labels.dtype != np.uint8 or sample.labels.shape != sample.image.size[::-1]:
+        if sample.labels.dtype != np.uint8 or sample.labels.shape != sample.picture.size[::-1]:
             raise Silent(f"labels {sample.labels.dtype} {sample.labels.shape}")
         if kind in ("intact", "mode") and mode in ("L", "P") and not np.array_equal(sample.labels, array):
             raise Silent("other labels than were written")

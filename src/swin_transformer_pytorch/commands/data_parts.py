@@ -22,9 +22,11 @@ from ..data.detection.layouts import find_parts
 from ..data.detection.source import FOLDER_KINDS, DetectionSource
 from ..data.errors import DataError, ImageError, NothingFoundError
 from ..data.held_out import PART_NAMES, Split
-from ..data.images.bands import find_bands, likely_white_level
+from ..data.images.band_headers import find_bands
+from ..data.images.bands import likely_white_level
 from ..data.images.files import find_images
 from ..data.images.pixels import as_picture, height_width
+from ..data.samples import image_of
 from ..data.segmentation.drawn import DrawnLabelMaps
 from ..data.segmentation.folders import find_segmentation, layout_of
 from ..data.segmentation.source import DRAWN_KINDS, SegmentationKind, SegmentationSource
@@ -124,32 +126,43 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
 def _detection(root: str, data: argparse.Namespace) -> Look:
     layout, parts = find_parts(root, None if data.kind == "folder" else data.kind)
     source = DetectionSource(
-        kind="folder", root=root, choice=data.classes, box_masks=True, allow_outside=data.allow_outside
+        kind="folder",
+        root=root,
+        choice=data.classes,
+        box_masks=True,
+        allow_outside=data.allow_outside,
+        channels=None,
     )
     opened: dict[str, Any] = {name: replace(source, train=part).open("train") for name, part in parts.items()}
     made = {name: Part(samples=one) for name, one in opened.items()}
-    return Look(task="detection", layout=layout, unit="objects", parts=made)
+    return _looked("detection", layout, "objects", made)
 
 
 def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Look:
     if data.kind in DRAWN_KINDS:
         name, folders = find_parts(root, data.kind)
-        sources = {part: DetectionSource(train=one, allow_outside=data.allow_outside) for part, one in folders.items()}
+        source = DetectionSource(allow_outside=data.allow_outside, channels=None)
+        sources = {part: replace(source, train=one) for part, one in folders.items()}
         drawn = {part: Part(samples=DrawnLabelMaps(one, "train", choice=data.classes)) for part, one in sources.items()}
-        return Look(task="segmentation", layout=f"{name}, outlines drawn", unit="pixels", parts=drawn)
-    source = SegmentationSource(
-        kind=data.kind, root=root, choice=data.classes, label_suffix=data.label_suffix, val_fraction=0
+        return _looked("segmentation", f"{name}, outlines drawn", "pixels", drawn)
+    maps = SegmentationSource(
+        kind=data.kind,
+        root=root,
+        choice=data.classes,
+        label_suffix=data.label_suffix,
+        val_fraction=0,
+        channels=None,
     )
     layout = find_segmentation(root, "train", layout_of(data.kind))
     if task is None and not any(path.lower().endswith(".png") for path in find_images(layout.labels)):
         raise NothingFoundError(f"{layout.labels} holds no label PNGs")
-    opened: dict[str, Any] = {"all" if layout.hold_out else "train": source.open("train")}
-    opened |= {} if layout.hold_out else {"val": source.open("val")}
+    opened: dict[str, Any] = {"all" if layout.hold_out else "train": maps.open("train")}
+    opened |= {} if layout.hold_out else {"val": maps.open("val")}
     with suppress(NothingFoundError):
-        opened["test"] = source.open("test")
+        opened["test"] = maps.open("test")
     parts = {name: Part(samples=one) for name, one in opened.items()}
     known = layout.known or ("ade20k" if layout.ade20k else "folder")
-    return Look(task="segmentation", layout=known, unit="pixels", parts=parts)
+    return _looked("segmentation", known, "pixels", parts)
 
 
 def _classification(root: str, data: argparse.Namespace) -> Look:
@@ -164,7 +177,9 @@ def _classification(root: str, data: argparse.Namespace) -> Look:
             opened["val"] = ImageFolder(root, "val", val_fraction=0, channels=None, choice=data.classes)
         with suppress(NothingFoundError):
             opened["test"] = ImageFolder(root, "test", channels=None, choice=data.classes)
-    return _labelled({"train" if "val" in opened else "all": train} | opened, "a folder a class", unit="images")
+    parts = {"train" if "val" in opened else "all": train} | opened
+    made = {name: Part(samples=part) for name, part in parts.items()}
+    return _looked("classification", "a folder a class", "images", made)
 
 
 def _multi_label(root: str, data: argparse.Namespace) -> Look:
@@ -172,21 +187,21 @@ def _multi_label(root: str, data: argparse.Namespace) -> Look:
         return MultiLabelImages(root, split, labels=data.labels, val_fraction=0, channels=None, choice=data.classes)
 
     train = opened("train")
-    parts: dict[str, LabelledFiles] = {"all" if train.held_out else "train": train}
-    parts |= {name: opened(name) for name in ("val", "test") if name in train.part_names}
-    return _labelled(parts, f"several labels an image: {train.layout}", unit="labels")
+    parts = {"all" if train.held_out else "train": Part(samples=train)}
+    parts |= {name: Part(samples=opened(name)) for name in ("val", "test") if name in train.part_names}
+    return _looked("classification", f"several labels an image: {train.layout}", "labels", parts)
 
 
-def _labelled(parts: Mapping[str, LabelledFiles], layout: str, *, unit: str) -> Look:
-    paths = [path for part in parts.values() for path in part.paths]
+def _looked(task: Task, layout: str, unit: str, parts: Mapping[str, Part]) -> Look:
+    """The layout says what channels images have that are neither grey nor coloured files."""
+    paths = [path for part in parts.values() for path in part.samples.paths]
     step = max(1, len(paths) // _LOOKED_AT)
     found = Counter(bands for path in paths[::step] if (bands := find_bands(path)) is not None)
     counts = [f"{channels} channels {how}" for channels, how in sorted(found)]
     of = f", images of {' and of '.join(counts)}" if counts else ""
     if len({channels for channels, _ in found}) > 1:
         of += ", of which training takes one number: --model.in_channels"
-    made = {name: Part(samples=one) for name, one in parts.items()}
-    return Look(task="classification", layout=f"{layout}{of}", unit=unit, parts=made)
+    return Look(task=task, layout=f"{layout}{of}", unit=unit, parts=parts)
 
 
 def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
@@ -204,8 +219,7 @@ def read_part(part: Part, task: Task, most: int) -> Iterator[int]:
 
 
 def _count(part: Part, task: Task, sample: Any) -> None:
-    image = sample[0] if task == "classification" else sample.image
-    part.sizes.append(height_width(image))
+    part.sizes.append(height_width(image_of(sample)))
     classes = part.samples.classes
     if task == "classification":
         part.counts.update(labels := _named(sample[1], classes))
@@ -266,8 +280,7 @@ def likely_white(one: Look) -> int | None:
 def take_white(one: Look, white: int | None) -> None:
     """Has images be read with that value as white."""
     for part in one.parts.values():
-        samples = part.samples.objects if isinstance(part.samples, DrawnLabelMaps) else part.samples
-        samples.white_level = white
+        part.samples.white_level = white
 
 
 def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
@@ -283,11 +296,11 @@ def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
             yield ", ".join(_named(sample[1], samples.classes)) or "no label", as_picture(sample[0])
         elif one.task == "segmentation":
             labels = SegmentationMap(labels=sample.labels, names=samples.classes, palette=samples.palette)
-            yield sample.name, segmentation_overlay(sample.image, labels)
+            yield sample.name, segmentation_overlay(sample.picture, labels)
         else:
             yield (
                 samples.paths[index].name,
-                detection_overlay(sample.image, sample.detections(samples.classes), scores=False),
+                detection_overlay(sample.picture, sample.detections(samples.classes), scores=False),
             )
         drawn += 1
         if drawn == _SHOWN:

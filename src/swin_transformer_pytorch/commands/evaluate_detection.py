@@ -71,6 +71,7 @@ def open_samples(data: argparse.Namespace, model: Detector) -> CocoDataset | Sce
         num_scenes=data.num_scenes,
         num_val_scenes=data.num_scenes,
         seed=data.seed,
+        channels=3 if model.preprocessing is None else model.preprocessing.channels,
         max_pixels=data.max_pixels,
         white_level=None if model.preprocessing is None else model.preprocessing.white_level,
     )

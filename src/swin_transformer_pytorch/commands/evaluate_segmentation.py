@@ -54,6 +54,7 @@ def open_samples(data: argparse.Namespace, model: Segmenter) -> SegmentationFold
         label_suffix=data.label_suffix,
         val_fraction=data.val_fraction,
         seed=data.seed,
+        channels=3 if model.preprocessing is None else model.preprocessing.channels,
         max_pixels=data.max_pixels,
         white_level=None if model.preprocessing is None else model.preprocessing.white_level,
         num_scenes=data.num_scenes,

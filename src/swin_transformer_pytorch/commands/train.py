@@ -114,7 +114,10 @@ def run(options: argparse.Namespace) -> int:
 
     result = train(recipe)
     from ..training.engine.callbacks import telling  # needs Lightning, which `train` has said where it is missing
+    from ..training.engine.processes import is_first_process
 
+    if not is_first_process():
+        return 0
     metrics = telling(result.metrics)
     table = terminal.table("done", "")
     for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in metrics):

@@ -58,14 +58,14 @@ def show_shipped_detector(output: Path, *, console: Console) -> DetectionReport:
     masks = report.masks.metrics["AP"] if report.masks is not None else None
     console.print(f"   box AP {percent(report.boxes.metrics['AP'])}, mask AP {percent(masks)} (COCO's measure)")
 
-    shown = [detection_overlay(scenes[i].image, found[i].above(_SHOWN_SCORE)) for i in range(_PICTURED)]
+    shown = [detection_overlay(scenes[i].picture, found[i].above(_SHOWN_SCORE)) for i in range(_PICTURED)]
     picture_grid(shown, output / FILES["detections in scenes"], columns=4)
     records = [{"scene": number, **one.to_dict()} for number, one in zip(scenes.image_ids, found, strict=True)]
     write_text(output / FILES["detections"], "".join(json.dumps(record) + "\n" for record in records))
     folder = output / FILES["scenes to try"]
     folder.mkdir(exist_ok=True)
     for index in range(_SAMPLES):
-        scenes[index].image.save(folder / f"scene_{index}.png")
+        scenes[index].picture.save(folder / f"scene_{index}.png")
     return report
 
 
@@ -74,7 +74,7 @@ def show_shipped_segmenter(output: Path, *, console: Console) -> SegmentationRep
     scenes = open_scenes("scenes_sample", "val", num_scenes=NUM_SCENES)
     report, maps = measure_segmenter(load_model("scenes_segmentation"), scenes)
     console.print(f"   mIoU {report.miou:.1%}, pixels right {report.aacc:.1%}")
-    shown = [segmentation_overlay(scenes[i].image, maps[i]) for i in range(_PICTURED)]
+    shown = [segmentation_overlay(scenes[i].picture, maps[i]) for i in range(_PICTURED)]
     picture_grid(shown, output / FILES["segmented scenes"], columns=4)
     return report
 

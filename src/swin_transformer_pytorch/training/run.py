@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +20,16 @@ from ..models.config import Task
 from ..models.registry import checkpoint_model
 from ..weights.files import read_checkpoint, save_checkpoint
 from ..whole import remove_unfinished, write_text
+from .engine.processes import (
+    failing_together,
+    from_files_of_first,
+    from_first,
+    is_first_process,
+    join_processes,
+    joins_later,
+    naming_lost_processes,
+    on_all,
+)
 from .recipes.classification import ScheduleRecipe
 from .recipes.dense import DenseTrainerRecipe, leg_steps
 from .recipes.parts import RecipeError, chosen
@@ -108,15 +117,22 @@ def train(recipe: AnyRecipe, *, progress: bool = True) -> TrainResult:
     from .engine.run_lock import locked
 
     output = Path(recipe.output)
-    if not is_first_process():
-        return _train(recipe, output, progress)
-    output.mkdir(parents=True, exist_ok=True)
-    with locked(output):
-        return _train(recipe, output, progress)
+    join_processes(recipe.trainer)
+    with failing_together():
+        device, precision = choose_device(recipe)
+    with ExitStack() as lock:
+
+        def hold() -> None:
+            output.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(locked(output))
+
+        from_first(hold)
+        return _train(recipe, output, device, precision, progress)
 
 
-def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
+def _train(recipe: AnyRecipe, output: Path, device: str, precision: Any, progress: bool) -> TrainResult:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
+    from torch._dynamo.exc import TorchDynamoException
 
     from .engine.callbacks import HISTORY, Checkpoints, read_history
     from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, read_newest, take_up
@@ -125,39 +141,54 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
     from .engine.stopping import RunStoppedError, StopSignals
     from .tasks.pictures import VALIDATION, draw_validation
 
-    device, precision = choose_device(recipe)
     last = output / LAST
-    if is_first_process() and holds_run(output) and not recipe.resume:
-        raise RecipeError(
-            f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
-        )
-    if is_first_process():
-        remove_unfinished(output, (LAST, BEST, HISTORY, EXPORT))
-    checkpoint: dict[str, Any] | None = None
-    if recipe.resume and holds_run(output):
-        checkpoint = take_up(output) if is_first_process() else read_newest(output)
-        recipe = with_choices_of(recipe, checkpoint["recipe"])
-    prepare: Prepare = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare
-    resumed = checkpoint is not None
-    # What a start has to say has been said.
-    with extras.errors_alone(__name__.partition(".")[0]) if resumed else nullcontext():
-        module, data = prepare(recipe, device)
-    if checkpoint is not None and is_first_process():
-        check_resumable(checkpoint, last, module.recipe, module.model)
-        if progress:
-            done, epochs = (
-                checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"],
-                count_epochs(recipe),
+
+    def taken_up() -> dict[str, Any] | None:
+        """What the run knows of itself where it is resumed."""
+        if holds_run(output) and not recipe.resume:
+            raise RecipeError(
+                f"{output} already holds a run ({LAST}): add --resume to continue it, or choose another --output"
             )
-            finished = "a run that is finished: nothing is left to do"
-            print(f"resuming {f'at epoch {done + 1} of {epochs}' if done < epochs else finished}", file=sys.stderr)
-    del checkpoint
+        remove_unfinished(output, (LAST, BEST, HISTORY, EXPORT))
+        checkpoint = take_up(output) if holds_run(output) else {}
+        return {key: checkpoint[key] for key in ("recipe", "swin", "loops") if checkpoint} or None
+
+    with failing_together():
+        first, *others = on_all(holds_run(output))
+        if any(others) and not first and is_first_process():
+            raise RecipeError(
+                f"{output} holds a run on another node and not on the first: number the nodes as before, by torchrun's "
+                "--node-rank and --master-addr, or give a folder that all of them share"
+            )
+    known = from_first(taken_up)
+    if known is None and joins_later() and recipe.resume and holds_run(output):
+        known = read_newest(output)
+    if known is not None:
+        recipe = with_choices_of(recipe, known["recipe"])
+    prepare: Prepare = import_module(f".{TASKS[recipe.task].prepare}", __package__).prepare
+    # What a start has to say has been said, or is by the first process.
+    quiet = known is not None or not is_first_process()
+    with failing_together(), extras.errors_alone(__name__.partition(".")[0]) if quiet else nullcontext():
+        module, data = prepare(recipe, device)
+    with failing_together():
+        if known is not None and is_first_process():
+            check_resumable(known, last, module.recipe, module.model)
+    if known is not None and is_first_process() and progress:
+        done, epochs = known["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], count_epochs(recipe)
+        finished = "a run that is finished: nothing is left to do"
+        print(f"resuming {f'at epoch {done + 1} of {epochs}' if done < epochs else finished}", file=sys.stderr)
+    resumed = known is not None
+    del known
 
     signals = StopSignals()
-    with quiet_lightning(), signals.watched():
+    continuing = f"swin train --resume {output} continues from {LAST}"
+    with quiet_lightning(), signals.watched(), naming_lost_processes(continuing):
         trainer = make_trainer(module.recipe, device, precision, output, signals, progress=progress)
         try:
             trainer.fit(module, datamodule=data, ckpt_path=last if resumed else None, weights_only=True)
+        except TorchDynamoException as error:
+            why = " ".join(str(error).split("\n")[:2])
+            raise RecipeError(f"trainer.compile=true: torch.compile failed here ({why}); leave it out") from error
         except (RunStoppedError, SIGTERMException):
             if signals.received == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -166,14 +197,14 @@ def _train(recipe: AnyRecipe, output: Path, progress: bool) -> TrainResult:
     best = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))
     assert best.best is not None, "there is always a validation after the last epoch"
     metrics = {name: value for name, value in module.metrics.items() if name.startswith("val_")}
-    # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
-    weights = read_checkpoint(last).state_dict
+    ended = last
     if module.recipe.trainer.patience is not None and best.best_metrics:
         # Who ends a run because it grows no better wants what was best.
-        weights, metrics = read_checkpoint(output / BEST).state_dict, best.best_metrics
-        module.measure(weights)
+        ended, metrics = output / BEST, best.best_metrics
+        module.measure(from_files_of_first(lambda: read_checkpoint(ended).state_dict))
     if trainer.is_global_zero:
-        save_checkpoint(output / EXPORT, weights, module.model.metadata())
+        # The file's weights are whole and on the CPU whatever the strategy, and the running mean where there is one.
+        save_checkpoint(output / EXPORT, read_checkpoint(ended).state_dict, module.model.metadata())
         (output / PREVIOUS).unlink(missing_ok=True)
         model = checkpoint_model(output / EXPORT).eval()
         draw_validation(model, data.validation_samples, output / VALIDATION)
@@ -250,6 +281,7 @@ def make_trainer(
     return Trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=chosen.devices,
+        num_nodes=chosen.num_nodes,
         strategy=choose_strategy(chosen),
         precision=precision,
         max_epochs=count_epochs(recipe),
@@ -282,11 +314,6 @@ def count_epochs(recipe: AnyRecipe) -> int:
         return chosen(schedule.epochs)
     assert isinstance(trainer, DenseTrainerRecipe), "it belongs to the schedule"
     return (schedule.steps or 1) // (leg_steps(schedule, trainer) or 1)
-
-
-def is_first_process() -> bool:
-    """Whether this is the process of rank 0, before the processes know each other."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def samples() -> dict[str, bytes]:
     """PNGs by name: "fashion-N" to classify, "scene-N" for the other tasks. No shipped model has seen them."""
     items, scenes = FashionSample("test"), open_scenes("scenes_sample", "val", num_scenes=_NUM_SAMPLES)
     images = {f"fashion-{number + 1}": items[number][0] for number in range(_NUM_SAMPLES)}
-    images |= {f"scene-{number + 1}": scenes[number].image for number in range(_NUM_SAMPLES)}
+    images |= {f"scene-{number + 1}": scenes[number].picture for number in range(_NUM_SAMPLES)}
     return {name: _png(image) for name, image in images.items()}
 
 

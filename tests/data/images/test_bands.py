@@ -18,7 +18,8 @@ from PIL import Image
 from swin_transformer_pytorch.data.classification.folder import ImageFolder
 from swin_transformer_pytorch.data.classification.transforms import EvaluationTransform
 from swin_transformer_pytorch.data.errors import DataError, ImageError
-from swin_transformer_pytorch.data.images.bands import find_bands, likely_white_level, read_pixels
+from swin_transformer_pytorch.data.images.band_headers import find_bands
+from swin_transformer_pytorch.data.images.bands import likely_white_level, read_pixels
 from swin_transformer_pytorch.data.images.files import find_inputs
 from swin_transformer_pytorch.data.images.pixels import as_picture
 from swin_transformer_pytorch.extras import MissingExtraError

@@ -1,5 +1,7 @@
 """The random changes of segmentation training beside the official code's steps, written with OpenCV."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -251,12 +253,25 @@ def test_a_batch_is_padded_to_its_largest():
         collate_segmentation([])
 
 
-def test_grey_models_have_no_colours_to_distort():
-    grey = DensePreprocessing(scale=None, size_divisor=1, mean=(128.0,), std=(60.0,))
-    with pytest.raises(ValueError, match="takes 1 channels"):
-        SegmentationTrainingTransform(grey)
-    pixels, _ = SegmentationTrainingTransform(grey, SegmentationAugmentation.none())(sample(), seeded(0))
-    assert pixels.shape == (1, 48, 64)
+@pytest.mark.parametrize("channels", [1, 5])
+def test_images_that_are_not_rgb_change_in_brightness_and_contrast_alone(channels: int):
+    bands = np.random.default_rng(0).integers(0, 256, (48, 64, channels), dtype=np.uint8)
+    seen = set()
+    for seed in range(60):
+        changed = distort(bands, seeded(seed))
+        # One line for all bands: each level goes to one other, and these rise.
+        levels = np.full(256, -1)
+        for level in np.unique(bands):
+            (levels[level],) = np.unique(changed[bands == level])
+        assert (np.diff(levels[levels >= 0]) >= 0).all()
+        seen.add(tuple(levels))
+    assert len(seen) > 30
+    preprocessing = DensePreprocessing(scale=None, size_divisor=1, mean=(128.0,) * channels, std=(60.0,) * channels)
+    image = torch.from_numpy(bands).permute(2, 0, 1)
+    pixels, _ = SegmentationTrainingTransform(preprocessing, SegmentationAugmentation(scale=None, crop_size=None))(
+        replace(sample(), image=image), seeded(0)
+    )
+    assert pixels.shape[0] == channels
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class LabelTable(Findings):
         super().__init__(path)
         self.classes: tuple[str, ...] = ()
         self.rows: dict[Path, tuple[frozenset[str], str]] = {}
-        self._images = Images(root, INPUT_SUFFIXES)
+        self._images = Images(root)
         listed = path.suffix.lower() == ".json" or is_tasks_csv(head(path))
         self.layout = f"{path.name}, " + (self._read_list() if listed else self._read_csv())
         report(path, "rows", self.problems)

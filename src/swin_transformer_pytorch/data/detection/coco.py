@@ -18,8 +18,10 @@ from ... import extras, rle
 from ...checks import plural
 from ...names import by_name
 from ..errors import DataError, SampleError, report, some
-from ..images.decode import is_turned, open_image, read_image
+from ..images.bands import read_pixels
+from ..images.decode import is_turned, open_image
 from ..images.files import file_finder
+from ..images.pixels import height_width
 from ..samples import DetectionSample
 from .annotations import read_annotations
 from .folders import CocoFolder, find_coco
@@ -55,6 +57,7 @@ class CocoDataset(Dataset[DetectionSample]):
         keep_negatives: whether training keeps images without objects, which teach what is none.
         allow_outside: whether file names may be absolute or climb out of the folder with "..".
         read: makes COCO's dictionary, checked, of `annotations_file`; another for other formats.
+        channels: 3 for RGB, 1 for grey, or those of NPY files and TIFFs of bands; None for as many as each file has.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         white_level: the value of white in files of 16 bits; None for 65535, see `read_image`.
         box_masks: whether an annotation whose segmentation is absent, empty or of fewer than three points gets its box
@@ -84,10 +87,12 @@ class CocoDataset(Dataset[DetectionSample]):
         box_masks: bool = False,
         allow_outside: bool = False,
         read: Callable[[Path], dict[str, Any]] = read_annotations,
+        channels: int | None = 3,
         max_pixels: int | None = None,
         white_level: int | None = None,
     ) -> None:
         self.allow_outside = allow_outside
+        self.channels = channels
         self.max_pixels = max_pixels
         self.white_level = white_level
         self.images_folder = Path(images_folder)
@@ -135,18 +140,18 @@ class CocoDataset(Dataset[DetectionSample]):
             ImageError: the image cannot be read.
             SampleError: it has another size than the annotations say, or run lengths are damaged.
         """
-        image = read_image(self.paths[index], max_pixels=self.max_pixels, white_level=self.white_level)
+        image = read_pixels(self.paths[index], self.channels, max_pixels=self.max_pixels, white_level=self.white_level)
         height, width = size = self.image_sizes[index]
-        if image.size != (width, height):
+        if (found := height_width(image)) != size:
             turned = ""
-            if image.size == (height, width):
+            if found == (width, height):
                 stored = is_turned(self.paths[index])
                 why = (
                     "the annotations were made without its EXIF rotation" if stored else "width and height are swapped"
                 )
                 turned = f", turned: {why}"
             raise SampleError(
-                f"{self.paths[index]} has {image.width} x {image.height} pixels{turned}; image "
+                f"{self.paths[index]} has {found[1]} x {found[0]} pixels{turned}; image "
                 f"{self.image_ids[index]} of {self.annotations_file} has {width} x {height}; correct one of them"
             )
         objects = self._objects.get(self.image_ids[index], [])

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageEnhance
 
 from ...labels import IGNORED
+from ..images.pixels import height_width
 from ..samples import DetectionSample
 
 _NEAR_BORDER = 10  # pixels; an object this near the image's border may be cut off by it
@@ -83,7 +84,7 @@ def instaboost(
             motions.append(motion)
     moved = _apply(sample, motions) if motions else sample
     if _uniform(generator) < policy.color_prob:
-        moved = dataclasses.replace(moved, image=_jitter_colours(moved.image, generator))
+        moved = dataclasses.replace(moved, image=_jitter_colours(moved.picture, generator))
     return moved
 
 
@@ -148,7 +149,7 @@ def _draw_motion(
     boxes = sample.boxes_xyxy[members]
     x0, y0 = (float(side) for side in boxes[:, :2].min(axis=0))
     x1, y1 = (float(side) for side in boxes[:, 2:].max(axis=0))
-    width, height = sample.image.size
+    height, width = height_width(sample.image)
     left, top = x0 < _NEAR_BORDER, y0 < _NEAR_BORDER
     right, bottom = x1 > width - _NEAR_BORDER, y1 > height - _NEAR_BORDER
     fixed = left or top or right or bottom
@@ -196,7 +197,7 @@ def _outwards(shift: int, *, low: bool, high: bool) -> int:
 
 def _apply(sample: DetectionSample, motions: list[_Motion]) -> DetectionSample:
     """The moved groups over the filled ground, in order; what stays lies under them, as it was."""
-    image = np.asarray(sample.image)
+    image = np.asarray(sample.picture)
     moving = [index for motion in motions for index in motion.members]
     staying = np.setdiff1d(np.arange(len(sample)), moving)
     vacated, kept = _union(sample.masks[moving]), _union(sample.masks[staying])

@@ -41,6 +41,7 @@ class DetectionSource:
         stuff_folder: where they are; None for `root`'s stuffthingmaps/.
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
+        channels: of the images: 3 for RGB, 1 for grey, or those of files of bands; see `images.bands.read_pixels`.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
         scene_size: (height, width) of a scene in pixels.
@@ -61,6 +62,7 @@ class DetectionSource:
     stuff_folder: str | None = None
     num_scenes: int = 4000
     num_val_scenes: int = 200
+    channels: int | None = 3
     max_pixels: int | None = None
     white_level: int | None = None
     scene_size: tuple[int, int] = (128, 128)
@@ -109,6 +111,7 @@ class DetectionSource:
             keep_negatives=self.keep_empty,
             box_masks=self.box_masks,
             allow_outside=self.allow_outside,
+            channels=self.channels,
             max_pixels=self.max_pixels,
             white_level=self.white_level,
         )

@@ -89,6 +89,11 @@ class DetectionTrainingTransform:
     def __init__(self, preprocessing: DensePreprocessing, augmentation: DetectionAugmentation | None = None) -> None:
         self.preprocessing = preprocessing
         self.augmentation = (augmentation or DetectionAugmentation()).at(preprocessing.scale)
+        if self.augmentation.instaboost and preprocessing.channels != 3:
+            raise ValueError(
+                f"InstaBoost is for RGB images, and this model takes {preprocessing.channels} channels; set the "
+                "augmentation's instaboost to false (--data.augmentation.instaboost false)"
+            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.preprocessing!r}, {self.augmentation!r})"

@@ -10,8 +10,8 @@ from typing import Any
 from ..documents import read_lines, read_yaml
 from ..errors import DataError, ImageError
 from ..held_out import PART_NAMES
-from ..images.decode import image_size
-from ..images.files import find_images
+from ..images.band_headers import input_size
+from ..images.files import find_inputs
 from .folders import CocoFolder, Parts
 from .records import Records
 
@@ -135,7 +135,7 @@ def _images(root: Path, places: Sequence[str], file: Path) -> Iterator[Path]:
         if path is None:
             raise DataError(f"{file} names {place}, which is not in {root}; correct it")
         if path.is_dir():
-            yield from map(Path, find_images(path))
+            yield from map(Path, find_inputs(path))
             continue
         for line in read_lines(path, "a list of images, one a line"):
             image = _resolved(root, line)
@@ -151,7 +151,7 @@ def _read(
         folder = _label_folder(path.parent, root)
         labels.setdefault(folder, set()).add(path.stem)
         try:
-            size = image_size(path)
+            size = input_size(path)
         except ImageError:
             size = _UNREAD
         # A path with ".." is what `CocoDataset` refuses unless it is allowed.

@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 from torch import Tensor
 
 from ... import extras
 from ..errors import ImageError
+from .band_headers import channel_axis, file_kind, find_bands, npy_header
 from .decode import (
-    TIFFS,
     WIDE_GREY,
     ImageSource,
     check_pixels,
@@ -29,13 +29,9 @@ from .decode import (
     source_name,
 )
 
-_NPY = b"\x93NUMPY"
-_LAYOUTS = {None: "(height, width)", 0: "(channels, height, width)", 2: "(height, width, channels)"}
 _WHITES, _WHITEST = (255, 1023, 4095, 16383), 65535  # of 8, 10, 12, 14 and 16 bits
 _LOOKED_AT = 16
 _TO_USE_THEM = "save them with {white} as 65535, or train with data.white_level {white}"
-_PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 262, 277, 338  # tags of TIFF
-_WHITE_OR_BLACK_OR_RGB, _ALPHA = (0, 1, 2), (1, 2)  # values of the first and the last
 
 _log = logging.getLogger(__name__)
 
@@ -77,25 +73,6 @@ def read_pixels(
     return _as_tensor(array, name, white_level)
 
 
-def find_bands(source: ImageSource) -> tuple[int, str] | None:
-    """How many channels a NPY file, or a TIFF of other than grey or coloured pixels, has by its header, and how it
-    holds them, in words; None for any other image, and for what cannot be read.
-    """
-    if isinstance(source, Image.Image):
-        return None
-    with contextlib.suppress(ImageError):
-        name = source_name(source)
-        with reading(source, name), open_file(source, name) as file:
-            kind = _kind(file)
-            if kind == "npy":
-                shape, _ = _npy_header(file)
-                axis = _channel_axis(shape, name)
-                return 1 if axis is None else shape[axis], f"in NPY files, {_LAYOUTS[axis]}"
-            if kind == "tiff" and (count := _tiff_bands(file)) not in (1, 3):
-                return count, "in TIFF files"
-    return None
-
-
 def likely_white_level(sources: Iterable[ImageSource]) -> int | None:
     """The usual one, of 8 to 14 bits, above which no value lies of files that all have 16 bits; None for others."""
     highest = [_highest(source) for source in sources]
@@ -132,46 +109,19 @@ def _highest(source: ImageSource) -> int | None:
 
 
 def _read_array(file: BinaryIO, name: str, channels: int, max_pixels: int | None) -> NDArray[Any] | None:
-    kind = _kind(file)
+    kind = file_kind(file)
     if kind == "npy":
         return _read_npy(file, name, max_pixels)
     return _read_tiff(file, name, max_pixels) if kind == "tiff" and channels not in (1, 3) else None
 
 
-def _kind(file: BinaryIO) -> str:
-    head = file.read(len(_NPY))
-    file.seek(0)
-    return "npy" if head == _NPY else "tiff" if head[:4] in TIFFS else ""
-
-
 def _read_npy(file: BinaryIO, name: str, max_pixels: int | None) -> NDArray[Any]:
-    shape, dtype = _npy_header(file)
-    axis = _channel_axis(shape, name)
+    shape, dtype = npy_header(file)
+    axis = channel_axis(shape, name)
     _check(tuple(side for place, side in enumerate(shape) if place != axis), shape, dtype, name, max_pixels)
     file.seek(0)
     array = np.lib.format.read_array(file, allow_pickle=False)
     return array[None] if axis is None else np.moveaxis(array, axis, 0)
-
-
-def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    first = np.lib.format.read_magic(file) == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
-
-
-def _channel_axis(shape: tuple[int, ...], name: str) -> int | None:
-    """Which axis of an array holds the channels, the first or the last; None for neither of two."""
-    if len(shape) == 2:
-        return None
-    if len(shape) == 3 and shape[0] < min(shape[1:]):
-        return 0
-    if len(shape) == 3 and shape[2] < min(shape[:2]):
-        return 2
-    raise ImageError(
-        f"{name} is an array of shape {shape}, of which no axis is known for the channels; save (height, width, "
-        "channels) or (channels, height, width), with fewer channels than pixels along either side"
-    )
 
 
 def _read_tiff(file: BinaryIO, name: str, max_pixels: int | None) -> NDArray[Any]:
@@ -185,18 +135,6 @@ def _read_tiff(file: BinaryIO, name: str, max_pixels: int | None) -> NDArray[Any
         _check(size, series.shape, series.dtype, name, max_pixels)
         array: NDArray[Any] = series.asarray()
     return np.moveaxis(array, others[0], 0) if others else array[None]
-
-
-def _tiff_bands(file: BinaryIO) -> int:
-    """Samples of a pixel by the first directory, without alpha; 3 where they are inks or a palette's."""
-    head = file.read(8)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(head + (file.read(8) if head[2] == 43 else b""))  # BigTIFF
-    file.seek(tags.next)
-    tags.load(file)
-    if tags.get(_PHOTOMETRIC) not in _WHITE_OR_BLACK_OR_RGB:
-        return 3
-    alpha = sum(extra in _ALPHA for extra in tags.get(_EXTRA_SAMPLES, ()))
-    return int(tags.get(_SAMPLES, 1)) - alpha
 
 
 def _check(

@@ -12,7 +12,7 @@ from ...names import by_name
 from .decode import IMAGE_SUFFIXES
 
 INPUT_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
-"""Likewise of what a classifier takes."""
+"""Likewise of what models take."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def find_images(folder: str | os.PathLike[str], suffixes: frozenset[str] = IMAGE
 
 
 def find_inputs(folder: str | os.PathLike[str]) -> list[str]:
-    """Likewise what a classifier takes: images, or, where there are none, arrays in NPY files.
+    """Likewise what models take: images, or, where there are none, arrays in NPY files.
 
     Arrays beside images are passed over, which is logged by count.
     """

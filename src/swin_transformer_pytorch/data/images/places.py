@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ...names import composed
-from .decode import IMAGE_SUFFIXES, image_size
-from .files import find_images
+from .band_headers import input_size
+from .files import INPUT_SUFFIXES, find_images
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was uploaded to Label Studio
 
@@ -18,17 +18,16 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # before the name of a file that was u
 class Images:
     """The images below a folder, found by name or by name without ending; masks in Segmentation* folders are none.
 
-    Args:
-        root: the folder.
-        suffixes: the endings of images.
+    Arrays (.npy) count as images; of a name without ending, an image goes before an array.
     """
 
-    def __init__(self, root: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self._suffixes = suffixes
         self.used: set[Path] = set()
         self._all = [
-            path for path in map(Path, find_images(root, suffixes)) if not path.parent.name.startswith("Segmentation")
+            path
+            for path in map(Path, find_images(root, INPUT_SUFFIXES))
+            if not path.parent.name.startswith("Segmentation")
         ]
         self._by_name: dict[str, list[Path]] = {}
         for path in self._all:
@@ -45,10 +44,10 @@ class Images:
         """
         wanted = PurePosixPath(name.replace("\\", "/"))
 
-        def likeness(path: Path) -> tuple[int, bool, int]:
+        def likeness(path: Path) -> tuple[int, bool, int, bool]:
             ends = zip(reversed(path.parts), reversed(wanted.parts), strict=False)
             same = next((index for index, (one, other) in enumerate(ends) if one != other), len(wanted.parts))
-            return same, path.parent == near, len({*path.parts} & {*near.parts})
+            return same, path.parent == near, len({*path.parts} & {*near.parts}), not _is_array(path)
 
         found = sorted(self._by_name.get(composed(wanted.name), []), key=likeness)
         if not found:
@@ -68,7 +67,7 @@ class Images:
         if not texts:
             raise ValueError("its data names no image")
         names = [_path_in(text) for text in texts]
-        name = next((one for one in names if Path(one).suffix.lower() in self._suffixes), names[0])
+        name = next((one for one in names if Path(one).suffix.lower() in INPUT_SUFFIXES), names[0])
         near = self.root / "images"
         found = self.find(name, near)
         return (
@@ -77,12 +76,16 @@ class Images:
 
     def size(self, file_name: str) -> tuple[int, int]:
         """(height, width) of an image that `find` named; an `ImageError` where it cannot be read."""
-        return image_size(self.root / file_name)
+        return input_size(self.root / file_name)
 
     def unannotated(self) -> int:
         """How many images in the folders of those that were found have not been."""
-        folders = {path.parent for path in self.used}
-        return sum(path.parent in folders and path not in self.used for path in self._all)
+        folders = {(path.parent, _is_array(path)) for path in self.used}  # arrays beside images are none of theirs
+        return sum((path.parent, _is_array(path)) in folders and path not in self.used for path in self._all)
+
+
+def _is_array(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
 
 
 def _path_in(address: str) -> str:

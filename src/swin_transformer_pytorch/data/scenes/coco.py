@@ -20,7 +20,7 @@ def empty_document(classes: Sequence[str], *, seed: int) -> dict[str, Any]:
 
 def describe(sample: DetectionSample, document: dict[str, Any]) -> None:
     """Adds a scene to the annotations. Their ids count from 1: pycocotools takes 0 for "none"."""
-    width, height = sample.image.size
+    width, height = sample.picture.size
     document["images"].append(
         {"id": sample.image_id, "file_name": file_name(sample.image_id), "width": width, "height": height}
     )

@@ -97,7 +97,7 @@ def _write_images(
     for index in progress(range(len(scenes))):
         sample = scenes[index]
         assert sample.semantic is not None
-        sample.image.save(images / file_name(index))
+        sample.picture.save(images / file_name(index))
         label_map = Image.fromarray(sample.semantic)
         label_map.putpalette(colours)
         label_map.save(labels / file_name(index))

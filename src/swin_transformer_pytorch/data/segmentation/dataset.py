@@ -18,7 +18,8 @@ from ...weights.dense_classes import ade20k_palette, dense_class_names
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, SampleError, some
 from ..held_out import Split, part_of
-from ..images.decode import read_image
+from ..images.bands import read_pixels
+from ..images.pixels import height_width
 from ..samples import SegmentationSample
 from ..scenes.dataset import SceneDataset
 from .classes import MAX_CLASSES, SegmentationClasses, read_classes
@@ -52,6 +53,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         listed: the names of the images to take, without their endings; None for all.
         suffixes: what the names of images, and those of label maps, have at the end that the others have not, such as
             "_mask"; None for label maps of the images' names, or of these with one and the same ending.
+        channels: 3 for RGB, 1 for grey, or those of NPY files and TIFFs of bands; None for as many as each file has.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         white_level: the value of white in files of 16 bits; None for 65535, see `read_image`.
 
@@ -81,6 +83,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         choice: ClassChoice | None = None,
         listed: Collection[str] | None = None,
         suffixes: tuple[str, str | None] = ("", None),
+        channels: int | None = 3,
         max_pixels: int | None = None,
         white_level: int | None = None,
     ) -> None:
@@ -100,6 +103,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         self.guess = f"pixels of classes that data.classes has not are ignored: {some(left_out)}" if left_out else ""
         self.ignore_label = ignore_label
         self.reduce_zero_label = reduce_zero_label
+        self.channels = channels
         self.max_pixels = max_pixels
         self.white_level = white_level
         self._values = np.arange(IGNORED + 1, dtype=np.uint8) if values is None else np.array(values, dtype=np.uint8)
@@ -123,13 +127,13 @@ class SegmentationFolder(Dataset[SegmentationSample]):
             SampleError: its label map cannot, or has another size or labels beyond the classes.
         """
         image_path, label_path = self.pairs[index]
-        image = read_image(image_path, max_pixels=self.max_pixels, white_level=self.white_level)
+        image = read_pixels(image_path, self.channels, max_pixels=self.max_pixels, white_level=self.white_level)
         labels = self.read_labels(index)
-        height, width = labels.shape
-        if (width, height) != image.size:
+        height, width = height_width(image)
+        if (height, width) != labels.shape:
             raise SampleError(
-                f"{image_path} has {image.width} x {image.height} pixels and its label map {label_path} "
-                f"{width} x {height}; make them the same (cameras' rotation is applied to the image)"
+                f"{image_path} has {width} x {height} pixels and its label map {label_path} "
+                f"{labels.shape[1]} x {labels.shape[0]}; make them the same (cameras' rotation is applied to the image)"
             )
         return SegmentationSample(image=image, labels=labels, name=self.names[index])
 
@@ -206,6 +210,7 @@ def open_segmentation(
     ignore_label: int = IGNORED,
     val_fraction: float = 0.2,
     seed: int = 0,
+    channels: int | None = 3,
     max_pixels: int | None = None,
     white_level: int | None = None,
     kind: str | None = None,
@@ -221,8 +226,7 @@ def open_segmentation(
         ignore_label: see `SegmentationFolder`.
         val_fraction: the share that is set apart where there is no validation folder; at least one image.
         seed: of that choice, which depends on the number of images alone.
-        max_pixels: see `SegmentationFolder`.
-        white_level: likewise.
+        channels, max_pixels, white_level: see `SegmentationFolder`.
         kind: "ade20k", "voc" or "cityscapes" where it is known to be that, "folder" where it is neither of the latter;
             None: see `find_segmentation`. It is taken for ADE20K where its folders are called so and no classes are
             known, unless its label maps contradict that.
@@ -247,6 +251,7 @@ def open_segmentation(
             layout.labels,
             ignore_label=ignore_label,
             choice=choice,
+            channels=channels,
             max_pixels=max_pixels,
             white_level=white_level,
         )
@@ -262,6 +267,7 @@ def open_segmentation(
             choice=choice,
             listed=layout.listed,
             suffixes=layout.suffixes if label_suffix is None else ("", label_suffix),
+            channels=channels,
             max_pixels=max_pixels,
             white_level=white_level,
         )
@@ -285,6 +291,7 @@ def ade20k_folder(
     *,
     ignore_label: int = IGNORED,
     choice: ClassChoice | None = None,
+    channels: int | None = 3,
     max_pixels: int | None = None,
     white_level: int | None = None,
 ) -> SegmentationFolder:
@@ -297,6 +304,7 @@ def ade20k_folder(
         ignore_label=ignore_label,
         reduce_zero_label=True,
         choice=choice,
+        channels=channels,
         max_pixels=max_pixels,
         white_level=white_level,
     )

@@ -47,7 +47,7 @@ class DrawnLabelMaps(Dataset[SegmentationSample]):
         palette: None, as annotations have no colours.
         paths: the image file of each sample.
         image_sizes: pixels (height, width) of each.
-        white_level: see `images.decode.read_image`.
+        channels, white_level: how the images are read, see `CocoDataset`.
         names: of each: its path below the images' folder, without its ending.
 
     Raises:
@@ -71,6 +71,7 @@ class DrawnLabelMaps(Dataset[SegmentationSample]):
             keep_empty=True,
             allow_outside=source.allow_outside,
             read=lambda path: _with_outlines(source.read(folder, split, path), path),
+            channels=source.channels,
             max_pixels=source.max_pixels,
             white_level=source.white_level,
         )
@@ -90,11 +91,26 @@ class DrawnLabelMaps(Dataset[SegmentationSample]):
         self._labels = np.array([IGNORED if index is None else index for index in found], dtype=np.uint8)
         self.palette: tuple[Colour, ...] | None = None
         self.paths, self.image_sizes = self.objects.paths, self.objects.image_sizes
-        self.white_level = source.white_level
         self.names = tuple(stem(str(path), folder.images_folder) for path in self.paths)
 
     def __len__(self) -> int:
         return len(self.objects)
+
+    @property
+    def channels(self) -> int | None:
+        return self.objects.channels
+
+    @channels.setter
+    def channels(self, channels: int | None) -> None:
+        self.objects.channels = channels
+
+    @property
+    def white_level(self) -> int | None:
+        return self.objects.white_level
+
+    @white_level.setter
+    def white_level(self, white_level: int | None) -> None:
+        self.objects.white_level = white_level
 
     def __getitem__(self, index: int) -> SegmentationSample:
         """Reads one image and draws its objects; an `ImageError` says why that cannot be done."""

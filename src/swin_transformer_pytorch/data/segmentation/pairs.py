@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...names import by_name
 from ..errors import DataError, some
-from ..images.files import find_images
+from ..images.files import INPUT_SUFFIXES, find_images, split_inputs, tell_arrays
 
 _SHOWN = 5
 
@@ -21,17 +21,16 @@ def match(
             raise DataError(f"{folder} is not a folder; give the one that holds the {what}")
     maps = {stem(path, labels): path for path in find_images(labels) if path.lower().endswith(".png")}
     name_of = by_name({name: name for name in maps})
-    stems = {path: stem(path, images).removesuffix(suffixes[0]) for path in find_images(images)}
-    ending = _ending(list(stems.values()), maps, images == labels) if suffixes[1] is None else suffixes[1]
-    found = [path for path in stems if not (images == labels and ending and stems[path].endswith(ending))]
+    together = images == labels
+    stems = {path: stem(path, images).removesuffix(suffixes[0]) for path in _inputs(images, together)}
+    ending = _ending(list(stems.values()), maps, together) if suffixes[1] is None else suffixes[1]
+    found = [path for path in stems if not (together and ending and stems[path].endswith(ending))]
     if listed is not None:
         found = [path for path in found if stems[path] in listed]
         if missing := sorted({*listed} - {*stems.values()}):
             raise DataError(f"{images} lacks images that are listed: {some(missing, _SHOWN)}; copy them there")
     if not found:
-        arrays = find_images(images, frozenset({".npy"}))
-        more = f", but {len(arrays):,} arrays (.npy), which classifiers alone take" if arrays else ""
-        raise DataError(f"{images} holds no images{more}; add some as PNG, JPEG or TIFF")
+        raise DataError(f"{images} holds no images; add some as PNG, JPEG, TIFF or NPY")
     pairs: dict[str, tuple[str, str]] = {}
     lonely: list[str] = []
     for path in found:
@@ -47,6 +46,19 @@ def match(
         listed_ones = "\n  ".join(lonely[:_SHOWN])
         raise DataError(f"{len(lonely)} of {len(found)} images have no label map:\n  {listed_ones}{more}")
     return list(pairs.values()), ending
+
+
+def _inputs(images: Path, together: bool) -> list[str]:
+    """The images of a folder, or the arrays where there are none; or where, `together` with label maps, all images are
+    PNGs, and each array has some that are called as it is and something at the end.
+    """
+    taken, arrays = split_inputs(find_images(images, INPUT_SUFFIXES))
+    if together and arrays and all(path.lower().endswith(".png") for path in taken):
+        pngs, stems = {stem(path, images) for path in taken}, [stem(path, images) for path in arrays]
+        if all(one not in pngs and any(png.startswith(one) for png in pngs) for one in stems):
+            return arrays
+    tell_arrays(images, arrays)
+    return taken
 
 
 def _ending(stems: list[str], maps: Collection[str], together: bool) -> str:

@@ -45,6 +45,7 @@ class SegmentationSource:
         seed: of that choice, and of the scenes.
         num_scenes: scenes for training.
         num_val_scenes: scenes of a validation.
+        channels: of the images: 3 for RGB, 1 for grey, or those of files of bands; see `images.bands.read_pixels`.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
         scene_size: (height, width) of a scene in pixels.
@@ -64,6 +65,7 @@ class SegmentationSource:
     seed: int = 0
     num_scenes: int = 4000
     num_val_scenes: int = 200
+    channels: int | None = 3
     max_pixels: int | None = None
     white_level: int | None = None
     scene_size: tuple[int, int] = (128, 128)
@@ -95,6 +97,7 @@ class SegmentationSource:
                 *folders,
                 ignore_label=self.ignore_label,
                 choice=self.choice,
+                channels=self.channels,
                 max_pixels=self.max_pixels,
                 white_level=self.white_level,
             )
@@ -106,6 +109,7 @@ class SegmentationSource:
                 ignore_label=self.ignore_label,
                 choice=self.choice,
                 suffixes=("", self.label_suffix),
+                channels=self.channels,
                 max_pixels=self.max_pixels,
                 white_level=self.white_level,
             )
@@ -117,6 +121,7 @@ class SegmentationSource:
             ignore_label=self.ignore_label,
             val_fraction=self.val_fraction,
             seed=self.seed,
+            channels=self.channels,
             max_pixels=self.max_pixels,
             white_level=self.white_level,
             kind=None if self.kind == "folder" else self.kind,
@@ -140,6 +145,7 @@ class SegmentationSource:
             train=train,
             val=val,
             val_fraction=self.val_fraction,
+            channels=self.channels,
             max_pixels=self.max_pixels,
             white_level=self.white_level,
             seed=self.seed,

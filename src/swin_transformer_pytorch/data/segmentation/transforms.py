@@ -64,7 +64,8 @@ class SegmentationTrainingTransform:
     """Random changes of an image and its label map, then normalisation: the official recipe's, for UPerNet on Swin.
 
     Resize by a random factor, crop without one class taking nearly all of it, flip, photometric distortion, normalise,
-    pad. Images are resized as OpenCV does it, label maps to the nearest pixel, and colours are changed on 8 bits.
+    pad. Images are resized as OpenCV does it, label maps to the nearest pixel, and colours are changed on 8 bits; of
+    images that are not RGB, brightness and contrast alone.
 
     Attributes:
         preprocessing: normalisation. Its `scale` is evaluation's; the augmentation has its own.
@@ -74,11 +75,6 @@ class SegmentationTrainingTransform:
     def __init__(self, preprocessing: DensePreprocessing, augmentation: SegmentationAugmentation | None = None) -> None:
         self.preprocessing = preprocessing
         self.augmentation = (augmentation or SegmentationAugmentation()).at(preprocessing.scale)
-        if self.augmentation.photometric and preprocessing.channels != 3:
-            raise ValueError(
-                f"photometric distortion is for RGB images, and this model takes {preprocessing.channels} channels; "
-                "set the augmentation's photometric to false"
-            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.preprocessing!r}, {self.augmentation!r})"
@@ -144,8 +140,8 @@ def random_crop(
     return place
 
 
-def distort(image: UInt8[np.ndarray, "H W 3"], generator: torch.Generator) -> UInt8[np.ndarray, "H W 3"]:
-    """Changes brightness, contrast, saturation and hue of an RGB image, each with probability 0.5.
+def distort(image: UInt8[np.ndarray, "H W C"], generator: torch.Generator) -> UInt8[np.ndarray, "H W C"]:
+    """Changes brightness, contrast, saturation and hue of an image, each with probability 0.5; the latter two of RGB.
 
     Contrast comes second or last, as chance has it. After each change values are cut off at 0 and 255 and their
     fractions are dropped; a hue is shifted by one of -18 to 17 steps of two degrees. See `hsv` for how near the
@@ -156,9 +152,10 @@ def distort(image: UInt8[np.ndarray, "H W 3"], generator: torch.Generator) -> UI
     contrast_first = _coin(generator)
     if contrast_first and _coin(generator):
         image = _linear(image, _uniform(*_CONTRAST, generator), 0.0)
-    if _coin(generator):
+    coloured = image.shape[2] == 3
+    if coloured and _coin(generator):
         image = change_saturation(image, _uniform(*_SATURATION, generator))
-    if _coin(generator):
+    if coloured and _coin(generator):
         image = shift_hue(image, int(torch.randint(-_MAX_HUE, _MAX_HUE, (), generator=generator)))
     if not contrast_first and _coin(generator):
         image = _linear(image, _uniform(*_CONTRAST, generator), 0.0)

@@ -154,6 +154,7 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = cast(Training, pl_module)
+        module.end_epoch()
         if trainer.is_global_zero:
             line: dict[str, Any] = {
                 "epoch": trainer.current_epoch + 1,

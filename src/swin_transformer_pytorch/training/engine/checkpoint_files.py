@@ -12,6 +12,7 @@ from lightning.fabric.plugins import CheckpointIO
 
 from ...weights.files import CheckpointError, DamagedFileError
 from ...whole import failure, is_intact, replacing, seal
+from .processes import from_files_of_first
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 DAMAGED = "damaged.ckpt"
@@ -38,7 +39,7 @@ class CheckpointFiles(CheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return read_training_checkpoint(Path(path))
+        return from_files_of_first(lambda: read_training_checkpoint(Path(path)))
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ...data.images.unusable import ReplacedSamples, Samples
+from ..recipes.parts import RecipeError
 from .sampling import TrainingLoader
 from .stopping import leave_stopping_to_the_run
 
@@ -32,6 +34,8 @@ class TrainingData(LightningDataModule):
         train_samples: what training's batches are made of, once they are; it knows which images could not be used.
         test_samples: what the run is measured on at its end, or None.
         num_workers: processes that read images; no more than this process has cores. It changes no result.
+        stretched: by what the batches of an epoch on a device are more than they were before the run was resumed, on
+            more devices then.
     """
 
     counted = "images"
@@ -47,6 +51,13 @@ class TrainingData(LightningDataModule):
         self.test_samples: Samples[Any] | None = None
         self._loader: TrainingLoader | None = None
         self._place = {"epoch": 0, "step": 0}
+        self.stretched = Fraction(1)
+        self._steps_before: int | None = None
+
+    @property
+    def parts(self) -> int:
+        """What of an epoch's order all devices take at once, in its smallest parts: images."""
+        return self.batch_size * self.rank_and_world_size()[1]
 
     @property
     @abstractmethod
@@ -79,17 +90,21 @@ class TrainingData(LightningDataModule):
 
     def train_dataloader(self) -> TrainingLoader:
         self._loader = self.training_loader(*self.rank_and_world_size())
-        self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
+        self._go_to_place()
         return self._loader
 
     def evaluation_loader(
         self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], batch_size: int | None = None
     ) -> DataLoader[Any]:
-        """Each rank's share, without the repeated images that equal shares would need."""
+        """Each rank's share, without the repeated images that equal shares would need. Where there are fewer images
+        than ranks, a share is one batch of none, so that all ranks do the same.
+        """
         rank, world_size = self.rank_and_world_size()
+        share, size = range(rank, len(dataset), world_size), batch_size or self.batch_size  # type: ignore[arg-type]
+        places = list(range(len(share)))
         return DataLoader(
-            Subset(dataset, range(rank, len(dataset), world_size)),  # type: ignore[arg-type]
-            batch_size or self.batch_size,
+            Subset(dataset, share),
+            batch_sampler=[places[start : start + size] for start in range(0, max(len(places), 1), size)],
             num_workers=self.num_workers,
             collate_fn=collate,
             worker_init_fn=leave_stopping_to_the_run,
@@ -104,10 +119,14 @@ class TrainingData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         if self._loader is not None:
             self._place = {"epoch": self._loader.epoch, "step": self._loader.step}
-        return {**self._place, "num_images": self.num_images, "validation": self.validation_names}
+        taken = {"parts": self.parts} | ({} if self._loader is None else {"steps": len(self._loader)})
+        return {**self._place, **taken, "num_images": self.num_images, "validation": self.validation_names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"])}
+        self.stretched = Fraction(state_dict.get("parts", self.parts), self.parts)
+        self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"] * self.stretched)}
+        if self.stretched != 1 and "steps" in state_dict:
+            self._steps_before = state_dict["steps"]
         before = state_dict.get("num_images")
         if before not in (None, self.num_images):
             _log.warning(
@@ -121,8 +140,18 @@ class TrainingData(LightningDataModule):
                 "its best validation is not to be compared; a new run, or a folder of their own, keeps them apart"
             )
         # With sharded weights the loader is there before the checkpoint is read.
-        if self._loader is not None:
-            self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
+        self._go_to_place()
+
+    def _go_to_place(self) -> None:
+        """Has the loader go on at the place; a `RecipeError` where the epochs of before had other steps."""
+        if self._loader is None:
+            return
+        if self._steps_before is not None and self._steps_before * self.stretched != len(self._loader):
+            raise RecipeError(
+                f"the run's epochs have {self._steps_before} batches on each device and would have {len(self._loader)} "
+                "now, with other steps: resume it with the trainer.devices and data.batch_size that it began with"
+            )
+        self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
 
     def rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

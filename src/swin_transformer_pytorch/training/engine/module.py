@@ -20,14 +20,16 @@ from ...data.images.unusable import ReplacedSamples, Unusable
 from ...models.classification import SwinClassifier
 from .ema import WeightAverage
 from .freezing import freeze
+from .processes import on_all
 from .schedule import Schedule, open_warmup
 from .seeding import Stream, torch_seed
-from .strategy import shard
+from .strategy import compile_model, gathered, shard
 
 if TYPE_CHECKING:
     from ...models.detection import Detector
     from ...models.segmentation import Segmenter
     from ..recipes.tasks import AnyRecipe
+    from .data import TrainingData
 
 Item = TypeVar("Item")
 
@@ -68,11 +70,11 @@ class Training(LightningModule):
         self.metrics: dict[str, float] = {}
         self.test_metrics: dict[str, float] = {}
         self._loss_sums: dict[str, float] = {}
-        self._loss_count = 0
+        self._loss_count: float = 0
         self._ema_to_load: tuple[dict[str, Tensor], int] | None = None
         self.unusable = Unusable(0, "validation images")
         self._validation = ExitStack()
-        self._sharded = False
+        self._sharded = self._compiled = False
 
     @abstractmethod
     def losses(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
@@ -106,6 +108,9 @@ class Training(LightningModule):
         if self._device_mesh is not None and not self._sharded:
             shard(self.model, self._device_mesh["data_parallel"])
             self._sharded = True
+        if self.recipe.trainer.compile and not self._compiled:
+            compile_model(self.model)
+            self._compiled = True
 
     def configure_optimizers(self) -> Any:
         chosen = self.recipe.optimizer
@@ -183,7 +188,7 @@ class Training(LightningModule):
         return self._loss_count > 0
 
     def train_loss(self) -> float:
-        """Mean training loss of the epoch so far, on this device.
+        """Mean training loss of the epoch so far, on this device; on the first, after `end_epoch`, of all.
 
         Raises:
             DivergedError: no step had a finite loss.
@@ -196,6 +201,20 @@ class Training(LightningModule):
         """Its parts, likewise; empty where there is one alone."""
         parts = {name: total / self._loss_count for name, total in self._loss_sums.items() if name != "loss"}
         return parts if len(parts) > 1 else {}
+
+    def end_epoch(self) -> None:
+        """Makes the mean of the training loss on the first device that of all."""
+        total = self._losses_of_all()
+        self._loss_sums, self._loss_count = total if self.global_rank == 0 else ({}, 0)
+
+    def _losses_of_all(self) -> tuple[dict[str, float], float]:
+        """Sums and count of all devices' steps."""
+        sums: dict[str, float] = {}
+        ranks = self.gathered([(self._loss_sums, self._loss_count)])
+        for of_rank, _ in ranks:
+            for name, total in of_rank.items():
+                sums[name] = sums.get(name, 0.0) + total
+        return sums, sum(count for _, count in ranks)
 
     def start_epoch(self) -> None:
         """Begins a new mean of the training loss. Lightning's own hook also comes between two halves of an epoch."""
@@ -210,6 +229,7 @@ class Training(LightningModule):
         self.begin_validation()
         if self.ema is not None:
             self._validation.enter_context(self.ema.applied())
+        self._validation.enter_context(gathered(self.model))
 
     def measure(self, weights: Mapping[str, Tensor]) -> None:
         """From now on these, whole and by the model's names, are what is validated and tested."""
@@ -243,29 +263,38 @@ class Training(LightningModule):
 
     def gathered(self, items: list[Item]) -> list[Item]:
         """All ranks' items, rank by rank."""
-        if self.trainer.world_size == 1:
-            return items
-        parts: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(parts, items)
-        return [item for part in parts for item in part]
+        return [item for part in on_all(items) for item in part]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["swin"] = self.model.metadata()
         checkpoint["recipe"] = self.recipe.to_dict()
-        checkpoint["train_loss"] = {"sums": dict(self._loss_sums), "count": self._loss_count}
+        sums, count = self._losses_of_all()
+        checkpoint["train_loss"] = {"sums": sums, "count": count, "parts": self._parts_of_a_batch()}
         checkpoint["metrics"] = dict(self.metrics)
         if self.ema is not None:
             checkpoint["ema_state_dict"] = self.ema.state_dict()
             checkpoint["ema_steps"] = self.ema.steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        data: TrainingData | None = getattr(self.trainer, "datamodule", None)
+        if data is not None and data.stretched != 1:
+            counts = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+            counts |= {name: int(count * data.stretched) for name, count in counts.items()}
         saved = checkpoint["train_loss"]
         # Checkpoints of before there were other tasks have one sum.
-        self._loss_sums = dict(saved["sums"]) if "sums" in saved else {"loss": saved["sum"]}
-        self._loss_count = saved["count"]
+        sums = dict(saved["sums"]) if "sums" in saved else {"loss": saved["sum"]}
+        # They are of all devices together, whose batches may have been smaller.
+        factor = saved["parts"] / self._parts_of_a_batch() if "parts" in saved else 1
+        sums = {name: total * factor for name, total in sums.items()}
+        self._loss_sums, self._loss_count = (sums, saved["count"] * factor) if self.global_rank == 0 else ({}, 0)
         self.metrics = dict(checkpoint["metrics"])
         if "ema_state_dict" in checkpoint:
             self._ema_to_load = (checkpoint["ema_state_dict"], checkpoint["ema_steps"])
+
+    def _parts_of_a_batch(self) -> float:
+        """What a device's batch counts beside those of another number of devices, see `TrainingData.parts`."""
+        data: TrainingData | None = getattr(self.trainer, "datamodule", None)
+        return 1.0 if data is None else data.parts / self.trainer.world_size
 
     def _diverged(self, loss: float) -> str:
         return (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...checks import plural
 from ...names import composed
 from ..recipes.parts import RecipeError
 from ..recipes.tasks import AnyRecipe
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from ...models.classification import SwinClassifier
     from ...models.detection import Detector
     from ...models.segmentation import Segmenter
+
+_log = logging.getLogger(__name__)
 
 # What may differ without changing what the run computes.
 _PLACES = tuple(f"data.{split}_{part}" for split in ("train", "val") for part in ("images", "annotations", "labels"))
@@ -28,7 +33,11 @@ _FREE = (
     "trainer.checkpoint_every_steps",
     "trainer.checkpoint_every_minutes",
     "trainer.loggers",
+    "trainer.timeout_minutes",
 )
+# What together says how many images a step has.
+_SHARES = ("trainer.devices", "trainer.num_nodes", "trainer.accumulate", "data.batch_size")
+_OR_MOVED = ", or other trainer.devices with as many images a step, by data.batch_size or trainer.accumulate"
 # What a recipe may leave to the run, and the value that says so.
 _AUTO = (
     *("scale", "image_size", "batch_size"),
@@ -64,14 +73,35 @@ def check_resumable(
     # A key that the package did not have when the run began was what it is by default now.
     held = {recipe.current_key(key): value for key, value in _flat(checkpoint["recipe"]).items()}
     old, new = {**_flat(_defaults(recipe)), **held}, _flat(recipe.to_dict())
+    moved = _moved(old, new, recipe)
     for key in sorted(old.keys() | new.keys()):
-        if key not in _FREE and old.get(key) != new.get(key):
+        if key not in _FREE and not (moved and key in _SHARES) and old.get(key) != new.get(key):
             raise RecipeError(
                 f"{key} was {old.get(key)!r} in the run that {path} holds and is {new.get(key)!r} now; give it the "
-                f"same value to resume, or {anew}"
+                f"same value to resume{_OR_MOVED * (key in _SHARES)}, or {anew}"
             )
     if checkpoint["swin"]["config"] != model.config.to_dict():
         raise RecipeError(f"{path} holds a model of another architecture than the recipe's; start a new run elsewhere")
+
+
+def _moved(old: dict[str, Any], new: dict[str, Any], recipe: AnyRecipe) -> bool:
+    """Whether the run goes on with as many images a step, on other devices. It sees the same ones in the same order;
+    this is said, with what is not the same.
+    """
+    before, now = (math.prod(side[key] for key in _SHARES[:2]) for side in (old, new))
+    of_step = {math.prod(side[key] for key in _SHARES) for side in (old, new)}
+    if before == now or len(of_step) > 1:
+        return False
+    # There an epoch is one of batches, whose images are of like shape.
+    if recipe.task in ("detection", "segmentation") and old["data.batch_size"] != new["data.batch_size"]:
+        return False
+    _log.warning(
+        "resumed on %s, %d before: the same images a step; dropout, mixing and the like draw other numbers, as they do "
+        "for each device",
+        plural(now, "device"),
+        before,
+    )
+    return True
 
 
 def _defaults(group: Any) -> dict[str, Any]:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from ..recipes.parts import TrainerRecipe
+from .processes import time_limit
 
 
 def choose_strategy(recipe: TrainerRecipe) -> Any:
     """Lightning's strategy for a recipe."""
     from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
+    limit = time_limit(recipe)
     if recipe.strategy == "fsdp":
         # Checkpoints are one file with whole tensors, which any number of devices, or `swin predict`, can read.
         return ModelParallelStrategy(
-            data_parallel_size=recipe.devices, tensor_parallel_size=1, save_distributed_checkpoint=False
+            data_parallel_size=recipe.world_size,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            timeout=limit,
         )
-    if recipe.strategy == "auto" and recipe.devices == 1:
+    if recipe.strategy == "auto" and recipe.world_size == 1:
         return "auto"
-    return DDPStrategy()
+    return DDPStrategy(timeout=limit)
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
@@ -40,6 +47,35 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     if hasattr(model, "losses"):
         register_fsdp_forward_method(model, "losses")
+
+
+def compile_model(model: nn.Module) -> None:
+    """Has a classifier or a dense model's backbone be compiled by `torch.compile` at its first forward, in place.
+
+    Of a sharded model each block by itself, as between blocks parameters come and go.
+    """
+    backbone = cast(Any, getattr(model, "backbone", model))
+    sharded = isinstance(model, FSDPModule)
+    for part in [block for stage in backbone.layers for block in stage.blocks] if sharded else [backbone]:
+        part.compile()
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Inside, each device has all of a sharded model's parameters, as they are at the beginning.
+
+    So no forward waits for other devices, which may have fewer images, or call the model once for each size of them.
+    """
+    parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(True, recurse=False)
 
 
 def with_shared_batch_norms(model: nn.Module, device: str, devices: int) -> nn.Module:

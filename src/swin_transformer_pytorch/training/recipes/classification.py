@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
@@ -43,16 +43,6 @@ class ClassifierModelRecipe(ModelRecipe):
     """
 
     in_channels: int | Auto = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        channels, fix = self.in_channels, "1 (grey), 3 (colour), another number of bands, or auto"
-        require(channels == "auto" or 1 <= channels <= 4096, "model.in_channels", channels, fix)
-
-    @property
-    def overrides(self) -> dict[str, Any]:
-        own = {} if self.in_channels == "auto" else {"in_channels": self.in_channels}
-        return {**self.config_overrides, **own}
 
 
 _OF_KINDS = {"class_order": ("folder",), "classes": ("folder", "multi_label"), "labels": ("multi_label",)}

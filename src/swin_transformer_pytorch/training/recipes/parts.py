@@ -48,6 +48,8 @@ class ModelRecipe:
         init: how the backbone's random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of
             1 / sqrt(inputs), for narrow models, which learn much faster so. Heads have their own rules in both.
         num_classes: null for as many as the data has.
+        in_channels: channels of the images: 1 (grey), 3 (colour), or those of NPY files and TIFFs of bands. "auto" is
+            that of such training images, else the model's. What changes colours is left out where they are not 3.
         config_overrides: fields of the config or its backbone that differ, such as `drop_path_rate: 0.1`.
     """
 
@@ -57,6 +59,7 @@ class ModelRecipe:
     which: Which | None = None
     init: Init = "official"
     num_classes: int | None = None
+    in_channels: int | Auto = "auto"
     config_overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,6 +73,8 @@ class ModelRecipe:
         if self.name is None and self.config is None and self.weights is None:
             raise RecipeError("the recipe has no model: give model.name, model.config or model.weights")
         require_counts(self, "model", {"num_classes": 1_000_000})
+        channels, fix = self.in_channels, "1 (grey), 3 (colour), another number of bands, or auto"
+        require(channels == "auto" or 1 <= channels <= 4096, "model.in_channels", channels, fix)
         fresh = self.weights is None and (self.name is None or "." not in self.name)
         require(self.init == "official" or fresh, "model.init", self.init, "'official' with model.weights")
         require(
@@ -79,7 +84,8 @@ class ModelRecipe:
     @property
     def overrides(self) -> dict[str, Any]:
         """All fields of the config that the recipe sets beside it."""
-        return self.config_overrides
+        own = {} if self.in_channels == "auto" else {"in_channels": self.in_channels}
+        return {**self.config_overrides, **own}
 
     def described_config(self, task: Task) -> ModelConfig | None:
         """The architecture that the recipe itself describes; None where only `weights` does.
@@ -146,10 +152,13 @@ class TrainerRecipe:
 
     Attributes:
         device: "auto" takes a GPU where there is one.
-        devices: how many of them.
+        devices: how many of them; of several machines on each.
+        num_nodes: machines that train together, each with its own data and `torchrun`; only the first needs `output`.
         strategy: "ddp" copies the model to each device, "fsdp" shards it; "auto" is "ddp" for several devices.
         precision: "bf16-mixed" and "16-mixed" compute in half precision, parameters stay in float32; "auto" is
             "bf16-mixed" on a GPU that has it, else "32-true".
+        compile: whether the model is compiled by `torch.compile`, which takes minutes and pays in long runs.
+        timeout_minutes: how long several devices wait for each other before the run is given up.
         accumulate: batches whose gradients are added up before a step.
         ema_decay: decay of a running mean of the weights, which is then what is validated and exported; null for none.
         seed: with it, a run on CPU is reproducible to the bit for one number of threads, resumed or not.
@@ -167,8 +176,11 @@ class TrainerRecipe:
 
     device: Device = "auto"
     devices: int = 1
+    num_nodes: int = 1
     strategy: Strategy = "auto"
     precision: Precision = "auto"
+    compile: bool = False
+    timeout_minutes: float = 30.0
     accumulate: int = 1
     ema_decay: float | None = None
     seed: int = 0
@@ -183,8 +195,9 @@ class TrainerRecipe:
         require_counts(self, "trainer", {"patience": 10**6})
         stages, fix = self.freeze, "null for nothing, or a number of stages of at least 1"
         require(not isinstance(stages, int) or stages >= 1, "trainer.freeze", stages, fix)
-        counts = {"devices": 4096, "accumulate": 10**6, "checkpoint_every_steps": 10**9, "validate_every_epochs": 10**6}
-        require_counts(self, "trainer", counts)
+        counts = {"devices": 4096, "num_nodes": 65536, "accumulate": 10**6, "checkpoint_every_steps": 10**9}
+        require_counts(self, "trainer", {**counts, "validate_every_epochs": 10**6})
+        require(self.timeout_minutes > 0, "trainer.timeout_minutes", self.timeout_minutes, "above 0")
         minutes = self.checkpoint_every_minutes
         require(
             minutes is None or minutes > 0, "trainer.checkpoint_every_minutes", minutes, "above 0, or null for none"
@@ -192,6 +205,11 @@ class TrainerRecipe:
         ema = self.ema_decay
         require(ema is None or 0 < ema < 1, "trainer.ema_decay", ema, "above 0, below 1, or null for none")
         require_counts(self, "trainer", {"seed": 2**63 - 1}, least=0)
+
+    @property
+    def world_size(self) -> int:
+        """Devices on all machines."""
+        return self.devices * self.num_nodes
 
 
 @dataclass(frozen=True, kw_only=True)

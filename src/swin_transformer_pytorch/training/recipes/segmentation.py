@@ -161,5 +161,5 @@ class SegmentationRecipe(BaseRecipe):
         self.model.described_config("segmentation")
         # Pooling to one cell leaves batch norm a single value a channel.
         batch = self.data.batch_size
-        enough = batch == "auto" or batch * self.trainer.devices >= 2
+        enough = batch == "auto" or batch * self.trainer.world_size >= 2
         require(enough, "data.batch_size", batch, "at least 2: batch norm needs them")

@@ -61,7 +61,7 @@ def settle(recipe: Any, num_images: int, device: str, make: Callable[[Any], Made
         make: a module and its data, of the recipe.
     """
     rule = _RULES[recipe.task]
-    devices = recipe.trainer.devices
+    devices = recipe.trainer.world_size
     if recipe.data.batch_size == "auto":
         by_count = _power_of_two(num_images / (rule.batches * devices * recipe.trainer.accumulate))
         by_count = min(max(by_count, rule.least), rule.most, max(num_images // devices, 1))

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from ...data.images.pixels import height_width
 from ...data.images.unusable import Samples, item_or_problem
+from ...data.samples import image_of, spread
 from ...sizes import Size
 from ...weights.preprocessing import DensePreprocessing, Preprocessing
 from ..recipes.parts import Auto
+from .channels import channel_statistics
 from .white_level import white_level_of
 
 _LOOKED_AT = 16
@@ -23,11 +25,6 @@ _LARGEST_CROP = 224
 _FAR = 2
 
 _log = logging.getLogger(__name__)
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most so many places, rising, spread over a data set of so many images."""
-    return sorted({index * count // most for index in range(most)} if count else ())
 
 
 def usual_sides(samples: Samples[Any]) -> Size | None:
@@ -44,11 +41,14 @@ def dense_preprocessing(
     samples: Samples[Any],
     known: DensePreprocessing | None,
     own: DensePreprocessing | None,
+    *,
+    channels: int = 3,
 ) -> DensePreprocessing:
     """A dense model's: that of the model, else the official one, at the recipe's scale and the data's white level.
 
     A scale of "auto" is that of the weights if they are of a model for the task. Else it is the official one, made
-    smaller as far as it would enlarge the data set's usual image more than twice.
+    smaller as far as it would enlarge the data set's usual image more than twice. Where mean and std are of other
+    channels, grey takes their mean, and what is neither grey nor RGB those of the training images.
 
     Args:
         official: the task's.
@@ -56,10 +56,20 @@ def dense_preprocessing(
         samples: the training images.
         known: the model's, or None.
         own: that of the weights, or None.
+        channels: of the model.
     """
     if scale == "auto":
         scale = _choose_scale(official.scale or (1, 1), samples, own)
-    return dataclasses.replace(known or official, scale=scale, white_level=white_level_of(samples))
+    chosen = dataclasses.replace(known or official, scale=scale, white_level=white_level_of(samples))
+    if chosen.channels == channels:
+        return chosen
+    if channels == 3:
+        mean, std = official.mean, official.std
+    elif channels == 1:
+        mean, std = (fmean(chosen.mean),), (fmean(chosen.std),)
+    else:
+        mean, std = channel_statistics(samples, channels, white=255)
+    return dataclasses.replace(chosen, mean=mean, std=std)
 
 
 def choose_image_size(samples: Samples[Any], known: Preprocessing | None, *, say: bool) -> Size:
@@ -99,9 +109,7 @@ def _choose_scale(official: Size, samples: Samples[Any], own: DensePreprocessing
 
 def _size(samples: Samples[Any], place: int) -> Size | None:
     sample = item_or_problem(lambda: samples[place])
-    if isinstance(sample, str):
-        return None
-    return height_width(sample[0] if isinstance(sample, tuple) else sample.image)
+    return None if isinstance(sample, str) else height_width(image_of(sample))
 
 
 def _by(sides: Size) -> str:

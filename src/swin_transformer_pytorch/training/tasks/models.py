@@ -79,10 +79,10 @@ def build_model(
     return model
 
 
-def known_channels(recipe: ModelRecipe) -> int:
+def known_channels(recipe: ModelRecipe, task: Task) -> int:
     """Channels of the images that the recipe's model takes, or the weights where they alone say what it is."""
-    config = recipe.described_config("classification") or describe_source(recipe.weights or "")[0].config
-    return config.in_channels if isinstance(config, SwinConfig) else 3  # what is no classifier is refused later
+    config = recipe.described_config(task) or describe_source(recipe.weights or "")[0].config
+    return config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels
 
 
 def _check_memory(description: ModelDescription) -> None:

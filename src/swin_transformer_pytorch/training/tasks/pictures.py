@@ -66,18 +66,18 @@ def _draw_classified(model: Any, samples: list[tuple[Image.Image | torch.Tensor,
 
 
 def _detected(model: Any, sample: DetectionSample) -> tuple[Image.Image, Image.Image]:
-    image = create_transform(model)(np.asarray(sample.image))
+    image = create_transform(model)(sample.image)
     (found,) = detect(model, [image.pixels], [image.scale_factor])
     result = instances_to_detections(found, image.original_size, model.classes).above(_SHOWN_SCORE)
-    truth = detection_overlay(sample.image, sample.detections(model.classes), scores=False)
-    return truth, detection_overlay(sample.image, result)
+    truth = detection_overlay(sample.picture, sample.detections(model.classes), scores=False)
+    return truth, detection_overlay(sample.picture, result)
 
 
 def _segmented(model: Any, sample: SegmentationSample) -> tuple[Image.Image, Image.Image]:
-    image = create_transform(model)(np.asarray(sample.image))
+    image = create_transform(model)(sample.image)
     (found,) = segment(model, [image.pixels], [image.original_size])
     truth, result = (
         SegmentationMap(labels=labels, names=model.classes, palette=model.palette)
         for labels in (sample.labels, found.cpu().numpy())
     )
-    return segmentation_overlay(sample.image, truth), segmentation_overlay(sample.image, result)
+    return segmentation_overlay(sample.picture, truth), segmentation_overlay(sample.picture, result)

@@ -6,18 +6,12 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ....data.classification.dataset import EvaluationDataset, Label, LabelledImages, TrainingDataset
-from ....data.classification.files import LabelledFiles
 from ....data.classification.folder import guessed_order, imagenet_synsets
-from ....data.errors import DataError, some
-from ....data.images.bands import find_bands
-from ....data.images.pixels import as_pixels
-from ....data.images.unusable import item_or_problem
+from ....data.errors import DataError
 from ....data.transforms import create_transform
 from ....evaluation.classification import collate_usable
 from ....weights.imagenet_classes import class_names
@@ -26,7 +20,8 @@ from ...engine.data import TrainingData
 from ...engine.sampling import EpochBatches, TrainingLoader
 from ...recipes.classification import DataRecipe, Recipe
 from ...recipes.parts import chosen
-from ..image_sizes import choose_image_size, spread
+from ..channels import channel_statistics
+from ..image_sizes import choose_image_size
 from ..test_part import open_test
 from ..white_level import white_level_of
 
@@ -34,8 +29,6 @@ _log = logging.getLogger(__name__)
 
 FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)
-_LOOKED_AT, _MEASURED = 16, 256  # training images
-_LEAST_STD = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,48 +118,6 @@ def choose_preprocessing(
     )
 
 
-def channels_of(images: LabelledImages) -> tuple[int, str] | None:
-    """How many channels the training images have, and why, in words, where they are files of bands; see `find_bands`.
-
-    Raises:
-        DataError: some have others.
-    """
-    paths = images.paths if isinstance(images, LabelledFiles) else []
-    found = [bands for place in spread(len(paths), _LOOKED_AT) if (bands := find_bands(paths[place]))]
-    if len(counts := sorted({count for count, _ in found})) > 1:
-        raise DataError(f"training images have {' and '.join(map(str, counts))} channels; say which: model.in_channels")
-    return (counts[0], f"as the training images have {some(sorted({how for _, how in found}))}") if found else None
-
-
-def has_colours(images: LabelledImages) -> bool:
-    """Whether one of some training images has pixels that are not grey."""
-    for place in spread(len(images), _LOOKED_AT):
-        image = item_or_problem(lambda: as_pixels(images[place][0], 3))  # noqa: B023
-        if isinstance(image, Image.Image) and np.ptp(np.asarray(image), axis=2).any():
-            return True
-    return False
-
-
-def channel_statistics(images: LabelledImages, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel over some training images, each counting the same; both are said."""
-    moments = []
-    for place in spread(len(images), _MEASURED):
-        image = item_or_problem(lambda: as_pixels(images[place][0], channels))  # noqa: B023
-        if isinstance(image, Tensor):
-            pixels = image.double().flatten(1)
-            moments.append(torch.stack([pixels.mean(1), pixels.square().mean(1)]))
-    if not moments:
-        raise DataError(
-            f"none of {_MEASURED} training images can be read with model.in_channels={channels}; correct it"
-        )
-    mean, square = torch.stack(moments).mean(0)
-    std = (square - mean.square()).clamp(min=_LEAST_STD**2).sqrt()
-    rounded = [tuple(round(value, 4) for value in values.tolist()) for values in (mean, std)]
-    text = "preprocessing of %d channels, by %d training images: mean %s, std %s"
-    _log.warning(text, channels, len(moments), *map(list, rounded))
-    return rounded[0], rounded[1]
-
-
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
@@ -220,9 +171,10 @@ class ClassificationData(TrainingData):
 
 def fitting_batch_size(recipe: Recipe, num_images: int) -> int:
     """The recipe's batch size, or a device's share of the images where that is less, which is then logged."""
-    share = num_images // recipe.trainer.devices
+    devices = recipe.trainer.world_size
+    share = num_images // devices
     if share < 1:
-        raise DataError(f"{num_images} training images are too few for trainer.devices={recipe.trainer.devices}")
+        raise DataError(f"{num_images} training images are too few for {devices} devices: lower trainer.devices")
     planned = chosen(recipe.data.batch_size)
     if share < planned:
         _log.warning(

@@ -12,7 +12,6 @@ from typing import Literal, cast
 import torch
 
 from ....data.choice import require_two_classes
-from ....data.classification.files import LabelledFiles
 from ....data.classification.multi_label import has_label_file
 from ....data.errors import DataError, some
 from ....models.classification import SwinClassifier
@@ -20,8 +19,9 @@ from ...recipes.classification import Recipe
 from ...recipes.parts import RecipeError, require_one_a_class
 from ...recipes.proposals import FINE_TUNING, class_folders, dense_tasks, has_label_folders
 from ..batch_sizes import settle
-from ..models import build_model, known_channels
-from .data import ClassificationData, Splits, channels_of, choose_preprocessing, has_colours, open_splits
+from ..channels import settle_channels
+from ..models import build_model
+from .data import ClassificationData, Splits, choose_preprocessing, open_splits
 from .module import ClassificationTraining
 from .multi_label import MultiLabelTraining
 
@@ -92,17 +92,8 @@ def with_channels(recipe: Recipe, splits: Splits) -> tuple[Recipe, int]:
     Raises:
         DataError: the images have different numbers of them.
     """
-    channels, changes = recipe.model.in_channels, recipe.data.augmentation
-    if channels == "auto":
-        found = channels_of(splits.train)
-        channels, why = found or (known_channels(recipe.model), "as the model has it")
-        lost = channels == 1 and found is None and has_colours(splits.train)
-        fix = "; the images' colours are lost: --model.in_channels 3 keeps them"
-        _log.warning("model.in_channels=%d, %s%s", channels, why, fix * lost)
-    for images in (splits.train, splits.val, splits.test):
-        if isinstance(images, LabelledFiles):
-            images.channels = channels
-    recipe = recipe.replace({"model.in_channels": channels})
+    channels = settle_channels(recipe.model, "classification", splits.train, (splits.val, splits.test))
+    changes, recipe = recipe.data.augmentation, recipe.replace({"model.in_channels": channels})
     if channels in (1, 3) or not (changes.auto_augment or changes.color_jitter):
         return recipe, channels
     text = (

@@ -89,6 +89,11 @@ class DenseData(TrainingData):
         self._collate = collate
 
     @property
+    def parts(self) -> int:
+        """Batches, as an epoch's order is one of these."""
+        return self.rank_and_world_size()[1]
+
+    @property
     def validation_samples(self) -> Samples[Any]:
         return self._val
 

@@ -14,6 +14,7 @@ from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
 from ...recipes.detection import DetectionRecipe
 from ..batch_sizes import settle
+from ..channels import settle_channels
 from ..image_sizes import dense_preprocessing
 from ..models import build_model
 from ..test_part import open_test
@@ -26,8 +27,11 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
     config = recipe.model.described_config("detection")
     stuff = isinstance(config, DetectorConfig) and config.method == "htc"
     train, val = open_detection(recipe.data, seed=recipe.trainer.seed, stuff=stuff)
+    channels = settle_channels(recipe.model, "detection", train, (val,))
+    recipe = recipe.replace({"model.in_channels": channels})
     torch.manual_seed(recipe.trainer.seed)
-    prepared = functools.partial(dense_preprocessing, DensePreprocessing.coco(), recipe.data.scale, train)
+    official, scale = DensePreprocessing.coco(), recipe.data.scale
+    prepared = functools.partial(dense_preprocessing, official, scale, train, channels=channels)
     built = cast(Detector, build_model(recipe.model, "detection", train.classes, prepare=prepared))
     assert built.preprocessing is not None, "it has just been chosen"
     scale = built.preprocessing.scale
@@ -39,6 +43,6 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
         return DetectionTraining(built, settled, batch_size=data.batch_size, annotations=val.coco), data
 
     module, data = settle(recipe, len(train), device, make)
-    data.test_samples = open_test(replace(recipe.data.source(stuff=False), classes=train.classes))
-    module.model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.devices))
+    data.test_samples = open_test(replace(recipe.data.source(stuff=False), classes=train.classes, channels=channels))
+    module.model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.world_size))
     return module, data

@@ -16,6 +16,7 @@ from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
 from ...recipes.segmentation import SegmentationRecipe
 from ..batch_sizes import settle
+from ..channels import settle_channels
 from ..image_sizes import dense_preprocessing, usual_sides
 from ..models import build_model
 from ..test_part import open_test
@@ -33,8 +34,11 @@ def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraini
     if isinstance(train, SegmentationFolder) and isinstance(val, SegmentationFolder):
         check_labels(train, "train")
         check_labels(val, "val")
+    channels = settle_channels(recipe.model, "segmentation", train, (val,))
+    recipe = recipe.replace({"model.in_channels": channels})
     torch.manual_seed(recipe.trainer.seed)
-    prepared = functools.partial(dense_preprocessing, DensePreprocessing.ade20k(), recipe.data.scale, train)
+    official, scale = DensePreprocessing.ade20k(), recipe.data.scale
+    prepared = functools.partial(dense_preprocessing, official, scale, train, channels=channels)
     built = cast(
         Segmenter, build_model(recipe.model, "segmentation", train.classes, palette=train.palette, prepare=prepared)
     )
@@ -49,6 +53,6 @@ def prepare(recipe: SegmentationRecipe, device: str) -> tuple[SegmentationTraini
         return SegmentationTraining(built, settled, batch_size=data.batch_size), data
 
     module, data = settle(recipe, len(train), device, make)
-    data.test_samples = open_test(source)
-    module.model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.devices))
+    data.test_samples = open_test(replace(source, channels=channels))
+    module.model = cast(Segmenter, with_shared_batch_norms(built, device, recipe.trainer.world_size))
     return module, data
