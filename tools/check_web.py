@@ -64,7 +64,7 @@ FRAMES, RATE = 200, 25
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="where screenshots and packages go (default: a new folder)")
-    parser.add_argument("--seconds", type=float, default=20, help="of load on each model")
+    parser.add_argument("--seconds", type=float, default=20, help="of load on each model; 0 leaves it out")
     options = parser.parse_args()
     out = (options.out or Path(tempfile.mkdtemp(prefix="check-web-"))).resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -76,8 +76,8 @@ def main() -> int:
     with serving() as (server, address):
         browser = check_in_browser(out, chromium, address)
         before = memory_of(server.pid, "VmRSS")
-        rows = [asyncio.run(load(address, model, options.seconds)) for model in MODELS]
-        burst = asyncio.run(send_burst(address))
+        rows = [asyncio.run(load(address, model, options.seconds)) for model in MODELS if options.seconds]
+        burst = asyncio.run(send_burst(address)) if options.seconds else Counter()
         memory = memory_of(server.pid, "VmHWM")
         assert httpx.get(f"{address}/health", trust_env=False).json()["busy"] == dict.fromkeys(MODELS, 0)
     assert server.returncode == -signal.SIGTERM, server.returncode
@@ -350,6 +350,10 @@ def written(
         f"The static example: scores within {browser['example']:.2f} percent points of Predictor's.",
         "",
         f"What `swin video` writes, in a `<video>` element: {browser['video']}.",
+    ]
+    if not rows:
+        return "\n".join([*lines, "", "Load was left out (`--seconds 0`).", ""])
+    lines += [
         "",
         f"Under load: {CLIENTS} clients that ask anew when they are answered, one that sends rubbish and {SLOW} that "
         f"send a byte at a time, all on this machine; `--timeout {TIMEOUT}`.",
