@@ -294,8 +294,8 @@ def _preprocessing(
     known = checkpoint.preprocessing if checkpoint is not None else None
     if task == "classification" and checkpoint is not None and checkpoint.task == "pretraining" and known is not None:
         # Fine-tuning has other images than masked pre-training, of the same kind.
-        mean, std, white = known.mean, known.std, known.white_level
-        known = dataclasses.replace(official[task](), mean=mean, std=std, white_level=white)
+        own = known
+        known = dataclasses.replace(official[task](), mean=own.mean, std=own.std, white_level=own.white_level)
     if known is None or isinstance(known, DensePreprocessing) != (task in DENSE_TASKS):
         known = official[task]()
     in_channels = config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels
