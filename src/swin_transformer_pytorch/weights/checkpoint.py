@@ -324,4 +324,4 @@ def _backbone_config(metadata: Mapping[str, Any]) -> SwinConfig:
     config, task = metadata["config"], metadata["task"]
     if task in DENSE_TASKS:
         return SwinConfig.from_dict({"single_window": "keep", **config.get("backbone", {})})
-    return SwinConfig.from_dict(config.get("backbone", config))
+    return SwinConfig.from_dict(config if task == "classification" else config.get("backbone", config))
