@@ -14,6 +14,7 @@ from swin_transformer_pytorch.rle import (
     from_uncompressed,
     mask_area,
     mask_counts,
+    placed_counts,
 )
 
 
@@ -35,6 +36,21 @@ def test_same_bytes_as_pycocotools(height, width, share, grain, seed):
     assert counts == reference(mask)["counts"]
     np.testing.assert_array_equal(decode_mask(counts, mask.shape), mask)
     assert mask_area(counts) == mask.sum() == coco_mask.area(reference(mask))
+
+
+@given(
+    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    share=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+def test_a_part_of_a_mask_has_the_run_lengths_of_the_whole(size, share, seed, data):
+    top, left = (data.draw(st.integers(0, side - 1)) for side in size)
+    bottom, right = (data.draw(st.integers(first + 1, side)) for first, side in zip((top, left), size, strict=True))
+    part = np.random.default_rng(seed).random((bottom - top, right - left)) < share
+    mask = np.zeros(size, dtype=bool)
+    mask[top:bottom, left:right] = part
+    np.testing.assert_array_equal(placed_counts(part, (top, left), size), mask_counts(mask))
 
 
 @pytest.mark.parametrize("size", [(800, 1333), (1, 5000), (5000, 1), (37, 61)])

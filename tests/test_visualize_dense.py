@@ -1,8 +1,10 @@
 """Pictures of detections and label maps."""
 
+import itertools
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from swin_transformer_pytorch.results import Detections, SegmentationMap
 from swin_transformer_pytorch.rle import encode_mask
@@ -73,6 +75,35 @@ def test_names_do_not_cover_one_another():
     alone = np.asarray(detection_overlay(grey(size), found(size, boxes[:1], masks=False)))
     name = int((alone == np.array(class_colour(0))).all(axis=-1).sum()) - 2 * 4 * 200  # without the box
     assert min(areas) > 0.9 * name > 500
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """(words, box) of what is written on pictures, in that order."""
+    written, text = [], ImageDraw.ImageDraw.text
+
+    def keep(self, xy, words, *args, **options):
+        written.append((words, self.textbbox(xy, words, font=options["font"], anchor=options["anchor"])))
+        return text(self, xy, words, *args, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", keep)
+    return written
+
+
+def test_a_name_without_a_free_place_is_left_out(drawn):
+    """Fifteen objects in a strip that has room for a few of their names."""
+    size = (40, 500)
+    detection_overlay(grey(size), found(size, [[4 * n, 0, 100 + 4 * n, 40] for n in range(15)], masks=False))
+    assert 2 <= len(drawn) < 15
+    for (_, (left, top, right, bottom)), (_, other) in itertools.combinations(drawn, 2):
+        assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+
+
+def test_names_of_a_flat_picture_leave_most_of_it_free(drawn):
+    size = (100, 1500)
+    detection_overlay(grey(size), found(size, [[10, 40, 400, 90]], masks=False))
+    ((_, (_, top, _, bottom)),) = drawn
+    assert bottom - top < 16
 
 
 def test_a_colour_is_of_a_class_whatever_else_is_found():
@@ -148,6 +179,29 @@ def test_pixels_have_their_class_colour_and_a_legend_tells_it():
     assert (picture[200, 299] == 255).all()  # the border
     legend = picture[500:]
     assert all((legend == np.array(colour)).all(axis=-1).any() for colour in result.palette)
+
+
+def test_a_class_has_its_colour_on_pixels_of_any_colour():
+    """A red image does not make a blue class violet."""
+    red, blue = np.full((300, 500, 3), (220, 40, 30), np.uint8), (40, 60, 240)
+    result = SegmentationMap(labels=np.zeros((300, 500), np.uint8), names=("sea",), palette=(blue,))
+    pixel = np.asarray(segmentation_overlay(red, result))[100, 100].astype(int)
+    assert pixel[2] - pixel[0] > 80 and abs(pixel[0] - pixel[1]) < 20
+
+
+@pytest.mark.parametrize(("count", "told"), [(20, []), (30, ["and 6 smaller"])])
+def test_a_legend_has_whole_names_and_says_what_it_leaves_out(count, told, drawn):
+    names = tuple(f"ground with number {index}" for index in range(count))
+    values = np.repeat(np.arange(count, dtype=np.uint8), 20)[None].repeat(60, 0)
+    segmentation_overlay(grey(values.shape), SegmentationMap(labels=values, names=names))
+    assert [words for words, _ in drawn] == [f"{name} {1 / count:.1%}" for name in names[:24]] + told
+
+
+def test_a_name_of_several_lines_is_drawn_by_its_first():
+    result = SegmentationMap(labels=np.zeros((30, 40), np.uint8), names=("sea\nand more",))
+    assert segmentation_overlay(grey((30, 40)), result).size[0] == 480
+    with_none = SegmentationMap(labels=np.zeros((30, 40), np.uint8), names=("\n",))
+    assert segmentation_overlay(grey((30, 40)), with_none).size[0] == 480
 
 
 @pytest.mark.parametrize("result", [found((4, 5), []), labels((4, 5))])

@@ -117,5 +117,34 @@ for (const path of settings.classified) {
     found.example.push({ path, classes: await texts(example, "#classes li") });
   }
 }
+
+// A video of swin video plays to its end; and what the browser shows in the middle of it.
+const player = await open(settings.video);
+found.video = await player.evaluate(async () => {
+  const video = document.querySelector("video");
+  await new Promise((resolve, reject) => {
+    video.onloadedmetadata = resolve;
+    video.onerror = () => reject(new Error(video.error.message));
+    video.load();
+  });
+  const seen = { width: video.videoWidth, height: video.videoHeight, duration: video.duration, times: [] };
+  const canvas = Object.assign(document.createElement("canvas"), { width: seen.width, height: seen.height });
+  const look = (now, { mediaTime }) => {
+    seen.times.push(mediaTime);
+    if (!seen.picture && mediaTime >= video.duration / 2) {
+      canvas.getContext("2d").drawImage(video, 0, 0);
+      Object.assign(seen, { picture: canvas.toDataURL("image/png").split(",")[1], picture_time: mediaTime });
+    }
+    video.requestVideoFrameCallback(look);
+  };
+  video.requestVideoFrameCallback(look);
+  const ended = new Promise((resolve) => (video.onended = resolve));
+  const start = performance.now();
+  await video.play();
+  await ended;
+  const { totalVideoFrames, droppedVideoFrames } = video.getVideoPlaybackQuality();
+  const took = (performance.now() - start) / 1000;
+  return { ...seen, end: video.currentTime, took, frames: totalVideoFrames, dropped: droppedVideoFrames };
+});
 await browser.close();
 console.log(JSON.stringify(found));

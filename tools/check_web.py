@@ -6,9 +6,10 @@
    map, rows and download are compared with what Predictor and visualize give. A phone's layout, the keyboard, a broken
    image, no request to another host and nothing on the console, where violations of the policy would be.
 2. The example of examples/browser in the same browser, against Predictor.
-3. Load on loopback: 16 clients for N seconds a model, with malformed and slow ones among them, then a burst.
+3. What `swin video` makes of 200 frames plays there to its end, in its size, length and colours.
+4. Load on loopback: 16 clients for N seconds a model, with malformed and slow ones among them, then a burst.
 
-Needs the extras web and export, and npm; playwright-core and onnxruntime-web come from npm into DIR. Chromium is
+Needs the extras web, export and video, and npm; playwright-core and onnxruntime-web come from npm into DIR. Chromium is
 Debian's, `apt-get install chromium`. Some minutes.
 """
 
@@ -46,20 +47,24 @@ from PIL import Image
 
 from swin_transformer_pytorch import Predictor, load_model
 from swin_transformer_pytorch.data.images.decode import read_image
+from swin_transformer_pytorch.data.images.video import Frame, Video
+from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.export import export_onnx
 from swin_transformer_pytorch.results import Detections
 from swin_transformer_pytorch.visualize import label_map, overlay
+from swin_transformer_pytorch.visualize.video import VideoWriter
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "browser"
 MODELS = ("fashion", "scenes_detection", "scenes_segmentation")
 CLIENTS, SLOW, BURST, TIMEOUT, LEAST_SCORE = 16, 2, 200, 8, 0.3
+FRAMES, RATE = 200, 25
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="where screenshots and packages go (default: a new folder)")
-    parser.add_argument("--seconds", type=float, default=20, help="of load on each model")
+    parser.add_argument("--seconds", type=float, default=20, help="of load on each model; 0 leaves it out")
     options = parser.parse_args()
     out = (options.out or Path(tempfile.mkdtemp(prefix="check-web-"))).resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -71,8 +76,8 @@ def main() -> int:
     with serving() as (server, address):
         browser = check_in_browser(out, chromium, address)
         before = memory_of(server.pid, "VmRSS")
-        rows = [asyncio.run(load(address, model, options.seconds)) for model in MODELS]
-        burst = asyncio.run(send_burst(address))
+        rows = [asyncio.run(load(address, model, options.seconds)) for model in MODELS if options.seconds]
+        burst = asyncio.run(send_burst(address)) if options.seconds else Counter()
         memory = memory_of(server.pid, "VmHWM")
         assert httpx.get(f"{address}/health", trust_env=False).json()["busy"] == dict.fromkeys(MODELS, 0)
     assert server.returncode == -signal.SIGTERM, server.returncode
@@ -116,11 +121,13 @@ def check_in_browser(out: Path, chromium: str, address: str) -> dict[str, Any]:
     broken.write_bytes(images["fashion"].read_bytes()[:-200])
     classified = [images["fashion"], photo]
     with example_served(out) as example:
+        video = make_video(out)
         settings = {
             "playwright": str(out / "node_modules" / "playwright-core" / "index.mjs"),
             "chromium": chromium,
             "page": address,
             "example": example,
+            "video": f"{example}/video.html",
             "images": {model: str(path) for model, path in images.items()},
             "classified": [str(path) for path in classified],
             "broken": str(broken),
@@ -136,7 +143,51 @@ def check_in_browser(out: Path, chromium: str, address: str) -> dict[str, Any]:
     predictors = {model: Predictor(load_model(model)) for model in MODELS}
     differences = [compare(one, predictors[one["model"]], images[one["model"]]) for one in found["results"]]
     example_difference = max(compare_classes(one, predictors["fashion"]) for one in found["example"])
-    return {"results": len(found["results"]), "pixels": max(differences), "example": example_difference}
+    return {
+        "results": len(found["results"]),
+        "pixels": max(differences),
+        "example": example_difference,
+        "video": compare_video(found["video"], video),
+    }
+
+
+def make_video(out: Path) -> list[Frame]:
+    """What `swin video` finds in a made-up one, beside the example with a page that has it; its frames."""
+    scenes = open_scenes("scenes_sample", "val", num_scenes=8)
+    row = np.concatenate([np.asarray(scenes[index].image) for index in range(len(scenes))], axis=1)
+    with VideoWriter(out / "clip.webm") as writer:
+        for index in range(FRAMES):
+            writer.add(Image.fromarray(row[:, 4 * index : 4 * index + 192]), index / RATE)
+    found = out / "example" / "found.webm"
+    words = ("video", out / "clip.webm", "--weights", "scenes_detection", "--video", found)
+    subprocess.run(
+        [sys.executable, "-m", "swin_transformer_pytorch", *map(str, words)], check=True, stdout=subprocess.DEVNULL
+    )
+    page = '<!doctype html><link rel="icon" href="data:,"><video src="found.webm" muted></video>'
+    found.with_name("video.html").write_text(page, encoding="utf-8")
+    return list(Video(found))
+
+
+def compare_video(shown: dict[str, Any], frames: list[Frame]) -> str:
+    """What played in the browser, in words."""
+    height, width = frames[0].image.shape[:2]
+    assert len(frames) == FRAMES, len(frames)
+    assert (shown["width"], shown["height"]) == (width, height), shown
+    length = FRAMES / RATE
+    assert abs(shown["duration"] - length) < 0.1 and abs(shown["end"] - shown["duration"]) < 0.1, shown
+    times = shown["times"]
+    assert len(times) > FRAMES / 4 and times == sorted(times) and shown["took"] > 0.9 * length, shown
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["picture"]))).convert("RGB")).astype(int)
+    assert picture.std() > 20, "a blank picture"
+    # The browser hands out the next frame now and then.
+    near = [frame for frame in frames if abs(frame.seconds - shown["picture_time"]) < 2 / RATE]
+    worst = min(float(np.abs(picture - frame.image).mean()) for frame in near)
+    assert worst < 4, f"the picture at {shown['picture_time']} s differs by {worst} levels"
+    return (
+        f"{FRAMES} frames of {width} x {height} pixels in {shown['duration']:.2f} s play to the end in "
+        f"{shown['took']:.1f} s, {shown['frames'] - shown['dropped']} of {shown['frames']} frames shown; a frame in "
+        f"the middle differs from PyAV's by {worst:.1f} of 255 levels in the mean"
+    )
 
 
 @contextlib.contextmanager
@@ -280,7 +331,7 @@ def written(
     burst: Counter[int],
     memory: tuple[float, float],
 ) -> str:
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "fastapi", "uvicorn", "httpx"))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "fastapi", "uvicorn", "httpx", "av"))
     npm = {
         name: json.loads((out / "node_modules" / name / "package.json").read_text(encoding="utf-8"))["version"]
         for name in ("playwright-core", "onnxruntime-web")
@@ -290,13 +341,19 @@ def written(
         f"# swin web, {date.today()}",
         "",
         f"`python tools/check_web.py`: {versions}, Python {platform.python_version()}, {os.cpu_count()} processors "
-        f"({platform.machine()}) that the clients share, 15 minutes' load {os.getloadavg()[2]:.1f}. "
+        f"({platform.machine()}) that clients and other work share, 15 minutes' load {os.getloadavg()[2]:.1f}. "
         f"Chromium {shown[1]}, {', '.join(f'{name} {version}' for name, version in npm.items())}.",
         "",
         f"In the browser: {browser['results']} results, the three shipped models by file, drop and paste; pictures and "
         f"label map differ from Predictor and visualize by at most {browser['pixels']} of 255 levels, names not "
         "at all; nothing on the console, no other host. A phone's layout, the keyboard and a broken image are in it. "
         f"The static example: scores within {browser['example']:.2f} percent points of Predictor's.",
+        "",
+        f"What `swin video` writes, in a `<video>` element: {browser['video']}.",
+    ]
+    if not rows:
+        return "\n".join([*lines, "", "Load was left out (`--seconds 0`).", ""])
+    lines += [
         "",
         f"Under load: {CLIENTS} clients that ask anew when they are answered, one that sends rubbish and {SLOW} that "
         f"send a byte at a time, all on this machine; `--timeout {TIMEOUT}`.",

@@ -68,6 +68,24 @@ def mask_counts(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> NDArray[np.int64
     return np.diff(places, prepend=0, append=mask.size)
 
 
+def placed_counts(part: NDArray[np.bool_], place: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int64]:
+    """The run lengths of a mask (H, W) = `size` of which `part` lies with its first pixel at `place`, (row, column).
+
+    The rest of the mask, all zeros, is not laid out.
+    """
+    (height, width), (top, left) = size, place
+    columns = np.zeros((part.shape[1], part.shape[0] + 1), dtype=np.int8)  # each ends with a zero, and its last run
+    columns[:, :-1] = part.T
+    column, row = np.divmod(np.flatnonzero(np.diff(columns.ravel(), prepend=0)), columns.shape[1])
+    edges = (left + column) * height + top + row
+    # A run to the foot of the mask and one from its head in the next column are one.
+    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
+    edges = np.delete(edges, np.concatenate([joined, joined + 1]))
+    if len(edges) and edges[-1] == height * width:
+        edges = edges[:-1]
+    return np.diff(edges, prepend=0, append=height * width)
+
+
 def from_uncompressed(counts: Sequence[int] | NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.bool_]:
     """The mask (H, W) of plain run lengths; `size` is (H, W).
 

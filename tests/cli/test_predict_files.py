@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from swin_transformer_pytorch import Predictor
 from swin_transformer_pytorch.commands import predict
 from swin_transformer_pytorch.data.detection.yolo import yolo_parts
 from swin_transformer_pytorch.results import Detections
+from swin_transformer_pytorch.rle import decode_mask
 
 
 @pytest.fixture
@@ -107,6 +109,29 @@ def test_yolo_s_labels_are_a_data_set_beside_the_images(detect, dense_data, tmp_
         np.testing.assert_allclose(corners, row["boxes"], atol=1e-4)
     again = detect(dense_data / "val", "--yolo", target)
     assert again.code == 2 and "not an empty folder" in again.err
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+def test_yolo_s_outlines_are_read_as_the_masks(detect, dense_data, tmp_path) -> None:
+    coco_mask = pytest.importorskip("pycocotools.mask")
+    target, lines = tmp_path / "yolo", tmp_path / "rows.jsonl"
+    words = (dense_data / "val", "--yolo", target, "--outlines", "--output", lines, "--score-threshold", 0.05)
+    assert detect(*words).code == 0
+    shutil.copytree(dense_data / "val", target / "images")
+    part = yolo_parts(target)["train"]
+    read = part.read(part.annotations_file)
+    count = 0
+    for row in rows(lines):
+        name = f"images/{Path(row['path']).name}"
+        (image_id,) = (image["id"] for image in read["images"] if image["file_name"] == name)
+        outlines = [one["segmentation"] for one in read["annotations"] if one["image_id"] == image_id]
+        for polygons, mask in zip(outlines, row["masks"], strict=True):
+            if (expected := decode_mask(mask["counts"], tuple(mask["size"]))).any():
+                again = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *mask["size"])))
+                np.testing.assert_array_equal(again.astype(bool), expected)
+                count += 1
+    assert count > 0
+    assert "--outlines is for --yolo DIR" in detect(dense_data / "val", "--outlines").err
 
 
 def test_files_of_an_ended_prediction_hold_each_image_once(detect, dense_data, tmp_path, monkeypatch) -> None:

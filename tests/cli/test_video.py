@@ -1,6 +1,7 @@
 """`swin video`: a row and a picture a frame, whatever ends it."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,8 @@ def test_mistakes_are_one_line(swin: Swin, clip: Path, tmp_path: Path, monkeypat
     ):
         outcome = swin("video", *words)
         assert outcome.code == 2 and text in outcome.err and len(outcome.err.splitlines()) == 1
+        outcome = swin("video", *words, "--output", tmp_path / "rows.jsonl")
+        assert outcome.code == 2 and not list(tmp_path.glob("rows.jsonl*")), "nothing is in the way of the next"
     (tmp_path / "b.jsonl.partial").touch()
     assert (
         "b.jsonl.partial has the rows"
@@ -98,3 +101,10 @@ def test_mistakes_are_one_line(swin: Swin, clip: Path, tmp_path: Path, monkeypat
     monkeypatch.setitem(sys.modules, "av", None)
     outcome = swin("video", clip, "--weights", "fashion")
     assert outcome.code == 2 and "swin-transformer-pytorch[video]" in outcome.err
+
+
+def test_a_video_comes_by_stdin(clip: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "swin_transformer_pytorch", "video", "-", "--weights", "fashion", "--output", "-"]
+    with clip.open("rb") as stdin:
+        outcome = subprocess.run(words, stdin=stdin, capture_output=True, text=True, check=True)
+    assert [json.loads(line)["frame"] for line in outcome.stdout.splitlines()] == list(range(20))

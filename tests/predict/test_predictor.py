@@ -149,6 +149,12 @@ def test_another_way_with_errors_is_refused(value):
         Predictor(ColourModel(), on_error=value)
 
 
+@pytest.mark.parametrize("image", ["gone.png", np.zeros((9, 9, 3), np.uint8)])
+def test_features_of_an_image_alone_are_not_those_of_its_parts(predictor, image):
+    with pytest.raises(ValueError, match=r"takes a list of images, not a (str|ndarray); put it into one"):
+        predictor.features(image)
+
+
 def test_a_model_that_does_not_say_what_its_head_takes_has_no_features(predictor):
     with pytest.raises(ValueError, match="this ColourModel gives answers alone"):
         predictor.features([picture("red")])

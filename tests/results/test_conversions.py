@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from swin_transformer_pytorch.extras import MissingExtraError
 from swin_transformer_pytorch.results import Classification, Detections, SegmentationMap
+from swin_transformer_pytorch.results.outlines import outline
 from swin_transformer_pytorch.rle import encode_mask
 
 CLASSES = ("cat", "fox", "caf\u00e9")
@@ -104,6 +105,59 @@ def test_yolo_through_a_parser_of_its_own(found: Detections) -> None:
     plain = found.to_yolo()
     assert [line.rpartition(" ")[0] for line in found.to_yolo(scores=True)] == plain
     assert all(len(line.split(" ")) == 5 for line in plain)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own
+@given(st.builds(make, st.integers(0, 2**32 - 1), st.integers(0, 5)), st.booleans())
+def test_yolo_outlines_through_coco_and_a_parser_of_its_own(found: Detections, scores: bool) -> None:
+    """Parts, holes and single pixels: the polygon's pixels are the mask's, all of them."""
+    coco_mask = pytest.importorskip("pycocotools.mask", reason="the reader of polygons")
+    height, width = SIZE
+    for index, line in enumerate(found.to_yolo(outlines=True, scores=scores)):
+        label, *words = line.split(" ")
+        if scores:
+            assert np.float32(words.pop()) == found.scores[index]
+        assert int(label) == found.labels[index]
+        numbers = [float(word) for word in words]
+        assert len(numbers) >= 8 and len(numbers) % 2 == 0 and min(numbers) >= 0 and max(numbers) <= 1
+        polygon = (np.reshape(numbers, (-1, 2)) * (width, height)).ravel().tolist()
+        back = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects([polygon], height, width)))
+        if found.mask(index).any():
+            np.testing.assert_array_equal(back.astype(bool), found.mask(index))
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]), st.integers(0, 2**32 - 1))
+def test_an_outline_goes_along_edges_of_pixels_and_has_them_inside(
+    height: int, width: int, share: float, seed: int
+) -> None:
+    """By the even-odd rule itself: from inside, a ray to the left crosses an odd number of sides."""
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    corners = outline(mask)
+    if not mask.any():
+        assert corners.shape == (0, 2)
+        return
+    crossings = np.zeros(mask.shape, dtype=int)
+    middles = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
+    for (x1, y1), (x2, y2) in zip(corners.tolist(), np.roll(corners, -1, axis=0).tolist(), strict=True):
+        between = (min(y1, y2) < middles[..., 1]) & (middles[..., 1] < max(y1, y2))
+        at = x1 + (middles[..., 1] - y1) * ((x2 - x1) / (y2 - y1)) if y1 != y2 else 0
+        crossings += between & (at < middles[..., 0])
+    np.testing.assert_array_equal(crossings % 2 == 1, mask)
+
+
+def test_outlines_need_masks_and_without_pixels_are_the_boxes() -> None:
+    with pytest.raises(ValueError, match="have no masks"):
+        make(0, 2, masks=False).to_yolo(outlines=True)
+    empty = Detections(
+        boxes_xyxy=[(0, 10, 26.5, 90)],
+        scores=[1],
+        labels=[0],
+        names=["cat"],
+        image_size=SIZE,
+        mask_rles=[encode_mask(np.zeros(SIZE, dtype=bool))],
+    )
+    corners = "0.000000 0.270270 0.500000 0.270270 0.500000 1.000000 0.000000 1.000000"
+    assert empty.to_yolo(outlines=True) == [f"0 {corners}"]
 
 
 @pytest.mark.parametrize("masks", [True, False])

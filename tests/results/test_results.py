@@ -5,10 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from swin_transformer_pytorch.data.errors import ImageError
 from swin_transformer_pytorch.results import Classification, Detections, SegmentationMap
 from swin_transformer_pytorch.rle import encode_mask
 from swin_transformer_pytorch.visualize import overlay
@@ -282,3 +284,36 @@ def test_results_load_nothing_that_draws():
         "sys.exit(bool(loaded & {'visualize', 'PIL', 'pandas', 'torch'}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("box", "score"), [((0, np.nan, 1, 1), 0.5), ((0, 0, np.inf, 1), 0.5), ((0, 0, 1, 1), np.nan)])
+def test_numbers_that_are_none_are_refused(box, score):
+    with pytest.raises(ValueError, match="object 1 has .*1 of 2 objects have NaN or infinite"):
+        Detections(
+            boxes_xyxy=[(0, 0, 1, 1), box], scores=[0.9, score], labels=[0, 0], names=["a", "a"], image_size=(9, 9)
+        )
+    with pytest.raises(ValueError, match="1 of 2 scores are nan"):
+        Classification(labels=(0, 1), scores=(0.5, np.nan), names=("a", "b"))
+
+
+def test_an_image_is_drawn_on_in_every_form_that_a_predictor_takes(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    found = Detections(boxes_xyxy=[(3, 3, 9, 9)], scores=[0.5], labels=[0], names=["a"], image_size=(20, 30))
+    expected = np.asarray(found.plot(pixels))
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    opaque = np.concatenate([pixels, np.full((20, 30, 1), 255, np.uint8)], axis=2)
+    path = tmp_path / "a.png"
+    for image in (Image.fromarray(pixels), path, str(path), path.read_bytes(), tensor, tensor / 255, opaque):
+        np.testing.assert_array_equal(np.asarray(found.plot(image)), expected)
+    for wrong in (pixels / 255.0, None, b"", np.zeros((0, 3), np.uint8)):
+        with pytest.raises(ImageError):
+            found.plot(wrong)
+
+
+@pytest.mark.parametrize("name", ["a", "a.xyz", "."])
+def test_a_picture_s_file_needs_an_ending(tmp_path, name):
+    result = SegmentationMap(labels=np.zeros((3, 3), np.uint8), names=("a",))
+    with pytest.raises(ValueError, match=r"no picture's format; name it \.png or \.jpg"):
+        result.save(np.zeros((3, 3), np.uint8), tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -93,6 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="detection: write label files, data.yaml and classes.txt, of objects from the score shown in pictures",
     )
     parser.add_argument(
+        "--outlines", action="store_true", help="--yolo: outlines of objects' masks in place of their boxes"
+    )
+    parser.add_argument(
         "--features",
         metavar="FILE",
         help="classification: write pooled features instead, .npy beside .names.json, or .parquet",
@@ -236,6 +239,7 @@ def run(options: argparse.Namespace) -> int:
                 options.yolo,
                 [name_of(predictor.classes, label) for label in range(model.num_classes)],
                 least,
+                outlines=options.outlines,
             )
     if table.row_count and output != "-":
         terminal.output().print(table)
@@ -252,6 +256,8 @@ def _check_files(options: argparse.Namespace, task: str) -> None:
     streams = options.output is not None and (is_stdout(options.output) or is_stream(Path(options.output)))
     if options.annotations is not None and options.coco is None:
         raise UsageError(f"--annotations {options.annotations} is for --coco FILE; add that, or leave it out")
+    if options.outlines and options.yolo is None:
+        raise UsageError("--outlines is for --yolo DIR; add that, or leave it out")
     for option, of in (("coco", "detection"), ("yolo", "detection"), ("features", "classification")):
         if getattr(options, option) is None:
             continue
@@ -273,7 +279,7 @@ def row_settings(options: argparse.Namespace, model: Model | ExportedModel) -> d
     if options.output is None:
         return {}
     alone = {"paths", "output", "resume", "weights", "model", "device", "batch_size", "engine", "workers"}
-    alone |= {"coco", "annotations", "yolo", "features"}  # made of the rows, or instead of them
+    alone |= {"coco", "annotations", "yolo", "outlines", "features"}  # made of the rows, or instead of them
     settings = {name: value for name, value in vars(options).items() if name not in alone}
     if not all(map(os.path.isabs, filter(None, (*options.paths, options.pictures, options.labels)))):
         settings["working folder"] = os.getcwd()

@@ -108,7 +108,9 @@ def check_free(folder: str | Path) -> None:
         raise UsageError(f"--yolo {folder} is there and not an empty folder; remove it, or choose another")
 
 
-def write_yolo(file: str | Path, folder: str | Path, classes: Sequence[str], least_score: float) -> None:
+def write_yolo(
+    file: str | Path, folder: str | Path, classes: Sequence[str], least_score: float, *, outlines: bool
+) -> None:
     """Writes a folder "labels" like that of the images, data.yaml and classes.txt, and puts all in place at once."""
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +120,8 @@ def write_yolo(file: str | Path, folder: str | Path, classes: Sequence[str], lea
         for path, found in read_rows(file):
             place = scratch / "labels" / places[path]
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text("".join(f"{line}\n" for line in found.above(least_score).to_yolo()), encoding="utf-8")
+            lines = found.above(least_score).to_yolo(outlines=outlines)
+            place.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         names = json.dumps(list(classes), ensure_ascii=False)  # which is YAML as well
         (scratch / "data.yaml").write_text(f"train: images\nval: images\nnames: {names}\n", encoding="utf-8")
         (scratch / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")

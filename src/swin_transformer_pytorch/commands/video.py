@@ -39,7 +39,7 @@ _DRAWN_AHEAD = 8  # frames that wait to be drawn and encoded
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from jsonargparse.typing import PositiveFloat, PositiveInt
 
-    parser.add_argument("source", metavar="VIDEO", help="a file, a URL, or camera:0")
+    parser.add_argument("source", metavar="VIDEO", help="a file, - for stdin, a URL, or camera:0")
     model_source.add_model_options(parser, without_either=f"without --weights: {model_source.DEFAULT_MODEL}")
     parser.add_argument("--output", metavar="FILE", help="write a line of JSON a frame; - is stdout, without the table")
     parser.add_argument("--video", metavar="FILE", help="write the video with what was found on it, a .webm (VP9)")
@@ -142,8 +142,13 @@ def _rows(output: str | None) -> Iterator[Callable[[str], object]]:
             raise UsageError(f"{partial} has the rows of a run that was ended: rename or remove it")
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing(partial):
-            with partial.open("w", encoding="utf-8", buffering=1) as file:
-                yield file.write
+            try:
+                with partial.open("w", encoding="utf-8", buffering=1) as file:
+                    yield file.write
+            except BaseException:
+                if not partial.stat().st_size:  # a video that cannot be read leaves nothing in the way of the next
+                    partial.unlink()
+                raise
             put_in_place(partial, path)
 
 

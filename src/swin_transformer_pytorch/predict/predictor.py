@@ -158,8 +158,10 @@ class Predictor:
 
         Raises:
             ImageError: an image cannot be read, whatever `on_error` is.
-            ValueError: the model is no classifier, or a file that holds no more than its answers.
+            ValueError: it is no list, the model is no classifier, or a file that holds no more than its answers.
         """
+        if not isinstance(images, list | tuple):
+            raise ValueError(f"features takes a list of images, not a {type(images).__name__}; put it into one")
         found: list[Any] = []
         for start in range(0, len(images), self.batch_size):
             found += self.answers(images[start : start + self.batch_size], self.features_prepared)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..models.segmentation_inference import window_starts
 from ..results import Detections
-from ..rle import encode_counts, mask_counts
+from ..rle import encode_counts, placed_counts
 
 _AGREE = 0.5  # IoU, within what two tiles share, from which on two boxes are of one object
 _EDGE = 2.0  # pixels from a tile's edge within which a box is cut by it
@@ -45,6 +45,27 @@ class _Object:
     cut: bool
 
 
+class _Neighbours:
+    """Objects by their tiles: an object is compared with those of overlapping tiles alone, however many there are."""
+
+    def __init__(self, tiles: Sequence[Tile]) -> None:
+        edges = np.array([(tile.left, tile.top, tile.right, tile.bottom) for tile in tiles])
+        self._overlapping = [
+            np.flatnonzero((edges[:, :2] < own[2:]).all(axis=1) & (own[:2] < edges[:, 2:]).all(axis=1)).tolist()
+            for own in edges
+        ]
+        self._objects: dict[int, list[_Object]] = defaultdict(list)
+
+    def __iter__(self) -> Iterator[_Object]:
+        return (one for objects in self._objects.values() for one in objects)
+
+    def add(self, one: _Object) -> None:
+        self._objects[one.tile].append(one)
+
+    def near(self, one: _Object) -> Iterator[_Object]:
+        return (other for tile in self._overlapping[one.tile] for other in self._objects.get(tile, ()))
+
+
 def tiles_of(size: tuple[int, int], crop: tuple[int, int], stride: tuple[int, int]) -> list[Tile]:
     """The tiles of an image of (height, width), row by row; the last of a row and of a column end with the image."""
     (height, width), (tall, wide) = size, crop
@@ -67,13 +88,12 @@ def merge_tiles(found: Sequence[Detections], tiles: Sequence[Tile], size: tuple[
     if len(tiles) == 1:
         return found[0]
     objects = sorted(_objects(found, tiles, size), key=lambda one: -one.score)
-    kept: list[list[_Object]] = []
+    whole = _Neighbours(tiles)
     for one in objects:
-        if not one.cut and not any(one.label == other.label and _agree(one, other, tiles) for (other,) in kept):
-            kept.append([one])
-    whole = [one for (one,) in kept]
-    parts = [one for one in objects if one.cut and not any(_is_part(one, other, tiles) for other in whole)]
-    kept += _groups(parts, tiles)
+        if not one.cut and not any(one.label == other.label and _agree(one, other, tiles) for other in whole.near(one)):
+            whole.add(one)
+    parts = [one for one in objects if one.cut and not any(_is_part(one, other, tiles) for other in whole.near(one))]
+    kept = [[one] for one in whole] + _groups(parts, tiles)
     kept.sort(key=lambda group: -group[0].score)
     names = [found[group[0].tile].names[group[0].place] for group in kept]
     with_masks = all(one.mask_rles is not None for one in found)
@@ -122,12 +142,20 @@ def _is_part(one: _Object, whole: _Object, tiles: Sequence[Tile]) -> bool:
 
 def _groups(parts: Sequence[_Object], tiles: Sequence[Tile]) -> list[list[_Object]]:
     """The parts of each object; parts have come by score, and so they stay."""
-    group_of = list(range(len(parts)))
-    for i, j in combinations(range(len(parts)), 2):
-        if parts[i].label == parts[j].label and _agree(parts[i], parts[j], tiles):
-            old, new = max(group_of[i], group_of[j]), min(group_of[i], group_of[j])
-            group_of = [new if group == old else group for group in group_of]
-    return [[part for part, own in zip(parts, group_of, strict=True) if own == group] for group in sorted({*group_of})]
+    seen = _Neighbours(tiles)
+    group_of: dict[tuple[int, int], list[_Object]] = {}
+    for one in parts:
+        group = [one]
+        for other in seen.near(one):
+            own = group_of[other.tile, other.place]
+            if own is not group and one.label == other.label and _agree(one, other, tiles):
+                own += group
+                group = own
+                group_of |= {(part.tile, part.place): group for part in own}
+        group_of[one.tile, one.place] = group
+        seen.add(one)
+    groups = {id(group): group for group in group_of.values()}
+    return [sorted(group, key=lambda one: -one.score) for group in groups.values()]
 
 
 def _around(group: Sequence[_Object]) -> Box:
@@ -136,18 +164,12 @@ def _around(group: Sequence[_Object]) -> Box:
 
 
 def _mask(group: Sequence[_Object], found: Sequence[Detections], tiles: Sequence[Tile], size: tuple[int, int]) -> bytes:
-    """The pixels of all parts as run lengths. These go down the columns, so only those of the tiles are laid out."""
-    height, width = size
-    left, right = min(tiles[one.tile].left for one in group), max(tiles[one.tile].right for one in group)
-    pixels = np.zeros((height, right - left), dtype=np.bool_)
-    for one in group:
-        tile = tiles[one.tile]
-        replace(tile, left=tile.left - left, right=tile.right - left).of(pixels)[...] |= found[one.tile].mask(one.place)
-    counts = mask_counts(pixels).copy()
-    counts[0] += left * height
-    after = (width - right) * height
-    if len(counts) % 2:  # the last run is of zeros
-        counts[-1] += after
-    elif after:
-        counts = np.append(counts, after)
-    return encode_counts(counts)
+    """The pixels of all parts as run lengths; only those of the tiles are laid out."""
+    own = [tiles[one.tile] for one in group]
+    left, top = min(tile.left for tile in own), min(tile.top for tile in own)
+    shape = max(tile.bottom for tile in own) - top, max(tile.right for tile in own) - left
+    pixels = np.zeros(shape, dtype=np.bool_)
+    for one, tile in zip(group, own, strict=True):
+        rows, columns = slice(tile.top - top, tile.bottom - top), slice(tile.left - left, tile.right - left)
+        pixels[rows, columns] |= found[one.tile].mask(one.place)
+    return encode_counts(placed_counts(pixels, (top, left), size))

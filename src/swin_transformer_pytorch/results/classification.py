@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ class Classification(Shown):
                 f"labels, scores and names have {len(self.labels)}, {len(self.scores)} and {len(self.names)} entries; "
                 "give one of each for a class"
             )
+        if bad := [score for score in self.scores if not math.isfinite(score)]:
+            raise ValueError(f"{len(bad)} of {len(self.scores)} scores are {bad[0]}; give numbers in [0, 1]")
 
     def to_dict(self) -> dict[str, Any]:
         """Lists of plain types, ready for JSON."""

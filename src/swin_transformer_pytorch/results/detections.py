@@ -16,6 +16,7 @@ from ..checks import some
 from ..extras import require
 from ..names import by_name, did_you_mean
 from ..rle import decode_mask
+from .outlines import outline
 from .shown import Shown
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ class Detections(Shown):
             raise ValueError(
                 f"boxes {shapes[0]}, scores {shapes[1]}, labels {shapes[2]}, {count} names and {masks} masks do not "
                 "belong together; give (n, 4), (n,), (n,), n and n or None"
+            )
+        sound = np.isfinite(self.boxes_xyxy).all(axis=1) & np.isfinite(self.scores)
+        if not sound.all():
+            at = int(sound.argmin())
+            raise ValueError(
+                f"object {at} has the box {self.boxes_xyxy[at]} and the score {self.scores[at]}: "
+                f"{int((~sound).sum())} of {count} objects have NaN or infinite numbers; leave them out"
             )
 
     def __len__(self) -> int:
@@ -232,20 +240,37 @@ class Detections(Shown):
         size = list(self.image_size)
         return [{"size": size, "counts": counts.decode("ascii")} for counts in self.mask_rles or ()]
 
-    def to_yolo(self, *, scores: bool = False) -> list[str]:
+    def to_yolo(self, *, scores: bool = False, outlines: bool = False) -> list[str]:
         """YOLO's lines, "label x y width height" an object: its box's centre and size as shares of the image.
 
         Names, masks and the image's size are not in them. With `scores` each line ends in its object's, as the
         predictions of YOLO tools do; labels to train with have none.
+
+        With `outlines` a line is "label x y x y ...", the corners of one polygon around the pixels of the object's
+        mask, in shares likewise, in place of its box; see `outlines.outline`. Of a mask without pixels they are those
+        of the box.
+
+        Raises:
+            ValueError: outlines are asked for, and there are no masks.
         """
         height, width = self.image_size
         corners = self.boxes_xyxy.astype(np.float64) / (width, height, width, height)
         centres, sizes = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
-        numbers = np.concatenate([centres, sizes], axis=1).tolist()
-        lines = [
-            f"{label} {x:.8f} {y:.8f} {w:.8f} {h:.8f}" for label, (x, y, w, h) in zip(self.labels, numbers, strict=True)
-        ]
+        lines = [f"{x:.8f} {y:.8f} {w:.8f} {h:.8f}" for x, y, w, h in np.concatenate([centres, sizes], axis=1).tolist()]
+        if outlines:
+            lines = [
+                " ".join(f"{share:.6f}" for share in (polygon / (width, height)).ravel().tolist())
+                for polygon in map(self._outline, range(len(self)))
+            ]
+        lines = [f"{label} {line}" for label, line in zip(self.labels, lines, strict=True)]
         return [f"{line} {score}" for line, score in zip(lines, self.scores, strict=True)] if scores else lines
+
+    def _outline(self, index: int) -> NDArray[Any]:
+        if len(polygon := outline(self.mask(index))):
+            return polygon
+        height, width = self.image_size
+        left, top, right, bottom = self.boxes_xyxy[index].astype(np.float64).clip(0, (width, height, width, height))
+        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 
     def to_supervision(self) -> Any:
         """A `supervision.Detections`, whose data have the names as "class_name"; the image's size is not in it.

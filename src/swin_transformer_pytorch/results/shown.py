@@ -21,7 +21,8 @@ class Shown(ABC):
         """The image with this result on it or beneath it, as `visualize.overlay` draws it.
 
         Args:
-            image: the one that the result is of: a file's path, a PIL image or a uint8 array (H, W) or (H, W, 3).
+            image: the one that the result is of: a file's path or bytes, a PIL image, a uint8 array (H, W) or
+                (H, W, 3), or a tensor (C, H, W).
 
         Raises:
             ValueError: it has another size, or cannot be read.
@@ -31,10 +32,16 @@ class Shown(ABC):
         return overlay(image, self)  # type: ignore[arg-type]
 
     def save(self, image: Any, path: str | os.PathLike[str]) -> None:
-        """Saves what `plot` draws; the path's ending is the format, and its folder is made where it is missing."""
+        """Saves what `plot` draws; the path's ending is the format, and its folder is made where it is missing.
+
+        Raises:
+            ValueError: the ending is no picture's, or as `plot`.
+        """
         from ..visualize import annotate
+        from ..visualize.pictures import check_ending
 
         path = Path(path)
+        check_ending(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             annotate(image, self, temporary)  # type: ignore[arg-type]

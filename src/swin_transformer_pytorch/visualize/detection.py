@@ -86,20 +86,17 @@ def _write_names(
     colours: Sequence[Colour],
     size: tuple[int, int],
 ) -> None:
-    """Names at free places beside the boxes, the best objects' first; the worst's last, if at all.
-
-    Where no place of a box is free, a name goes to its corner while there are few, and is left out in a crowd.
-    """
-    font = text_font(max(12, round(max(size) / (56 if len(boxes) <= 30 else 64))), names)
+    """Names at free places beside the boxes, the best objects' first. One for which no place is free is left out."""
+    # Of a flat picture names would else cover all.
+    font = text_font(max(12, round(min(max(size) / (56 if len(boxes) <= 30 else 64), min(size) / 12))), names)
     taken: list[_Box] = []
     for index, box in enumerate(boxes):
         text = names[index]
         width, height = draw.textlength(text, font=font) + 8, font.size * 1.35
         places = [_kept(place, size) for place in _places(box, width, height)]
-        free = next((place for place in places if not any(_overlap(place, other) for other in taken)), None)
-        if free is None and len(boxes) > 30:
+        place = next((place for place in places if not any(_overlap(place, other) for other in taken)), None)
+        if place is None:
             continue
-        place = free or places[0]
         taken.append(place)
         draw.rectangle(place, fill=colours[index])
         middle = (place[1] + place[3]) / 2

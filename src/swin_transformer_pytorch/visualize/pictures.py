@@ -25,19 +25,36 @@ from ..whole import replacing
 _log = logging.getLogger(__name__)
 
 StrPath: TypeAlias = str | os.PathLike[str]
-Picture: TypeAlias = Image.Image | NDArray[np.uint8] | str | os.PathLike[str]
+Picture: TypeAlias = Image.Image | NDArray[np.uint8] | str | os.PathLike[str] | bytes
 
 NEUTRAL = "#24292f"
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 def as_rgb(image: Picture) -> Image.Image:
-    """An RGB image from a PIL image, a uint8 array (H, W), (H, W, 1) or (H, W, 3), or a path or address."""
-    if isinstance(image, str | os.PathLike):
+    """An RGB image from a PIL image, a uint8 array (H, W) or (H, W, C), a path, an address, a file's bytes, or a tensor
+    (C, H, W) as a `Predictor` takes it.
+
+    Raises:
+        ImageError: it is none, or cannot be read.
+    """
+    if isinstance(image, str | os.PathLike | bytes | bytearray | memoryview):
         return read_image(fetched(image))
-    if not isinstance(image, Image.Image):
-        image = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-    return image.convert("RGB")
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size and image.shape[2:] in ((), (1,), (3,)):
+        return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).convert("RGB")
+    from ..data.images.pixels import as_picture, as_pixels  # which load torch
+
+    return as_picture(as_pixels(image, 3))
+
+
+def check_ending(path: StrPath) -> None:
+    """Refuses a path whose ending says no picture's format."""
+    if Path(path).suffix.lower() not in Image.registered_extensions():
+        raise ValueError(
+            f"{path} ends in {Path(path).suffix or 'nothing'!r}, which is no picture's format; name it .png or .jpg"
+        )
 
 
 def picture_of(image: Picture, result_size: tuple[int, int]) -> Image.Image:
@@ -82,9 +99,14 @@ def cut(name: str, most: int = 18) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
+def first_line(name: str) -> str:
+    """What pictures have of a name of several lines."""
+    return (composed(name).splitlines() or [""])[0]
+
+
 def shortened(name: str, draw: ImageDraw.ImageDraw, font: Any, room: float) -> str:
     """A name's first line, cut to so many pixels."""
-    text = composed(name).splitlines()[0] if name else ""
+    text = first_line(name)
     while text and draw.textlength(text, font=font) > room:
         text = text[:-2] + "…" if len(text) > 2 else ""
     return text

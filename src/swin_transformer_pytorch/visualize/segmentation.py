@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw
 from ..colours import Colour
 from ..labels import IGNORED
 from ..results import SegmentationMap
-from .pictures import NEUTRAL, Picture, StrPath, class_colour, make_room, readable, shortened, text_font
+from .pictures import NEUTRAL, Picture, StrPath, class_colour, first_line, make_room, readable, shortened, text_font
 
 _OPACITY = 0.55
 _WHITE = (255, 255, 255)
@@ -44,10 +45,10 @@ def save_label_map(result: SegmentationMap, path: StrPath) -> None:
 
 
 def segmentation_overlay(image: Picture, result: SegmentationMap) -> Image.Image:
-    """An image tinted by the classes of its pixels, with borders between them and a legend of what is there beneath.
+    """A grey image, tinted by the classes of its pixels, with borders between them and a legend of them beneath.
 
     One longer than 1,600 pixels is shrunk to that, one shorter than 480 enlarged. Pixels without a class keep their
-    colour.
+    colour. The legend has the largest 24 classes of at least 0.2%, and says how many others there are.
 
     Raises:
         ValueError: the image has another size than the map.
@@ -57,7 +58,9 @@ def segmentation_overlay(image: Picture, result: SegmentationMap) -> Image.Image
     tints = (_colour_table(result) if len(result.names) <= 256 else np.array(palette_of(result))).astype(np.float32)
     known = (labels != IGNORED) if len(result.names) <= IGNORED else np.ones_like(labels, dtype=np.bool_)
     pixels = np.array(picture)
-    blended = pixels[known] * (1 - _OPACITY) + tints[labels[known]] * _OPACITY
+    # Grey, for with the image's own colours those of classes would look like others'.
+    grey = np.asarray(picture.convert("L").convert("RGB"))
+    blended = grey[known] * (1 - _OPACITY) + tints[labels[known]] * _OPACITY
     pixels[known] = blended.round().astype(np.uint8)
     pixels[_borders(labels)] = _WHITE
     return _with_legend(Image.fromarray(pixels), result)
@@ -88,27 +91,40 @@ def _borders(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
 
 
 def _with_legend(picture: Image.Image, result: SegmentationMap) -> Image.Image:
-    shown = [(label, share) for label, share in result.shares.items() if share >= _LEAST_SHARE][:_MOST_ENTRIES]
+    shares = result.shares
+    shown = [label for label, share in shares.items() if share >= _LEAST_SHARE][:_MOST_ENTRIES]
     if not shown:
         return picture
     width = max(320, picture.width)
     text_size = max(13, width // 56)
-    font = text_font(text_size, [result.names[label] for label, _ in shown])
+    texts = [f" {shares[label]:.1%}" for label in shown]
+    font = text_font(text_size, [result.names[label] for label in shown])
     row = round(text_size * 1.6)
-    columns = max(1, min(len(shown), width // (text_size * 13)))
-    rows = -(-len(shown) // columns)
+    columns = _columns(result, shown, font, width, row)
+    left_out = len(shares) - len(shown)
+    rows = -(-(len(shown) + (left_out > 0)) // columns)
     canvas = Image.new("RGB", (width, picture.height + row * rows + row), "white")
     canvas.paste(picture, ((width - picture.width) // 2, 0))
     draw = ImageDraw.Draw(canvas)
     room = width / columns
     colours = palette_of(result)
-    number = draw.textlength(" 100.0%", font=font)
-    for index, (label, share) in enumerate(shown):
+    for index in range(len(shown) + (left_out > 0)):
         column, place = divmod(index, rows)
         left, middle = column * room + row / 2, picture.height + row / 2 + row * (place + 0.5)
+        if index == len(shown):
+            draw.text((left + row, middle), f"and {left_out:,} smaller", fill=NEUTRAL, font=font, anchor="lm")
+            break
         half = row * 0.32
-        draw.rectangle((left, middle - half, left + 2 * half, middle + half), fill=colours[label], outline=NEUTRAL)
-        start = left + row
-        name = shortened(result.names[label], draw, font, room - 1.4 * row - number)
-        draw.text((start, middle), f"{name} {share:.1%}", fill=NEUTRAL, font=font, anchor="lm")
+        colour = colours[shown[index]]
+        draw.rectangle((left, middle - half, left + 2 * half, middle + half), fill=colour, outline=NEUTRAL)
+        number = draw.textlength(texts[index], font=font)
+        name = shortened(result.names[shown[index]], draw, font, room - 1.7 * row - number)
+        draw.text((left + row, middle), f"{name}{texts[index]}", fill=NEUTRAL, font=font, anchor="lm")
     return canvas
+
+
+def _columns(result: SegmentationMap, shown: Sequence[int], font: Any, width: int, row: int) -> int:
+    """As many as the names leave room for; one or two even so, in which they are cut."""
+    widest = max(font.getlength(first_line(result.names[label])) for label in shown) + font.getlength(" 100.0%")
+    fitting = int(width // max(widest + 2 * row, row * 8))
+    return max(1, min(len(shown), fitting), 2 if len(shown) > _MOST_ENTRIES // 2 else 1)

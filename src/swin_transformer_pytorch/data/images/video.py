@@ -46,7 +46,8 @@ class Video:
     """The frames of a video, decoded as they are asked for; each iteration begins anew.
 
     Args:
-        source: a file; a URL that FFmpeg opens (http, rtsp, ...); or "camera:0", a number, or on Windows a name.
+        source: a file; "-" for stdin; a URL that FFmpeg opens (http, rtsp, ...); or "camera:0", a number, or on Windows
+            a name.
         every: 1 for all frames, 2 for every second, and so on.
         seconds: where to stop, from the first frame; None for the end.
 
@@ -88,6 +89,8 @@ class Video:
         if self.is_live:
             kind, before = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
             address = before + self.source.partition(":")[2]
+        elif self.source == "-":
+            address = "pipe:0"
         elif "://" not in self.source and not Path(self.source).exists():
             raise VideoError(f"{self.source} does not exist; check the path (looked from {Path.cwd()})")
         elif Path(self.source).is_dir():
