@@ -143,6 +143,6 @@ def whole_tensors(state: Mapping[str, Any]) -> dict[str, Any]:
     whole: dict[str, Any] = {}
     for name, tensor in state.items():
         if isinstance(tensor, DTensor):  # Lightning gives them on the CPU, where GPUs' processes do not meet
-            tensor = tensor.to(tensor.device_mesh.device_type).full_tensor()
+            tensor = cast(DTensor, tensor.to(tensor.device_mesh.device_type)).full_tensor()
         whole[name] = tensor.detach().to("cpu", copy=True) if first else None
     return whole
