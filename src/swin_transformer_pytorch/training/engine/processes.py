@@ -51,6 +51,12 @@ def join_processes(recipe: TrainerRecipe) -> None:
                 f"{recipe.num_nodes} --node-rank 0 (1, ...) --nproc-per-node {recipe.devices} --master-addr FIRST_NODE "
                 "--master-port PORT --no-python swin train ..."
             )
+        if (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
+            if os.environ.get("SLURM_PROCID", "0") != "0":
+                raise SystemExit(2)  # the first says it
+            raise RecipeError(
+                f"srun started {tasks} processes, which do not know each other: start one a node, with torchrun in it"
+            )
         return
     here, started = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     if (here, started) != (recipe.devices, recipe.world_size):

@@ -89,7 +89,9 @@ class ShardingStrategy(ModelParallelStrategy):
             {name: value for name, value in one.items() if name != "params"} for one in optimizer["param_groups"]
         ]
         # What is said meanwhile must not meet what training says; and files are written from the CPU.
-        self._writers = self._writers or cast(distributed.ProcessGroup, distributed.new_group(backend="gloo"))
+        if self._writers is None:
+            group = distributed.new_group(backend="gloo", timeout=self._timeout)
+            self._writers = cast(distributed.ProcessGroup, group)
         written = dcp.async_save(tensors, checkpoint_id=folder, process_group=self._writers)
         # A copy, as training goes on with some of what it is made of.
         rest = copy.deepcopy(checkpoint | {_GROUPS: numbers, FOLDER: folder.name})
