@@ -9,7 +9,7 @@ from pathlib import Path
 
 from swin_transformer_pytorch.backbone.complexity import variant_flops
 from swin_transformer_pytorch.backbone.config import VARIANTS
-from swin_transformer_pytorch.models.config import DENSE_VARIANTS, model_names, parameter_counts
+from swin_transformer_pytorch.models.config import DENSE_VARIANTS, MASKED_VARIANTS, model_names, parameter_counts
 from swin_transformer_pytorch.weights.catalog import RECORDS, WeightsRecord, records
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
@@ -44,6 +44,21 @@ def variants_table() -> str:
             )
         )
     return table(("name", "image side", "window", "parameters", "FLOPs", "`default` weights", "published top-1"), rows)
+
+
+def masked_variants_table() -> str:
+    rows = [
+        (
+            f"`{name}`",
+            str(variant.image_size),
+            f"{parameter_counts()[name] / 1e6:.1f} M",
+            f"`{variant.backbone}`",
+            variant.config.foretold,
+            f"`{variant.weights}`" if variant.weights else "none",
+        )
+        for name, variant in MASKED_VARIANTS.items()
+    ]
+    return table(("name", "image side", "parameters", "backbone", "target", "`default` weights"), rows)
 
 
 def weights_table(chosen: Iterable[WeightsRecord]) -> str:
@@ -132,6 +147,8 @@ def tables() -> str:
             variants_table(),
             "## Weights that classify",
             weights_table(classifiers),
+            "## Models of masked pre-training (SimMIM)",
+            masked_variants_table(),
             "## Weights from masked pre-training (SimMIM)",
             weights_table(pretrained),
             "## Detectors",

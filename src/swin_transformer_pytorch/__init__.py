@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from .data.transforms import create_transform as create_transform
     from .explain import attention_maps as attention_maps, grad_cam as grad_cam
     from .export import export_onnx as export_onnx, export_openvino as export_openvino
-    from .models.config import DetectorConfig as DetectorConfig, SegmenterConfig as SegmenterConfig
+    from .models.config import (
+        DetectorConfig as DetectorConfig,
+        MaskedConfig as MaskedConfig,
+        SegmenterConfig as SegmenterConfig,
+    )
     from .models.registry import (
         create_backbone as create_backbone,
         create_model as create_model,
@@ -43,7 +47,7 @@ _HOMES = {
     "data.transforms": ("create_transform",),
     "explain": ("attention_maps", "grad_cam"),
     "export": ("export_onnx", "export_openvino"),
-    "models.config": ("DetectorConfig", "SegmenterConfig"),
+    "models.config": ("DetectorConfig", "MaskedConfig", "SegmenterConfig"),
     "models.registry": ("create_backbone", "create_model", "list_models", "load_model"),
     "models.saving": ("push_to_hub", "save_model"),
     "optimize": ("optimize_for_inference",),

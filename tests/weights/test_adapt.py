@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from swin_transformer_pytorch.weights.adapt import adapt_first_convolution, fit_state_dict, resize_bias_table
+from swin_transformer_pytorch.weights.geometric import resize_bias_table_geometrically
 from swin_transformer_pytorch.weights.imagenet_classes import imagenet22k_to_1k
 
 TABLE = "layers.0.blocks.0.attn.relative_position_bias_table"
@@ -81,3 +82,51 @@ def test_tables_of_one_size_and_two_windows_are_told_apart():
 def test_numbers_of_another_kind_do_not_fit():
     fit = fit_state_dict({"norm.weight": torch.ones(4, dtype=torch.int8)}, {"norm.weight": torch.empty(4)})
     assert fit.misshaped == ["norm.weight: torch.int8 in the file, torch.float32 in the model"]
+
+
+def official_geometric_resize(table, source, target):
+    """The official fine-tuning of SimMIM (`remap_pretrained_keys_swin`), with the spline of today's SciPy."""
+    interpolate = pytest.importorskip("scipy.interpolate")
+    ratio, left, right = 0.0, 1.01, 1.5
+    while right - left > 1e-6:
+        ratio = (left + right) / 2
+        if sum(ratio**power for power in range(source - 1)) > target - 1:
+            right = ratio
+        else:
+            left = ratio
+    side = [sum(ratio**power for power in range(count)) for count in range(1, source)]
+    places = [-place for place in reversed(side)] + [0.0] + side
+    wanted = [min(max(offset, places[0]), places[-1]) for offset in range(1 - target, target)]
+    sides = 2 * source - 1
+    columns = [
+        interpolate.RectBivariateSpline(places, places, head.reshape(sides, sides).numpy(), s=0)(wanted, wanted)
+        for head in table.t()
+    ]
+    return torch.stack([torch.from_numpy(column).flatten() for column in columns], dim=1)
+
+
+@pytest.mark.parametrize(("source", "target"), [(6, 7), (6, 12), (12, 14), (7, 6), (3, 8)])
+def test_tables_of_masked_pretraining_are_resized_as_the_official_code_does(source, target):
+    table = torch.randn((2 * source - 1) ** 2, 3, dtype=torch.float64)
+    found = resize_bias_table_geometrically(table, (source, source), (target, target))
+    assert (found - official_geometric_resize(table, source, target)).abs().max() < 1e-12
+
+
+def test_geometric_resize_keeps_the_middle_and_flat_tables_and_does_each_axis_by_itself():
+    table = torch.randn(11 * 11, 2)
+    resized = resize_bias_table_geometrically(table, (6, 6), (7, 9))
+    assert resized.shape == (13 * 17, 2) and resized.dtype == torch.float32
+    assert torch.allclose(resized.reshape(13, 17, 2)[6, 8], table.reshape(11, 11, 2)[5, 5], atol=1e-6)
+    flat = resize_bias_table_geometrically(torch.full((121, 1), 0.25), (6, 6), (7, 7))
+    assert torch.allclose(flat, torch.full((169, 1), 0.25), atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_only_files_of_masked_pretraining_are_resized_so(masked):
+    key = "layers.0.blocks.0.attn.relative_position_bias_table"
+    table = torch.randn(121, 3)
+    held = {key: table} | ({"mask_token": torch.zeros(1, 1, 8)} if masked else {})
+    fit = fit_state_dict(held, {key: torch.zeros(169, 3)})
+    resize = resize_bias_table_geometrically if masked else resize_bias_table
+    assert torch.equal(fit.tensors[key], resize(table, (6, 6), (7, 7)))
+    assert ("geometric grid" in fit.resized[0].why) == masked

@@ -82,7 +82,10 @@ def run(options: argparse.Namespace) -> int:
     kind = f"{source}, {checkpoint.which} weights" if checkpoint.which else source
     output.print(f"read    {options.input}: {kind}, {_describe(checkpoint.state_dict)}")
     output.print(f"wrote   {target}: {options.to}, {_describe(converted)}, {target.stat().st_size / 1e6:.1f} MB")
-    if derived := sum(is_derived(key) for key in checkpoint.state_dict) - sum(map(is_derived, converted)):
+    if lost := masked_alone(checkpoint.state_dict, source, converted):
+        output.print(f"left out {', '.join(lost)}: of masked pre-training alone, which {options.to} has not")
+    derived = sum(is_derived(key) for key in checkpoint.state_dict) - sum(map(is_derived, converted))
+    if derived > 0:
         output.print(f"left out {derived} buffers that follow from the configuration")
     for note in checkpoint.notes:
         output.print(f"note    {note}")
@@ -110,6 +113,15 @@ def _write_folder(options: argparse.Namespace, target: Path) -> int:
     for note in notes:
         output.print(f"transformers differs: {note}")
     return 0
+
+
+def masked_alone(state_dict: dict[str, Tensor], source: str, converted: dict[str, Tensor]) -> list[str]:
+    """Official names of what belongs to masked pre-training and was not converted."""
+    from ..weights.formats import to_official
+    from ..weights.formats.official import is_masked_pretraining
+
+    kept = any(key.endswith("mask_token") for key in converted)
+    return [] if kept else [key for key in to_official(state_dict, source) if is_masked_pretraining(key)]
 
 
 def _local(source: str) -> Path:

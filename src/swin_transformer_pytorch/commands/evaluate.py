@@ -1,4 +1,4 @@
-"""Measures a model on annotated images: classification, detection or segmentation, by what the model is for.
+"""Measures a model on images: classification, detection, segmentation or pre-training, by what the model is for.
 
   swin evaluate --weights runs/flowers/best.ckpt --data.root flowers/
   swin evaluate --weights fashion --data fashion_sample
@@ -14,6 +14,7 @@ several labels an image: mAP, F1, average precision of each class; a folder has 
 Detection: COCO's twelve numbers for boxes and masks, average precision of each class, precision against recall, and
 the detections as COCO's JSON. A folder has images and annotations, as tools export them.
 Segmentation: mIoU, mean and overall accuracy, IoU of each class. A folder has images and label PNGs of the same names.
+Pre-training: the loss, and pictures of what was hidden and foretold. A folder has images, wherever in it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..data.classification.source import ClassificationKind
 from ..data.detection.source import DetectionKind
 from ..data.segmentation.source import SegmentationKind
 from ..data.shards.places import has_shards
+from ..data.unlabelled.source import UnlabelledKind
 from ..labels import IGNORED
 from . import model_source
 from .errors import UsageError
@@ -37,6 +39,7 @@ KINDS_OF_TASK = {
         ("classification", ClassificationKind),
         ("detection", DetectionKind),
         ("segmentation", SegmentationKind),
+        ("pretraining", UnlabelledKind),
     )
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in KINDS_OF_TASK.values() for kind in kinds))
@@ -156,7 +159,8 @@ def run(options: argparse.Namespace) -> int:
         )
     device = model_source.check_device(options.device)
     model = model_source.load(options)
-    if kind == "folder" and model.task == "classification" and options.data.root and has_shards(options.data.root):
+    shardable = model.task in ("classification", "pretraining")
+    if kind == "folder" and shardable and options.data.root and has_shards(options.data.root):
         kind = options.data.kind = "shards"
     kinds = KINDS_OF_TASK[model.task]
     if kind not in kinds:

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ..backbone.config import VARIANTS
-from ..models.config import find_dense_variant
+from ..models.config import find_other_variant
 from ..weights.catalog import SHIPPED
 from .errors import UsageError
 
@@ -77,7 +77,7 @@ def load(options: argparse.Namespace) -> Model | ExportedModel:
         return load_model(DEFAULT_MODEL if options.weights is None else options.weights, which=options.which)
     name, dot, _ = options.model.partition(".")
     if name not in (*VARIANTS, *SHIPPED):
-        find_dense_variant(name)
+        find_other_variant(name)
     if options.weights is None:
         return create_model(options.model, weights=None if dot else "default", which=options.which)
     return create_model(options.model, weights=options.weights, which=options.which)

@@ -1,7 +1,7 @@
 """Lists the published models, their size, their public weights and the figures that their authors published.
 
   swin models                          one line a classifier
-  swin models --task detection         the detectors; --task segmentation: the segmenters
+  swin models --task detection         the detectors; --task segmentation: the segmenters; --task pretraining: SimMIM's
   swin models --name swinv2_tiny       one line for each set of weights of the models so named
   swin models --json                   all of it, for a program
 
@@ -20,13 +20,20 @@ from rich.table import Table
 
 from ..backbone.complexity import variant_flops
 from ..backbone.config import find_variant
-from ..models.config import DENSE_VARIANTS, DenseVariant, find_dense_variant, model_names, parameter_counts
+from ..models.config import (
+    MASKED_VARIANTS,
+    OTHER_VARIANTS,
+    TASKS,
+    DenseVariant,
+    MaskedVariant,
+    find_other_variant,
+    model_names,
+    parameter_counts,
+)
 from ..weights.catalog import WeightsRecord, find_record, records
 from ..weights.preprocessing import Preprocessing
 from . import terminal
 from .errors import UsageError
-
-TASKS = ("classification", "detection", "segmentation")
 
 _NOTES = {
     "classification": (
@@ -43,6 +50,10 @@ _NOTES = {
         "mIoU, ms+flip: of the default weights on ADE20K's validation images, in percent, at one scale and at several\n"
         "with their mirror images, as their authors published it. Without weights: start from a classifier's and\n"
         "train. `swin models --name NAME` lists a model's weights."
+    ),
+    "pretraining": (
+        "Masked pre-training (SimMIM), to fine-tune others from. The weights are those of the classifier of the same\n"
+        "backbone: `swin models --name swin_base_patch4_window6` lists them with their sources."
     ),
 }
 
@@ -65,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
     elif options.name and any(map(records, names)):
         terminal.output().print(_weights_table(names, task))
     else:
-        terminal.output().print(_classifiers_table(names) if task == "classification" else _dense_table(names, task))
+        tables = {"classification": _classifiers_table, "pretraining": _masked_table}
+        terminal.output().print(tables[task](names) if task in tables else _dense_table(names, task))
         terminal.notes().print(_NOTES[task])
     return 0
 
@@ -87,7 +99,7 @@ def find_models(pattern: str | None, task: str | None = None) -> list[str]:
         if names:
             return names
     if task is None:
-        find_dense_variant(pattern or "")
+        find_other_variant(pattern or "")
     others = find_models(pattern)
     raise UsageError(f"--task {task} has no model {pattern!r}, {_task(others[0])} has: {', '.join(others[:3])}")
 
@@ -95,10 +107,13 @@ def find_models(pattern: str | None, task: str | None = None) -> list[str]:
 def describe(name: str) -> dict[str, Any]:
     """A model and its weights in plain types."""
     parameters = parameter_counts()[name]
-    variant = DENSE_VARIANTS[name] if name in DENSE_VARIANTS else find_variant(name)
+    variant = OTHER_VARIANTS[name] if name in OTHER_VARIANTS else find_variant(name)
     figures: dict[str, Any]
     if isinstance(variant, DenseVariant):
         figures = {"backbone": variant.backbone, "published": variant.published, "parameters": parameters}
+    elif isinstance(variant, MaskedVariant):
+        sizes = {"image_size": variant.image_size, "parameters": parameters}
+        figures = {"backbone": variant.backbone, "starts_from": variant.weights, **sizes}
     else:
         figures = {"image_size": variant.image_size, "parameters": parameters, "flops": variant_flops(name)}
     weights = [_describe_weights(record) for record in records(name)]
@@ -128,7 +143,7 @@ def _titles(task: str) -> list[str]:
 
 
 def _task(name: str) -> str:
-    return DENSE_VARIANTS[name].task if name in DENSE_VARIANTS else "classification"
+    return OTHER_VARIANTS[name].task if name in OTHER_VARIANTS else "classification"
 
 
 def _classifiers_table(names: list[str]) -> Table:
@@ -153,6 +168,15 @@ def _dense_table(names: list[str], task: str) -> Table:
         own = records(name)
         published = [_percent(own[0], figure) if own else "" for figure in figures]
         table.add_row(name, f"{parameter_counts()[name] / 1e6:.1f}M", *published, str(len(own)))
+    return table
+
+
+def _masked_table(names: list[str]) -> Table:
+    table = terminal.table("model", "image", "params", "weights", numbers=slice(1, 3))
+    for name in names:
+        variant = MASKED_VARIANTS[name]
+        size = f"{parameter_counts()[name] / 1e6:.1f}M"
+        table.add_row(name, str(variant.image_size), size, variant.weights or "none")
     return table
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ..models.config import Task
 
 FLAGS = ("--resume", "--print-config")
-# Each task's main one comes first.
+# Each task's main one comes first. Pre-training has its loss alone.
+_LOSS = {"loss": "val_loss"}
 _SCORES = {
     "top-1": "val_top1",
     "top-5": "val_top5",
@@ -120,12 +121,13 @@ def run(options: argparse.Namespace) -> int:
         return 0
     metrics = telling(result.metrics)
     table = terminal.table("done", "")
-    for number, (name, value) in enumerate((name, value) for name, value in _SCORES.items() if value in metrics):
-        best = f" (best of the run: {result.best_score:.2%}, in {result.best.name})" if number == 0 else ""
+    scores, form = (_LOSS, ".4f") if result.task == "pretraining" else (_SCORES, ".2%")
+    for number, (name, value) in enumerate((name, value) for name, value in scores.items() if value in metrics):
+        best = f" (best of the run: {result.best_score:{form}}, in {result.best.name})" if number == 0 else ""
         # Runs of before it was counted may be resumed.
         scored = metrics.get(f"{value}_classes")
         counted = "" if scored is None else _COUNTED.format(scored, **metrics)
-        table.add_row(name, f"{metrics[value]:.2%}{counted}{best}")
+        table.add_row(name, f"{metrics[value]:{form}}{counted}{best}")
     for name, value in ((name, value.replace("val_", "test_", 1)) for name, value in _SCORES.items()):
         if value in metrics:
             table.add_row(f"{name}, test images", f"{metrics[value]:.2%}")
@@ -137,7 +139,10 @@ def run(options: argparse.Namespace) -> int:
     terminal.output().print(table)
     for line in result.unusable:
         terminal.notes().print(line)
-    terminal.notes().print(f"next: swin predict --weights {result.weights} PHOTO")
+    use = f"swin predict --weights {result.weights} PHOTO"
+    if result.task == "pretraining":
+        use = f"swin train finetune --data.root LABELLED --model.name null --model.weights {result.weights}"
+    terminal.notes().print(f"next: {use}")
     return 0
 
 

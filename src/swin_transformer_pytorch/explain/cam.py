@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..backbone.swin import Swin
 from ..checks import shown
+from ..models.config import FINE_TUNE_FIRST
 from ..names import did_you_mean
 from ..predict import AnyImage, Predictor
 from ..predict.task import class_names, name_of
@@ -112,6 +113,8 @@ def explain(
 def _checked(model: Any, target: int | str | None, detection: int | None) -> int | None:
     """The target's class, where all that can be said without an image is right."""
     task = getattr(model, "task", None)
+    if task == "pretraining":
+        raise ExplainError(f"this {type(model).__name__} has no answer to be explained: {FINE_TUNE_FIRST}")
     if task not in ("classification", "detection", "segmentation") or model.num_classes == 0:
         raise ExplainError(
             f"this {type(model).__name__} has no answer to be explained: give a classifier with a head, a detector or "

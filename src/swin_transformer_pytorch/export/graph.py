@@ -23,12 +23,14 @@ from ..extras import errors_alone
 from ..heads.upernet import UPerHead
 from ..models.backbone import SwinBackbone
 from ..models.classification import SwinClassifier
+from ..models.config import FINE_TUNE_FIRST
 from ..models.description import METADATA as METADATA
 from ..models.description import describe
 from ..models.detection import Detector
 from ..models.detection_inference import size_divisor
 from ..models.exported import OBJECTS
 from ..models.inputs import byte_scale
+from ..models.masked import MaskedSwin
 from ..models.segmentation import Segmenter
 from ..ops import is_plain
 from ..ops.padding import padded_size
@@ -188,6 +190,8 @@ def prepare(
         ExportError: the model is of no kind that can be exported, holds layers that are not this package's, is no
             float32, or has no preprocessing that `byte_input` could take in.
     """
+    if isinstance(model, MaskedSwin):
+        raise ExportError(f"this {type(model).__name__} has nothing to say of an image yet: {FINE_TUNE_FIRST}")
     if not isinstance(model, SwinClassifier | SwinBackbone | Segmenter | Detector):
         raise ExportError(
             f"{type(model).__name__} cannot be exported: give a model of create_model, or a backbone of create_backbone"

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 from ..backbone.config import SwinConfig
 from .backbone import SwinBackbone
 from .classification import SwinClassifier
-from .config import DetectorConfig, SegmenterConfig
+from .config import DetectorConfig, MaskedConfig, SegmenterConfig
 from .description import ModelDescription
 
 if TYPE_CHECKING:
     from .detection import Detector
+    from .masked import MaskedSwin
     from .segmentation import Segmenter
 
-    Model = SwinClassifier | Detector | Segmenter
+    Model = SwinClassifier | Detector | Segmenter | MaskedSwin
 
 
 def build(description: ModelDescription) -> Model:
-    """The model of that description, with random weights: a classifier, a detector or a segmenter.
+    """The model of that description, with random weights: a classifier, a detector, a segmenter, or one of masked
+    pre-training.
 
     Raises:
         ConfigError: the description cannot be built.
@@ -29,6 +31,8 @@ def build(description: ModelDescription) -> Model:
         return _detector(config, description)
     if isinstance(config, SegmenterConfig):
         return _segmenter(config, description)
+    if isinstance(config, MaskedConfig):
+        return _masked(config, description)
     return SwinClassifier(
         config, num_classes=description.num_classes, multi_label=description.multi_label, **_named(description)
     )
@@ -86,3 +90,9 @@ def _segmenter(config: SegmenterConfig, description: ModelDescription) -> Segmen
         palette=description.palette,
         **_named(description),
     )
+
+
+def _masked(config: MaskedConfig, description: ModelDescription) -> MaskedSwin:
+    from .masked import MaskedSwin
+
+    return MaskedSwin(config, **_named(description))

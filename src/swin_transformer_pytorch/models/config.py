@@ -1,4 +1,4 @@
-"""What a detector and a segmenter are made of, and the published ones by their names.
+"""What detectors, segmenters and models of masked pre-training are made of, and the published ones by their names.
 
 Imports no torch, so that the command line can list and check models at once.
 """
@@ -12,14 +12,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from ..backbone.config import VARIANTS, ConfigError, SwinConfig
+from ..backbone.config import VARIANTS, ConfigError, SingleWindow, SwinConfig
 from ..checks import is_count, is_rate, require, shown
 from ..names import did_you_mean
+from ..sizes import Size
 
 Method = Literal["mask_rcnn", "cascade_mask_rcnn", "htc"]
-Task = Literal["classification", "detection", "segmentation"]
+Task = Literal["classification", "detection", "segmentation", "pretraining"]
+
+FINE_TUNE_FIRST = (
+    "it was pre-trained to foretell hidden pixels; fine-tune a model from its file: `swin train finetune --data.root "
+    "LABELLED --model.name null --model.weights FILE`"
+)
+"""What to do with a model of masked pre-training that is asked for answers."""
 
 PARAMETER_COUNTS = Path(__file__).with_name("parameter_counts.json")
 _DENSE_BACKBONE = SwinConfig(single_window="keep", drop_path_rate=0.2)
@@ -33,14 +40,20 @@ def _require_count(name: str, value: object, least: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _DenseConfig:
-    """What both have: a backbone, and overrides that may name its fields too."""
+class _BackboneConfig:
+    """What all have: a backbone, and overrides that may name its fields too.
+
+    Attributes:
+        usual_windows: the backbone's `single_window` where nothing else is said.
+    """
+
+    usual_windows: ClassVar[SingleWindow] = "keep"
 
     backbone: SwinConfig = field(default=_DENSE_BACKBONE)
 
     def __post_init__(self) -> None:
         if isinstance(self.backbone, Mapping):
-            known = {"single_window": "keep", **self.backbone}
+            known = {"single_window": self.usual_windows, **self.backbone}
             object.__setattr__(self, "backbone", SwinConfig.from_dict(known))
         _require(isinstance(self.backbone, SwinConfig), "backbone", self.backbone, "give the fields of a SwinConfig")
 
@@ -78,7 +91,7 @@ class _DenseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorConfig(_DenseConfig):
+class DetectorConfig(_BackboneConfig):
     """The architecture of a detector that gives boxes and masks.
 
     Attributes:
@@ -133,7 +146,7 @@ class DetectorConfig(_DenseConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterConfig(_DenseConfig):
+class SegmenterConfig(_BackboneConfig):
     """The architecture of UPerNet with an auxiliary head.
 
     Attributes:
@@ -174,14 +187,74 @@ class SegmenterConfig(_DenseConfig):
         _require(is_rate(self.dropout) and self.dropout < 1, "dropout", self.dropout, "use a rate in [0, 1)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MaskedConfig(_BackboneConfig):
+    """The architecture of a model of masked pre-training (SimMIM, arXiv 2111.09886), and what it is asked.
+
+    The latter is a part of it because without it the numbers that the decoder gives mean nothing.
+
+    Attributes:
+        backbone: the Swin backbone, whose windows change with the map as a classifier's do.
+        mask_unit: pixels of a side of the squares that are hidden or shown whole; a multiple of the patch's sides.
+        mask_ratio: the share of them that is hidden, rounded up to whole squares.
+        target_window: what is to be foretold of the hidden pixels. None: the image (V1's recipes). An odd number: each
+            pixel less the mean of its surroundings of so many pixels a side, over their deviation (V2's recipes: 47).
+    """
+
+    usual_windows: ClassVar[SingleWindow] = "unshift"
+
+    backbone: SwinConfig = field(default=SwinConfig(drop_path_rate=0.0))
+    mask_unit: int = 32
+    mask_ratio: float = 0.6
+    target_window: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        patch, unit, window = self.backbone.patch_size, self.mask_unit, self.target_window
+        ok = is_count(unit, 1, 65535) and not any(unit % side for side in patch)
+        _require(ok, "mask_unit", unit, f"use a multiple of the patch's sides, {patch[0]} x {patch[1]} pixels")
+        ok = is_rate(self.mask_ratio) and 0 < self.mask_ratio < 1
+        _require(ok, "mask_ratio", self.mask_ratio, "use a number above 0 and below 1")
+        ok = window is None or (is_count(window, 3, 65535) and window % 2 == 1)
+        _require(ok, "target_window", window, "use an odd number of at least 3 pixels, or null for the image itself")
+
+    @property
+    def num_classes(self) -> int:
+        """None: nothing is told apart."""
+        return 0
+
+    @property
+    def foretold(self) -> str:
+        """The target in words."""
+        window = self.target_window
+        return "the pixels" if window is None else f"the pixels, normalised in windows of {window} x {window}"
+
+    def mask_layout(self, image_size: Size) -> tuple[Size, Size]:
+        """Rows and columns of squares in an image of (height, width) pixels, and of patches in a square.
+
+        Raises:
+            ConfigError: they do not fill it.
+        """
+        height, width = image_size
+        if height % self.mask_unit or width % self.mask_unit:
+            raise ConfigError(
+                f"images of {height} x {width} pixels are not whole squares of mask_unit={self.mask_unit}; use sides "
+                f"that are multiples of it, or another mask_unit"
+            )
+        down, right = self.backbone.patch_size
+        squares = (height // self.mask_unit, width // self.mask_unit)
+        return squares, (self.mask_unit // down, self.mask_unit // right)
+
+
 DenseConfig = DetectorConfig | SegmenterConfig
-ModelConfig = SwinConfig | DenseConfig
+ModelConfig = SwinConfig | DenseConfig | MaskedConfig
 
 TASKS: tuple[Task, ...] = get_args(Task)
 CONFIGS: dict[Task, type[ModelConfig]] = {
     "classification": SwinConfig,
     "detection": DetectorConfig,
     "segmentation": SegmenterConfig,
+    "pretraining": MaskedConfig,
 }
 
 
@@ -249,6 +322,49 @@ def _dense_variants() -> dict[str, DenseVariant]:
 DENSE_VARIANTS: dict[str, DenseVariant] = _dense_variants()
 
 
+@dataclass(frozen=True, kw_only=True)
+class MaskedVariant:
+    """A named model of masked pre-training.
+
+    Attributes:
+        config: its architecture, and what it is asked.
+        backbone: the classification variant that has the same backbone, or another size's window.
+        image_size: the image side, in pixels, that it is trained for.
+        weights: the catalogue's name of its published weights, or None.
+    """
+
+    config: MaskedConfig
+    backbone: str
+    image_size: int = 192
+    weights: str | None = None
+
+    @property
+    def task(self) -> Task:
+        return "pretraining"
+
+
+def _masked_variants() -> dict[str, MaskedVariant]:
+    """Stochastic depth is that of the official recipe: none for V1, 0.1 for V2."""
+
+    def of(backbone: str, weights: str | None = None, window: int | None = None, **fields: Any) -> MaskedVariant:
+        config = VARIANTS[backbone].config.replace(**fields)
+        masked = MaskedConfig(backbone=config, target_window=window)
+        return MaskedVariant(config=masked, backbone=backbone, weights=weights and f"{backbone}.{weights}")
+
+    v2: dict[str, Any] = {"weights": "simmim_1k_500k", "window": 47, "drop_path_rate": 0.1}
+    return {
+        "simmim_swin_base_patch4_window6_192": of("swin_base_patch4_window6_192", "simmim_1k_800ep_transformers"),
+        "simmim_swin_large_patch4_window12_192": of("swin_large_patch4_window12_384", drop_path_rate=0.0),
+        "simmim_swinv2_base_patch4_window12_192": of("swinv2_base_patch4_window12_192", **v2),
+        "simmim_swinv2_large_patch4_window12_192": of("swinv2_large_patch4_window12_192", **v2),
+    }
+
+
+MASKED_VARIANTS: dict[str, MaskedVariant] = _masked_variants()
+OTHER_VARIANTS: dict[str, DenseVariant | MaskedVariant] = {**DENSE_VARIANTS, **MASKED_VARIANTS}
+"""All that are no classifiers."""
+
+
 def model_names(task: str | None = None) -> list[str]:
     """The official names of all models, or of those for one task.
 
@@ -258,7 +374,7 @@ def model_names(task: str | None = None) -> list[str]:
     if task is not None and task not in get_args(Task):
         raise ValueError(f"task={task!r} is not known: use one of {', '.join(get_args(Task))}, or None for all")
     classifiers = list(VARIANTS) if task in (None, "classification") else []
-    return classifiers + [name for name, variant in DENSE_VARIANTS.items() if task in (None, variant.task)]
+    return classifiers + [name for name, variant in OTHER_VARIANTS.items() if task in (None, variant.task)]
 
 
 @functools.cache
@@ -271,10 +387,10 @@ def parameter_counts() -> dict[str, int]:
     return counts
 
 
-def find_dense_variant(name: str) -> DenseVariant:
-    """The detector or segmenter of that name; a `ConfigError` that suggests near ones where there is none."""
-    if name in DENSE_VARIANTS:
-        return DENSE_VARIANTS[name]
+def find_other_variant(name: str) -> DenseVariant | MaskedVariant:
+    """The model of that name, which is no classifier; a `ConfigError` that suggests near ones where there is none."""
+    if name in OTHER_VARIANTS:
+        return OTHER_VARIANTS[name]
     raise ConfigError(
         f"there is no model named {shown(name)}; {did_you_mean(name, model_names())}`swin models` lists them all"
     )

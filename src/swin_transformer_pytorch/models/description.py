@@ -11,7 +11,7 @@ from ..backbone.config import ConfigError, SwinConfig
 from ..checks import is_count, require
 from ..colours import Colour
 from ..weights.preprocessing import DensePreprocessing, Preprocessing, preprocessing_from_dict
-from .config import CONFIGS, TASKS, ModelConfig, Task
+from .config import CONFIGS, TASKS, DenseConfig, MaskedConfig, ModelConfig, Task
 
 METADATA = "swin_transformer_pytorch"
 """Under this name an exported file holds its description, as JSON."""
@@ -23,7 +23,8 @@ class ModelDescription:
 
     Attributes:
         config: the architecture, whose type says the task.
-        num_classes: outputs of a classifier's head, 0 for none; a detector's and a segmenter's are their config's own.
+        num_classes: outputs of a classifier's head, 0 for none; a detector's and a segmenter's are their config's own,
+            and masked pre-training has none.
             None, which is not kept: 1000, or the config's.
         multi_label: classification: whether an image may have any number of the classes.
         classes: the classes' names by index, or None.
@@ -58,7 +59,7 @@ class ModelDescription:
             raise ConfigError(
                 f"multi_label={self.multi_label!r:.60} of {self.task}; it is true or false, of a classifier"
             )
-        kind = Preprocessing if isinstance(self.config, SwinConfig) else DensePreprocessing
+        kind = DensePreprocessing if isinstance(self.config, DenseConfig) else Preprocessing
         if not isinstance(self.preprocessing, kind | None):
             raise ConfigError(f"preprocessing={self.preprocessing!r} is not for {self.task}; give a {kind.__name__}")
 
@@ -68,8 +69,16 @@ class ModelDescription:
         return next(task for task, kind in CONFIGS.items() if type(self.config) is kind)
 
     def with_num_classes(self, num_classes: int) -> ModelDescription:
-        """The same model for that many classes, which have no names yet."""
-        config = self.config if isinstance(self.config, SwinConfig) else self.config.replace(num_classes=num_classes)
+        """The same model for that many classes, which have no names yet.
+
+        Raises:
+            ConfigError: it is one of masked pre-training, which has none.
+        """
+        if isinstance(self.config, MaskedConfig) and num_classes:
+            raise ConfigError(
+                f"num_classes={num_classes} of a model of masked pre-training, which has none; leave it out"
+            )
+        config = self.config.replace(num_classes=num_classes) if isinstance(self.config, DenseConfig) else self.config
         return dataclasses.replace(self, config=config, num_classes=num_classes, classes=None, palette=None)
 
     def to_dict(self) -> dict[str, Any]:

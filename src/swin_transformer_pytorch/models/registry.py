@@ -13,13 +13,23 @@ from torch import nn
 
 from ..backbone.config import VARIANTS, ConfigError, SwinConfig, find_variant
 from ..weights.catalog import SHIPPED, CatalogError, find_record, records
+from ..weights.checkpoint import DENSE_TASKS
 from ..weights.containers import Which
 from ..weights.imagenet_classes import class_names
 from ..weights.load import Checkpoint, CheckpointError, load_weights, open_checkpoint
 from ..weights.preprocessing import DensePreprocessing, Preprocessing
 from .backbone import SwinBackbone
 from .build import build, build_backbone
-from .config import DENSE_VARIANTS, TASKS, ModelConfig, Task, find_dense_variant, model_names
+from .config import (
+    OTHER_VARIANTS,
+    TASKS,
+    DenseConfig,
+    MaskedVariant,
+    ModelConfig,
+    Task,
+    find_other_variant,
+    model_names,
+)
 from .description import ModelDescription
 from .exported import ExportedDetector, ExportedModel
 from .runtimes import ExportedFile, is_exported
@@ -43,7 +53,8 @@ _TIMM = {
 
 
 def list_models(task: str | None = None) -> list[str]:
-    """Names that `create_model` takes; `task` is "classification", "detection", "segmentation", or None for all.
+    """Names that `create_model` takes; `task` is "classification", "detection", "segmentation", "pretraining", or
+    None for all.
 
     Raises:
         ValueError: there is no such task.
@@ -62,8 +73,8 @@ def create_model(
 ) -> Model:
     """Builds the model of an official name, such as "swin_tiny_patch4_window7_224".
 
-    A name of `list_models("detection")` or `list_models("segmentation")` gives a `Detector` or a `Segmenter`, any other
-    a `SwinClassifier`.
+    A name of `list_models("detection")` gives a `Detector`, of "segmentation" a `Segmenter`, of "pretraining" a
+    `MaskedSwin`; any other a `SwinClassifier`.
 
     Args:
         name: one of `list_models()`; "name.tag" is short for `weights=tag`. A model in the package, such as "fashion",
@@ -162,19 +173,23 @@ def describe_named(
         task: Task = "classification"
         config = find_variant(name).config.replace(**overrides)
     else:
-        variant = find_dense_variant(name)
+        variant = find_other_variant(name)
         task, config = variant.task, variant.config.replace(**overrides)
+        if weights == "default" and isinstance(variant, MaskedVariant) and variant.weights is not None:
+            weights = variant.weights
         if weights == "default" and not records(name):
             start = find_record(variant.backbone).full_name
             raise CatalogError(
                 f"no public weights are known for {name!r}; to train it, start from a classifier's: weights={start!r}"
             )
     checkpoint = open_checkpoint(weights, name=name, which=which) if weights is not None else None
-    # A dense model may start from a classifier's file, whose classes are not its own.
-    own = checkpoint if checkpoint is not None and checkpoint.task == task else None
+    # A dense model may start from a classifier's file, whose classes are not its own; one of masked pre-training is, to
+    # a classifier, one without a head.
+    alike = (task, "pretraining") if task == "classification" else (task,)
+    own = checkpoint if checkpoint is not None and checkpoint.task in alike else None
     if own is not None and num_classes is None and (own.num_classes or task == "classification"):
         num_classes = own.num_classes
-    if not isinstance(config, SwinConfig) and num_classes is not None:
+    if isinstance(config, DenseConfig) and num_classes is not None:
         config = config.replace(num_classes=num_classes)
     described = ModelDescription(
         config=config,
@@ -196,7 +211,7 @@ def describe_named(
 def describe_source(source: str | Path, which: Which | None = None) -> tuple[ModelDescription, Checkpoint]:
     """The model that a checkpoint is of, and the checkpoint. See `load_model`."""
     text = str(source)
-    if text.partition(".")[0] in (*VARIANTS, *DENSE_VARIANTS) and not Path(source).exists():
+    if text.partition(".")[0] in (*VARIANTS, *OTHER_VARIANTS) and not Path(source).exists():
         described, checkpoint = describe_named(text, None if "." in text else "default", None, which=which)
         assert checkpoint is not None, "it has weights"
         return described, checkpoint
@@ -216,6 +231,7 @@ def _description_of(checkpoint: Checkpoint) -> ModelDescription:
             "classification": "swin_tiny_patch4_window7_224",
             "detection": "mask_rcnn_swin_tiny_patch4_window7",
             "segmentation": "upernet_swin_tiny_patch4_window7_512x512",
+            "pretraining": "simmim_swin_base_patch4_window6_192",
         }[checkpoint.task]
         raise CheckpointError(
             f"{source} does not say which model it is for: give its name too, "
@@ -273,9 +289,14 @@ def _preprocessing(
         "classification": lambda: Preprocessing.imagenet(find_variant(name).image_size),
         "detection": DensePreprocessing.coco,
         "segmentation": DensePreprocessing.ade20k,
+        "pretraining": lambda: _masked_preprocessing(name),
     }
     known = checkpoint.preprocessing if checkpoint is not None else None
-    if known is None or isinstance(known, Preprocessing) != (task == "classification"):
+    if task == "classification" and checkpoint is not None and checkpoint.task == "pretraining" and known is not None:
+        # Fine-tuning has other images than masked pre-training, of the same kind.
+        own = known
+        known = dataclasses.replace(official[task](), mean=own.mean, std=own.std, white_level=own.white_level)
+    if known is None or isinstance(known, DensePreprocessing) != (task in DENSE_TASKS):
         known = official[task]()
     in_channels = config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels
     if in_channels == known.channels:
@@ -285,3 +306,10 @@ def _preprocessing(
     # Grey images take the mean over the colours; of other channels nothing is known.
     mean, std = sum(known.mean) / known.channels, sum(known.std) / known.channels
     return dataclasses.replace(known, mean=(mean,), std=(std,))
+
+
+def _masked_preprocessing(name: str) -> Preprocessing:
+    """The official images of masked pre-training are resized bilinearly, those of all else bicubically."""
+    variant = find_other_variant(name)
+    assert isinstance(variant, MaskedVariant), "its task says so"
+    return Preprocessing.imagenet(variant.image_size, interpolation="bilinear")

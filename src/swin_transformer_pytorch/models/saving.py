@@ -19,6 +19,7 @@ from ..weights.formats.transformers_config import write_config, write_preprocess
 from ..weights.preprocessing import Preprocessing
 from ..whole import write_text
 from .card import model_card
+from .config import DenseConfig, MaskedConfig
 from .description import describe
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
     """Writes a model as a file that says which model it is, whole or not at all; `load_model` reads it.
 
     Args:
-        model: a classifier, detector or segmenter.
+        model: of any task.
         path: ends in .safetensors, or .pth, .pt or .bin for a torch file; its folder must exist.
 
     Raises:
@@ -40,7 +41,8 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
 
 
 def save_for_transformers(model: Model, folder: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Writes a classifier as a folder for transformers' `AutoModelForImageClassification` and `AutoImageProcessor`.
+    """Writes a model as a folder for transformers' `AutoModelForImageClassification` and `AutoImageProcessor`; one of
+    masked pre-training for `AutoModelForMaskedImageModeling`.
 
     Each file is whole or as it was, the weights come last. The folder is made where it is missing.
 
@@ -53,18 +55,21 @@ def save_for_transformers(model: Model, folder: str | os.PathLike[str]) -> tuple
     """
     model.metadata()  # that it is still what it was made as
     description = describe(model)
-    if not isinstance(description.config, SwinConfig):
+    if isinstance(description.config, DenseConfig):
         raise FormatError(
             f"folders of transformers are for classifiers, and this model is for {description.task}: write a file"
         )
+    masked = description.config if isinstance(description.config, MaskedConfig) else None
+    backbone = description.config.backbone if isinstance(description.config, MaskedConfig) else description.config
     preprocessing = description.preprocessing
     assert preprocessing is None or isinstance(preprocessing, Preprocessing), "it is a classifier's"
     config = write_config(
-        description.config,
+        backbone,
         description.num_classes,
         description.classes,
         preprocessing,
         multi_label=description.multi_label,
+        masked=masked is not None,
     )
     weights = convert_state_dict(model.state_dict(), to="transformers", source="official")
     folder = Path(folder)
@@ -78,7 +83,7 @@ def save_for_transformers(model: Model, folder: str | os.PathLike[str]) -> tuple
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written: {error.strerror or error}") from error
     save_checkpoint(folder / WEIGHTS[0], weights)
-    return tuple(_differences(description.config, preprocessing))
+    return (*_differences(backbone, preprocessing), *(_masked_differences(masked) if masked is not None else ()))
 
 
 def _differences(config: SwinConfig, preprocessing: Preprocessing | None) -> list[str]:
@@ -97,6 +102,14 @@ def _differences(config: SwinConfig, preprocessing: Preprocessing | None) -> lis
     return [*said, 'its processor resizes by torch unless it is loaded with backend="pil", as this package does']
 
 
+def _masked_differences(config: MaskedConfig) -> list[str]:
+    down, right = config.backbone.patch_size
+    said = [f"bool_masked_pos has a value for each patch of {down} x {right} pixels, row by row: repeat the squares"]
+    if config.target_window is not None:
+        said.append(f"its loss is of the pixels, and this model foretells {config.foretold}")
+    return said
+
+
 def push_to_hub(
     model: Model,
     repository: str,
@@ -111,7 +124,7 @@ def push_to_hub(
     where it is missing. A card that is there already is kept.
 
     Args:
-        model: a classifier, detector or segmenter.
+        model: of any task.
         repository: "user/name".
         private: of a new repository: whether others cannot see it; None for what the user's account says.
         licence: the weights' licence as the hub spells it, such as "mit"; None leaves it open.

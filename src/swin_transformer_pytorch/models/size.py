@@ -12,7 +12,7 @@ from ..weights.checkpoint import Checkpoint
 from ..weights.files import CheckpointError
 from ..weights.formats.dense import BACKBONE
 from ..weights.formats.official import depths_of
-from .config import DenseConfig
+from .config import ModelConfig
 
 # Batch norms' statistics, which are no parameters.
 _STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
@@ -24,7 +24,7 @@ def count_parameters(build: Callable[[], nn.Module]) -> int:
         return sum(parameter.numel() for parameter in build().parameters())
 
 
-def check_size(checkpoint: Checkpoint, config: SwinConfig | DenseConfig, build: Callable[[], nn.Module]) -> None:
+def check_size(checkpoint: Checkpoint, config: ModelConfig, build: Callable[[], nn.Module]) -> None:
     """Counts what `build` makes of the described config.
 
     Modules do take some, so the file's own names first bound how many blocks there can be.

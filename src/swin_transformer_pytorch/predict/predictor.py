@@ -19,6 +19,7 @@ from ..data.images.bands import read_pixels
 from ..data.images.decode import ImageSource
 from ..data.images.pixels import ImageInput, as_picture
 from ..data.images.remote import fetched
+from ..models.config import FINE_TUNE_FIRST
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
@@ -117,6 +118,8 @@ class Predictor:
                 model, mode=mode or "whole", crop_size=crop_size, stride=stride, multi_scale=multi_scale, flip=flip
             )
         else:
+            if name == "pretraining":
+                raise ValueError(f"this {type(model).__name__} has nothing to say of an image yet: {FINE_TUNE_FIRST}")
             what = "has no head (num_classes=0)" if name == "classification" else f"has the task {name!r}"
             raise ValueError(
                 f"this {type(model).__name__} {what}; Predictor takes models for classification, detection and "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..sizes import Size
 from .formats.official import is_dense_norm, is_masked_pretraining
+from .geometric import LEAST_WINDOW, resize_bias_table_geometrically
 from .imagenet_classes import imagenet22k_to_1k
 from .report import Change
 
@@ -89,13 +90,14 @@ def fit_state_dict(
 def fit_backbone(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor], windows: Windows) -> Fit:
     """As `fit_state_dict`, before it looks whether all of it fits now."""
     fit = Fit(dict(state_dict))
+    masked = any(map(is_masked_pretraining, state_dict))
     unwanted = [key for key in fit.tensors if is_masked_pretraining(key) and key not in target]
-    _drop(fit, unwanted, "used in masked pre-training (SimMIM) only")
+    _drop(fit, unwanted, "mask_token and decoder are of masked pre-training (SimMIM) alone")
     _fit_norms(fit, target)
     _fit_head(fit, target)
     for key in target:
         if key.endswith(_TABLE):
-            _fit_table(fit, key, target[key], windows)
+            _fit_table(fit, key, target[key], windows, masked=masked)
     _fit_first_convolution(fit, target)
     return fit
 
@@ -188,7 +190,8 @@ def _fit_head(fit: Fit, target: Mapping[str, Tensor]) -> None:
             fit.sliced.append(Change(key, "the 1,000 rows of ImageNet-1K's classes, of 21,841"))
 
 
-def _fit_table(fit: Fit, key: str, wanted: Tensor, windows: Windows) -> None:
+def _fit_table(fit: Fit, key: str, wanted: Tensor, windows: Windows, *, masked: bool) -> None:
+    """As the official code does it, which has a way of its own for files of masked pre-training."""
     table = fit.tensors.get(key)
     if table is None or table.ndim != 2 or table.shape[1:] != wanted.shape[1:]:
         return
@@ -197,8 +200,10 @@ def _fit_table(fit: Fit, key: str, wanted: Tensor, windows: Windows) -> None:
         return
     if source is None or target is None or not table.is_floating_point():
         return
-    fit.tensors[key] = resize_bias_table(table, source, target)
-    why = f"bias table from window {source[0]}x{source[1]} to {target[0]}x{target[1]}, bicubic"
+    masked = masked and min(source) >= LEAST_WINDOW
+    fit.tensors[key] = (resize_bias_table_geometrically if masked else resize_bias_table)(table, source, target)
+    how = "a cubic spline on a geometric grid, as SimMIM's fine-tuning does it" if masked else "bicubic"
+    why = f"bias table from window {source[0]}x{source[1]} to {target[0]}x{target[1]}, {how}"
     fit.resized.append(Change(key, why))
 
 

@@ -322,6 +322,6 @@ def check_description(metadata: dict[str, Any], source: str) -> None:
 def _backbone_config(metadata: Mapping[str, Any]) -> SwinConfig:
     """That of the model, or of a dense model's backbone, whose windows keep their size where nothing else is said."""
     config, task = metadata["config"], metadata["task"]
-    if task == "classification" or (task not in DENSE_TASKS and "backbone" not in config):
-        return SwinConfig.from_dict(config)
-    return SwinConfig.from_dict({"single_window": "keep", **config.get("backbone", {})})
+    if task in DENSE_TASKS:
+        return SwinConfig.from_dict({"single_window": "keep", **config.get("backbone", {})})
+    return SwinConfig.from_dict(config.get("backbone", config))

@@ -83,10 +83,11 @@ def described_by(file: CheckpointFile, folder: Path) -> CheckpointFile:
     preprocessing, notes = _preprocessing(folder / PREPROCESSOR)
     head = file.state_dict.get("classifier.weight")
     count = len(head) if head is not None and head.ndim else 0
+    masked = any(key.startswith("decoder.") for key in file.state_dict)
     metadata = {
-        "task": "classification",
+        "task": "pretraining" if masked else "classification",
         "name": None,
-        "config": backbone.to_dict(),
+        "config": {"backbone": backbone.to_dict()} if masked else backbone.to_dict(),
         "num_classes": count,
         "multi_label": config.get("problem_type") == transformers_config.MULTI_LABEL,
         "classes": list(classes) if classes is not None and len(classes) == count else None,

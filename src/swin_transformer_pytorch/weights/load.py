@@ -33,13 +33,14 @@ def load_weights(model: nn.Module, source: Source, *, which: Which | None = None
     """Loads a checkpoint into `model`, strictly: every parameter must be found, and every tensor must have a use.
 
     What may differ is a closed list, and the report names each case: derived buffers are recomputed; V1's bias tables
-    are resized to the model's window (bicubic); the first convolution is adapted from RGB to `in_channels`; a 22K head
-    gives the 1K classes their rows, and a head of any other class count stays fresh; a classifier's `norm` and `head`
-    are left out of a dense model, whose norms stay fresh; a whole detector or segmenter takes a classifier's or
-    backbone's file too, and its neck and heads then stay fresh, and of one with other classes all but the layers whose
-    rows are classes; a backbone takes that part of a whole model; `mask_token` and `decoder` of masked pre-training are
-    left out. Parameters keep their dtype and device. On an error the model is as it was. Weights that are NaN or
-    infinite are loaded, with a warning.
+    are resized to the model's window (bicubic; those of masked pre-training by a spline on a geometric grid); the first
+    convolution is adapted from RGB to `in_channels`; a 22K head gives the 1K classes their rows, and a head of any
+    other class count stays fresh; a classifier's `norm` and `head` are left out of a dense model, whose norms stay
+    fresh; a whole detector or segmenter takes a classifier's or backbone's file too, and its neck and heads then stay
+    fresh, and of one with other classes all but the layers whose rows are classes; a backbone takes that part of a
+    whole model; `mask_token` and `decoder` of masked pre-training are left out of all other models. Parameters keep
+    their dtype and device. On an error the model is as it was. Weights that are NaN or infinite are loaded, with a
+    warning.
 
     Args:
         model: any of this package's models; only its parameters are set.

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from swin_transformer_pytorch.training import load_recipe
-from swin_transformer_pytorch.training.engine.schedule import CosineSchedule
+from swin_transformer_pytorch.training.engine.schedule import CosineSchedule, StepSchedule
 from swin_transformer_pytorch.training.recipes.dense import DenseScheduleRecipe
 from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
 from swin_transformer_pytorch.training.tasks.dense.module import dense_schedule
 from swin_transformer_pytorch.training.tasks.detection.module import DetectionTraining
+from swin_transformer_pytorch.training.tasks.pretraining.module import PretrainingTraining
 from swin_transformer_pytorch.training.tasks.segmentation.module import SegmentationTraining
 
 
@@ -108,3 +109,27 @@ def test_an_open_rise_is_the_official_one_but_at_most_a_tenth_of_the_run(
     assert recipe.replace({key: warmup}) == training.recipe
     assert len(caplog.messages) == (said is not None)
     assert said is None or f"{key}={warmup:g} {said}" in caplog.text
+
+
+@pytest.mark.parametrize("step", [0, 1, 9, 10, 11, 699, 700, 701, 799])
+def test_the_official_steps_of_masked_pretraining_count_from_the_first(step: int) -> None:
+    """As `MultiStepLRScheduler` of the official code has it: a rise to the peak, then gamma for each milestone past."""
+    start, peak = 5e-7, 1e-4
+    expected = start + step * (peak - start) / 10 if step < 10 else peak * 0.1 ** (step >= 700)
+    schedule = StepSchedule(warmup_steps=10, warmup_lr=start, milestones=(700,), gamma=0.1)
+    assert schedule.at(step, peak) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_recipes_of_masked_pretraining_scale_with_the_batch() -> None:
+    for name, rates in (("100ep", (4e-6, 8e-4, 4e-5)), ("800ep", (2e-6, 4e-4, 4e-5))):
+        recipe = load_recipe(f"simmim_pretrain__swin_base__img192_window6__{name}")
+        # 2,048 images a step, 625 steps an epoch.
+        training = SimpleNamespace(recipe=recipe, lr_factor=4.0)
+        epochs = recipe.schedule.epochs
+        assert isinstance(epochs, int)
+        schedule: Any = PretrainingTraining.schedule(training, 625 * epochs)  # type: ignore[arg-type]
+        peak = recipe.optimizer.lr * 4
+        found = [schedule.at(step, peak) for step in (0, 6250, 625 * epochs)]
+        assert found == pytest.approx(rates)
+        if name == "800ep":
+            assert schedule.at(625 * 700 - 1, peak) == peak and schedule.at(625 * 700, peak) == pytest.approx(4e-5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from swin_transformer_pytorch.backbone.config import find_variant
-from swin_transformer_pytorch.models.config import Task, find_dense_variant
+from swin_transformer_pytorch.models.config import Task, find_other_variant
 from swin_transformer_pytorch.training import RecipeError, list_recipes, load_recipe
 from swin_transformer_pytorch.training.recipes import files
 from swin_transformer_pytorch.training.recipes.classification import Recipe
@@ -24,19 +24,19 @@ NAMES = list_recipes()
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_in_the_package_is_read_and_its_model_built(name: str) -> None:
     recipe = load_recipe(name)
-    num_classes = recipe.model.num_classes or 10
+    num_classes = recipe.model.num_classes or (0 if recipe.task == "pretraining" else 10)
     classes = tuple(str(index) for index in range(num_classes))
     fresh = load_recipe(name, {"model.weights": None})
     overrides = recipe.model.config_overrides
     with torch.device("meta"):
         model = build_model(fresh.model, fresh.task, classes)
-        if fresh.task != "classification":
+        if fresh.task not in ("classification", "pretraining"):
             overrides = {**overrides, "num_classes": num_classes}
     assert model.task == recipe.task
-    assert model.classes == classes
+    assert (model.classes or ()) == classes
     assert load_recipe(name).to_dict() == recipe.to_dict()
     if recipe.model.name is not None:
-        find = find_variant if recipe.task == "classification" else find_dense_variant
+        find = find_variant if recipe.task == "classification" else find_other_variant
         assert model.config == find(recipe.model.name).config.replace(**overrides)
 
 
@@ -72,6 +72,14 @@ def test_the_official_numbers() -> None:
     assert large.data.resize_size == (384, 384)
     masked = load_recipe("simmim_finetune__swin_base__img224_window7__800ep")
     assert (masked.optimizer.lr, masked.optimizer.layer_decay) == (1.25e-3, 0.8)
+    short = load_recipe("simmim_pretrain__swin_base__img192_window6__100ep")
+    assert (short.optimizer.lr, short.schedule.min_lr, short.schedule.kind) == (2e-4, 1e-5, "cosine")
+    long = load_recipe("simmim_pretrain__swinv2_base__img192_window12__800ep")
+    assert (long.optimizer.lr, long.schedule.milestones, long.schedule.gamma) == (1e-4, (700,), 0.1)
+    assert long.model.described_config("pretraining").target_window == 47
+    for one in (short, long):
+        assert one.data.augmentation.crop_scale == (0.67, 1.0) and one.data.interpolation == "bilinear"
+        assert not one.data.augmentation.erase_prob and one.data.augmentation.auto_augment is None
 
 
 def test_values_are_replaced_by_mapping_and_by_words_alike() -> None:
@@ -183,7 +191,7 @@ def test_a_recipe_that_is_not_there_is_named_with_near_ones() -> None:
 
 
 def test_recipes_are_listed_by_task() -> None:
-    by_task = [list_recipes(task) for task in ("classification", "detection", "segmentation")]  # type: ignore[arg-type]
+    by_task = [list_recipes(task) for task in TASKS]
     assert sorted(sum(by_task, [])) == NAMES
     assert ["finetune" in by_task[0], "finetune_detection" in by_task[1], "finetune_segmentation" in by_task[2]] == [
         True

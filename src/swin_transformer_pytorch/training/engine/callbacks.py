@@ -98,7 +98,7 @@ class Checkpoints(Callback):
         if validates(trainer):
             score = module.metrics[module.main_metric]
             self.worse += 1
-            if self.best is None or score > self.best:
+            if module.is_better(score, self.best):
                 self.best, self.worse, self.best_metrics = score, 0, dict(module.metrics)
                 self._save(trainer, BEST)
             if self._is_over():

@@ -17,7 +17,6 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from ...data.images.unusable import ReplacedSamples, Unusable
-from ...models.classification import SwinClassifier
 from .ema import WeightAverage
 from .freezing import freeze
 from .processes import on_all
@@ -26,8 +25,7 @@ from .seeding import Stream, torch_seed
 from .strategy import compile_model, gathered, shard
 
 if TYPE_CHECKING:
-    from ...models.detection import Detector
-    from ...models.segmentation import Segmenter
+    from ...models.build import Model
     from ..recipes.tasks import AnyRecipe
     from .data import TrainingData
 
@@ -53,14 +51,16 @@ class Training(LightningModule):
         metrics: of the last validation; empty before.
         test_metrics: of the test images, "test_..." as those are "val_..."; empty before, and where there are none.
         unusable: the validation images that could not be used; after a validation those of all ranks.
-        main_metric: the one that says which checkpoint is the best; more is better.
+        main_metric: the one that says which checkpoint is the best.
+        lower_is_better: whether less of it is better; else more is.
         warmup: the recipe's key for the length of the rise, and the official recipe's value.
     """
 
     main_metric: ClassVar[str]
+    lower_is_better: ClassVar[bool] = False
     warmup: ClassVar[tuple[str, int]]
 
-    def __init__(self, model: SwinClassifier | Detector | Segmenter, recipe: AnyRecipe, *, batch_size: int) -> None:
+    def __init__(self, model: Model, recipe: AnyRecipe, *, batch_size: int) -> None:
         super().__init__()
         freeze(model, recipe.trainer.freeze)
         self.model = model
@@ -95,6 +95,17 @@ class Training(LightningModule):
     @abstractmethod
     def end_validation(self) -> dict[str, float]:
         """The metrics of all ranks' images together, the same on every rank."""
+
+    def facts(self) -> dict[str, str]:
+        """What else the overview of a run of this task says, by name."""
+        return {}
+
+    @classmethod
+    def is_better(cls, score: float, than: float | None) -> bool:
+        """Whether a validation's main metric is better than another one; anything is better than none."""
+        if than is None or math.isnan(than):
+            return True
+        return score < than if cls.lower_is_better else score > than
 
     @property
     def lr_factor(self) -> float:

@@ -48,11 +48,13 @@ def describe_run(module: Training, trainer: Trainer) -> dict[str, str]:
     count, trained = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
     frozen = f", {count - trained:,} of them frozen" if trained < count else ""
     tested = "" if data.test_samples is None else f", {len(data.test_samples):,} to be measured on at the end"
+    classes = describe_classes(model.classes or (), data.class_counts(), data.counted.removesuffix("s"))
     name = model.name or type(model).__name__.removeprefix("FSDP")  # it is called so where it is sharded
     rows = [
         ("data", Path(recipe.data.root).name if recipe.data.root else recipe.data.kind),  # a card is for others too
         ("images", f"{data.num_images:,} to learn from, {data.num_val_images:,} to validate on{tested}"),
-        ("classes", describe_classes(model.classes or (), data.class_counts(), data.counted.removesuffix("s"))),
+        *([("classes", classes)] if model.num_classes else []),
+        *module.facts().items(),
         ("image size", _sizes(model.preprocessing)),
         ("model", f"{name}, {count:,} parameters{frozen}, from {source} weights"),
         ("device", f"{trainer.strategy.root_device.type} x {world}, precision {trainer.precision}"),

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-# The official models' `no_weight_decay_keywords`: bias tables, and V2's bias network and score scales.
-NO_DECAY_WORDS = ("relative_position_bias_table", "cpb_mlp", "logit_scale")
+# The official models' `no_weight_decay_keywords`: bias tables, V2's bias network and score scales, and the token that
+# stands for what masked pre-training hides.
+NO_DECAY_WORDS = ("relative_position_bias_table", "cpb_mlp", "logit_scale", "mask_token")
 # The official dense recipes' rule; V2 has no such recipe, so its words above are added.
 DENSE_NO_DECAY_WORDS = ("absolute_pos_embed", "norm", *NO_DECAY_WORDS)
 

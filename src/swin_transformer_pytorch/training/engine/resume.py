@@ -14,9 +14,7 @@ from ..recipes.parts import RecipeError
 from ..recipes.tasks import AnyRecipe
 
 if TYPE_CHECKING:
-    from ...models.classification import SwinClassifier
-    from ...models.detection import Detector
-    from ...models.segmentation import Segmenter
+    from ...models.build import Model
 
 _log = logging.getLogger(__name__)
 
@@ -59,9 +57,7 @@ def with_choices_of(recipe: AnyRecipe, held: dict[str, Any]) -> AnyRecipe:
     return recipe.replace({key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
 
 
-def check_resumable(
-    checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: SwinClassifier | Detector | Segmenter
-) -> None:
+def check_resumable(checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: Model) -> None:
     """Raises an error that names the first difference that would make the rest of the run another one."""
     anew = f"start a new run in another --output with {'--model.name null ' * (recipe.model.name is not None)}"
     anew += f"--model.weights {path}"

@@ -41,13 +41,36 @@ class CosineSchedule:
     def at(self, step: int, peak_lr: float) -> float:
         """The learning rate of step `step` (0 is the first) for a group whose peak is `peak_lr`."""
         if step < self.warmup_steps:
-            return self.warmup_lr + (peak_lr - self.warmup_lr) * step / self.warmup_steps
+            return _rising(step, self.warmup_steps, self.warmup_lr, peak_lr)
         done = min((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 1.0)
         return self.min_lr + (peak_lr - self.min_lr) * (1 + math.cos(math.pi * done)) / 2
 
     def scaled(self, factor: float) -> CosineSchedule:
         """The same with other rates: the linear scaling rule for another batch."""
         return dataclasses.replace(self, warmup_lr=self.warmup_lr * factor, min_lr=self.min_lr * factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSchedule:
+    """A linear rise, then a rate that is multiplied at fixed steps: the official one of long masked pre-training.
+
+    Attributes:
+        warmup_steps: steps of the rise.
+        warmup_lr: rate at step 0, where there is a rise.
+        milestones: steps, counted from the run's first, from which on the rate is multiplied once more.
+        gamma: what it is multiplied by.
+    """
+
+    warmup_steps: int
+    warmup_lr: float
+    milestones: tuple[int, ...]
+    gamma: float
+
+    def at(self, step: int, peak_lr: float) -> float:
+        """The learning rate of step `step` (0 is the first) for a group whose peak is `peak_lr`."""
+        if step < self.warmup_steps:
+            return _rising(step, self.warmup_steps, self.warmup_lr, peak_lr)
+        return peak_lr * self.gamma ** _count_passed(step, self.milestones)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +106,7 @@ class MultiStepSchedule:
 
     def at(self, step: int, peak_lr: float) -> float:
         """The learning rate of step `step` (0 is the first) for a group whose peak is `peak_lr`."""
-        passed = sum(step >= milestone for milestone in self.milestones)
-        return peak_lr * self.gamma**passed * self.warmup.factor(step)
+        return peak_lr * self.gamma ** _count_passed(step, self.milestones) * self.warmup.factor(step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +131,11 @@ class PolySchedule:
         """The learning rate of step `step` (0 is the first) for a group whose peak is `peak_lr`."""
         left = 1 - min(step / self.total_steps, 1.0)
         return (self.min_lr + (peak_lr - self.min_lr) * left**self.power) * self.warmup.factor(step)
+
+
+def _rising(step: int, steps: int, start: float, peak: float) -> float:
+    return start + (peak - start) * step / steps
+
+
+def _count_passed(step: int, milestones: tuple[int, ...]) -> int:
+    return sum(step >= milestone for milestone in milestones)

@@ -14,6 +14,7 @@ class Stream(enum.IntEnum):
     MIX = 1
     STEP = 2
     SAMPLE = 3
+    MASK = 4
 
 
 def generator(stream: Stream, seed: int, *place: int) -> np.random.Generator:

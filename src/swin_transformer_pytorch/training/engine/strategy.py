@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+from ...models.masked import MaskedSwin
 from ..recipes.parts import TrainerRecipe
 from .processes import time_limit
 
@@ -54,11 +55,12 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
 def compile_model(model: nn.Module) -> None:
     """Has a classifier or a dense model's backbone be compiled by `torch.compile` at its first forward, in place.
 
-    Of a sharded model each block by itself, as between blocks parameters come and go.
+    Of a sharded model each block by itself, as between blocks parameters come and go; likewise of one of masked
+    pre-training, which is not called as a whole for its losses.
     """
     backbone = cast(Any, getattr(model, "backbone", model))
-    sharded = isinstance(model, FSDPModule)
-    for part in [block for stage in backbone.layers for block in stage.blocks] if sharded else [backbone]:
+    by_block = isinstance(model, FSDPModule | MaskedSwin)
+    for part in [block for stage in backbone.layers for block in stage.blocks] if by_block else [backbone]:
         part.compile()
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from ... import checks
 from ...backbone.config import ConfigError, find_variant
-from ...models.config import CONFIGS, ModelConfig, Task, find_dense_variant
+from ...models.config import CONFIGS, ModelConfig, Task, find_other_variant
 from ...weights.catalog import SHIPPED
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class ModelRecipe:
             elif task == "classification":
                 config = find_variant(self.name.partition(".")[0]).config
             else:
-                variant = find_dense_variant(self.name.partition(".")[0])
+                variant = find_other_variant(self.name.partition(".")[0])
                 if variant.task != task:
                     raise RecipeError(f"model.name={self.name!r} is for {variant.task}; this recipe is for {task}")
                 config = variant.config

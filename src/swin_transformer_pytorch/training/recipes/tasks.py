@@ -7,9 +7,10 @@ from typing import NamedTuple
 from ...models.config import Task
 from .classification import Recipe
 from .detection import DetectionRecipe
+from .pretraining import PretrainingRecipe
 from .segmentation import SegmentationRecipe
 
-AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
+AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe | PretrainingRecipe
 
 
 class TrainedTask(NamedTuple):
@@ -29,4 +30,5 @@ TASKS: dict[Task, TrainedTask] = {
     "classification": TrainedTask(Recipe, "tasks.classification.prepare"),
     "detection": TrainedTask(DetectionRecipe, "tasks.detection.prepare"),
     "segmentation": TrainedTask(SegmentationRecipe, "tasks.segmentation.prepare"),
+    "pretraining": TrainedTask(PretrainingRecipe, "tasks.pretraining.prepare"),
 }

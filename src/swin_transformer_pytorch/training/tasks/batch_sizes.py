@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...models.config import Task
+from ...weights.checkpoint import DENSE_TASKS
 from ..recipes.parts import chosen
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _RULES: dict[Task, _Rule] = {
     "classification": _Rule(batches=20, least=4, most=32, steps=1500, epochs=(10, 60)),
     "detection": _Rule(batches=50, least=1, most=8, steps=2000, epochs=(12, 40)),
     "segmentation": _Rule(batches=25, least=2, most=8, steps=2000, epochs=(12, 60)),
+    "pretraining": _Rule(batches=20, least=4, most=64, steps=10000, epochs=(20, 400)),
 }
 
 
@@ -72,7 +74,7 @@ def settle(recipe: Any, num_images: int, device: str, make: Callable[[Any], Made
         room = _USED * memory(device) - _BYTES_OF_A_PARAMETER * sum(each.numel() for each in module.parameters())
         by_memory = _power_of_two(room / an_image)
         # Batch norm needs two images, which one alone has in no step.
-        size = max(min(by_count, by_memory), 1 if recipe.task == "classification" else -(-_TRIED // devices))
+        size = max(min(by_count, by_memory), -(-_TRIED // devices) if recipe.task in DENSE_TASKS else 1)
         recipe = recipe.replace({"data.batch_size": size})
         why = f"for {num_images:,} training images" if by_count <= by_memory else "as the memory allows"
         _log.warning("data.batch_size=%d, %s (a step takes %.3g MB an image)", size, why, an_image / 1e6)

@@ -12,7 +12,7 @@ from torch import nn
 from ...backbone.config import SwinConfig
 from ...colours import Colour
 from ...models.build import build
-from ...models.config import Task
+from ...models.config import MaskedConfig, Task
 from ...models.description import ModelDescription
 from ...models.registry import describe_named, describe_source
 from ...models.size import count_parameters
@@ -60,7 +60,7 @@ def build_model(
     own = checkpoint.preprocessing if checkpoint is not None and checkpoint.task == task else None
     chosen = prepare(known.preprocessing, own)
     description = dataclasses.replace(
-        known, classes=classes, multi_label=multi_label, palette=palette, preprocessing=chosen
+        known, classes=classes or None, multi_label=multi_label, palette=palette, preprocessing=chosen
     )
     if differences := _differences(own, chosen):
         _log.warning("preprocessing differs from that of the weights: %s", differences)
@@ -120,6 +120,8 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
     else:
         assert recipe.weights is not None, "the recipe has checked that there is a model"
         described, checkpoint = describe_source(recipe.weights, which)
+        if task == "classification" and isinstance(described.config, MaskedConfig):
+            described = _classifier_of(described)
         if described.task != task:
             raise RecipeError(
                 f"model.weights={recipe.weights!r} is a model for {described.task} and this recipe is for {task}; "
@@ -127,6 +129,16 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
             )
         described = dataclasses.replace(described, config=described.config.replace(**overrides))
     return described.with_num_classes(num_classes), checkpoint
+
+
+def _classifier_of(masked: ModelDescription) -> ModelDescription:
+    """A classifier with the backbone of a model of masked pre-training."""
+    assert isinstance(masked.config, MaskedConfig), "it is one"
+    known = masked.preprocessing
+    assert known is None or isinstance(known, Preprocessing), "it is as a classifier's"
+    # As the official fine-tuning resizes, which masked pre-training does bilinearly.
+    preprocessing = None if known is None else dataclasses.replace(known, interpolation="bicubic")
+    return ModelDescription(config=masked.config.backbone, num_classes=0, preprocessing=preprocessing)
 
 
 def _init_by_fan_in(model: nn.Module) -> None:

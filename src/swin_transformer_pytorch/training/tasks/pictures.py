@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...data.images.masking import MaskRule
 from ...data.images.pixels import as_picture
 from ...data.images.unusable import Samples, item_or_problem
 from ...data.samples import DetectionSample, SegmentationSample
@@ -17,9 +18,11 @@ from ...data.transforms import create_transform
 from ...models.classification import probabilities
 from ...models.detection_inference import detect
 from ...models.detection_results import instances_to_detections
+from ...models.inputs import as_bytes
 from ...models.segmentation_inference import segment
 from ...results import Classification, SegmentationMap
 from ...visualize import detection_overlay, label_grid, picture_grid, prediction_grid, segmentation_overlay
+from ...visualize.pictures import readable
 
 if TYPE_CHECKING:
     from ...models.build import Model
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 VALIDATION = "validation.png"
 _CLASSIFIED, _SHOWN = 28, 6
 _LEAST_SCORE = 0.5
+_HIDDEN_GREY = 128  # of bytes
 _SHOWN_SCORE = 0.3  # of objects, as `swin predict` shows them
 
 
@@ -35,16 +39,21 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     """Saves what a model in evaluation mode makes of some images spread over a data set.
 
     A classifier's are a grid with the likeliest class of each, or those from 0.5 where it may have several; others have
-    a row an image, the truth at the left.
+    a row an image, the truth at the left; one of masked pre-training also what it saw of it, in the middle.
     Images that cannot be used are passed over; without any there is no picture.
     """
     count = min(len(samples), _CLASSIFIED if model.task == "classification" else _SHOWN)
-    drawn = (item_or_problem(partial(samples.__getitem__, index * len(samples) // count)) for index in range(count))
-    usable = [sample for sample in drawn if not isinstance(sample, str)]
+    places = [index * len(samples) // count for index in range(count)]
+    found = {place: item_or_problem(partial(samples.__getitem__, place)) for place in places}
+    drawn: dict[int, Any] = {place: sample for place, sample in found.items() if not isinstance(sample, str)}
+    usable = list(drawn.values())
     if not usable:
         return
     if model.task == "classification":
         _draw_classified(model, usable, path)
+        return
+    if model.task == "pretraining":
+        _draw_masked(model, drawn, path)
         return
     draw = _detected if model.task == "detection" else _segmented
     pictures = [picture for sample in usable for picture in draw(model, sample)]
@@ -63,6 +72,24 @@ def _draw_classified(model: Any, samples: list[tuple[Image.Image | torch.Tensor,
     best = [max(enumerate(one), key=lambda pair: pair[1]) for one in scores]
     results = [Classification(labels=(label,), scores=(score,), names=(names[label],)) for label, score in best]
     prediction_grid(images, results, truths, path, classes=names)
+
+
+def _draw_masked(model: Any, drawn: dict[int, tuple[Image.Image | torch.Tensor, Any]], path: Path) -> None:
+    """With the masks that validation has of the images at these places."""
+    transform, config, preprocessing = create_transform(model), model.config, model.preprocessing
+    rule = MaskRule.of(config, preprocessing.image_size)
+    pictures: list[Image.Image] = []
+    for place, (image, _) in drawn.items():
+        pixels = transform(image).unsqueeze(0)
+        mask = rule.fixed(place).unsqueeze(0)
+        hidden = model.hidden_pixels(mask, pixels)[0]
+        shown, found = (
+            as_bytes(each, preprocessing)[0].permute(2, 0, 1) for each in (pixels, model.reconstruct(pixels, mask))
+        )
+        seen = torch.where(hidden, torch.full_like(shown, _HIDDEN_GREY), shown)
+        pictures += [readable(as_picture(each), shortest=224, longest=480)[0] for each in (shown, seen, found)]
+    undone = ", its local mean and contrast from the image" if config.target_window is not None else ""
+    picture_grid(pictures, path, titles=["image", "what the model saw", f"model{undone}"] * len(drawn), columns=3)
 
 
 def _detected(model: Any, sample: DetectionSample) -> tuple[Image.Image, Image.Image]:

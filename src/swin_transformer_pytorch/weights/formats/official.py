@@ -72,8 +72,13 @@ def to_official(state_dict: StateDict) -> StateDict:
 
 
 def from_official(state_dict: StateDict, _window: Size | None = None) -> StateDict:
-    """The parameters alone: the official code recomputes its buffers and loads with `strict=False`."""
-    return dict(state_dict)
+    """The parameters alone: the official code recomputes its buffers and loads with `strict=False`.
+
+    Of masked pre-training all but the decoder come under SimMIM's `encoder.`.
+    """
+    if not any(map(is_masked_pretraining, state_dict)):
+        return dict(state_dict)
+    return {key if key.startswith("decoder.") else f"encoder.{key}": tensor for key, tensor in state_dict.items()}
 
 
 def split_v2_bias(state_dict: StateDict) -> StateDict:

@@ -1,4 +1,7 @@
-"""`config.json` and `preprocessor_config.json` of transformers' classifiers, read and written. Imports no torch."""
+"""`config.json` and `preprocessor_config.json` of transformers' classifiers and masked-image models, read and written.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -74,13 +77,16 @@ def write_config(
     preprocessing: Preprocessing | None,
     *,
     multi_label: bool = False,
+    masked: bool = False,
 ) -> dict[str, Any]:
-    """`read_config` undone, for `AutoModelForImageClassification`.
+    """`read_config` undone, for `AutoModelForImageClassification`, or with `masked` `AutoModelForMaskedImageModeling`.
 
     Raises:
         FormatError: transformers' Swin cannot be such a model.
     """
-    if not num_classes or config.single_window != "unshift":
+    if masked and config.single_window != "unshift":
+        raise FormatError(f"the model has single_window={config.single_window!r}, which transformers' never have")
+    if not masked and (not num_classes or config.single_window != "unshift"):
         what = f"single_window={config.single_window!r}" if num_classes else "no head (num_classes=0)"
         raise FormatError(f"the model has {what}, which classifiers of transformers never have: write a file instead")
     stride = config.stage_strides[-1]
@@ -104,7 +110,7 @@ def write_config(
         )
     model_type, values = ("swin", "swinv2")[config.version - 1], config.to_dict()
     written: dict[str, Any] = {
-        "architectures": [f"{model_type.capitalize()}ForImageClassification"],
+        "architectures": [f"{model_type.capitalize()}For{'MaskedImageModeling' if masked else 'ImageClassification'}"],
         "model_type": model_type,
         "image_size": image_size[0] if image_size[0] == image_size[1] else list(image_size),
         **{theirs: values[ours] for ours, theirs in _NAMES.items()},
@@ -116,6 +122,8 @@ def write_config(
         written["pretrained_window_sizes"] = [size or config.window_size[0] for size in config.pretrained_window_sizes]
     if multi_label:
         written["problem_type"] = MULTI_LABEL
+    if masked:
+        return {**written, "encoder_stride": stride[0]}
     names = classes or _numbered(num_classes)
     return {**written, "id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +22,7 @@ from ...engine.data import TrainingData
 from ...engine.sampling import EpochBatches, TrainingLoader
 from ...recipes.classification import DataRecipe, Recipe
 from ...recipes.parts import chosen
+from ...recipes.pretraining import PretrainingRecipe, UnlabelledDataRecipe
 from ..channels import channel_statistics
 from ..image_sizes import choose_image_size
 from ..test_part import open_test
@@ -78,7 +80,7 @@ def open_splits(recipe: DataRecipe, *, seed: int = 0) -> Splits:
 
 
 def choose_preprocessing(
-    recipe: DataRecipe,
+    recipe: DataRecipe | UnlabelledDataRecipe,
     in_channels: int,
     known: Preprocessing | None,
     own: Preprocessing | None = None,
@@ -160,7 +162,6 @@ class ClassificationData(TrainingData):
         transform = create_transform(self.preprocessing, train=True, augment=self.augmentation)
         dataset = TrainingDataset(self.splits.train, transform, seed=self.seed)
         self.train_samples = dataset.samples
-        shards = self.splits.train if isinstance(self.splits.train, ShardImages) else None
         batches = EpochBatches(
             len(dataset),
             self.batch_size,
@@ -168,8 +169,7 @@ class ClassificationData(TrainingData):
             rank=rank,
             world_size=world_size,
             labels=self.splits.train.labels if self.sampling == "balanced" else None,
-            order=None if shards is None else shards.order(self.batch_size * world_size),
-            want=None if shards is None or shards.ahead is None else shards.ahead.want,
+            **shard_order(self.splits.train, self.batch_size * world_size),
         )
         return TrainingLoader(dataset, batches, num_workers=self.num_workers, check=dataset.samples.check)
 
@@ -178,7 +178,14 @@ class ClassificationData(TrainingData):
         return self.evaluation_loader(dataset, collate_usable)
 
 
-def fitting_batch_size(recipe: Recipe, num_images: int) -> int:
+def shard_order(images: LabelledImages, global_batch: int) -> dict[str, Any]:
+    """What `EpochBatches` is told of images that lie in shards, in steps of so many on all devices."""
+    if not isinstance(images, ShardImages):
+        return {}
+    return {"order": images.order(global_batch), "want": None if images.ahead is None else images.ahead.want}
+
+
+def fitting_batch_size(recipe: Recipe | PretrainingRecipe, num_images: int) -> int:
     """The recipe's batch size, or a device's share of the images where that is less, which is then logged."""
     devices = recipe.trainer.world_size
     share = num_images // devices

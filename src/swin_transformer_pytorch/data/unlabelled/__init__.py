@@ -1,0 +1,1 @@
+"""Images without labels, for masked pre-training."""
