@@ -181,7 +181,8 @@ def test_two_nodes_without_a_shared_folder_train_as_one_machine(
     ("started", "message"),
     [
         (None, r"trainer\.num_nodes=2 needs torchrun on each node: torchrun --nnodes 2 .*--nproc-per-node 3"),
-        ("4", r"torchrun started 4 processes, 2 on this node.*give --trainer\.devices 2 --trainer\.num_nodes 2"),
+        ("srun", r"srun started 4 processes, which do not know each other: start one a node, with torchrun in it"),
+        ("torchrun", r"torchrun started 4 processes, 2 on this node.*give --trainer\.devices 2 --trainer\.num_nodes 2"),
     ],
 )
 def test_devices_that_are_not_what_torchrun_started_are_refused(
@@ -189,8 +190,9 @@ def test_devices_that_are_not_what_torchrun_started_are_refused(
 ) -> None:
     for name in [name for name in os.environ if name.startswith("TORCHELASTIC")]:
         monkeypatch.delenv(name)
-    if started:
-        for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": started, "LOCAL_WORLD_SIZE": "2"}.items():
-            monkeypatch.setenv(name, value)
+    by_torchrun = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    by_srun = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}
+    for name, value in {"torchrun": by_torchrun, "srun": by_srun}.get(started or "", {}).items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
-        train(tiny("run", {"trainer.num_nodes": 2, "trainer.devices": 3}), progress=False)
+        train(tiny("run", {"trainer.num_nodes": 1 if started == "srun" else 2, "trainer.devices": 3}), progress=False)

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tests.training.conftest import TINY
 
-from swin_transformer_pytorch.training import RecipeError, TrainResult, train
+from swin_transformer_pytorch.data.classification.fashion import FashionSample
+from swin_transformer_pytorch.training import RecipeError, TrainResult, load_recipe, train
+from swin_transformer_pytorch.training.engine.checkpoint_files import CheckpointFiles
 from swin_transformer_pytorch.training.recipes.classification import Recipe
 from swin_transformer_pytorch.training.tasks.classification.module import ClassificationTraining
 from swin_transformer_pytorch.weights.files import CheckpointError
@@ -211,6 +214,48 @@ def test_a_finished_run_is_left_as_it_is(tiny: Make) -> None:
     again = train(tiny(overrides={"resume": True}), progress=False)
     assert again == first
     assert again.last.read_bytes() == before
+
+
+def test_a_finished_run_that_is_resumed_measures_the_mean_on_the_test_images(tmp_path: Path) -> None:
+    for part, images in (("train", 30), ("val", 8), ("test", 40)):
+        sample = FashionSample("train" if part == "train" else "test")
+        for index in range(images):
+            picture, label = sample[index]
+            (folder := tmp_path / "clothes" / part / f"{int(label % 2)}").mkdir(parents=True, exist_ok=True)
+            picture.save(folder / f"{index}.png")
+    values = {**TINY, "data.kind": "folder", "data.root": str(tmp_path / "clothes"), "data.batch_size": 10}
+    # A mean that stays far behind the weights.
+    values |= {"optimizer.lr": 1e-2, "trainer.ema_decay": 0.9999, "output": str(tmp_path / "run")}
+    first = train(load_recipe("demo_classification", values), progress=False)
+    again = train(load_recipe("demo_classification", {**values, "resume": True}), progress=False)
+    assert "test_loss" in first.metrics
+    assert again.metrics == first.metrics
+
+
+def test_batches_of_two_devices_are_taken_up_by_one_in_the_middle_of_an_epoch(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint of one device is made that of two, whose steps had half as many batches on each: what it becomes on
+    one is what it was.
+    """
+    two_batches = {"data.batch_size": 160, "trainer.accumulate": 2}
+    whole = train(tiny("whole", two_batches), progress=False)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        with pytest.raises(Stopped):
+            train(tiny("moved", two_batches), progress=False)
+    path = whole.output.with_name("moved") / "last.ckpt"
+    held = torch.load(path, weights_only=True)
+    held["recipe"]["trainer"] |= {"devices": 2, "accumulate": 1}
+    place = held["ClassificationData"]
+    place |= {"parts": place["parts"] * 2}
+    place |= {name: place[name] // 2 for name in ("step", "steps", "steps_per_pass")}
+    counts = held["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    assert (counts["ready"], counts["completed"]) == (6, 5), "it is written at the end of a batch"
+    counts |= {name: count - 3 for name, count in counts.items()}
+    CheckpointFiles().save_checkpoint(held, path)
+    resumed = train(tiny("moved", {**two_batches, "resume": True}), progress=False)
+    assert_same_end(whole, resumed)
 
 
 def test_a_run_is_not_overwritten_by_accident(tiny: Make) -> None:

@@ -148,12 +148,10 @@ def _train(
     from lightning.pytorch.utilities.exceptions import SIGTERMException
     from torch._dynamo.exc import TorchDynamoException
 
-    from .engine.callbacks import HISTORY, Checkpoints, read_history
-    from .engine.checkpoint_files import BEST, LAST, PREVIOUS, holds_run, read_newest, remove_other_folders, take_up
-    from .engine.overview import describe_run
+    from .engine.callbacks import HISTORY
+    from .engine.checkpoint_files import BEST, LAST, holds_run, read_newest, take_up
     from .engine.resume import check_resumable, with_choices_of
     from .engine.stopping import RunStoppedError, StopSignals
-    from .tasks.pictures import VALIDATION, draw_validation
 
     last = output / LAST
 
@@ -209,7 +207,19 @@ def _train(
             if signals.received == signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise SystemExit(128 + signal.SIGTERM) from None
-    described = describe_run(module, trainer)
+    # The others are waited for here too.
+    with naming_lost_processes(continuing):
+        return _finish(trainer, module, data, output)
+
+
+def _finish(trainer: Any, module: Training, data: TrainingData, output: Path) -> TrainResult:
+    """Exports what a run has ended with, measures it on the test images, and writes its card."""
+    from .engine.callbacks import HISTORY, Checkpoints, read_history
+    from .engine.checkpoint_files import BEST, LAST, PREVIOUS, remove_other_folders
+    from .engine.overview import describe_run
+    from .tasks.pictures import VALIDATION, draw_validation
+
+    described, last = describe_run(module, trainer), output / LAST
     best = next(callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))
     assert best.best is not None, "there is always a validation after the last epoch"
     metrics = {name: value for name, value in module.metrics.items() if name.startswith("val_")}
@@ -246,7 +256,7 @@ def _train(
         )
         write_text(output / CARD, card)
     return TrainResult(
-        task=recipe.task,
+        task=module.recipe.task,
         output=output,
         weights=output / EXPORT,
         last=last,

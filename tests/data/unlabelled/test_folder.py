@@ -82,6 +82,16 @@ def test_mistakes_are_named(write: Write, tmp_path: Path) -> None:
         UnlabelledFolder(write("val", 2), "train")
 
 
+def test_images_that_others_are_measured_on_are_not_learnt_from(write: Write, tmp_path: Path) -> None:
+    root = write("Test", 3)
+    write("more", 3)
+    with pytest.raises(DataError, match="a folder 'Test' and none called 'train'"):
+        UnlabelledFolder(root, "train")
+    assert names(UnlabelledFolder(root, "test")) == {f"Test/{number}.png" for number in range(3)}
+    write("Train", 4)
+    assert len(UnlabelledFolder(root, "train", val_fraction=0.25)) == 3
+
+
 def test_sources_open_each_kind(write: Write) -> None:
     root = write("x", 4)
     assert len(UnlabelledSource(root=str(root)).open("train")) == 3

@@ -64,3 +64,15 @@ def test_statistics_of_batch_norms_are_averaged_and_counters_copied() -> None:
     with average.applied():
         assert torch.equal(model.state_dict()["0.running_mean"], mean["0.running_mean"])
     assert torch.equal(model.state_dict()["0.running_mean"], running)
+
+
+def test_statistics_are_those_of_the_model_after_it_was_moved() -> None:
+    """Moving replaces buffers, as Lightning does at a run's end on a GPU, before the test images."""
+    model = nn.BatchNorm1d(2)
+    average = WeightAverage(model, decay=0.9)
+    average.mean["running_mean"].fill_(7.0)
+    model._apply(torch.clone)
+    with average.applied():
+        assert model.running_mean is not None
+        assert model.running_mean.tolist() == [7.0, 7.0]
+    assert model.running_mean.tolist() == [0.0, 0.0]

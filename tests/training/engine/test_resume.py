@@ -73,6 +73,19 @@ def test_a_default_in_which_tasks_differ_is_the_tasks_own(
         check(path, recipe.replace({key: other}), described(recipe))
 
 
+@pytest.mark.parametrize("name", ["scenes_detection", "upernet_swin_tiny_patch4_window7_512x512_160k"])
+def test_a_dense_run_of_before_images_could_have_other_channels_is_resumed(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name).replace({"model.in_channels": "auto"})
+    tree = recipe.to_dict()
+    del tree["model"]["in_channels"]
+    path = save(tmp_path / "last.ckpt", recipe, tree)
+    now = with_choices_of(recipe, tree).replace({"model.in_channels": 3})  # as the data said
+    check(path, now, described(now))
+    other = now.replace({"model.in_channels": 4})
+    with pytest.raises(RecipeError, match="another architecture"):
+        check(path, other, described(other))
+
+
 def test_a_key_is_compared_by_its_name_of_today(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recipe = load_recipe("fashion_classification")
     tree = recipe.to_dict()

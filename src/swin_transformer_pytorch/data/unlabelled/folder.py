@@ -16,7 +16,7 @@ from torch import Tensor
 from ...checks import plural, some
 from ..classification.files import LabelledFiles
 from ..errors import DataError, NothingFoundError
-from ..held_out import PART_NAMES, Split, part_name, part_of
+from ..held_out import Split, part_name, part_of
 from ..images.files import INPUT_SUFFIXES, find_inputs, tell_arrays, walk_images
 from ..images.path_table import PathCollector, PathTable
 
@@ -45,7 +45,7 @@ class UnlabelledFolder(LabelledFiles):
         held_out: whether training and validation images are parted by `val_fraction` alone.
 
     Raises:
-        DataError: there are no images, or too few to set some apart, or "val" is there and "train" is not.
+        DataError: there are no images, or too few to set some apart, or "val" or "test" is there and "train" is not.
     """
 
     paths: PathTable
@@ -74,9 +74,9 @@ class UnlabelledFolder(LabelledFiles):
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds the images")
         train, val, test = (_part(self.root, name) for name in ("train", "val", "test"))
-        if train is None and val is not None:
+        if train is None and split != "test" and (apart := val or test) is not None:
             raise DataError(
-                f"{self.root} has a folder {val.name!r} and none called 'train'; add it, or give the folder of the "
+                f"{self.root} has a folder {apart.name!r} and none called 'train'; add it, or give the folder of the "
                 "images to learn from alone"
             )
         self._home = train or self.root
@@ -131,8 +131,9 @@ class UnlabelledFolder(LabelledFiles):
 
 
 def _part(root: Path, name: str) -> Path | None:
-    """The folder of a part, under one of its usual names."""
-    return next((root / known for known in PART_NAMES[name] if (root / known).is_dir()), None)
+    """The folder of a part, under one of its usual names, large letters or small."""
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    return next((root / one for one in folders if part_name(one) == name), None)
 
 
 def _find_files(folder: Path) -> PathTable:

@@ -71,9 +71,10 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
 
 def remove_other_folders(folder: Path) -> None:
     """Removes folders of tensors that neither last.ckpt nor the one before it names."""
-    files = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    others = [*folder.glob("shards-*")]
+    files = [path for path in (folder / LAST, folder / PREVIOUS) if others and path.exists()]
     named = {read_training_checkpoint(path).get(FOLDER) for path in files}
-    for other in folder.glob("shards-*"):
+    for other in others:
         if other.name not in named:
             shutil.rmtree(other, ignore_errors=True)
 

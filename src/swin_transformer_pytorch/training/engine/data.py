@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from ...data.images.unusable import ReplacedSamples, Samples
 from ..recipes.parts import RecipeError
+from .processes import require_agreement
 from .sampling import TrainingLoader
 from .stopping import leave_stopping_to_the_run
 
@@ -34,8 +35,6 @@ class TrainingData(LightningDataModule):
         train_samples: what training's batches are made of, once they are; it knows which images could not be used.
         test_samples: what the run is measured on at its end, or None.
         num_workers: processes that read images; no more than this process has cores. It changes no result.
-        stretched: by what the batches of an epoch on a device are more than they were before the run was resumed, on
-            more devices then.
     """
 
     counted = "images"
@@ -51,8 +50,7 @@ class TrainingData(LightningDataModule):
         self.test_samples: Samples[Any] | None = None
         self._loader: TrainingLoader | None = None
         self._place = {"epoch": 0, "step": 0}
-        self.stretched = Fraction(1)
-        self._steps_before: int | None = None
+        self._lengths_before: dict[str, Fraction] = {}
 
     @property
     def parts(self) -> int:
@@ -118,6 +116,12 @@ class TrainingData(LightningDataModule):
             generator=torch.Generator(),
         )
 
+    def setup(self, stage: str) -> None:
+        # Each process has found its own, before it knew the others.
+        facts: dict[str, int | None] = {"training images": self.num_images, "validation images": self.num_val_images}
+        facts |= {"validation images' names": self.validation_names, "data.batch_size": self.batch_size}
+        require_agreement(facts)
+
     def teardown(self, stage: str) -> None:
         # Its worker processes end with it.
         self.state_dict()
@@ -126,14 +130,24 @@ class TrainingData(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         if self._loader is not None:
             self._place = {"epoch": self._loader.epoch, "step": self._loader.step}
-        taken = {"parts": self.parts} | ({} if self._loader is None else {"steps": len(self._loader)})
-        return {**self._place, **taken, "num_images": self.num_images, "validation": self.validation_names}
+        taken = {"parts": self.parts, "num_images": self.num_images, "validation": self.validation_names}
+        return {**self._place, **taken, **self._lengths()}
+
+    def _lengths(self) -> dict[str, int]:
+        """The batches of an epoch and of a pass over the images, once they are known."""
+        loader = self._loader
+        return {} if loader is None else {"steps": len(loader), "steps_per_pass": loader.batches.steps_per_pass}
+
+    def stretch(self, state_dict: Mapping[str, Any]) -> Fraction:
+        """By what the batches of an epoch on a device are more than those of a state, which was of more devices."""
+        return Fraction(state_dict.get("parts", self.parts), self.parts)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.stretched = Fraction(state_dict.get("parts", self.parts), self.parts)
-        self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"] * self.stretched)}
-        if self.stretched != 1 and "steps" in state_dict:
-            self._steps_before = state_dict["steps"]
+        stretch = self.stretch(state_dict)
+        self._place = {"epoch": int(state_dict["epoch"]), "step": int(state_dict["step"] * stretch)}
+        if stretch != 1:
+            known = ("steps", "steps_per_pass")
+            self._lengths_before = {name: state_dict[name] * stretch for name in known if name in state_dict}
         before = state_dict.get("num_images")
         if before not in (None, self.num_images):
             _log.warning(
@@ -153,11 +167,14 @@ class TrainingData(LightningDataModule):
         """Has the loader go on at the place; a `RecipeError` where the epochs of before had other steps."""
         if self._loader is None:
             return
-        if self._steps_before is not None and self._steps_before * self.stretched != len(self._loader):
-            raise RecipeError(
-                f"the run's epochs have {self._steps_before} batches on each device and would have {len(self._loader)} "
-                "now, with other steps: resume it with the trainer.devices and data.batch_size that it began with"
-            )
+        for name, now in self._lengths().items():
+            if (before := self._lengths_before.get(name, now)) != now:
+                what = "epochs" if name == "steps" else "passes over the images"
+                raise RecipeError(
+                    f"the run's {what} would have {now} batches on each device now, where those that it began with are "
+                    f"{float(before):g}: other images a step; resume it with the trainer.devices and data.batch_size "
+                    "that it began with"
+                )
         self._loader.epoch, self._loader.step = self._place["epoch"], self._place["step"]
 
     def rank_and_world_size(self) -> tuple[int, int]:

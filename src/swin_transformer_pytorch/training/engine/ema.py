@@ -25,24 +25,30 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        # Not `state_dict()`, which gives copies where parameters are sharded.
-        known = model.state_dict().keys()
-        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        self._tensors = {name: tensor for name, tensor in tensors.items() if name in known}
-        self.mean = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
+        self._model = model
+        self._known = model.state_dict().keys()
+        # Not `state_dict()`, which gives copies where parameters are sharded; nor anew, as they may be gathered then.
+        self._parameters = dict(model.named_parameters())
+        self.mean = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The model's, by name. A model that was moved to another device has the same parameters, and other buffers."""
+        tensors = {**self._parameters, **dict(self._model.named_buffers())}
+        return {name: tensor for name, tensor in tensors.items() if name in self._known}
 
     @torch.no_grad()
     def update(self) -> None:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
+        tensors = self._tensors()
         # Sharded parameters and whole statistics do not go together in one call.
         for sharded in (False, True):
-            names = [name for name, tensor in self._tensors.items() if isinstance(tensor, DTensor) == sharded]
-            averaged = [name for name in names if self._tensors[name].is_floating_point()]
-            current = [self._tensors[name].detach() for name in averaged]
+            names = [name for name, tensor in tensors.items() if isinstance(tensor, DTensor) == sharded]
+            averaged = [name for name in names if tensors[name].is_floating_point()]
+            current = [tensors[name].detach() for name in averaged]
             if averaged:
                 torch._foreach_lerp_([self.mean[name] for name in averaged], current, 1 - decay)
-        for name, tensor in self._tensors.items():
+        for name, tensor in tensors.items():
             if not tensor.is_floating_point():
                 self.mean[name].copy_(tensor)
 
@@ -50,7 +56,7 @@ class WeightAverage:
     @torch.no_grad()
     def applied(self) -> Iterator[None]:
         """Within it the model has the mean's weights; afterwards its own again, to the bit."""
-        own = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
+        own = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
         self._copy_to_model(self.mean)
         try:
             yield
@@ -75,5 +81,5 @@ class WeightAverage:
         }
 
     def _copy_to_model(self, values: Mapping[str, Tensor]) -> None:
-        for name, tensor in self._tensors.items():
+        for name, tensor in self._tensors().items():
             tensor.copy_(values[name])

@@ -158,7 +158,10 @@ class Training(LightningModule):
 
     def on_train_start(self) -> None:
         # Not earlier: sharded weights are restored only just before.
-        if self.recipe.trainer.ema_decay is not None:
+        self._begin_mean()
+
+    def _begin_mean(self) -> None:
+        if self.recipe.trainer.ema_decay is not None and self.ema is None:
             self.ema = WeightAverage(self.model, self.recipe.trainer.ema_decay)
             if self._ema_to_load is not None:
                 self.ema.load(*self._ema_to_load)
@@ -249,6 +252,7 @@ class Training(LightningModule):
         self.ema.load(weights, self.ema.steps)
 
     def on_test_start(self) -> None:
+        self._begin_mean()  # a run that was finished when it was resumed has not begun
         self.unusable = Unusable(0, "test images")
         self._begin(self.trainer.test_dataloaders)
 
@@ -290,9 +294,12 @@ class Training(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         data: TrainingData | None = getattr(self.trainer, "datamodule", None)
-        if data is not None and data.stretched != 1:
+        if data is not None:
+            # Not by what `data` was told, as Lightning comes here first.
+            stretch = data.stretch(checkpoint.get(type(data).__qualname__, {}))
             counts = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-            counts |= {name: int(count * data.stretched) for name, count in counts.items()}
+            begun = counts["ready"]  # the last of them may not be completed, which is one batch on any devices
+            counts |= {name: int(begun * stretch) - (begun - count) for name, count in counts.items()}
         saved = checkpoint["train_loss"]
         # Checkpoints of before there were other tasks have one sum.
         sums = dict(saved["sums"]) if "sums" in saved else {"loss": saved["sum"]}

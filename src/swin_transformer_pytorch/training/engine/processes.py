@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import distributed
@@ -51,19 +51,27 @@ def join_processes(recipe: TrainerRecipe) -> None:
                 f"{recipe.num_nodes} --node-rank 0 (1, ...) --nproc-per-node {recipe.devices} --master-addr FIRST_NODE "
                 "--master-port PORT --no-python swin train ..."
             )
+        if (tasks := int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))) > 1:
+            if os.environ.get("SLURM_PROCID", "0") != "0":
+                raise SystemExit(2)  # the first says it
+            raise RecipeError(
+                f"srun started {tasks} processes, which do not know each other: start one a node, with torchrun in it"
+            )
         return
     here, started = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     if (here, started) != (recipe.devices, recipe.world_size):
-        if not is_first_process():
-            raise SystemExit(2)  # the first says it
+        if os.environ["LOCAL_RANK"] != "0":
+            raise SystemExit(2)  # the first of each node says it, as others may have been told other numbers
         raise RecipeError(
             f"torchrun started {started} processes, {here} on this node, and trainer.devices={recipe.devices} x "
             f"trainer.num_nodes={recipe.num_nodes} are {recipe.world_size}: give --trainer.devices {here} "
             f"--trainer.num_nodes {max(started // here, 1)}"
         )
     if started > 1 and not distributed.is_initialized():
-        if torch.cuda.is_available() and recipe.device in ("auto", "cuda"):
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        own = int(os.environ["LOCAL_RANK"])
+        # That there are too few is said later, by one of all.
+        if recipe.device in ("auto", "cuda") and own < torch.cuda.device_count():
+            torch.cuda.set_device(own)
         distributed.init_process_group(timeout=time_limit(recipe))
 
 
@@ -106,6 +114,26 @@ def from_files_of_first(read: Callable[[], Made]) -> Made:
     """What is read from files that only the first process may have, being on its node; on one node each reads them."""
     one_node = os.environ.get("LOCAL_WORLD_SIZE", "1") == os.environ.get("WORLD_SIZE", "1")
     return cast(Made, from_first(read)) if distributed.is_torchelastic_launched() and not one_node else read()
+
+
+def require_agreement(facts: Mapping[str, Any]) -> None:
+    """All processes must have found the same, or they would wait for each other, or learn from other images.
+
+    Args:
+        facts: what each has, by what it is called.
+
+    Raises:
+        RecipeError: they have not; the first process says what.
+    """
+    first, *others = on_all(dict(facts))
+    for number, other in enumerate(others, 2):
+        for name in (name for name, value in first.items() if other[name] != value):
+            if distributed.get_rank() != 0:
+                raise SystemExit(2)
+            raise RecipeError(
+                f"processes have different {name}: the first {first[name]}, number {number} {other[name]}; give all "
+                "machines the same data.root, and data.batch_size as a number"
+            )
 
 
 @contextmanager

@@ -71,9 +71,12 @@ def check_resumable(checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, m
     # A key that the package did not have when the run began was what it is by default now.
     held = {recipe.current_key(key): value for key, value in _flat(checkpoint["recipe"]).items()}
     old, new = {**_flat(_defaults(recipe)), **held}, _flat(recipe.to_dict())
+    # What is open by default was chosen by the data, before there was a key for it; the model's own config tells.
+    newer = {key for key in _OPEN if key in old and key not in held}
     moved = _moved(old, new, recipe)
-    for key in sorted(old.keys() | new.keys()):
-        if key not in _FREE and not (moved and key in _SHARES) and old.get(key) != new.get(key):
+    free = {*_FREE, *newer, *(_SHARES if moved else ())}
+    for key in sorted((old.keys() | new.keys()) - free):
+        if old.get(key) != new.get(key):
             raise RecipeError(
                 f"{key} was {old.get(key)!r} in the run that {path} holds and is {new.get(key)!r} now; give it the "
                 f"same value to resume{_OR_MOVED * (key in _SHARES)}, or {anew}"

@@ -58,6 +58,11 @@ class EpochBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         return self.num_images // (self.batch_size * self.world_size)
 
+    @property
+    def steps_per_pass(self) -> int:
+        """Batches of a pass over the images, which is an epoch here."""
+        return len(self)
+
     def __iter__(self) -> Iterator[list[int]]:
         if self._order is not None:
             yield from self._windowed(self._order)

@@ -17,6 +17,7 @@ from typing import Any, cast
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import distributed
 from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_optimizer_state_dict,
@@ -25,6 +26,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
+from ...weights.files import CheckpointError
+from ...whole import failure
 from .checkpoint_files import FOLDER, LAST, CheckpointFiles, read_training_checkpoint, remove_other_folders
 from .ema import WeightAverage
 from .processes import from_files_of_first, from_first
@@ -40,6 +43,21 @@ class _Unfinished:
     written: Future[Any]
     rest: dict[str, Any]
     path: Path
+
+    def wait(self) -> None:
+        """Waits until the folder is whole.
+
+        Raises:
+            CheckpointError: one of the devices could not write its part.
+        """
+        try:
+            self.written.result()
+        except CheckpointException as error:
+            whys = dict.fromkeys(failure(why) for why, _ in error.failures.values())
+            raise CheckpointError(
+                f"{self.path.with_name(self.rest[FOLDER])} cannot be written ({', '.join(whys)}); the checkpoint "
+                "before it is whole: make room or mend it, and continue with --resume"
+            ) from error
 
 
 class ShardingStrategy(ModelParallelStrategy):
@@ -71,7 +89,9 @@ class ShardingStrategy(ModelParallelStrategy):
             {name: value for name, value in one.items() if name != "params"} for one in optimizer["param_groups"]
         ]
         # What is said meanwhile must not meet what training says; and files are written from the CPU.
-        self._writers = self._writers or cast(distributed.ProcessGroup, distributed.new_group(backend="gloo"))
+        if self._writers is None:
+            group = distributed.new_group(backend="gloo", timeout=self._timeout)
+            self._writers = cast(distributed.ProcessGroup, group)
         written = dcp.async_save(tensors, checkpoint_id=folder, process_group=self._writers)
         # A copy, as training goes on with some of what it is made of.
         rest = copy.deepcopy(checkpoint | {_GROUPS: numbers, FOLDER: folder.name})
@@ -85,7 +105,7 @@ class ShardingStrategy(ModelParallelStrategy):
     def finish(self) -> None:
         """Waits for the last checkpoint. All ranks must call it together."""
         if self._unfinished is not None:
-            self._unfinished.written.result()
+            self._unfinished.wait()
         self.barrier("checkpoint")  # the first rank's is done when the others' are
         self._put_in_place()
         self.barrier("checkpoint")
@@ -96,7 +116,7 @@ class ShardingStrategy(ModelParallelStrategy):
         one, self._unfinished = self._unfinished, None
         if self.global_rank != 0:
             return
-        one.written.result()  # raises what went wrong
+        one.wait()
         self._files.save_checkpoint(one.rest, one.path)
         remove_other_folders(one.path.parent)
 
@@ -124,6 +144,7 @@ def whole_tensors(state: Mapping[str, Any]) -> dict[str, Any]:
     first = distributed.get_rank() == 0
     whole: dict[str, Any] = {}
     for name, tensor in state.items():
-        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        whole[name] = full.detach().to("cpu", copy=True) if first else None
+        if isinstance(tensor, DTensor):  # Lightning gives them on the CPU, where GPUs' processes do not meet
+            tensor = cast(DTensor, tensor.to(tensor.device_mesh.device_type)).full_tensor()
+        whole[name] = tensor.detach().to("cpu", copy=True) if first else None
     return whole
