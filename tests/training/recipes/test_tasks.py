@@ -27,6 +27,10 @@ TRAINER = {
     "freeze": None,
     "patience": None,
     "loggers": [],
+    "num_nodes": 1,
+    "checkpoints": "whole",
+    "compile": False,
+    "timeout_minutes": 30.0,
 }
 
 # What each task's recipe has where it is silent, written out.
@@ -46,17 +50,31 @@ SILENT: dict[str, dict[str, dict[str, Any]]] = {
         "schedule": {**DENSE_SCHEDULE, "kind": "poly", "epochs": 12, "warmup_steps": None, "warmup_ratio": 1e-6},
         "trainer": {**TRAINER, "validate_every_steps": None},
     },
+    "pretraining": {
+        "optimizer": {**OPTIMIZER, "lr": 2e-4, "scale_lr": 512, "clip_grad_norm": 5.0},
+        "schedule": {
+            "kind": "cosine",
+            "epochs": 100,
+            "warmup_epochs": None,
+            "warmup_lr": 1e-6,
+            "min_lr": 1e-5,
+            "milestones": [],
+            "gamma": 0.1,
+        },
+        "trainer": TRAINER,
+    },
 }
 NAMES = {
     "classification": "swin_tiny_patch4_window7_224",
     "detection": "mask_rcnn_swin_tiny_patch4_window7",
     "segmentation": "upernet_swin_tiny_patch4_window7_512x512",
+    "pretraining": "simmim_swin_base_patch4_window6_192",
 }
 
 
 def read(task: str, folder: Path, **groups: dict[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {"task": task, "model": {"name": NAMES[task]}, **groups}
-    if task != "classification":
+    if task in ("detection", "segmentation"):
         tree["schedule"] = {"epochs": 12, **tree.get("schedule", {})}
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(tree))
