@@ -76,6 +76,15 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
             "schedule.warmup_epochs": 0.5,
         },
     ),
+    "pretraining": (
+        "fashion_pretraining",
+        {
+            "data.kind": "fashion_sample",
+            "data.batch_size": 320,
+            "model.config": {"backbone": BACKBONE, "mask_unit": 4},
+            "trainer.precision": "32-true",
+        },
+    ),
     "detection": (
         "scenes_detection",
         {**DENSE, "model.config": {"backbone": BACKBONE, "fpn_dim": 16, "fc_dim": 16}},
@@ -86,7 +95,7 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 # Frozen sampling: a detector draws its training boxes by chance, of which each device has its own.
-COMPARED = ("classification", "segmentation")
+COMPARED = ("classification", "pretraining", "segmentation")
 
 
 class Trials:
@@ -190,6 +199,8 @@ def measure(place: Path, tasks: list[str]) -> list[tuple[str, str, str, str]]:
             )
             print(*rows[-1], sep="  ", flush=True)
         rows.append((task, "fsdp", "ddp", difference(ends["fsdp"], ends["ddp"])))
+    if "classification" not in tasks:
+        return rows
     ddp = place / "classification" / "ddp"
     both = {"trainer.devices": 2, "data.batch_size": 160}
     again = trials.run("classification", "restarts", both, kill_after=4, restarts=2)
