@@ -93,8 +93,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"{report['batch_size']}, float32, random weights, 100 objects with masks a frame; {report['processor']}, "
         f"{report['threads']} threads; "
         + ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-        + f". Medians of {len(ratios)} rounds, in which the two took turns, and their range; other work ran on the "
-        f"machine (load {report['load']:.1f} in the last 15 minutes). `swin video` decodes, predicts, draws, encodes "
+        + f". Medians of {len(ratios)} rounds, in which the two took turns, and their range; the machine's "
+        f"load was {report['load']:.1f} in the last 15 minutes. `swin video` decodes, predicts, draws, encodes "
         "VP9 and writes JSON lines; starting and loading the model are left out.",
         "",
         "| | frames a second | range |",
