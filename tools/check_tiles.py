@@ -223,7 +223,7 @@ def written(rows: list[Row], seconds: float) -> str:
         f"# Detection tile by tile, {date.today()}",
         "",
         f"`python tools/check_tiles.py`: {versions}, Python {platform.python_version()}, {benchmark.processor_name()}, "
-        f"{os.cpu_count()} processors shared with other work.",
+        f"{os.cpu_count()} processors.",
         "",
         f"A wall of {A_SIDE} x {A_SIDE} held-out scenes of {SCENE} pixels, {SIZE[0]} x {SIZE[1]} in all; {MODEL}, "
         f"objects from a score of {LEAST_SCORE}. `swin predict --mode slide --crop-size {CROP} --stride {STRIDE}` "
