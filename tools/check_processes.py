@@ -118,7 +118,7 @@ class Trials:
             "trainer.checkpoint_every_steps": 1,
             "output": str(folder / name),
         }
-        if task != "classification":
+        if task in ("detection", "segmentation"):
             values |= {"schedule.steps": None, "trainer.validate_every_steps": None, "schedule.warmup_steps": 1}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.yaml"
