@@ -15,6 +15,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from tests.training.conftest import TINY
 
 from swin_transformer_pytorch.training import train
 from swin_transformer_pytorch.training.engine.callbacks import read_history
@@ -42,14 +43,7 @@ if __name__ == "__main__":
 """
 # What is random in a step differs between the ranks, so it is left out where they are compared with one device.
 SAME: dict[str, Any] = {
-    "model.config": {
-        "patch_size": 4,
-        "embed_dim": 8,
-        "depths": [1, 2],
-        "num_heads": [1, 2],
-        "window_size": 4,
-        "drop_path_rate": 0.0,
-    },
+    "model.config": {**TINY["model.config"], "drop_path_rate": 0.0},
     "data.augmentation.mixup": 0,
     "data.augmentation.cutmix": 0,
     "trainer.checkpoint_every_steps": 4,

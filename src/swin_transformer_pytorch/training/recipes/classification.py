@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
@@ -98,10 +98,7 @@ class DataRecipe:
     shards: ShardOptions = field(default_factory=ShardOptions)
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "resize_size"):
-            value = getattr(self, name)
-            sides = value if isinstance(value, tuple) else () if value is None or value == "auto" else (value,)
-            require(all(1 <= side <= 16384 for side in sides), f"data.{name}", value, "1 to 16,384 pixels")
+        check_image_data(self)
         for name, kinds in _OF_KINDS.items():
             ok = getattr(self, name) is None or self.kind in kinds
             fix = f"null with data.kind={self.kind!r}: it is for {' and '.join(kinds)}"
@@ -113,14 +110,10 @@ class DataRecipe:
         alone = self.kind != "shards" or self.sampling == "all"
         fix = "all: balanced draws would need all shards at once; loss.class_weights=balanced makes up for rare classes"
         require(alone, "data.sampling", self.sampling, fix)
-        require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12, "white_level": 65535})
-        require_counts(self, "data", {"num_workers": 1024}, least=0)
-        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "above 0, below 1")
 
     def source(self, *, seed: int = 0) -> ClassificationSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""
-        if self.kind != "fashion_sample" and self.root is None:
-            raise RecipeError(f"data.kind={self.kind!r} needs data.root: add --data.root FOLDER")
+        check_root(self)
         return ClassificationSource(
             kind=self.kind,
             root=self.root,
@@ -133,6 +126,23 @@ class DataRecipe:
             white_level=self.white_level,
             shards=self.shards,
         )
+
+
+def check_image_data(data: Any) -> None:
+    """Raises a `RecipeError` unless the numbers are possible that `data` has wherever images are of one size."""
+    for name in ("image_size", "resize_size"):
+        value = getattr(data, name)
+        sides = value if isinstance(value, tuple) else () if value is None or value == "auto" else (value,)
+        require(all(1 <= side <= 16384 for side in sides), f"data.{name}", value, "1 to 16,384 pixels")
+    require_counts(data, "data", {"batch_size": 10**6, "max_pixels": 10**12, "white_level": 65535})
+    require_counts(data, "data", {"num_workers": 1024}, least=0)
+    require(0 < data.val_fraction < 1, "data.val_fraction", data.val_fraction, "above 0, below 1")
+
+
+def check_root(data: Any) -> None:
+    """Raises a `RecipeError` where `data` is of images that are not in the package, and does not say where."""
+    if data.kind != "fashion_sample" and data.root is None:
+        raise RecipeError(f"data.kind={data.kind!r} needs data.root: add --data.root FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .parts import Auto, RecipeError, TrainerRecipe, require, require_counts
+from .parts import Auto, RecipeError, TrainerRecipe, require, require_counts, require_rising
 
 ScheduleKind = Literal["multistep", "poly", "cosine"]
 Scale = tuple[int, int]
@@ -45,8 +45,7 @@ class DenseScheduleRecipe:
         require_counts(self, "schedule", {"epochs": 10**6, "steps": 10**9})
         require_counts(self, "schedule", {"warmup_steps": 10**9}, least=0)
         require(0 <= self.warmup_ratio <= 1, "schedule.warmup_ratio", self.warmup_ratio, "in [0, 1]")
-        rising = all(first < second for first, second in zip((0, *self.milestones), self.milestones, strict=False))
-        require(rising, "schedule.milestones", self.milestones, "rising numbers of at least 1")
+        require_rising("schedule.milestones", self.milestones)
         require(not self.milestones or self.kind == "multistep", "schedule.milestones", self.milestones, "none here")
         require(0 < self.gamma <= 1, "schedule.gamma", self.gamma, "in (0, 1]")
         require(self.power > 0, "schedule.power", self.power, "above 0")

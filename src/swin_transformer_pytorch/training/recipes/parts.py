@@ -289,6 +289,12 @@ def require_counts(group: Any, where: str, most: Mapping[str, int], least: int =
         require(value in (None, "auto") or least <= value <= largest, f"{where}.{name}", value, fix)
 
 
+def require_rising(name: str, milestones: tuple[int, ...]) -> None:
+    """Raises a `RecipeError` unless these are whole numbers of at least 1, each above the one before."""
+    rising = all(first < second for first, second in zip((0, *milestones), milestones, strict=False))
+    require(rising, name, milestones, "rising numbers of at least 1")
+
+
 def chosen(value: int | Auto | None) -> int:
     """A number that a recipe may leave to the run, once that has settled it."""
     assert isinstance(value, int), "prepare settles it"

@@ -14,8 +14,8 @@ from ...data.shards.options import ShardOptions
 from ...data.unlabelled.source import UnlabelledKind, UnlabelledSource
 from ...models.config import Task
 from ...weights.preprocessing import Interpolation
-from .classification import ScheduleRecipe
-from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require, require_counts
+from .classification import ScheduleRecipe, check_image_data, check_root
+from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, require, require_rising
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,21 +74,14 @@ class UnlabelledDataRecipe:
     )
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "resize_size"):
-            value = getattr(self, name)
-            sides = value if isinstance(value, tuple) else () if value is None else (value,)
-            require(all(1 <= side <= 16384 for side in sides), f"data.{name}", value, "1 to 16,384 pixels")
-        require_counts(self, "data", {"batch_size": 10**6, "max_pixels": 10**12, "white_level": 65535})
-        require_counts(self, "data", {"num_workers": 1024}, least=0)
-        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "above 0, below 1")
+        check_image_data(self)
         for name in ("mixup", "cutmix"):
             value = getattr(self.augmentation, name)
             require(not value, f"data.augmentation.{name}", value, "0: there are no labels to mix")
 
     def source(self, *, seed: int = 0) -> UnlabelledSource:
         """Where the images are; a `RecipeError` where the recipe does not say."""
-        if self.kind != "fashion_sample" and self.root is None:
-            raise RecipeError(f"data.kind={self.kind!r} needs data.root: add --data.root FOLDER")
+        check_root(self)
         return UnlabelledSource(
             kind=self.kind,
             root=self.root,
@@ -124,8 +117,7 @@ class PretrainingScheduleRecipe(ScheduleRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rising = all(first < second for first, second in zip((0, *self.milestones), self.milestones, strict=False))
-        require(rising, "schedule.milestones", self.milestones, "rising numbers of at least 1")
+        require_rising("schedule.milestones", self.milestones)
         needed = self.kind == "multistep"
         fix = "one epoch at least" if needed else "none with schedule.kind=cosine"
         require(bool(self.milestones) == needed, "schedule.milestones", self.milestones, fix)
