@@ -138,7 +138,7 @@ class FusedLinear(_Fixed):
         if pack and has_packed_linear(weight):
             self.form, weight = "panels", pack_weight(weight, transposed=True)
             self.layout = panel_layout()
-            bias = None if bias is None else bias.contiguous()
+            self.sums_from = None if bias is None else bias.float().contiguous()
         elif pack and _can_pack(weight):
             # Plain attributes: packed weights are opaque to state dicts and casts.
             self.form, weight = "onednn", torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS)
@@ -176,7 +176,7 @@ class FusedLinear(_Fixed):
     def _by_panels(self, x: Tensor, residual: Tensor | None) -> Tensor:
         out = x.new_empty(*x.shape[:-1], self.out_features)
         residual = None if residual is None else residual.contiguous()
-        return linear_into(out, x.contiguous(), self.weight, self.bias, residual, gelu=self.activation == "gelu")
+        return linear_into(out, x.contiguous(), self.weight, self.sums_from, residual, gelu=self.activation == "gelu")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -28,6 +28,7 @@ constexpr int64_t kLanes = 4, kRegisters = 16;
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t ShortVec __attribute__((vector_size(kLanes * 2)));
 
 // A vector may be read from anywhere in an array of floats, and written.
 inline Vec load(const float* from) {
@@ -125,6 +126,22 @@ inline Vec exp_of_negative(Vec x) {
 struct BFloat16 {
   uint16_t bits;
 };
+
+// bfloat16 is the upper half of a float's bits. It is stored rounded to nearest, ties to even.
+inline Vec load(const BFloat16* from) {
+  ShortVec x;
+  std::memcpy(&x, from, sizeof x);
+  return from_bits(__builtin_convertvector(x, IntVec) << 16);
+}
+inline void store(BFloat16* to, Vec x) {
+#if defined(__AVX512BF16__) && !defined(SWIN_PLAIN_VECTORS)
+  const auto rounded = _mm512_cvtneps_pbh(x);
+#else
+  const IntVec even = bits(x) + 0x7fff + ((bits(x) >> 16) & 1);
+  const ShortVec rounded = __builtin_convertvector((x == x ? even : IntVec{} + 0x7fc00000) >> 16, ShortVec);
+#endif
+  std::memcpy(to, &rounded, sizeof rounded);
+}
 
 inline float to_float(BFloat16 x) {
   const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
