@@ -9,7 +9,9 @@ from .attention import (
     window_attention as window_attention,
     without_autocast as without_autocast,
 )
+from .cpu.layer_norm import layer_norm_into as layer_norm_into
 from .cpu.linear import linear_into as linear_into, pack_weight as pack_weight, panel_layout as panel_layout
+from .layer_norm import has_own_layer_norm as has_own_layer_norm
 from .linear import gelu_then as gelu_then, has_packed_linear as has_packed_linear, linear as linear, mlp as mlp
 from .padding import padding as padding
 from .plain import is_plain as is_plain, is_transformed as is_transformed, replaceable as replaceable

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from .attention import choose_implementation, without_autocast
 from .cpu.choice import why_not
@@ -25,7 +25,7 @@ from .cpu.linear import (
     multiply_by_gelu_derivative,
     pack_weight,
 )
-from .plain import is_differentiated_again, is_transformed
+from .plain import is_differentiated_again, is_ordinary, is_transformed
 from .recompute import recomputed
 
 # Floats of the hidden map that an MLP works on together: they fit into a processor's last-level cache.
@@ -37,7 +37,7 @@ FEWEST_ROWS = 256
 def has_packed_linear(weight: Tensor) -> bool:
     """Whether the CPU's own product takes that weight, and is known to be the fastest here."""
     return (
-        _is_ordinary(weight)
+        is_ordinary(weight)
         and can_pack(weight)
         and why_not(weight.dtype) is None
         and choose_implementation("cpu", training=False) == "cpu"
@@ -83,7 +83,7 @@ def _takes(x: Tensor, *layers: tuple[Tensor, Tensor | None]) -> bool:
     (quantised, distributed, fake ones) see PyTorch's operators; autocast rounds their arguments. PyTorch also says what
     is wrong with sizes that do not fit.
     """
-    if torch.compiler.is_compiling() or is_transformed() or not _is_ordinary(x) or x.ndim == 0:
+    if torch.compiler.is_compiling() or is_transformed() or not is_ordinary(x) or x.ndim == 0:
         return False
     width = x.shape[-1]
     if (
@@ -97,19 +97,9 @@ def _takes(x: Tensor, *layers: tuple[Tensor, Tensor | None]) -> bool:
         if weight.dtype != x.dtype or not has_packed_linear(weight) or weight.shape[1] != width:
             return False
         width = weight.shape[0]
-        if bias is not None and not (_is_ordinary(bias) and bias.dtype == x.dtype and bias.shape == (width,)):
+        if bias is not None and not (is_ordinary(bias) and bias.dtype == x.dtype and bias.shape == (width,)):
             return False
     return True
-
-
-def _is_ordinary(tensor: Tensor) -> bool:
-    """Whether a tensor is its memory and nothing else: numbers of a CPU."""
-    return (
-        type(tensor) in (Tensor, nn.Parameter)
-        and tensor.device.type == "cpu"
-        and tensor.layout == torch.strided
-        and tensor.numel() > 0
-    )
 
 
 def _trains(*arguments: Tensor | None) -> bool:

@@ -12,8 +12,9 @@ from ..backbone.swin import Swin, SwinBlock, SwinStage
 from ..backbone.whole import is_whole_block, is_whole_embedding, replace_modules
 from ..heads.conv import ConvModule, fold_batch_norm
 from ..models.named_classes import NamedClasses
-from ..ops import is_plain
+from ..ops import has_own_layer_norm, is_plain
 from .linear import Fixed, FusedLinear, OptimizeError
+from .norm import FusedNorm
 from .swin import FastBlock, FastPatchEmbed, FastStage, Scores
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -58,6 +59,7 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
         if not compile:
             replace_modules(fast, is_whole_embedding, FastPatchEmbed)
             replace_modules(fast, lambda module: is_plain(module, nn.Linear), FusedLinear.of)
+            replace_modules(fast, _is_norm_with_kernel, FusedNorm)
             replace_modules(fast, lambda module: is_plain(module, SwinStage), FastStage)
     if compile:
         for module in fast.modules():
@@ -67,6 +69,10 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
         fast.classes = named  # names go with layers, and these are others
     fast.register_state_dict_pre_hook(_refuse_state_dict)
     return fast
+
+
+def _is_norm_with_kernel(module: nn.Module) -> bool:
+    return is_plain(module, nn.LayerNorm) and has_own_layer_norm(module)
 
 
 def is_optimized(model: nn.Module) -> bool:

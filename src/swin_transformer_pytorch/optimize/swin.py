@@ -15,6 +15,7 @@ from ..backbone.swin import SwinBlock, SwinStage
 from ..ops import choose_window, window_attention
 from ..sizes import Size
 from .linear import Fixed, FusedLinear
+from .norm import add_normalised
 
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
 _PIECE_TOKENS = 3136
@@ -65,7 +66,7 @@ class FastBlock(Fixed):
             pad_token=self.qkv.bias,
             logit_scale=self.logit_scale,
         )
-        x = self.proj(attended, x) if self.norm_first else x + self.norm1(self.proj(attended))
+        x = self.proj(attended, x) if self.norm_first else add_normalised(self.norm1, self.proj(attended), x)
         del attended
         tokens = x.shape[0] * x.shape[1] * x.shape[2]
         if not self.in_pieces or tokens <= _PIECE_TOKENS:
@@ -84,7 +85,7 @@ class FastBlock(Fixed):
         if self.norm_first:
             out: Tensor = self.fc2(self.fc1(self.norm2(x)), x)
             return out
-        return x + self.norm2(self.fc2(self.fc1(x)))
+        return add_normalised(self.norm2, self.fc2(self.fc1(x)), x)
 
 
 class FastStage(nn.Module):

@@ -15,7 +15,7 @@ from .build import KernelBuildError
 
 _log = logging.getLogger(__name__)
 
-_pointer, _size, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_pointer, _size, _number, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int32
 # Each function takes besides, at the end, how a team of threads is set to work, and how many they are.
 _ARGUMENTS = {
     "swin_window_attention_forward": [*[_pointer] * 7, _flag],
@@ -23,6 +23,7 @@ _ARGUMENTS = {
     "swin_pack": [_pointer, _size, _size, _flag, _pointer],
     "swin_linear": [*[_pointer] * 5, *[_size] * 3, _flag, _flag],
     "swin_weight_gradient": [*[_pointer] * 4, *[_size] * 3],
+    "swin_layer_norm": [*[_pointer] * 5, _size, _size, _number, _flag],
     "swin_gelu": [_pointer, _pointer, _size],
     "swin_gelu_backward": [_pointer, _pointer, _pointer, _size],
 }

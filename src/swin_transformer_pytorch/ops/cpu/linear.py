@@ -8,19 +8,16 @@ a weight are multiples of `MULTIPLE`, and in bfloat16 a product's depth is one o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .library import find, run
+from .operators import check_memory, register
 
 MULTIPLE = 16
 # Of a product's depth, by the type of its numbers: two of bfloat16 fill the place of a float.
 _MULTIPLES = {torch.float32: MULTIPLE, torch.bfloat16: 2 * MULTIPLE}
-
-_NAMESPACE = "swin_transformer_pytorch"
-_library = torch.library.Library(_NAMESPACE, "FRAGMENT")
 
 
 @functools.cache  # as the library is loaded once, while each layer asks
@@ -94,7 +91,7 @@ def multiply_by_gelu_derivative(grad: Tensor, x: Tensor) -> Tensor:
 
 def _pack(weight: Tensor, transposed: bool) -> Tensor:
     panels = _empty_panels(weight, transposed)
-    _check_memory(weight, dtype=weight.dtype)
+    check_memory(weight, dtype=weight.dtype)
     words, into = weight.view(torch.float32), panels.view(torch.float32)
     run("swin_pack", words.data_ptr(), *words.shape, transposed, into.data_ptr())
     return panels
@@ -115,8 +112,8 @@ def _linear_into(
     out: Tensor, x: Tensor, panels: Tensor, bias: Tensor | None, residual: Tensor | None, gelu: bool
 ) -> None:
     _check_linear(out, x, panels, bias, residual, gelu)
-    _check_memory(out, x, panels, residual, dtype=panels.dtype)
-    _check_memory(bias)
+    check_memory(out, x, panels, residual, dtype=panels.dtype)
+    check_memory(bias)
     columns, depth = panels.shape
     run(
         "swin_linear",
@@ -152,16 +149,9 @@ def _check_same_shape(a: Tensor, b: Tensor) -> None:
         raise ValueError(f"two tensors of one shape are wanted, not {tuple(a.shape)} and {tuple(b.shape)}")
 
 
-def _check_memory(*tensors: Tensor | None, dtype: torch.dtype = torch.float32) -> None:
-    for tensor in tensors:
-        if tensor is not None and not (tensor.dtype == dtype and tensor.is_contiguous()):
-            form = f"{tensor.dtype} of shape {tuple(tensor.shape)} with strides {tensor.stride()}"
-            raise ValueError(f"the CPU's own products take contiguous {dtype} tensors here, not {form}")
-
-
 def _add_weight_gradient(weight_grad: Tensor, bias_grad: Tensor | None, grad: Tensor, x: Tensor) -> None:
     _check_gradient(weight_grad, bias_grad, grad, x)
-    _check_memory(weight_grad, bias_grad, grad, x)
+    check_memory(weight_grad, bias_grad, grad, x)
     outputs, inputs = weight_grad.shape
     run(
         "swin_weight_gradient",
@@ -188,35 +178,28 @@ def _check_gradient(weight_grad: Tensor, bias_grad: Tensor | None, grad: Tensor,
 
 def _gelu_into(out: Tensor, x: Tensor) -> None:
     _check_same_shape(out, x)
-    _check_memory(out, x)
+    check_memory(out, x)
     run("swin_gelu", x.data_ptr(), out.data_ptr(), x.numel())
 
 
 def _multiply_by_gelu_derivative(grad: Tensor, x: Tensor) -> None:
     _check_same_shape(grad, x)
-    _check_memory(grad, x)
+    check_memory(grad, x)
     run("swin_gelu_backward", grad.data_ptr(), x.data_ptr(), grad.data_ptr(), x.numel())
 
 
-def _register(schema: str, kernel: Callable[..., Tensor | None], fake: Callable[..., Tensor | None]) -> None:
-    name = schema.partition("(")[0]
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, kernel, "CPU")
-    torch.library.register_fake(f"{_NAMESPACE}::{name}", fake, lib=_library)
-
-
-_register("pack_weight(Tensor weight, bool transposed) -> Tensor", _pack, _empty_panels)
-_register(
+register("pack_weight(Tensor weight, bool transposed) -> Tensor", _pack, _empty_panels)
+register(
     "linear_into(Tensor(a!) out, Tensor x, Tensor panels, Tensor? bias, Tensor? residual, bool gelu) -> ()",
     _linear_into,
     _check_linear,
 )
-_register(
+register(
     "add_weight_gradient(Tensor(a!) weight_grad, Tensor(b!)? bias_grad, Tensor grad, Tensor x) -> ()",
     _add_weight_gradient,
     _check_gradient,
 )
-_register("gelu_into(Tensor(a!) out, Tensor x) -> ()", _gelu_into, _check_same_shape)
-_register(
+register("gelu_into(Tensor(a!) out, Tensor x) -> ()", _gelu_into, _check_same_shape)
+register(
     "multiply_by_gelu_derivative(Tensor(a!) grad, Tensor x) -> ()", _multiply_by_gelu_derivative, _check_same_shape
 )
