@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops import is_plain, is_usual_convolution
+from ..ops import is_plain, is_usual_convolution, replaceable
 from ..ops.resized_convolution import concatenate_levels, convolve_levels
 from .conv import ConvModule, convolved, init_normal
 
@@ -43,6 +43,7 @@ class _PixelHead(nn.Module):
         return convolved(self.conv_seg, self.dropout(x))
 
 
+@replaceable
 class UPerHead(_PixelHead):
     """Pyramid pooling on the last map, a feature pyramid over all, and one classifier on all its levels together.
 
@@ -66,7 +67,9 @@ class UPerHead(_PixelHead):
         self.bottleneck = ConvModule(last + len(pool_scales) * channels, channels, 3, norm=True)
         self.lateral_convs = nn.ModuleList(ConvModule(dim, channels, 1, norm=True) for dim in finer)
         self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3, norm=True) for _ in finer)
-        self.fpn_bottleneck = ConvModule(len(in_channels) * channels, channels, 3, norm=True)
+        self.fpn_bottleneck: ConvModule | LevelsConvolution = ConvModule(
+            len(in_channels) * channels, channels, 3, norm=True
+        )
         self._end(channels, num_classes, dropout)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B classes H W"]:
