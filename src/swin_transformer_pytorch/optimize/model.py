@@ -8,14 +8,17 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from ..backbone.layers import PatchEmbed, PatchMerging
 from ..backbone.swin import Swin, SwinBlock, SwinStage
 from ..backbone.whole import is_whole_block, is_whole_embedding, replace_modules
 from ..heads.conv import ConvModule, fold_batch_norm
+from ..models.backbone import SwinBackbone
 from ..models.named_classes import NamedClasses
 from ..ops import has_own_layer_norm, is_plain
+from .convolution import FastConvolution, FastLevels, is_convolution, is_levels_convolution
 from .linear import Fixed, FusedLinear, OptimizeError
 from .norm import FusedNorm
-from .swin import FastBlock, FastPatchEmbed, FastStage, Scores
+from .swin import FastBlock, FastPatchEmbed, FastPatchMerging, FastStage, Scores
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -58,9 +61,11 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
         replace_modules(fast, lambda module: is_plain(module, ConvModule), fold_batch_norm)
         if not compile:
             replace_modules(fast, is_whole_embedding, FastPatchEmbed)
+            _make_heads_fast(fast)
             replace_modules(fast, lambda module: is_plain(module, nn.Linear), FusedLinear.of)
             replace_modules(fast, _is_norm_with_kernel, FusedNorm)
             replace_modules(fast, lambda module: is_plain(module, SwinStage), FastStage)
+            replace_modules(fast, lambda module: is_plain(module, PatchMerging), FastPatchMerging)
     if compile:
         for module in fast.modules():
             if isinstance(module, Swin):
@@ -73,6 +78,18 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
 
 def _is_norm_with_kernel(module: nn.Module) -> bool:
     return is_plain(module, nn.LayerNorm) and has_own_layer_norm(module)
+
+
+def _make_heads_fast(model: nn.Module) -> None:
+    """Convolutions of all that is no patch embedding: of those a user may have put another one in."""
+    for head in model.modules():
+        if is_levels_convolution(head):
+            head.fpn_bottleneck = FastLevels.of(head)
+    embeddings = {id(module.proj) for module in model.modules() if isinstance(module, PatchEmbed)}
+    replace_modules(model, lambda module: is_convolution(module) and id(module) not in embeddings, FastConvolution)
+    for module in model.modules():
+        if isinstance(module, SwinBackbone):
+            module.channels_last = True
 
 
 def is_optimized(model: nn.Module) -> bool:
