@@ -1,6 +1,6 @@
-// Random cases of layer normalisation and of whole blocks for `sanitize_cpu_kernel.py`: norms are compared with plain
-// loops in double precision, blocks with their layers called one by one, to the bit. Arrays have exactly their size. The
-// exit code is the number of wrong cases, at most 100.
+// Random cases of layer normalisation, whole blocks and what is between stages for `sanitize_cpu_kernel.py`: norms are
+// compared with plain loops in double precision, the others with their layers called one by one, to the bit. Arrays have
+// exactly their size. The exit code is the number of wrong cases, at most 100.
 
 #include <cmath>
 #include <cstdio>
@@ -139,16 +139,83 @@ bool block_is_the_sum_of_its_layers(Chance& chance) {
   return now == out;
 }
 
+// Patch merging and embedding: what they gather, element by element, through the same layers.
+bool patches_are_gathered(Chance& chance) {
+  const bool bfloat16 = chance.between(0, 1) == 1, norm_first = chance.between(0, 1) == 1;
+  const int64_t size = bfloat16 ? 2 : 4, batch = chance.between(1, 3);
+  const int64_t channels = 16 * chance.between(1, 4), height = chance.between(1, 13), width = chance.between(1, 13);
+  const int64_t rows = batch * ((height + 1) / 2) * ((width + 1) / 2);
+  const auto layers = [&](const Weights& weights, const Norm& norm, std::vector<char>& from, int64_t count, int64_t depth,
+                          int64_t columns, bool first) {
+    std::vector<char> result(count * columns * size);
+    if (first)
+      swin_layer_norm(from.data(), norm.weight, norm.bias, nullptr, from.data(), count, depth, 1e-5f, bfloat16,
+                      plain_threads, kThreads);
+    swin_linear(from.data(), weights.panels.data(), weights.bias.data(), nullptr, result.data(), count, depth, columns, 0,
+                bfloat16, plain_threads, kThreads);
+    if (!first)
+      swin_layer_norm(result.data(), norm.weight, norm.bias, nullptr, result.data(), count, columns, 1e-5f, bfloat16,
+                      plain_threads, kThreads);
+    return result;
+  };
+  const Array factors = chance.normal(4 * channels), terms = chance.normal(4 * channels);
+  const Norm norm{factors.data(), terms.data(), 1e-5};
+  const Weights reduction(4 * channels, 2 * channels, bfloat16, chance);
+  const auto x = stored(chance.normal(batch * height * width * channels), bfloat16);
+  std::vector<char> gathered(rows * 4 * channels * size), between(gathered.size()), out(rows * 2 * channels * size);
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t i = 0; i < 4 * channels; i++) {
+      const int64_t image = row / (((height + 1) / 2) * ((width + 1) / 2)), which = i / channels;
+      const int64_t y = row / ((width + 1) / 2) % ((height + 1) / 2) * 2 + which % 2;
+      const int64_t column = row % ((width + 1) / 2) * 2 + which / 2;
+      if (y < height && column < width)
+        std::memcpy(&gathered[(row * 4 * channels + i) * size],
+                    &x[(((image * height + y) * width + column) * channels + i % channels) * size], size);
+    }
+  const PatchMerging merging{norm_first, norm, reduction.linear()};
+  const int64_t sizes[] = {batch, height, width, channels};
+  swin_patch_merging(&merging, x.data(), out.data(), between.data(), sizes, bfloat16, plain_threads, kThreads);
+  if (out != layers(reduction, norm, gathered, rows, 4 * channels, 2 * channels, norm_first)) return false;
+
+  const int64_t patch_height = chance.between(1, 5), patch_width = chance.between(1, 5), planes = chance.between(1, 4);
+  const int64_t depth = (planes * patch_height * patch_width + 31) / 32 * 32;
+  const int64_t down = (height + patch_height - 1) / patch_height, across = (width + patch_width - 1) / patch_width;
+  const Weights proj(depth, channels, bfloat16, chance);
+  const auto images = stored(chance.normal(batch * planes * height * width), bfloat16);
+  std::vector<char> cut(batch * down * across * depth * size), space(cut.size());
+  std::vector<char> map(batch * down * across * channels * size);
+  for (int64_t i = 0; i < batch * planes * height * width; i++) {
+    const int64_t px = i % width, y = i / width % height, plane = i / (width * height) % planes;
+    const int64_t image = i / (width * height * planes);
+    const int64_t row = (image * down + y / patch_height) * across + px / patch_width;
+    const int64_t at = (plane * patch_height + y % patch_height) * patch_width + px % patch_width;
+    std::memcpy(&cut[(row * depth + at) * size], &images[i * size], size);
+  }
+  const PatchEmbed embed{proj.linear(), norm};
+  const int64_t shape[] = {batch,       planes,     height, width, patch_height, patch_width, planes * height * width,
+                           height * width, width};
+  swin_patch_embed(&embed, images.data(), map.data(), space.data(), shape, depth, channels, bfloat16, plain_threads,
+                   kThreads);
+  return map == layers(proj, norm, cut, batch * down * across, depth, channels, false);
+}
+
 }  // namespace
 
 // COUNT and SEED of the cases.
 int main(int count, char** arguments) {
   if (count != 3) return 100;
   Chance chance{std::mt19937(std::atoi(arguments[2]))};
+  struct Kind {
+    const char* name;
+    bool (*is_right)(Chance&);
+  };
+  const Kind block{"block", block_is_the_sum_of_its_layers};
+  const Kind cases[] = {{"norm", norm_is_right}, block, {"patch", patches_are_gathered}, block};
   int wrong = 0;
   for (int i = 0; i < std::atoi(arguments[1]); i++) {
-    if (i % 3 == 0 ? norm_is_right(chance) : block_is_the_sum_of_its_layers(chance)) continue;
-    std::printf("%s case %d is wrong\n", i % 3 == 0 ? "norm" : "block", i);
+    const auto [name, is_right] = cases[i % 4];
+    if (is_right(chance)) continue;
+    std::printf("%s case %d is wrong\n", name, i);
     wrong++;
   }
   return std::min(wrong, 100);
