@@ -43,11 +43,13 @@ def test_one_graph_trains_and_infers_like_the_model(version: int) -> None:
 FORMS = """
 import torch
 import swin_transformer_pytorch as swin
-from swin_transformer_pytorch import optimize
+from swin_transformer_pytorch.optimize import convolution, linear, model as whole, swin as layers
 
 torch.manual_seed(0)
-# As on a GPU, where nothing is packed.
-optimize.has_packed_linear = optimize._can_pack = lambda weight: False
+# As on a GPU, which has none of the CPU's kernels.
+nothing = lambda *_: False
+linear.has_packed_linear = layers.has_packed_linear = linear._can_pack = convolution._can_pack = nothing
+whole._is_norm_with_kernel = nothing
 small = dict(embed_dim=16, depths=(2, 1), num_heads=(1, 2))
 images = torch.randn(2, 3, 61, 90)
 for name, trained in (("swin_tiny_patch4_window7_224", {}), ("swinv2_tiny_patch4_window8_256", (8, 8))):
