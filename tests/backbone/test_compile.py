@@ -40,6 +40,7 @@ def test_one_graph_trains_and_infers_like_the_model(version: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+# The classifier above goes through all of it; what may break a graph breaks it for this backend, too.
 FORMS = """
 import torch
 import swin_transformer_pytorch as swin
@@ -58,12 +59,12 @@ for name, trained in (("swin_tiny_patch4_window7_224", {}), ("swinv2_tiny_patch4
     classifier = swin.create_model(name, **small, **more)
     for model in (backbone, swin.optimize_for_inference(backbone), swin.optimize_for_inference(classifier)):
         torch.compiler.reset()
-        compiled = torch.compile(model.eval(), backend="aot_eager", fullgraph=True)
+        compiled = torch.compile(model.eval(), backend="eager", fullgraph=True)
         with torch.no_grad():
             torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-4)
     torch.compiler.reset()
     backbone.train()
-    total = sum(each.square().mean() for each in torch.compile(backbone, backend="aot_eager", fullgraph=True)(images))
+    total = sum(each.square().mean() for each in torch.compile(backbone, backend="eager", fullgraph=True)(images))
     total.backward()
     assert all(parameter.grad is not None for parameter in backbone.parameters())
 """
