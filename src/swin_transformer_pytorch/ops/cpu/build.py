@@ -27,7 +27,7 @@ from filelock import FileLock
 
 _log = logging.getLogger(__name__)
 
-SOURCES = ("window_attention.cpp", "linear.cpp")
+SOURCES = ("window_attention.cpp", "linear.cpp", "resample.cpp")
 HEADERS = ("gelu.h", "geometry.h", "products.h", "turns.h", "vectors.h")
 _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 600

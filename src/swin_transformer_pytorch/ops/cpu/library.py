@@ -24,6 +24,9 @@ _ARGUMENTS = {
     "swin_linear": [*[_pointer] * 5, *[_size] * 3, _flag],
     "swin_gelu": [_pointer, _pointer, _size],
     "swin_gelu_backward": [_pointer, _pointer, _pointer, _size],
+    "swin_resample": [_pointer] * 4,
+    "swin_bytes_by_table": [_pointer, _size, _size, _pointer, _pointer],
+    "swin_affine": [_pointer, _size, _size, *[_pointer] * 3],
 }
 
 
