@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from ...checks import plural
 from ...names import by_name
@@ -189,9 +187,8 @@ class ImageFolder(LabelledFiles):
         """int64, (num_images,): the class index of each."""
         return (self._labels if self._places is None else self._labels[self._places]).astype(np.int64)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
-        place = index if self._places is None else self._places[index]
-        return self.read(index), int(self._labels[place])
+    def label(self, index: int) -> int:
+        return int(self._labels[index if self._places is None else self._places[index]])
 
 
 @cache

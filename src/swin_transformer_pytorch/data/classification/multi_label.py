@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from ...names import by_name
 from ..choice import ClassChoice, choose_classes
@@ -118,8 +116,9 @@ class MultiLabelImages(LabelledFiles):
                 "%s: %s of %s %simages have no label and are kept", root, f"{empty:,}", f"{len(rows):,}", whose
             )
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, NDArray[np.uint8]]:
-        return self.read(index), self.labels[index]
+    def label(self, index: int) -> NDArray[np.uint8]:
+        row: NDArray[np.uint8] = self.labels[index]
+        return row
 
 
 def has_label_file(root: str | os.PathLike[str], *, say: bool = True) -> bool:

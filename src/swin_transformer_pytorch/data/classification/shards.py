@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, some
@@ -114,9 +112,9 @@ class ShardImages(LabelledFiles):
         """What fetches shards of a store; None for those on this machine."""
         return self.paths.ahead
 
-    def read(self, index: int) -> Image.Image | Tensor:
-        return self.decode(self.paths.read(index))
+    def source(self, index: int) -> bytes:
+        return self.paths.read(index)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
+    def label(self, index: int) -> int:
         label = int(self.paths.label(index))
-        return self.read(index), label if self._as_is else int(self._index_of[label])
+        return label if self._as_is else int(self._index_of[label])

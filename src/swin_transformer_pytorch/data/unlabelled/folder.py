@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from ...checks import plural, some
 from ..classification.files import LabelledFiles
@@ -117,8 +115,8 @@ class UnlabelledFolder(LabelledFiles):
         """None: uint8, (num_images, 0)."""
         return np.zeros((len(self), 0), dtype=np.uint8)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, NDArray[np.uint8]]:
-        return self.read(index), np.zeros(0, dtype=np.uint8)
+    def label(self, index: int) -> NDArray[np.uint8]:
+        return np.zeros(0, dtype=np.uint8)
 
     def _tell_left_out(self) -> None:
         """Images beside "train" that no part has, of which a person may have wished to learn."""

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 _pointer, _size, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 # Each function takes besides, at the end, how a team of threads is set to work, and how many they are.
-_ARGUMENTS = {
+_ARGUMENTS: dict[str, list[Any]] = {
     "swin_window_attention_forward": [*[_pointer] * 7, _flag],
     "swin_window_attention_backward": [*[_pointer] * 11, _flag],
     "swin_pack": [_pointer, _size, _size, _flag, _pointer],
@@ -25,8 +25,8 @@ _ARGUMENTS = {
     "swin_gelu": [_pointer, _pointer, _size],
     "swin_gelu_backward": [_pointer, _pointer, _pointer, _size],
     "swin_resample": [_pointer] * 4,
-    "swin_bytes_by_table": [_pointer, _size, _size, _pointer, _pointer],
-    "swin_affine": [_pointer, _size, _size, *[_pointer] * 3],
+    "swin_levels": [_pointer, _size, _size, _pointer, _pointer],
+    "swin_affine": [_pointer, _size, _size, _pointer, _pointer, _pointer],
 }
 
 

@@ -29,6 +29,15 @@ struct Sums {
   IntVec part[kParts];
 };
 
+// x * y + z, rounded once, where the processor has that.
+#if defined(__AVX512F__) && !defined(SWIN_PLAIN_VECTORS)
+#define SWIN_FUSED
+inline Vec fused(Vec x, Vec y, Vec z) { return _mm512_fmadd_ps(x, y, z); }
+#elif defined(__AVX2__) && defined(__FMA__) && !defined(SWIN_PLAIN_VECTORS)
+#define SWIN_FUSED
+inline Vec fused(Vec x, Vec y, Vec z) { return _mm256_fmadd_ps(x, y, z); }
+#endif
+
 // Uninitialised memory, freed at the end.
 template <typename T>
 class Scratch {
@@ -270,7 +279,74 @@ inline void along_columns(const uint8_t* from, int64_t step, const int32_t* weig
   }
 }
 
-// What becomes of a row of planar bytes: (channels, step) -> bytes in turn, or floats by a table of 256 each channel.
+// The lanes that are given, counted on from the first vector to the second.
+template <int... from>
+inline Bytes chosen(Bytes a, Bytes b, std::integer_sequence<int, from...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, from...);
+#else
+  return __builtin_shuffle(a, b, Bytes{static_cast<uint8_t>(from)...});
+#endif
+}
+template <int channel, int... lane>
+inline Bytes plane_of(const Bytes (&in_turn)[3], std::integer_sequence<int, lane...>) {
+  const Bytes two = chosen(in_turn[0], in_turn[1], std::integer_sequence<int, (3 * lane + channel) % 32 ...>{});
+  return chosen(two, in_turn[2],
+                std::integer_sequence<int, (3 * lane + channel < 32 ? lane : 3 * lane + channel - 16)...>{});
+}
+template <int part, int... lane>
+inline Bytes in_turn_of(const Bytes (&planes)[3], std::integer_sequence<int, lane...>) {
+  const Bytes two = chosen(planes[0], planes[1],
+                           std::integer_sequence<int, ((16 * part + lane) % 3 % 2 * 16 + (16 * part + lane) / 3)...>{});
+  return chosen(two, planes[2],
+                std::integer_sequence<int, ((16 * part + lane) % 3 == 2 ? 16 + (16 * part + lane) / 3 : lane)...>{});
+}
+using Block = std::make_integer_sequence<int, kBlock>;
+
+// What bytes of a channel become. `values` has 256 for the levels, then the mean and the deviation that they are of:
+// where (level / 255 - mean) / deviation gives the same bits for all of them, that is computed, which is faster.
+class Levels {
+ public:
+  explicit Levels(const float* values) : values_(values), mean_(values[256]), deviation_(values[257]) {
+#if defined(SWIN_FUSED)
+    computed_ = deviation_ != 0;
+    for (int level = 0; level < 256 && computed_; level += kLanes) {
+      uint8_t bytes[kLanes];
+      for (int i = 0; i < kLanes; i++) bytes[i] = static_cast<uint8_t>(level + i);
+      const Vec found = computed(bytes);
+      computed_ = std::memcmp(&found, values + level, sizeof found) == 0;
+    }
+#endif
+  }
+  void write(const uint8_t* from, int64_t count, float* to) const {
+    int64_t i = 0;
+#if defined(SWIN_FUSED)
+    if (computed_)
+      for (; i + kLanes <= count; i += kLanes) store(to + i, computed(from + i));
+#endif
+    for (; i < count; i++) to[i] = values_[from[i]];
+  }
+
+ private:
+#if defined(SWIN_FUSED)
+  // Markstein's division: a quotient by the reciprocal, mended by what it leaves.
+  static Vec divided(Vec x, float by) {
+    const float reciprocal = 1 / by;
+    const Vec quotient = x * reciprocal;
+    return fused(fused(-quotient, splat(by), x), splat(reciprocal), quotient);
+  }
+  Vec computed(const uint8_t* from) const {
+    return divided(divided(__builtin_convertvector(widened(from), Vec), 255) - mean_, deviation_);
+  }
+#endif
+  const float* values_;
+  float mean_, deviation_;
+  bool computed_ = false;
+};
+
+constexpr int64_t kLevelValues = 258;
+
+// What becomes of a row of planar bytes, (channels, step): bytes in turn, or floats.
 struct InTurn {
   uint8_t* out;
   void row(const uint8_t* from, int64_t step, int channels, int64_t y, int64_t, int64_t width) const {
@@ -279,19 +355,26 @@ struct InTurn {
       std::memcpy(to, from, width);
       return;
     }
-    for (int64_t x = 0; x < width; x++)
-      for (int c = 0; c < channels; c++) to[x * channels + c] = from[c * step + x];
+    int64_t x = 0;
+    for (; x + kBlock <= width; x += kBlock, to += 3 * kBlock) {
+      const Bytes planes[3] = {load_bytes(from + x), load_bytes(from + step + x), load_bytes(from + 2 * step + x)};
+      store_bytes(to, in_turn_of<0>(planes, Block{}));
+      store_bytes(to + kBlock, in_turn_of<1>(planes, Block{}));
+      store_bytes(to + 2 * kBlock, in_turn_of<2>(planes, Block{}));
+    }
+    for (; x < width; x++)
+      for (int c = 0; c < 3; c++) *to++ = from[c * step + x];
   }
 };
-struct ByTable {
-  const float* table;
+struct ByLevel {
+  Levels levels[3];
   float* out;
+  ByLevel(const float* values, int channels, float* to)
+      : levels{Levels(values), Levels(values + (channels > 1 ? kLevelValues : 0)),
+               Levels(values + (channels > 1 ? 2 * kLevelValues : 0))},
+        out(to) {}
   void row(const uint8_t* from, int64_t step, int channels, int64_t y, int64_t height, int64_t width) const {
-    for (int c = 0; c < channels; c++) {
-      const float* values = table + c * 256;
-      float* to = out + (c * height + y) * width;
-      for (int64_t x = 0; x < width; x++) to[x] = values[from[c * step + x]];
-    }
+    for (int c = 0; c < channels; c++) levels[c].write(from + c * step, width, out + (c * height + y) * width);
   }
 };
 
@@ -352,12 +435,126 @@ inline Pixel between(const Pixel& a, const Pixel& b, const Pixel& c, const Pixel
   return b + part * (p2 + part * (p3 + part * p4));
 }
 
+// (height, width, 3) -> (width, height, 3).
+void turn_pixels(const uint8_t* from, int64_t height, int64_t width, uint8_t* to) {
+  constexpr int64_t side = 32;
+  for (int64_t top = 0; top < height; top += side)
+    for (int64_t left = 0; left < width; left += side)
+      for (int64_t x = left; x < std::min(left + side, width); x++)
+        for (int64_t y = top; y < std::min(top + side, height); y++)
+          for (int c = 0; c < 3; c++) to[3 * (x * height + y) + c] = from[3 * (y * width + x) + c];
+}
+
+// Moves pixels by an affine map.
+class Mover {
+ public:
+  Mover(const uint8_t* image, int64_t height, int64_t width, const double* matrix, const uint8_t* fill)
+      : image_(image), height_(height), width_(width), matrix_(matrix), fill_(fill), x_(width), y_(width),
+        parts_(3 * width) {}
+
+  void move(uint8_t* out) {
+    for (int64_t row = 0; row < height_; row++, out += 3 * width_) {
+      const double centre = static_cast<double>(row) + 0.5;
+      for (int64_t column = 0; column < width_; column++) {
+        const double column_centre = static_cast<double>(column) + 0.5;
+        x_[column] = matrix_[0] * column_centre + matrix_[1] * centre + matrix_[2];
+        y_[column] = matrix_[3] * column_centre + matrix_[4] * centre + matrix_[5];
+      }
+      int64_t begin = 0, end = 0;
+      if (matrix_[3] == 0 && matrix_[0] == 1) run(begin, end);
+      if (begin < end) move_run(begin, end, out);
+      for (int64_t column = 0; column < begin; column++) move_pixel(column, out + 3 * column);
+      for (int64_t column = end; column < width_; column++) move_pixel(column, out + 3 * column);
+    }
+  }
+
+ private:
+  bool is_inside(int64_t column) {
+    return x_[column] >= 0 && x_[column] < static_cast<double>(width_) && y_[column] >= 0 &&
+           y_[column] < static_cast<double>(height_);
+  }
+
+  // Of a row that moves as a whole, the columns that come from successive ones which have all their neighbours.
+  void run(int64_t& begin, int64_t& end) {
+    const auto source = [&](int64_t column) { return static_cast<int64_t>(std::floor(x_[column] - 0.5)); };
+    const auto whole = [&](int64_t column) {
+      return is_inside(column) && source(column) >= 1 && source(column) + 2 < width_;
+    };
+    while (begin < width_ && !whole(begin)) begin++;
+    for (end = begin; end < width_ && whole(end) && source(end) - source(begin) == end - begin; end++) {
+    }
+  }
+
+  // Places of bytes in the run are those of the bytes that they come from, moved on by one and the same length.
+  void move_run(int64_t begin, int64_t end, uint8_t* out) {
+    const double upper = std::floor(y_[begin] - 0.5), dy = y_[begin] - 0.5 - upper;
+    const int64_t j = static_cast<int64_t>(upper);
+    const int64_t i = static_cast<int64_t>(std::floor(x_[begin] - 0.5));
+    bool in_place = true;
+    for (int64_t column = begin; column < end; column++) {
+      const double x = x_[column] - 0.5, dx = x - std::floor(x);
+      in_place = in_place && dx == 0;
+      for (int c = 0; c < 3; c++) parts_[3 * column + c] = dx;
+    }
+    if (dy != 0 && !in_place) {
+      for (int64_t column = begin; column < end; column++) move_pixel(column, out + 3 * column);
+      return;
+    }
+    const uint8_t* from = row(j) + 3 * i;
+    const int64_t count = 3 * (end - begin);
+    if (dy == 0)
+      along(from - 3, from, from + 3, from + 6, parts_.data() + 3 * begin, 1, count, out + 3 * begin);
+    else
+      along(row(j - 1) + 3 * i, from, row(j + 1) + 3 * i, row(j + 2) + 3 * i, &dy, 0, count, out + 3 * begin);
+  }
+
+  static void along(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d, const double* part,
+                    int64_t step, int64_t count, uint8_t* __restrict out) {
+    for (int64_t i = 0; i < count; i++) {
+      const double p2 = -a[i] + c[i], p3 = 2 * (a[i] - b[i]) + c[i] - d[i], p4 = -a[i] + b[i] - c[i] + d[i];
+      const double at = part[i * step], value = b[i] + at * (p2 + at * (p3 + at * p4));
+      const int32_t whole = static_cast<int32_t>(value);
+      out[i] = static_cast<uint8_t>(whole < 0 ? 0 : whole > 255 ? 255 : whole);
+    }
+  }
+
+  const uint8_t* row(int64_t j) const { return image_ + std::clamp<int64_t>(j, 0, height_ - 1) * width_ * 3; }
+
+  void move_pixel(int64_t column, uint8_t* out) {
+    if (!is_inside(column)) {
+      for (int c = 0; c < 3; c++) out[c] = fill_[c];
+      return;
+    }
+    const double x = x_[column] - 0.5, y = y_[column] - 0.5;
+    const double left = std::floor(x), upper = std::floor(y);
+    const double dx = x - left, dy = y - upper;
+    const int64_t i = static_cast<int64_t>(left), j = static_cast<int64_t>(upper);
+    int64_t places[4];
+    for (int64_t k = 0; k < 4; k++) places[k] = 3 * std::clamp<int64_t>(i - 1 + k, 0, width_ - 1);
+    const auto at_row = [&](int64_t k) __attribute__((always_inline)) {
+      const uint8_t* from = row(k);
+      return between(load_pixel(from + places[0]), load_pixel(from + places[1]), load_pixel(from + places[2]),
+                     load_pixel(from + places[3]), dx);
+    };
+    if (dy == 0)
+      store_pixel(out, at_row(j));
+    else
+      store_pixel(out, between(at_row(j - 1), at_row(j), at_row(j + 1), at_row(j + 2), dy));
+  }
+
+  const uint8_t* image_;
+  int64_t height_, width_;
+  const double* matrix_;
+  const uint8_t* fill_;
+  Scratch<double> x_, y_, parts_;
+};
+
 template <int channels>
-void resample_to(const uint8_t* image, const Sizes& sizes, const float* table, void* out) {
+void resample_to(const uint8_t* image, const Sizes& sizes, const float* levels, void* out) {
   Weights x(sizes.in_width, sizes.out_width, sizes.left, sizes.width, sizes.is_cubic);
   Weights y(sizes.in_height, sizes.out_height, sizes.top, sizes.height, sizes.is_cubic);
-  if (table != nullptr)
-    resample<channels>(image, sizes.step, x, y, sizes, ByTable{table, static_cast<float*>(out)});
+  if (levels != nullptr)
+    resample<channels>(image, sizes.step, x, y, sizes, ByLevel(levels, channels, static_cast<float*>(out)));
   else
     resample<channels>(image, sizes.step, x, y, sizes, InTurn{static_cast<uint8_t*>(out)});
 }
@@ -368,71 +565,59 @@ void resample_to(const uint8_t* image, const Sizes& sizes, const float* table, v
 
 // Resizes in_height x in_width pixels of 1 or 3 bytes to out_height x out_width, of which only height x width from
 // (top, left) on are made, each row mirrored if `flip`.
-//   image  rows of pixels, `step` bytes from one to the next
-//   table  256 floats each channel, or null
-//   out    (channels, height, width) floats of the table, or without it (height, width, channels) bytes
-SWIN_EXPORT void swin_resample(const uint8_t* image, const int64_t* sizes, const float* table, void* out, Parallel,
+//   image   rows of pixels, `step` bytes from one to the next
+//   levels  what bytes become, as `Levels` takes it, each channel; or null
+//   out     (channels, height, width) floats, or without levels (height, width, channels) bytes
+SWIN_EXPORT void swin_resample(const uint8_t* image, const int64_t* sizes, const float* levels, void* out, Parallel,
                                int64_t) {
   Sizes all;
   std::memcpy(&all, sizes, sizeof all);
   if (all.channels == 3)
-    resample_to<3>(image, all, table, out);
+    resample_to<3>(image, all, levels, out);
   else
-    resample_to<1>(image, all, table, out);
+    resample_to<1>(image, all, levels, out);
 }
 
-// (height, width, channels) bytes -> (channels, height, width) floats of a table of 256 each channel.
-SWIN_EXPORT void swin_bytes_by_table(const uint8_t* image, int64_t pixels, int64_t channels, const float* table,
-                                     float* out, Parallel, int64_t) {
-  if (channels == 3) {
-    for (int64_t i = 0; i < pixels; i++) {
-      out[i] = table[image[3 * i]];
-      out[pixels + i] = table[256 + image[3 * i + 1]];
-      out[2 * pixels + i] = table[512 + image[3 * i + 2]];
+// (height, width, channels) bytes -> (channels, height, width) floats; `pixels` is height * width.
+SWIN_EXPORT void swin_levels(const uint8_t* image, int64_t pixels, int64_t channels, const float* values, float* out,
+                             Parallel, int64_t) {
+  const ByLevel by(values, static_cast<int>(channels), out);
+  if (channels == 1) return by.levels[0].write(image, pixels, out);
+  constexpr int64_t many = 16 * kBlock;
+  uint8_t planes[3][many];
+  for (int64_t begin = 0; begin < pixels; begin += many) {
+    const int64_t count = std::min(many, pixels - begin);
+    const uint8_t* from = image + 3 * begin;
+    int64_t i = 0;
+    for (; i + kBlock <= count; i += kBlock) {
+      const Bytes in_turn[3] = {load_bytes(from + 3 * i), load_bytes(from + 3 * i + kBlock),
+                                load_bytes(from + 3 * i + 2 * kBlock)};
+      store_bytes(planes[0] + i, plane_of<0>(in_turn, Block{}));
+      store_bytes(planes[1] + i, plane_of<1>(in_turn, Block{}));
+      store_bytes(planes[2] + i, plane_of<2>(in_turn, Block{}));
     }
-  } else {
-    for (int64_t i = 0; i < pixels * channels; i++) out[i] = table[image[i]];
+    for (; i < count; i++)
+      for (int c = 0; c < 3; c++) planes[c][i] = from[3 * i + c];
+    for (int c = 0; c < 3; c++) by.levels[c].write(planes[c], count, out + c * pixels + begin);
   }
 }
 
 // Moves the pixels of an image (height, width, 3) by an affine map from places in the result to places in the image,
 // cubic between pixels, and cut off to whole numbers; what comes from beyond it gets the colour `fill`.
-SWIN_EXPORT void swin_affine(const uint8_t* pixels, int64_t height, int64_t width, const double* matrix,
+SWIN_EXPORT void swin_affine(const uint8_t* image, int64_t height, int64_t width, const double* matrix,
                              const uint8_t* fill, uint8_t* out, Parallel, int64_t) {
   const int64_t bytes = height * width * 3;
   Scratch<uint8_t> copy(bytes + 1);  // pixels are read by fours
-  std::memcpy(copy.data(), pixels, bytes);
   copy[bytes] = 0;
-  const uint8_t* image = copy.data();
-  for (int64_t row = 0; row < height; row++)
-    for (int64_t column = 0; column < width; column++, out += 3) {
-      const double column_centre = static_cast<double>(column) + 0.5, row_centre = static_cast<double>(row) + 0.5;
-      double x = matrix[0] * column_centre + matrix[1] * row_centre + matrix[2];
-      double y = matrix[3] * column_centre + matrix[4] * row_centre + matrix[5];
-      if (!(x >= 0 && x < static_cast<double>(width) && y >= 0 && y < static_cast<double>(height))) {
-        for (int channel = 0; channel < 3; channel++) out[channel] = fill[channel];
-        continue;
-      }
-      x -= 0.5;
-      y -= 0.5;
-      const double left = std::floor(x), upper = std::floor(y);
-      const double dx = x - left, dy = y - upper;
-      const int64_t i = static_cast<int64_t>(left), j = static_cast<int64_t>(upper);
-      const auto inside = [](int64_t k, int64_t count) { return k < 0 ? 0 : k < count ? k : count - 1; };
-      const int64_t a = 3 * inside(i - 1, width), b = 3 * inside(i, width), c = 3 * inside(i + 1, width),
-                    d = 3 * inside(i + 2, width);
-      const auto at_row = [&](int64_t k) __attribute__((always_inline)) {
-        const uint8_t* from = image + inside(k, height) * width * 3;
-        return between(load_pixel(from + a), load_pixel(from + b), load_pixel(from + c), load_pixel(from + d), dx);
-      };
-      const auto at_column = [&](int64_t k) __attribute__((always_inline)) {
-        return load_pixel(image + inside(k, height) * width * 3 + b);
-      };
-      if (dy == 0)
-        store_pixel(out, at_row(j));
-      else if (dx == 0)
-        store_pixel(out, between(at_column(j - 1), at_column(j), at_column(j + 1), at_column(j + 2), dy));
-      else
-        store_pixel(out, between(at_row(j - 1), at_row(j), at_row(j + 1), at_row(j + 2), dy));
-    }
+  // Where columns stay themselves, and move up and down by different lengths, rows of the turned image move along.
+  if (matrix[0] == 1 && matrix[1] == 0 && matrix[2] == 0 && matrix[3] != 0) {
+    const double turned[6] = {matrix[4], matrix[3], matrix[5], 0, 1, 0};
+    Scratch<uint8_t> moved(bytes);
+    turn_pixels(image, height, width, copy.data());
+    Mover(copy.data(), width, height, turned, fill).move(moved.data());
+    turn_pixels(moved.data(), width, height, out);
+    return;
+  }
+  std::memcpy(copy.data(), image, bytes);
+  Mover(copy.data(), height, width, matrix, fill).move(out);
 }

@@ -8,11 +8,11 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -64,32 +64,39 @@ def resize_normalized(
     image: UInt8[np.ndarray, "H W C"],
     size: Size,
     filter: Filter,
-    table: Float32[Tensor, "C 256"],
+    levels: Float32[Tensor, "C 258"],
     *,
     window: tuple[int, int, int, int] | None = None,
     flip: bool = False,
     out: Float32[Tensor, "C h w"] | None = None,
 ) -> Float32[Tensor, "C h w"]:
-    """Likewise, with each byte then replaced by what the table has for it; into `out`, if that is given."""
+    """Likewise, with each byte then replaced by what `levels` has for it, see `by_level`; into `out`, if given."""
     top, left, height, width = window or (0, 0, *size)
     out = _room(out, (image.shape[2], height, width))
-    _resample(image, size, filter, (top, left, height, width), flip, table, out.data_ptr(), _order())
+    _resample(image, size, filter, (top, left, height, width), flip, levels, out.data_ptr(), _order())
     return out
 
 
-def by_table(
-    image: UInt8[np.ndarray, "H W C"], table: Float32[Tensor, "C 256"], *, out: Float32[Tensor, "C H W"] | None = None
+def by_level(
+    image: UInt8[np.ndarray, "H W C"], levels: Float32[Tensor, "C 258"], *, out: Float32[Tensor, "C H W"] | None = None
 ) -> Float32[Tensor, "C H W"]:
-    """Each byte replaced by what the table has for it, and channels put first; into `out`, if that is given."""
+    """Each byte replaced by what `levels` has for it, and channels put first; into `out`, if that is given.
+
+    Args:
+        image: of 1 or 3 channels.
+        levels: for each channel the 256 new values, then a mean and a standard deviation: (byte / 255 - mean) /
+            deviation is computed instead of being looked up where that gives the same bits. A deviation of 0: never.
+        out: where the result goes.
+    """
     height, width, channels = image.shape
     out = _room(out, (channels, height, width))
     image = np.ascontiguousarray(image)
-    run("swin_bytes_by_table", image.ctypes.data, height * width, channels, table.data_ptr(), out.data_ptr())
+    run("swin_levels", image.ctypes.data, height * width, channels, levels.data_ptr(), out.data_ptr())
     return out
 
 
 def affine(
-    image: UInt8[np.ndarray, "H W 3"], matrix: Sequence[float], fill: tuple[int, ...]
+    image: UInt8[np.ndarray, "H W 3"], matrix: Sequence[float | int], fill: tuple[int, ...]
 ) -> UInt8[np.ndarray, "H W 3"]:
     """What Pillow's `transform` gives of an affine map with its bicubic filter, to the bit.
 
@@ -124,7 +131,7 @@ def _resample(
     filter: Filter,
     window: tuple[int, int, int, int],
     flip: bool,
-    table: Float[Tensor, "C 256"] | None,
+    levels: Float32[Tensor, "C 258"] | None,
     out: int,
     order: Order,
 ) -> None:
@@ -139,7 +146,11 @@ def _resample(
     columns_first = order == "fewer" and size[0] < height and height - size[0] > 2 * (width - size[1])
     sizes = (image.strides[0], height, width, channels, *size, *window, filter == "bicubic", columns_first, flip)
     run(
-        "swin_resample", image.ctypes.data, (ctypes.c_int64 * 13)(*sizes), None if table is None else table.data_ptr(), out
+        "swin_resample",
+        image.ctypes.data,
+        (ctypes.c_int64 * 13)(*sizes),
+        None if table is None else table.data_ptr(),
+        out,
     )
 
 
@@ -153,12 +164,13 @@ def _order() -> Order:
 @functools.cache
 def _found() -> tuple[str | None, Order | None]:
     """Why the functions cannot be used, and the order of Pillow's passes."""
+    order: Order | None = None
     try:
         functions()
-        order = next((order for order in ("fewer", "rows") if _agrees(order)), None)
+        order = next((order for order in get_args(Order) if _agrees(order)), None)
         reason = None if order else f"Pillow {Image.__version__} gives other numbers, which are kept"
     except KernelBuildError as error:
-        order, reason = None, f"{error}; `swin doctor --build` tries again"
+        reason = f"{error}; `swin doctor --build` tries again"
     if reason is not None:
         say_once(f"images are resized and turned by Pillow and torchvision, which are slower: {reason}")
     return reason, order
