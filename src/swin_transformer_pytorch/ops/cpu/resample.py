@@ -149,7 +149,7 @@ def _resample(
         "swin_resample",
         image.ctypes.data,
         (ctypes.c_int64 * 13)(*sizes),
-        None if table is None else table.data_ptr(),
+        None if levels is None else levels.data_ptr(),
         out,
     )
 
