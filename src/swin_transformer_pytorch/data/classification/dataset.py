@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as F
 from ...ops.cpu import resample
 from ...weights.preprocessing import Preprocessing
 from ..images.batches import empty_batch
-from ..images.jpeg import decoders_agree
+from ..images.jpeg import decoder
 from ..images.opened import OpenedImage
 from ..images.pixels import ImageInput, as_pixels
 from ..images.unusable import ReplacedSamples, item_or_problem
@@ -159,7 +159,7 @@ class _Opened:
         self.base = base
         if isinstance(base, LabelledFiles):  # found out here, processes that are forked need not
             resample.why_not()
-            decoders_agree()
+            decoder()
 
     def __len__(self) -> int:
         return len(self.base)

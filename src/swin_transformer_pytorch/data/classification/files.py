@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..images.bands import read_pixels
-from ..images.opened import Decoding, OpenedImage
+from ..images.decode import Decoding
+from ..images.opened import OpenedImage
 
 
 class LabelledFiles(Dataset[tuple[Image.Image | Tensor, Any]]):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, some
 from ..held_out import Split
+from ..images.decode import Decoding
 from ..shards.ahead import Ahead
 from ..shards.contents import ShardContents, ShardSet
 from ..shards.index import NO_LABEL
@@ -32,7 +33,7 @@ class ShardImages(LabelledFiles):
         split: "train", "val", "test", or None for what there is to evaluate: the validation part, else all images.
         val_fraction: the share of all images that is set apart where there is no part for validation.
         seed: of that choice.
-        channels, max_pixels, white_level: see `LabelledFiles`.
+        channels, max_pixels, white_level, decoding: see `LabelledFiles`.
         classes: a model's class names, to evaluate it; those of the shards are looked up among them as the folders of
             `ImageFolder` are. None: the shards' own.
         choice: which of the classes are taken, and which become one, see `choose_classes`; the others' images are left
@@ -62,11 +63,12 @@ class ShardImages(LabelledFiles):
         channels: int | None = 3,
         max_pixels: int | None = None,
         white_level: int | None = None,
+        decoding: Decoding = "exact",
         classes: Sequence[str] | None = None,
         choice: ClassChoice | None = None,
         options: ShardOptions | None = None,
     ) -> None:
-        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
+        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level, decoding=decoding)
         shards = ShardSet(root, options)
         self.root, self.options = shards.root, shards.options
         self.parts, self.held_out = shards.parts, "val" not in shards.parts and split != "test"

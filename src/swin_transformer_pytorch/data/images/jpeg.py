@@ -1,17 +1,24 @@
-"""JPEGs by torchvision's decoder, which gives Pillow's bytes in less time; whatever is unusual is left to Pillow."""
+"""JPEGs by a decoder that gives Pillow's bytes in less time; whatever is unusual is left to Pillow.
+
+That is simplejpeg (extra [jpeg]), torchcodec, or torchvision's, the first that is installed: all are libjpeg-turbo, as
+Pillow is, without its copies. torchvision's is to be removed from a later version.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import io
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image, features
-from torchvision.io import ImageReadMode, decode_jpeg
+from torch import Tensor
 
 from ...sizes import Size
 
@@ -81,38 +88,92 @@ def read_header(data: bytes) -> JpegHeader | None:
 
 
 def decode(data: bytes, header: JpegHeader) -> UInt8[np.ndarray, "H W C"] | None:
-    """The pixels that Pillow gives, upright; None where this decoder cannot be used or finds the file damaged."""
-    if not decoders_agree():
+    """The pixels that Pillow gives, upright; None where only Pillow can be used, or the file is found damaged."""
+    found = decoder()
+    if found is None:
         return None
-    pixels = _decoded(data, header.components)
+    pixels = found.decode(data, header.components)
     return None if pixels is None else _TURNS[header.orientation](pixels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """What reads usual JPEGs.
+
+    Attributes:
+        name: of the library.
+        decode: a file's bytes and its components, 1 or 3, to its pixels, or to None where it is damaged.
+    """
+
+    name: str
+    decode: Callable[[bytes, int], UInt8[np.ndarray, "H W C"] | None]
+
+
 @functools.cache
-def decoders_agree() -> bool:
-    """Whether torchvision's decoder is there, and gives of small pictures what the installed Pillow gives."""
+def decoder() -> Decoder | None:
+    """The first library that is installed and gives of small pictures what the installed Pillow gives; else None."""
     if not features.check_feature("libjpeg_turbo"):
-        return False
+        return None
+    for name, make in (("simplejpeg", _simplejpeg), ("torchcodec", _torchcodec), ("torchvision", _torchvision)):
+        # A library may be there and not load, for want of another.
+        with contextlib.suppress(ImportError, OSError, RuntimeError, AttributeError):
+            made = Decoder(name=name, decode=make())
+            if _agrees(made):
+                return made
+    return None
+
+
+def _agrees(made: Decoder) -> bool:
     noise = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
     picture = Image.fromarray(noise).resize((52, 37), Image.Resampling.BICUBIC)
     for subsampling, progressive in ((0, False), (1, True), (2, False), (2, True)):
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=80, subsampling=subsampling, progressive=progressive)
-        pixels = _decoded(file.getvalue(), 3)
+        pixels = made.decode(file.getvalue(), 3)
         if pixels is None or not np.array_equal(pixels, np.asarray(Image.open(file))):
             return False
     return True
 
 
-def _decoded(data: bytes, components: int) -> UInt8[np.ndarray, "H W C"] | None:
+def _simplejpeg() -> Callable[[bytes, int], UInt8[np.ndarray, "H W C"] | None]:
+    import simplejpeg
+
+    def decoded(data: bytes, components: int) -> UInt8[np.ndarray, "H W C"] | None:
+        try:
+            pixels: UInt8[np.ndarray, "H W C"] = simplejpeg.decode_jpeg(data, "GRAY" if components == 1 else "RGB")
+        except ValueError:
+            return None
+        return pixels
+
+    return decoded
+
+
+def _torchcodec() -> Callable[[bytes, int], UInt8[np.ndarray, "H W C"] | None]:
+    from torchcodec.decoders import decode_jpeg
+
+    return functools.partial(_by_torch, decode_jpeg)
+
+
+def _torchvision() -> Callable[[bytes, int], UInt8[np.ndarray, "H W C"] | None]:
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    def decoded(data: Tensor, *, mode: str) -> Tensor:
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # the others come first
+            pixels: Tensor = decode_jpeg(data, mode=ImageReadMode[mode])
+        return pixels
+
+    return functools.partial(_by_torch, decoded)
+
+
+def _by_torch(decode_jpeg: Any, data: bytes, components: int) -> UInt8[np.ndarray, "H W C"] | None:
     writable = np.frombuffer(bytearray(data), dtype=np.uint8)  # torch warns of what is not
-    mode = ImageReadMode.GRAY if components == 1 else ImageReadMode.RGB
     try:
-        # Its rows are those of pixels, seen with the channels first.
-        pixels: UInt8[np.ndarray, "H W C"] = decode_jpeg(torch.from_numpy(writable), mode=mode).permute(1, 2, 0).numpy()
+        pixels = decode_jpeg(torch.from_numpy(writable), mode="GRAY" if components == 1 else "RGB")
     except RuntimeError:
         return None
-    return pixels
+    # Its rows are those of pixels, seen with the channels first.
+    array: UInt8[np.ndarray, "H W C"] = pixels.permute(1, 2, 0).numpy()
+    return array
 
 
 def _orientation(data: bytes) -> int | None:

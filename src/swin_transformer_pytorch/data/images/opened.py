@@ -14,11 +14,9 @@ from torch import Tensor
 from ...sizes import Size
 from ..errors import ImageError
 from .bands import read_pixels
-from .decode import ImageSource, check_pixels, read_image, source_name
+from .decode import Decoding, ImageSource, check_pixels, read_image, source_name
 from .jpeg import JpegHeader, decode, read_header
 from .pixels import height_width
-
-Decoding: TypeAlias = Literal["exact", "scaled"]
 
 Pixels: TypeAlias = Image.Image | Tensor | UInt8[np.ndarray, "H W C"]
 """A PIL image, a tensor of bands (see `read_pixels`), or 8-bit pixels of as many channels as the model takes."""

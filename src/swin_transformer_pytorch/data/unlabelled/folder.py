@@ -15,6 +15,7 @@ from ...checks import plural, some
 from ..classification.files import LabelledFiles
 from ..errors import DataError, NothingFoundError
 from ..held_out import Split, part_name, part_of
+from ..images.decode import Decoding
 from ..images.files import INPUT_SUFFIXES, find_inputs, tell_arrays, walk_images
 from ..images.path_table import PathCollector, PathTable
 
@@ -34,7 +35,7 @@ class UnlabelledFolder(LabelledFiles):
         val_fraction: the part that is set apart, at least one image. Which ones depends on `seed` and on the number of
             images.
         seed: of that choice.
-        channels, max_pixels, white_level: see `LabelledFiles`.
+        channels, max_pixels, white_level, decoding: see `LabelledFiles`.
 
     The files are kept as their paths' bytes and 8 bytes each, see `PathTable`, which forked processes share.
 
@@ -59,8 +60,9 @@ class UnlabelledFolder(LabelledFiles):
         channels: int | None = 3,
         max_pixels: int | None = None,
         white_level: int | None = None,
+        decoding: Decoding = "exact",
     ) -> None:
-        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
+        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level, decoding=decoding)
         self.root = Path(root)
         self._options: dict[str, Any] = {
             "val_fraction": val_fraction,
@@ -68,6 +70,7 @@ class UnlabelledFolder(LabelledFiles):
             "channels": channels,
             "max_pixels": max_pixels,
             "white_level": white_level,
+            "decoding": decoding,
         }
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds the images")
