@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +18,7 @@ from ...ops.cpu import resample
 from ...sizes import Size
 from ...weights.preprocessing import Preprocessing
 from ..images.opened import HeldImage, OpenedImage, Pixels, as_bytes, as_image, as_whole, cut, size_of
-from ..images.pixels import ImageInput, as_pixels, height_width
+from ..images.pixels import ImageInput, as_picture, as_pixels, height_width
 from .augmentation import Augmentation, RandAugmentPolicy
 from .randaugment import Picture, RandAugment
 
@@ -157,12 +156,13 @@ class TrainingTransform:
         result: Tensor | None = None
         if self.augmentation.crop == "random_resized":
             opened = _less_than_huge(opened)
-            box = self._draw_box(opened.size)
-            pixels, box = _enough_for(opened, box, preprocessing.image_size)
-            part, flip = cut(pixels, *box), self._draw_flip()
+            box, flip = self._draw_box(opened.size), self._draw_flip()
+            pixels = opened.pixels(_enough(preprocessing.image_size, box[2:]))
             size, filter_ = preprocessing.image_size, _filter(preprocessing)
-            if filter_ is None or (image_bytes := as_bytes(part)) is None:
-                pixels = self._resized(as_whole(part), flip)
+            if size_of(pixels) != opened.size:
+                pixels = self._resized_part(as_picture(as_whole(pixels)), box, opened.size, flip)
+            elif filter_ is None or (image_bytes := as_bytes(cut(pixels, *box))) is None:
+                pixels = self._resized(as_whole(cut(pixels, *box)), flip)
             elif self._colour is None:
                 levels = _levels(preprocessing)
                 result = resample.resize_normalized(image_bytes, size, filter_, levels, flip=flip, out=out)
@@ -192,6 +192,15 @@ class TrainingTransform:
         image = F.resize(part, list(self.preprocessing.image_size), interpolation=mode, antialias=True)
         image = image.clamp(0.0, 1.0) if isinstance(image, Tensor) else image
         return F.horizontal_flip(image) if flip else image
+
+    def _resized_part(self, pixels: Image.Image, box: Box, size: Size, flip: bool) -> Image.Image:
+        """Likewise of a box in the pixels of an image of `size`, of which these are fewer."""
+        top, left, height, width = box
+        rows, columns = pixels.height / size[0], pixels.width / size[1]
+        edges = (left * columns, top * rows, (left + width) * columns, (top + height) * rows)
+        resampling = _RESAMPLING[self.preprocessing.interpolation]
+        image = pixels.resize(self.preprocessing.image_size[::-1], resampling, edges)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
 
     def _padded_crop(self, pixels: Image.Image | Tensor) -> Image.Image | Tensor:
         pixels = self._evaluation.resize_and_crop(pixels)
@@ -267,19 +276,6 @@ def _less_than_huge(opened: OpenedImage | HeldImage) -> OpenedImage | HeldImage:
 def _enough(wanted: Size, size: Size) -> float:
     """The part of an image's resolution that a result of that size needs, along the side that needs more."""
     return max(wanted[0] / size[0], wanted[1] / size[1])
-
-
-def _enough_for(opened: OpenedImage | HeldImage, box: Box, wanted: Size) -> tuple[Pixels, Box]:
-    """Pixels that are enough of a box for a result of that size, and the box in them."""
-    top, left, height, width = box
-    pixels = opened.pixels(_enough(wanted, (height, width)))
-    if (size := size_of(pixels)) == opened.size:
-        return pixels, box
-    (upper, lower), (first, last) = (
-        (math.floor(start * new / old), math.ceil((start + length) * new / old))
-        for start, length, new, old in zip((top, left), (height, width), size, opened.size, strict=True)
-    )
-    return pixels, (upper, first, lower - upper, last - first)
 
 
 def _resize_centre(

@@ -73,8 +73,8 @@ class DataRecipe:
         max_pixels: larger image files cannot be used; null for Pillow's limit, 179 million (2 x MAX_IMAGE_PIXELS).
         white_level: the value of white in image files of 16 bits, such as 4095 where 12 are used; null for 65535.
         decoding: "exact" decodes all pixels, as evaluation does by default; "scaled" decodes large JPEGs at a half, a
-            quarter or an eighth of their sides, where the crop still has as many pixels as the model takes, which is
-            faster and gives other, smoother numbers. Evaluate and predict with the same.
+            quarter or an eighth of their sides, where the crop still has twice as many pixels along both as the model
+            takes: faster, with slightly other numbers. Evaluate and predict with the same.
         batch_size: images of a step on one device; "auto" chooses by the number of training images, at most 32, and by
             the memory.
         num_workers: processes that read and change images; 0 reads in the training process.
