@@ -45,7 +45,7 @@ from swin_transformer_pytorch.data.classification.dataset import EvaluationDatas
 from swin_transformer_pytorch.data.classification.folder import ImageFolder
 from swin_transformer_pytorch.data.classification.transforms import normalize
 from swin_transformer_pytorch.data.images.decode import read_image
-from swin_transformer_pytorch.data.images.jpeg import decode, read_header
+from swin_transformer_pytorch.data.images.jpeg import decode, decoder, read_header
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.evaluation.classification import collate_usable
 from swin_transformer_pytorch.ops.cpu import resample
@@ -191,7 +191,7 @@ def decoders(paths: Sequence[Path]) -> dict[str, Callable[[bytes], Any]]:
 
     found: dict[str, Callable[[bytes], Any]] = {
         "Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data))),
-        "torchvision, as the package uses it": usual,
+        "as the package decodes": usual,
         "OpenCV": lambda data: opencv(data, cv2.IMREAD_COLOR_RGB),
         "Pillow, at half the sides": draft,
         "OpenCV, at half the sides": lambda data: opencv(data, cv2.IMREAD_REDUCED_COLOR_2),
@@ -342,7 +342,8 @@ def main() -> None:
     text = f"""# Preparing images, one core, {day}
 
 {processor()} ({vectors}), one thread; torch {torch.__version__}, torchvision {torchvision.__version__}, timm
-{version("timm")}, Pillow {Image.__version__}, OpenCV {cv2.__version__}, Python {platform.python_version()}.
+{version("timm")}, Pillow {Image.__version__}, OpenCV {cv2.__version__}, Python {platform.python_version()}. Ours
+decodes by {"Pillow" if (found_decoder := decoder()) is None else found_decoder.name}.
 {len(sizes):,} JPEGs {what}, {sum(sizes) / len(sizes) / 1000:.0f} kB each on average. Medians of {options.rounds} rounds
 that take turns. From files in memory to batches of {BATCH} of {SIDE} x {SIDE} pixels.
 

@@ -78,7 +78,7 @@ class TestResize:
 
     @pytest.mark.parametrize("rows", [10, 11, 12, 13])
     def test_either_pass_may_come_first(self, rows: int) -> None:
-        """About the border where Pillow 13 begins with columns: more than twice as many rows as columns are left out."""
+        """About the border where Pillow 13 begins with columns: twice as many rows as columns are left out."""
         image = picture(2, 30, 24, 3, "noise")
         size = (rows, 15)
         np.testing.assert_array_equal(resample.resize(image, size, "bicubic"), pillow(image, size, "bicubic"))
