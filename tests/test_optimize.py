@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
-from swin_transformer_pytorch import optimize
 from swin_transformer_pytorch.backbone.attention import WindowAttention
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.backbone.layers import Mlp, PatchEmbed
@@ -23,7 +22,7 @@ from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConf
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.detection import Detector
 from swin_transformer_pytorch.ops.cpu.library import why_not
-from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, optimize_for_inference
+from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, linear, optimize_for_inference
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -79,11 +78,11 @@ VERSIONS = [
 ]
 
 
-@pytest.fixture(params=["AVX2", "AVX512"])
+@pytest.fixture(params=["own", "torch"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The form of linear layers on a processor of that kind, where this one can have it."""
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
-    if request.param == "AVX2":
+    """The form of linear layers with those products, where this machine can have it."""
+    monkeypatch.setenv("SWIN_PRODUCTS", request.param)
+    if request.param == "own":
         if why_not() is not None:
             pytest.skip(f"no CPU kernel here: {why_not()}")
         return "panels"
@@ -125,7 +124,7 @@ def test_same_logits_in_half_precision(version: int) -> None:
 
 def test_biases_are_not_rounded_before_they_are_computed() -> None:
     fast = optimize_for_inference(classifier(version=2), torch.bfloat16)
-    (bias, *_) = [module.bias for module in fast.modules() if type(module).__name__ == "_FastBlock"]
+    (bias, *_) = [module.bias for module in fast.modules() if type(module).__name__ == "FastBlock"]
     assert bias.dtype == torch.float32
     assert not torch.equal(bias, bias.bfloat16().float())
 
@@ -195,13 +194,13 @@ def test_autocast_may_round_before_it() -> None:
 
 
 def test_panels_mean_nothing_on_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setenv("SWIN_PRODUCTS", "own")
     layer = FusedLinear(torch.randn(16, 32), None)
     if layer.form != "panels":
         pytest.skip("no CPU kernel here")
     x = torch.randn(3, 32)
     assert torch.equal(copy.deepcopy(layer)(x), layer(x))  # which goes the way of pickle
-    monkeypatch.setattr(optimize, "panel_layout", lambda: "another")
+    monkeypatch.setattr(linear, "panel_layout", lambda: "another")
     with pytest.raises(OptimizeError, match="another kind of processor"):
         copy.deepcopy(layer)
 
@@ -347,7 +346,7 @@ def test_what_is_not_as_it_was_made_stays(name: str, change: Any, version: int, 
         assert_near(fast(images), expected)
     # All the others are in their fastest form.
     assert form in {module.form for module in fast.modules() if isinstance(module, FusedLinear)}
-    assert sum(type(module).__name__ == "_FastBlock" for module in fast.modules()) >= 4
+    assert sum(type(module).__name__ == "FastBlock" for module in fast.modules()) >= 4
 
 
 def test_another_first_convolution() -> None:

@@ -53,6 +53,7 @@ def whole_patches(images: Tensor, in_channels: int | None, patch_size: Size) -> 
     return images
 
 
+@replaceable
 class PatchMerging(nn.Module):
     """Halves a map's sides and doubles its channels (arXiv 2103.14030, section 3.1). V2 normalises afterwards."""
 

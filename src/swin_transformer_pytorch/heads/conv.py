@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..ops import is_plain, replaceable
+from ..ops import convolve, is_plain, is_pointwise_convolution, is_usual_convolution, linear, replaceable
 
 
 @replaceable
@@ -33,7 +35,9 @@ class ConvModule(nn.Module):
         init_kaiming([self.conv])
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
-        return self.activate(self.conv(x))
+        if self.bn is None:
+            return convolved(self.conv, x, relu=self.activation)
+        return self.activate(convolved(self.conv, x))
 
     def activate(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
         """What follows the convolution."""
@@ -46,6 +50,31 @@ class ConvModule(nn.Module):
         elif self.bn is not None:
             x = x * self.bn.weight[:, None, None] + self.bn.bias[:, None, None]
         return F.relu(x, inplace=True) if self.activation else x
+
+
+class FusedConvolution(nn.Module, ABC):
+    """What may stand in a convolution's place and take in what follows: its `forward` has `relu` as well."""
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "B C H W"], *, relu: bool = False) -> Float[Tensor, "B D h w"]:
+        """With `relu`, without what is below 0."""
+
+
+def convolved(layer: nn.Module, x: Float[Tensor, "B C H W"], *, relu: bool = False) -> Float[Tensor, "B D H W"]:
+    """`layer(x)` of a convolution, without what is below 0 if `relu`; by this package's products where faster."""
+    if isinstance(layer, FusedConvolution):
+        fused: Tensor = layer(x, relu=relu)
+        return fused
+    # Compilers and exporters note which module an operator is of.
+    out: Tensor
+    if not torch.compiler.is_compiling() and is_usual_convolution(layer):
+        return convolve(x, layer.weight, layer.bias, relu=relu)
+    if not torch.compiler.is_compiling() and x.device.type == "cpu" and is_pointwise_convolution(layer):
+        # Where maps are channels-last nothing is copied, and the package's own products are taken where faster.
+        out = linear(x.permute(0, 2, 3, 1), layer.weight.flatten(1), layer.bias).permute(0, 3, 1, 2)
+    else:
+        out = layer(x)
+    return F.relu(out, inplace=True) if relu else out
 
 
 def fold_batch_norm(module: ConvModule) -> ConvModule:

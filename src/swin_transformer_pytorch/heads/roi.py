@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torchvision
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .conv import ConvModule, init_kaiming, init_normal, init_xavier
+from ..ops.regions.align import align_levels
+from .conv import ConvModule, convolved, init_kaiming, init_normal, init_xavier
 from .shapes import Maps, Regions
 
 
@@ -40,28 +40,17 @@ class RegionExtractor:
     Attributes:
         strides: pixels to a cell of each level that regions look at, finest first; levels beyond them are not used.
         output_size: cells a side.
+        flat: whether layers take the features as one vector, so that they should lie channel by channel in memory.
     """
 
     strides: tuple[int, ...]
     output_size: int
+    flat: bool = False
 
     def __call__(self, features: Maps, rois: Float[Tensor, "n 5"]) -> Float[Tensor, "n C s s"]:
         """Computed in float32, as the official code does under automatic mixed precision too; of the maps' type."""
         levels = region_levels(rois[:, 1:], len(self.strides), self.strides[0])
-        size = self.output_size
-        pooled = features[0].new_zeros(len(rois), features[0].shape[1], size, size)
-        for level, stride in enumerate(self.strides):
-            index = (levels == level).nonzero()[:, 0]
-            # The finest is never left out: even without any region the result hangs on the maps, for the gradients.
-            if len(index) == 0 and level > 0:
-                continue
-            part = torchvision.ops.roi_align(
-                features[level].float(), rois[index], size, spatial_scale=1 / stride, sampling_ratio=-1, aligned=True
-            )
-            if len(index) == len(rois):
-                return part.to(pooled.dtype)
-            pooled[index] = part.to(pooled.dtype)
-        return pooled
+        return align_levels(features, self.strides, rois, levels, self.output_size, flat=self.flat)
 
 
 class BoxHead(nn.Module):
@@ -145,7 +134,7 @@ class MaskHead(nn.Module):
 
     def forward_logits(self, x: Float[Tensor, "n C s s"]) -> Float[Tensor, "n classes m m"]:
         """Logits in float32 on a grid of twice the side, from what `forward_convs` gave."""
-        return self.conv_logits(F.relu(self.upsample(x), inplace=True)).float()
+        return convolved(self.conv_logits, F.relu(self.upsample(x), inplace=True)).float()
 
     def forward(self, x: Float[Tensor, "n C s s"]) -> Float[Tensor, "n classes m m"]:
         return self.forward_logits(self.forward_convs(x))

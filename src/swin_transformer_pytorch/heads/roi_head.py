@@ -108,7 +108,7 @@ def suppress(
     if rules.soft_nms:
         kept, scores = soft_nms(boxes, scores, labels, iou_threshold=rules.nms_threshold, max_kept=rules.max_detections)
     else:
-        kept = batched_nms(boxes, scores, labels, rules.nms_threshold)[: rules.max_detections]
+        kept = batched_nms(boxes, scores, labels, rules.nms_threshold, rules.max_detections)
         scores = scores[kept]
     return boxes[kept], scores, labels[kept]
 

@@ -18,7 +18,7 @@ from ..ops.regions.boxes import decode_boxes, encode_boxes
 from ..ops.regions.instances import InstanceTargets
 from ..ops.regions.nms import batched_nms
 from ..sizes import Size
-from .conv import init_normal
+from .conv import convolved, init_normal
 from .shapes import Losses, Maps
 
 
@@ -83,9 +83,9 @@ class RPNHead(nn.Module):
     def forward(self, features: Maps) -> RPNOutputs:
         logits, deltas = [], []
         for feature in features:
-            x = F.relu(self.rpn_conv(feature), inplace=True)
-            logits.append(self.rpn_cls(x).float().permute(0, 2, 3, 1).flatten(1))
-            deltas.append(self.rpn_reg(x).float().permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4))
+            x = convolved(self.rpn_conv, feature, relu=True)
+            logits.append(convolved(self.rpn_cls, x).float().permute(0, 2, 3, 1).flatten(1))
+            deltas.append(convolved(self.rpn_reg, x).float().permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4))
         return RPNOutputs(
             logits=torch.cat(logits, dim=1), deltas=torch.cat(deltas, dim=1), map_sizes=map_sizes(features)
         )
@@ -150,7 +150,7 @@ def scored_proposals(
         ]
         levels = torch.repeat_interleave(torch.tensor([len(region) for region in regions])).to(scores.device)
         boxes = torch.cat(regions)
-        best = batched_nms(boxes, scores, levels, limits.nms_threshold)[: limits.per_image]
+        best = batched_nms(boxes, scores, levels, limits.nms_threshold, limits.per_image)
         proposals.append((boxes[best], scores[best]))
     return proposals
 

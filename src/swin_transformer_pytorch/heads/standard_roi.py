@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,6 +34,8 @@ class StandardRoIHead(RoIHead):
         self.bbox_head = box_head
         self.mask_head = mask_head
         self.stage = stage if stage is not None else BoxStage()
+        if len(box_head.shared_convs) == 0:
+            self.box_extractor = replace(self.box_extractor, flat=True)
 
     def forward_boxes(
         self, extract: Extract, proposals: Regions, image_sizes: Sequence[Size]

@@ -13,12 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops import is_plain
+from ..ops import is_plain, is_usual_convolution, replaceable
 from ..ops.resized_convolution import concatenate_levels, convolve_levels
-from .conv import ConvModule, init_normal
+from .conv import ConvModule, convolved, init_normal
 
-# Kernel, stride, padding, dilation, groups and what is beyond the map, of the convolution that `convolve_levels` does.
-_USUAL = ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
+
+class LevelsConvolution(nn.Module):
+    """What may stand in `fpn_bottleneck`'s place to take the levels as they are, before they are resized."""
 
 
 class _PixelHead(nn.Module):
@@ -39,9 +40,10 @@ class _PixelHead(nn.Module):
         self.conv_seg = layer.to(next(self.parameters())).train(self.training)
 
     def _logits(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B classes H W"]:
-        return self.conv_seg(self.dropout(x))
+        return convolved(self.conv_seg, self.dropout(x))
 
 
+@replaceable
 class UPerHead(_PixelHead):
     """Pyramid pooling on the last map, a feature pyramid over all, and one classifier on all its levels together.
 
@@ -65,7 +67,9 @@ class UPerHead(_PixelHead):
         self.bottleneck = ConvModule(last + len(pool_scales) * channels, channels, 3, norm=True)
         self.lateral_convs = nn.ModuleList(ConvModule(dim, channels, 1, norm=True) for dim in finer)
         self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3, norm=True) for _ in finer)
-        self.fpn_bottleneck = ConvModule(len(in_channels) * channels, channels, 3, norm=True)
+        self.fpn_bottleneck: ConvModule | LevelsConvolution = ConvModule(
+            len(in_channels) * channels, channels, 3, norm=True
+        )
         self._end(channels, num_classes, dropout)
 
     def forward(self, maps: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B classes H W"]:
@@ -81,10 +85,10 @@ class UPerHead(_PixelHead):
     def _fuse(self, levels: Sequence[Float[Tensor, "B _C _H _W"]]) -> Float[Tensor, "B D H W"]:
         """`fpn_bottleneck` of all levels together."""
         block = self.fpn_bottleneck
-        if is_plain(block, ConvModule) and is_plain(block.conv, nn.Conv2d):
-            conv = block.conv
-            if (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode) == _USUAL:
-                return block.activate(convolve_levels(levels, conv.weight, conv.bias))
+        if is_plain(block, ConvModule) and is_usual_convolution(block.conv):
+            return block.activate(convolve_levels(levels, block.conv.weight, block.conv.bias))
+        if isinstance(block, LevelsConvolution):
+            return block(levels)
         return block(concatenate_levels(levels))
 
     def _pool(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:

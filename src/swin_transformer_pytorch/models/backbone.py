@@ -38,10 +38,12 @@ class SwinBackbone(Swin):
         self.channels = tuple(config.stage_dims[i] for i in out_indices)
         strides = [config.stage_strides[i] for i in out_indices]
         self.strides = tuple(height if height == width else (height, width) for height, width in strides)
+        self.channels_last = False
         for i in self.out_indices:
             self.add_module(f"norm{i}", nn.LayerNorm(config.stage_dims[i]))
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B C_i H_i W_i"]]:
         """One normalised map a stage in `out_indices`, channels first. Images may have any size."""
-        maps = self.forward_stages(self.patch_embed(images))
-        return [self.get_submodule(f"norm{i}")(maps[i]).permute(0, 3, 1, 2).contiguous() for i in self.out_indices]
+        stages = self.forward_stages(self.patch_embed(images))
+        maps = [self.get_submodule(f"norm{i}")(stages[i]).permute(0, 3, 1, 2) for i in self.out_indices]
+        return maps if self.channels_last else [one.contiguous() for one in maps]

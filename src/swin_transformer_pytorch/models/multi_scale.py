@@ -56,7 +56,7 @@ def merge_proposals(
     boxes = torch.cat([view.to_original(boxes) for (boxes, _), view in zip(proposals, views, strict=True)])
     scores = torch.cat([scores for _, scores in proposals])
     one_group = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-    return boxes[batched_nms(boxes, scores, one_group, limits.nms_threshold)[: limits.per_image]]
+    return boxes[batched_nms(boxes, scores, one_group, limits.nms_threshold, limits.per_image)]
 
 
 def merge_detections(

@@ -25,6 +25,9 @@ RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 # Of the same speed from 2**19 to 2**22 (a CPU's caches hold them), and small beside a row of windows.
 _BAND_ELEMENTS = 2**20
+# Rows of the image whose sums over windows are taken together, at least, but for windows of less than eight times as
+# many: fewer cost more calls than they save memory.
+_SUMMED_ROWS = 16
 
 
 class SegmentationError(ValueError):
@@ -108,7 +111,8 @@ def segment_sliding(
     """The label map of an image of any size, seen through overlapping windows whose logits are averaged.
 
     The windows go row by row, and rows of the image that no later window covers are reduced to labels at once. So the
-    memory above the model's own is about classes x crop height x image width floats, however high the image is.
+    memory above the model's own does not grow with the image's height: it is what the model gives for the rows of
+    windows that overlap, and at most about classes x crop height x image width floats.
 
     Args:
         model: as `segment` has it.
@@ -247,40 +251,98 @@ def _resize_columns(x: Float[Tensor, "classes rows w"], width: int) -> Float[Ten
 def _sliding_bands(
     model: nn.Module, image: Float[Tensor, "C h w"], crop_size: Size, stride: Size, batch_size: int
 ) -> Iterator[Float[Tensor, "classes rows w"]]:
-    """The averaged logits of all windows, at the image's size, in bands."""
+    """The averaged logits of all windows, at the image's size, in bands.
+
+    Rows of windows are held as the model gave them, which is at a quarter of the image's size each way, until all that
+    cover a row of the image are there. Where windows overlap so much that sums at the image's size are smaller, those
+    are held instead.
+    """
     height, width = image.shape[1:]
     crop = (min(crop_size[0], height), min(crop_size[1], width))
     tops, lefts = (window_starts(n, c, s) for n, c, s in zip((height, width), crop, stride, strict=True))
     in_column, in_row = _coverage(tops, crop[0], height, image), _coverage(lefts, crop[1], width, image)
-    ring: Tensor | None = None  # row y of the image is row y % crop height: (classes, crop height, w)
+    windows: list[_Window] = []
+    sums: _Ring | None = None
     for top, next_top in zip(tops, [*tops[1:], height], strict=True):
         for first in range(0, len(lefts), batch_size):
             some = lefts[first : first + batch_size]
-            windows = [image[:, top : top + crop[0], left : left + crop[1]] for left in some]
-            for left, logits in zip(some, _logits(model, torch.stack(windows)), strict=True):
-                if ring is None:
-                    ring = logits.new_zeros(len(logits), crop[0], width)
-                y = top
-                for band in _resize_bands([logits], (logits.shape[1], logits.shape[2]), crop):
-                    for start, part in _turns(y, band, crop[0]):
-                        ring[:, start : start + part.shape[1], left : left + crop[1]] += part
-                    y += band.shape[1]
-        assert ring is not None, "there is a window at least"
-        rows = _band_rows(len(ring), width)
+            crops = [image[:, top : top + crop[0], left : left + crop[1]] for left in some]
+            for left, logits in zip(some, _logits(model, torch.stack(crops)), strict=True):
+                window = _Window(top, left, logits)
+                if not windows and sums is None:
+                    rows_held = -(-crop[0] // stride[0])
+                    if rows_held * len(lefts) * logits.numel() > len(logits) * crop[0] * width:
+                        sums = _Ring(logits.new_zeros(len(logits), crop[0], width))
+                if sums is None:
+                    windows.append(window)
+                else:
+                    sums.add(window, crop)
+        classes = sums.rows.shape[0] if sums is not None else len(windows[0].logits)
+        rows = max(_band_rows(classes, width), min(_SUMMED_ROWS, crop[0] // 8))
         for start in range(top, next_top, rows):
-            finished = torch.arange(start, min(start + rows, next_top), device=image.device)
-            count = in_column[finished].unsqueeze(1) * in_row
-            yield ring[:, finished % crop[0]] / count
-            ring[:, finished % crop[0]] = 0
+            stop = min(start + rows, next_top)
+            if sums is None:
+                band = _sum_of_windows(windows, start, stop, crop, width)
+            else:
+                band = sums.take(start, stop)
+            yield band.div_(in_column[start:stop].unsqueeze(1) * in_row)
+        windows = [window for window in windows if window.top + crop[0] > next_top]
 
 
-def _turns(y: int, band: Float[Tensor, "classes rows w"], length: int) -> Iterator[tuple[int, Tensor]]:
-    """Where the rows from `y` on lie in a ring of that length: one run of rows, or two around its end."""
-    start = y % length
-    before_end = min(length - start, band.shape[1])
-    yield start, band[:, :before_end]
-    if before_end < band.shape[1]:
-        yield 0, band[:, before_end:]
+@dataclasses.dataclass(frozen=True)
+class _Window:
+    """What the model gave for a window of the image whose first row and column those are."""
+
+    top: int
+    left: int
+    logits: Float[Tensor, "classes h w"]
+
+    def rows(self, start: int, stop: int, crop: Size) -> Float[Tensor, "classes rows w"]:
+        """Those rows of the image, resized from the logits."""
+        height = self.logits.shape[1]
+        if height == crop[0]:
+            taken = self.logits[:, start - self.top : stop - self.top]
+        else:
+            found = _source_rows(start - self.top, stop - self.top, height, crop[0])
+            lower, upper, fraction = (one.to(self.logits.device) for one in found)
+            taken = torch.lerp(self.logits[:, lower], self.logits[:, upper], fraction.unsqueeze(1))
+        return _resize_columns(taken, crop[1])
+
+
+def _sum_of_windows(
+    windows: Sequence[_Window], start: int, stop: int, crop: Size, width: int
+) -> Float[Tensor, "classes rows width"]:
+    """Of rows of the image, the sum over the windows that see them, in the order of the windows."""
+    logits = windows[0].logits
+    band = logits.new_zeros(len(logits), stop - start, width)
+    for window in windows:
+        first, last = max(start, window.top), min(stop, window.top + crop[0])
+        if first < last:
+            place = band[:, first - start : last - start, window.left : window.left + crop[1]]
+            place += window.rows(first, last, crop)
+    return band
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ring:
+    """Sums of windows at the image's size: row y of the image is row y % crop height."""
+
+    rows: Float[Tensor, "classes crop_height w"]
+
+    def add(self, window: _Window, crop: Size) -> None:
+        """Adds a window, a band of rows at a time."""
+        length, step = self.rows.shape[1], _band_rows(len(self.rows), crop[1])
+        for start in range(window.top, window.top + crop[0], step):
+            stop = min(start + step, window.top + crop[0])
+            rows = torch.arange(start, stop, device=self.rows.device) % length
+            self.rows[:, rows, window.left : window.left + crop[1]] += window.rows(start, stop, crop)
+
+    def take(self, start: int, stop: int) -> Float[Tensor, "classes rows w"]:
+        """The sums of those rows, which are 0 afterwards."""
+        rows = torch.arange(start, stop, device=self.rows.device) % self.rows.shape[1]
+        taken = self.rows[:, rows]
+        self.rows[:, rows] = 0
+        return taken
 
 
 def _coverage(starts: Sequence[int], crop: int, length: int, like: Tensor) -> Float[Tensor, " length"]:

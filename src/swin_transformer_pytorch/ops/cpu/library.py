@@ -15,15 +15,26 @@ from .build import KernelBuildError
 
 _log = logging.getLogger(__name__)
 
-_pointer, _size, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_pointer, _size, _flag, _number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 # Each function takes besides, at the end, how a team of threads is set to work, and how many they are.
 _ARGUMENTS: dict[str, list[Any]] = {
     "swin_window_attention_forward": [*[_pointer] * 7, _flag],
     "swin_window_attention_backward": [*[_pointer] * 11, _flag],
     "swin_pack": [_pointer, _size, _size, _flag, _pointer],
-    "swin_linear": [*[_pointer] * 5, *[_size] * 3, _flag],
+    "swin_linear": [*[_pointer] * 5, *[_size] * 3, _flag, _flag],
+    "swin_weight_gradient": [*[_pointer] * 4, *[_size] * 3],
+    "swin_layer_norm": [*[_pointer] * 5, _size, _size, _number, _flag],
+    "swin_blocks": [_pointer, _size, *[_pointer] * 4, _pointer, _flag],
+    "swin_patch_merging": [*[_pointer] * 5, _flag],
+    "swin_patch_embed": [*[_pointer] * 5, _size, _size, _flag],
     "swin_gelu": [_pointer, _pointer, _size],
     "swin_gelu_backward": [_pointer, _pointer, _pointer, _size],
+    "swin_winograd_pack": [_pointer, _size, _size, _flag, _pointer],
+    "swin_winograd": [*[_pointer] * 4, *[_size] * 5, _flag],
+    "swin_winograd_space": [_size, _size, _pointer],
+    "swin_roi_align": [*[_pointer] * 3, _size, *[_pointer] * 3, *[_size] * 3, _flag, _flag],
+    "swin_nms": [_pointer, _pointer, _size, _size, _number, _size, _pointer, _pointer],
+    "swin_winograd_weight_gradient": [*[_pointer] * 4, *[_size] * 5],
     "swin_resample": [_pointer] * 4,
     "swin_levels": [_pointer, _size, _size, _pointer, _pointer],
     "swin_affine": [_pointer, _size, _size, _pointer, _pointer, _pointer],
@@ -70,15 +81,46 @@ def functions() -> dict[str, Any]:
     Raises:
         KernelBuildError: it is not to be had here.
     """
-    path = find()
+    library = _load()
     try:
-        library = ctypes.CDLL(str(path))
         found = {name: getattr(library, name) for name in _ARGUMENTS}
-    except (OSError, AttributeError) as error:
-        raise KernelBuildError(f"{path} cannot be loaded: {error}") from error
+    except AttributeError as error:
+        raise KernelBuildError(f"{library._name} cannot be used: {error}") from error
     for name, function in found.items():
         function.argtypes, function.restype = [*_ARGUMENTS[name], _pointer, _size], None
     return found
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the library was built with instructions for products of bfloat16, without which they are slow.
+
+    Raises:
+        KernelBuildError: it is not to be had here.
+    """
+    return bool(_constant("swin_multiplies_bfloat16"))
+
+
+def lanes() -> int:
+    """How many floats the library's vectors have.
+
+    Raises:
+        KernelBuildError: it is not to be had here.
+    """
+    return _constant("swin_lanes")
+
+
+@functools.cache
+def _constant(name: str) -> int:
+    return ctypes.c_int32.in_dll(_load(), name).value
+
+
+@functools.cache
+def _load() -> ctypes.CDLL:
+    path = find()
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise KernelBuildError(f"{path} cannot be loaded: {error}") from error
 
 
 @functools.cache
