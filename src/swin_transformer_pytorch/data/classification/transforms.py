@@ -254,9 +254,9 @@ def _levels(preprocessing: Preprocessing) -> Float[Tensor, "C 258"]:
 def _opened(image: ImageInput | OpenedImage, preprocessing: Preprocessing) -> OpenedImage | HeldImage:
     if isinstance(image, OpenedImage):
         return image
-    usual = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.size > 0
-    if usual and image.shape[2] == preprocessing.channels in (1, 3):  # which is only read
-        return HeldImage(image)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.size > 0:
+        if image.shape[2] == preprocessing.channels in (1, 3):  # which is only read
+            return HeldImage(image)
     return HeldImage(as_pixels(image, preprocessing.channels, preprocessing.white_level))
 
 
