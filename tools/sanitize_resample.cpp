@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "affine.cpp"
 #include "resample.cpp"
 #include "sanitize_threads.h"
 

@@ -36,6 +36,7 @@ SOURCES = (
     "winograd.cpp",
     "regions.cpp",
     "resample.cpp",
+    "affine.cpp",
 )
 HEADERS = (
     "attention16.h",
@@ -43,6 +44,7 @@ HEADERS = (
     "geometry.h",
     "kernels.h",
     "products.h",
+    "scratch.h",
     "softmax.h",
     "turns.h",
     "vectors.h",
