@@ -9,10 +9,10 @@
     python tools/sanitize_cpu_kernel.py --sanitize none --emulator "valgrind --error-exitcode=1 -q"
 
 The kernels are compiled into small programs without PyTorch, and handed three plain threads (sanitize_threads.h):
-window attention into sanitize_cpu_kernel.cpp, products and GELU into sanitize_linear.cpp, which compares them itself.
-Attention's cases are random: sizes, windows from 1x1 to 24x24, shifts, heads, float32 and bfloat16, padding,
-V1 and V2; result and every gradient are compared with the reference in float64. The exit code is 0 if nothing was
-found. Needs a C++20 compiler.
+window attention into sanitize_cpu_kernel.cpp; products, their gradients and GELU into sanitize_linear.cpp, which
+compares them itself. Attention's cases are random: sizes, windows from 1x1 to 24x24, shifts, heads, float32 and
+bfloat16, padding, V1 and V2; result and every gradient are compared with the reference in float64. The exit code is 0
+if nothing was found. Needs a C++20 compiler.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ IMPLEMENTATIONS = [name for name in available_implementations() if name != "trit
 
 @pytest.fixture(autouse=True)
 def own_products_on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setenv("SWIN_PRODUCTS", "own")
 
 
 def classifier(version: int, **fields: object) -> SwinClassifier:

@@ -292,7 +292,7 @@ def own_products(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The products of this package are taken on any processor. What is called of them from now on."""
     if not HAS_CPU_KERNEL:
         pytest.skip("no CPU kernel here")
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setenv("SWIN_PRODUCTS", "own")
     calls: list[str] = []
 
     def note(name: str, real: Function) -> Function:

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
-from swin_transformer_pytorch.ops import describe_kernels, force_implementation, has_packed_linear, linear, mlp
-from swin_transformer_pytorch.ops.cpu import build, library
+from swin_transformer_pytorch.ops import force_implementation, has_packed_linear, linear, mlp
+from swin_transformer_pytorch.ops.cpu import library
 from swin_transformer_pytorch.ops.cpu import linear as kernels
 
 # `ops.linear` is the function; the module is found by its path.
@@ -28,7 +28,7 @@ WIDTHS = st.sampled_from([16, 32, 48, 96, 112, 208])
 
 @pytest.fixture(autouse=True)
 def taken_on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setenv("SWIN_PRODUCTS", "own")
 
 
 @pytest.fixture
@@ -115,6 +115,25 @@ def test_mlp_and_its_gradients_in_pieces(rows: int, width: int, hidden: int, pie
     assert_same([without_gradients], [got[0].double()])
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.one_of(st.integers(0, 600), st.integers(2000, 5000)),
+    outputs=WIDTHS,
+    inputs=st.one_of(WIDTHS, st.sampled_from([784, 1600])),
+    with_bias=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_gradients_are_added_to_what_is_there(rows: int, outputs: int, inputs: int, with_bias: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    grad, x = torch.randn(rows, outputs, generator=generator), torch.randn(rows, inputs, generator=generator)
+    weight_grad, bias_grad = torch.randn(outputs, inputs, generator=generator), torch.randn(outputs)
+    expected = weight_grad.double() + grad.double().t() @ x.double(), bias_grad.double() + grad.double().sum(0)
+    kernels.add_weight_gradient(weight_grad, bias_grad if with_bias else None, grad, x)
+    assert_same([weight_grad], [expected[0]])
+    if with_bias:
+        assert_same([bias_grad], [expected[1]])
+
+
 def test_gelu_is_right_from_end_to_end() -> None:
     x = torch.cat([torch.linspace(-15, 15, 100_003), torch.tensor([1e30, -1e30, 0.0, -0.0, 3e-39])])
     exact = x.double().requires_grad_()
@@ -139,11 +158,14 @@ def test_bits_do_not_depend_on_the_number_of_threads() -> None:
     tensors = [torch.randn(517, 96), torch.randn(384, 96), torch.randn(384), torch.randn(96, 384), torch.randn(96)]
     threads, found = torch.get_num_threads(), []
     panels = kernels.pack_weight(tensors[1], transposed=True)
+    grad, x = torch.randn(5000, 48), torch.randn(5000, 112)  # whose rows are cut into stretches
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             product = kernels.linear_into(torch.empty(517, 384), tensors[0], panels, tensors[2], gelu=True)
-            found.append([product, kernels.pack_weight(tensors[3], transposed=False), mlp(*tensors)])
+            sums = torch.zeros(48, 112), torch.zeros(48)
+            kernels.add_weight_gradient(*sums, grad, x)
+            found.append([product, kernels.pack_weight(tensors[3], transposed=False), mlp(*tensors), *sums])
     finally:
         torch.set_num_threads(threads)
     for other in found[1:]:
@@ -160,6 +182,43 @@ def test_residual_sum() -> None:
     x, weight, bias, residual = torch.randn(70, 96), torch.randn(48, 96), torch.randn(48), torch.randn(70, 48)
     out = kernels.linear_into(torch.empty(70, 48), x, kernels.pack_weight(weight, transposed=True), bias, residual)
     torch.testing.assert_close(out, F.linear(x, weight, bias) + residual, rtol=1e-5, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(0, 300),
+    depth=st.sampled_from([32, 64, 96, 224, 1568, 3072]),
+    columns=WIDTHS,
+    with_bias=st.booleans(),
+    ending=st.sampled_from(["nothing", "gelu", "residual"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_bfloat16_is_rounded_once(rows: int, depth: int, columns: int, with_bias: bool, ending: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    x, weight = normal(rows, depth).bfloat16(), (normal(columns, depth) / math.sqrt(depth)).bfloat16()
+    bias = normal(columns) if with_bias else None
+    residual = normal(rows, columns).bfloat16() if ending == "residual" else None
+    panels = kernels.pack_weight(weight, transposed=True)
+    assert (panels.dtype, panels.shape) == (weight.dtype, weight.shape)
+    out = kernels.linear_into(x.new_empty(rows, columns), x, panels, bias, residual, gelu=ending == "gelu")
+    exact = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+    exact = F.gelu(exact) if ending == "gelu" else exact if residual is None else exact + residual
+    # Half a unit in the last place of 8 bits, and what float32 rounds in sums.
+    assert ((out.double() - exact).abs() <= 2.0**-8 * exact.abs() + 1e-5).all()
+
+
+def test_bfloat16_keeps_what_is_not_finite() -> None:
+    x = torch.zeros(3, 32, dtype=torch.bfloat16)
+    x[0, 3], x[1, 7] = math.inf, math.nan
+    panels = kernels.pack_weight(torch.ones(16, 32, dtype=torch.bfloat16), transposed=True)
+    out = kernels.linear_into(x.new_empty(3, 16), x, panels)
+    assert (out[0] == math.inf).all()
+    assert out[1].isnan().all()
+    assert (out[2] == 0).all()
 
 
 @pytest.mark.parametrize("wanted", [*itertools.product([False, True], repeat=5)])
@@ -229,6 +288,7 @@ def test_only_what_it_takes(own_products: list[tuple[int, ...]]) -> None:
     for given_x, given_weight in (
         (few, weight),
         (x.double(), weight.double()),
+        (x.bfloat16(), weight.bfloat16()),
         (x, torch.randn(40, 32)),
         (torch.randn(300, 24), torch.randn(48, 24)),
         (x.to("meta"), weight.to("meta")),
@@ -243,10 +303,10 @@ def test_only_what_it_takes(own_products: list[tuple[int, ...]]) -> None:
     assert own_products == []
 
 
-def test_other_processors_keep_pytorchs_products(
+def test_pytorchs_products_where_they_are_asked_for(
     own_products: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setenv("SWIN_PRODUCTS", "torch")
     x, weight = torch.randn(300, 32), torch.randn(48, 32)
     assert not has_packed_linear(weight)
     torch.testing.assert_close(linear(x, weight), F.linear(x, weight), rtol=0, atol=0)
@@ -298,6 +358,8 @@ def test_what_does_not_fit_is_an_error_not_memory_overrun() -> None:
         ((out, x.double(), panels), "float64"),
         ((out.half(), x, panels), "float16"),
         ((out, torch.randn(32, 9).t(), panels), "contiguous"),
+        ((out, x, panels.bfloat16()), "contiguous torch.bfloat16 tensors here, not torch.float32"),
+        ((out.bfloat16(), x.bfloat16(), panels.bfloat16(), torch.randn(48).bfloat16()), "contiguous torch.float32"),
     ):
         with pytest.raises(ValueError, match=said):
             kernels.linear_into(*arguments)
@@ -306,20 +368,24 @@ def test_what_does_not_fit_is_an_error_not_memory_overrun() -> None:
     for shape in ((40, 20), (16,), (0, 16)):
         with pytest.raises(ValueError, match="multiples of 16"):
             kernels.pack_weight(torch.randn(shape), transposed=False)
+    with pytest.raises(ValueError, match="multiples of 16 and 32"):
+        kernels.pack_weight(torch.randn(32, 48).bfloat16(), transposed=True)
+    for refused, transposed in ((torch.randn(32, 64).bfloat16(), False), (torch.randn(32, 64).half(), True)):
+        with pytest.raises(ValueError, match="must be float32, or bfloat16 and transposed"):
+            kernels.pack_weight(refused, transposed=transposed)
+    weight_grad, grad = torch.zeros(48, 32), torch.randn(9, 48)
+    for arguments, said in (
+        ((torch.zeros(40, 32), None, grad, x), "two multiples of 16"),
+        ((weight_grad, None, torch.randn(9, 32), x), "makes 48 channels of 32"),
+        ((weight_grad, None, grad, torch.randn(8, 32)), r"x \(8, 32\)"),
+        ((weight_grad, torch.zeros(32), grad, x), r"bias's gradient is \(32,\)"),
+        ((weight_grad, None, grad.bfloat16(), x), "contiguous torch.float32"),
+        ((weight_grad, None, torch.randn(48, 9).t(), x), "contiguous torch.float32"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            kernels.add_weight_gradient(*arguments)
     with pytest.raises(ValueError, match="one shape"):
         kernels.gelu_into(torch.empty(3), torch.empty(4))
-
-
-def test_doctor_says_which_products_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert describe_kernels()["cpu products"] == "ready, for float32"
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    assert describe_kernels()["cpu products"].endswith("this is AVX512")
-
-    def fails(**_: bool) -> None:
-        raise build.KernelBuildError("no compiler")
-
-    monkeypatch.setattr(library, "find", fails)
-    assert describe_kernels()["cpu products"] == describe_kernels()["cpu"] == "none: no compiler"
 
 
 @pytest.mark.parametrize("gelu", [False, True])
@@ -333,5 +399,8 @@ def test_operators_are_well_behaved(gelu: bool) -> None:
     torch.library.opcheck(
         namespace.linear_into.default, (torch.empty(5, 16), x, panels, torch.randn(16), residual, gelu)
     )
+    for bias_grad in (None, torch.zeros(16)):
+        arguments = (torch.zeros(16, 32), bias_grad, torch.randn(5, 16), x)
+        torch.library.opcheck(namespace.add_weight_gradient.default, arguments)
     torch.library.opcheck(namespace.gelu_into.default, (torch.empty(5, 32), x))
     torch.library.opcheck(namespace.multiply_by_gelu_derivative.default, (torch.ones(5, 32), x))

@@ -15,7 +15,9 @@ from swin_transformer_pytorch.ops.cpu import build, library, prebuilt
 def processor(monkeypatch: pytest.MonkeyPatch, machine: str, capability: str, system: str = "Linux") -> None:
     monkeypatch.setattr(prebuilt.platform, "machine", lambda: machine)
     monkeypatch.setattr(prebuilt.platform, "system", lambda: system)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    vectors, _, dot_products = capability.partition("_")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(dot_products))
 
 
 @pytest.fixture
@@ -34,6 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("machine", "capability", "system", "kind"),
     [
         ("x86_64", "AVX512", "Linux", "x86_64-AVX512"),
+        ("x86_64", "AVX512_BF16", "Linux", "x86_64-AVX512_BF16"),
         ("x86_64", "AVX2", "Linux", "x86_64-AVX2"),
         ("x86_64", "DEFAULT", "Linux", None),
         ("x86_64", "AVX2", "Darwin", None),

@@ -12,13 +12,15 @@ from .attention import (
 from .convolution import (
     convolve as convolve,
     convolve_packed as convolve_packed,
-    has_packed_convolution as has_packed_convolution,
     form_of as form_of,
+    has_packed_convolution as has_packed_convolution,
     is_pointwise_convolution as is_pointwise_convolution,
     is_usual_convolution as is_usual_convolution,
 )
+from .cpu.layer_norm import layer_norm_into as layer_norm_into
 from .cpu.linear import linear_into as linear_into, pack_weight as pack_weight, panel_layout as panel_layout
 from .cpu.winograd import pack_kernel as pack_kernel
+from .layer_norm import has_own_layer_norm as has_own_layer_norm
 from .linear import gelu_then as gelu_then, has_packed_linear as has_packed_linear, linear as linear, mlp as mlp
 from .padding import padding as padding
 from .plain import is_plain as is_plain, is_transformed as is_transformed, replaceable as replaceable

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..sizes import Size
+from .cpu import choice as cpu_choice
 from .cpu import kernel as cpu_kernel
 from .cpu import library as cpu_library
-from .cpu import linear as cpu_linear
 from .cpu import prebuilt as cpu_prebuilt
 from .matmul import matmul
 from .plain import is_transformed
@@ -88,7 +88,7 @@ def describe_kernels(*, build: bool = False) -> dict[str, str]:
     else:
         origin = "built ahead" if library.parent == cpu_prebuilt.FOLDER else "built here"
         cpu = f"ready, for {cpu_kernel.TAKES}: {origin}, {library}"
-        products = cpu_linear.why_not() or "ready, for float32"
+        products = cpu_choice.describe()
     return {"cpu": cpu, "cpu products": products, "triton": triton_kernel.describe()}
 
 

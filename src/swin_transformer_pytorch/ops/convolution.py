@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attention import choose_implementation, without_autocast
-from .cpu.winograd import MULTIPLE, convolve_into, kernel_gradient, pack_kernel, why_not
-from .plain import is_differentiated_again, is_plain, is_transformed, plain_gradients
+from .cpu.choice import why_not
+from .cpu.winograd import MULTIPLE, convolve_into, kernel_gradient, pack_kernel
+from .plain import is_differentiated_again, is_ordinary, is_plain, is_transformed, plain_gradients
 
 _USUAL = ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")  # of `form_of`
 _POINTWISE = ((1, 1), (1, 1), (0, 0), (1, 1), 1, "zeros")
@@ -90,14 +91,7 @@ def _takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 
 def _is_ordinary(tensor: Tensor) -> bool:
-    """Whether a tensor is its memory and nothing else: floats of a CPU."""
-    return (
-        type(tensor) in (Tensor, nn.Parameter)
-        and tensor.device.type == "cpu"
-        and tensor.dtype == torch.float32
-        and tensor.layout == torch.strided
-        and tensor.numel() > 0
-    )
+    return is_ordinary(tensor) and tensor.dtype == torch.float32
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:

@@ -13,11 +13,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from .attention import choose_implementation, without_autocast
-from .cpu.linear import MULTIPLE, gelu_into, linear_into, multiply_by_gelu_derivative, pack_weight, why_not
-from .plain import is_differentiated_again, is_transformed
+from .cpu.choice import why_not
+from .cpu.linear import (
+    add_weight_gradient,
+    can_pack,
+    gelu_into,
+    linear_into,
+    multiply_by_gelu_derivative,
+    pack_weight,
+)
+from .plain import is_differentiated_again, is_ordinary, is_transformed
 from .recompute import recomputed
 
 # Floats of the hidden map that an MLP works on together: they fit into a processor's last-level cache.
@@ -29,10 +37,9 @@ FEWEST_ROWS = 256
 def has_packed_linear(weight: Tensor) -> bool:
     """Whether the CPU's own product takes that weight, and is known to be the fastest here."""
     return (
-        _is_ordinary(weight)
-        and weight.ndim == 2
-        and all(size % MULTIPLE == 0 for size in weight.shape)
-        and why_not() is None
+        is_ordinary(weight)
+        and can_pack(weight)
+        and why_not(weight.dtype) is None
         and choose_implementation("cpu", training=False) == "cpu"
     )
 
@@ -76,29 +83,23 @@ def _takes(x: Tensor, *layers: tuple[Tensor, Tensor | None]) -> bool:
     (quantised, distributed, fake ones) see PyTorch's operators; autocast rounds their arguments. PyTorch also says what
     is wrong with sizes that do not fit.
     """
-    if torch.compiler.is_compiling() or is_transformed() or not _is_ordinary(x) or x.ndim == 0:
+    if torch.compiler.is_compiling() or is_transformed() or not is_ordinary(x) or x.ndim == 0:
         return False
     width = x.shape[-1]
-    if x.numel() < FEWEST_ROWS * width or torch.is_autocast_enabled("cpu") or torch._C._len_torch_dispatch_stack():
+    if (
+        x.dtype != torch.float32
+        or x.numel() < FEWEST_ROWS * width
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._len_torch_dispatch_stack()
+    ):
         return False
     for weight, bias in layers:
-        if not has_packed_linear(weight) or weight.shape[1] != width:
+        if weight.dtype != x.dtype or not has_packed_linear(weight) or weight.shape[1] != width:
             return False
         width = weight.shape[0]
-        if bias is not None and not (_is_ordinary(bias) and bias.shape == (width,)):
+        if bias is not None and not (is_ordinary(bias) and bias.dtype == x.dtype and bias.shape == (width,)):
             return False
     return True
-
-
-def _is_ordinary(tensor: Tensor) -> bool:
-    """Whether a tensor is its memory and nothing else: floats of a CPU."""
-    return (
-        type(tensor) in (Tensor, nn.Parameter)
-        and tensor.device.type == "cpu"
-        and tensor.dtype == torch.float32
-        and tensor.layout == torch.strided
-        and tensor.numel() > 0
-    )
 
 
 def _trains(*arguments: Tensor | None) -> bool:
@@ -147,18 +148,24 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        grad = grad.contiguous()
-        grad_x = grad_weight = None
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_x = grad_weight = grad_bias = None
         with without_autocast("cpu"):
-            if wants_x and is_differentiated_again(grad):
-                grad_x = grad @ weight
-            elif wants_x:
+            if is_differentiated_again(grad):
+                grad_x = grad @ weight if wants_x else None
+                grad_weight = rows.t() @ x.flatten(0, -2) if wants_weight else None
+                return grad_x, grad_weight, rows.sum(0) if wants_bias else None
+            rows = rows.contiguous()
+            if wants_x:
                 grad_x = grad.new_empty(*grad.shape[:-1], weight.shape[1])
-                linear_into(grad_x, grad, pack_weight(weight, transposed=False))
-            rows = grad.reshape(-1, grad.shape[-1])
+                linear_into(grad_x.flatten(0, -2), rows, pack_weight(weight, transposed=False))
             if wants_weight:
-                grad_weight = rows.t() @ x.flatten(0, -2)
-            return grad_x, grad_weight, rows.sum(0) if wants_bias else None
+                sums = _Sums(rows)
+                sums.add_product("weight", "bias" if wants_bias else None, rows, x.flatten(0, -2).contiguous())
+                grad_weight, grad_bias = sums.get("weight"), sums.get("bias")
+            elif wants_bias:
+                grad_bias = rows.sum(0)
+            return grad_x, grad_weight, grad_bias
 
 
 class _Mlp(torch.autograd.Function):
@@ -188,32 +195,34 @@ class _Mlp(torch.autograd.Function):
         x, hidden, weight1, weight2 = saved
         wants_x, _, wants_bias1, wants_weight2, wants_bias2 = ctx.needs_input_grad
         shape, width = grad.shape[:-1], hidden.shape[-1]
-        rows, hidden = None if x is None else x.flatten(0, -2), hidden.flatten(0, -2)
+        rows, hidden = None if x is None else x.flatten(0, -2).contiguous(), hidden.flatten(0, -2)
         grad = grad.contiguous().flatten(0, -2)
         panels1 = pack_weight(weight1, transposed=False) if wants_x else None
         panels2 = None if weight2 is None else pack_weight(weight2, transposed=False)
         grad_x = grad.new_empty(len(grad), len(panels1)) if panels1 is not None else None
         pieces = _pieces(len(grad), width)
         space = grad.new_empty(2, pieces[-1].stop - pieces[-1].start, width)
-        sums = _Sums()
+        sums = _Sums(grad)
         with without_autocast("cpu"):
             for piece in pieces:
                 out_grad, before = grad[piece], hidden[piece]
                 hidden_grad, activated = space[:, : len(out_grad)]
                 if wants_weight2:
-                    sums.add_product("weight2", out_grad, gelu_into(activated, before))
+                    gelu_into(activated, before)
+                    sums.add_product("weight2", "bias2" if wants_bias2 else None, out_grad, activated)
+                elif wants_bias2:
+                    sums.add_rows("bias2", out_grad)
                 if panels2 is None:
                     continue
                 multiply_by_gelu_derivative(linear_into(hidden_grad, out_grad, panels2), before)
                 if rows is not None:
-                    sums.add_product("weight1", hidden_grad, rows[piece])
-                if wants_bias1:
-                    sums.add("bias1", hidden_grad.sum(0))
+                    sums.add_product("weight1", "bias1" if wants_bias1 else None, hidden_grad, rows[piece])
+                elif wants_bias1:
+                    sums.add_rows("bias1", hidden_grad)
                 if grad_x is not None and panels1 is not None:
                     linear_into(grad_x[piece], hidden_grad, panels1)
-            bias2 = grad.sum(0) if wants_bias2 else None
         grad_x = None if grad_x is None else grad_x.unflatten(0, shape)
-        return grad_x, sums.get("weight1"), sums.get("bias1"), sums.get("weight2"), bias2
+        return grad_x, sums.get("weight1"), sums.get("bias1"), sums.get("weight2"), sums.get("bias2")
 
 
 def _mlp_gradients(
@@ -243,13 +252,25 @@ def _mlp_gradients(
 
 
 class _Sums(dict[str, Tensor]):
-    """Gradients of parameters, summed up piece by piece."""
+    """Gradients of parameters, summed up piece by piece.
 
-    def add(self, name: str, value: Tensor) -> None:
-        self[name] = self[name].add_(value) if name in self else value
+    Args:
+        like: a tensor of their type.
+    """
 
-    def add_product(self, name: str, grad: Tensor, x: Tensor) -> None:
-        self[name] = self[name].addmm_(grad.t(), x) if name in self else grad.t() @ x
+    def __init__(self, like: Tensor) -> None:
+        super().__init__()
+        self._like = like
+
+    def add_rows(self, bias: str, grad: Tensor) -> None:
+        self[bias] = self[bias].add_(grad.sum(0)) if bias in self else grad.sum(0)
+
+    def add_product(self, weight: str, bias: str | None, grad: Tensor, x: Tensor) -> None:
+        if weight not in self:
+            self[weight] = self._like.new_zeros(grad.shape[1], x.shape[1])
+            if bias is not None:
+                self[bias] = self._like.new_zeros(grad.shape[1])
+        add_weight_gradient(self[weight], None if bias is None else self[bias], grad, x)
 
 
 def _pieces(rows: int, width: int) -> list[slice]:

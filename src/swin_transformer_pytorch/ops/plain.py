@@ -40,6 +40,16 @@ def is_plain(module: nn.Module, kind: type[_Module]) -> TypeGuard[_Module]:
     )
 
 
+def is_ordinary(tensor: Tensor) -> bool:
+    """Whether a tensor is its memory and nothing else: numbers of a CPU, and at least one."""
+    return (
+        type(tensor) in (Tensor, nn.Parameter)
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and tensor.numel() > 0
+    )
+
+
 def is_transformed() -> bool:
     """Whether `torch.func`, forward-mode differentiation or `torch.jit.trace` wants to see every operator that runs."""
     return torch.jit.is_tracing() or _derivatives_are_nested()

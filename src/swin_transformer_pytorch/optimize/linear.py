@@ -38,6 +38,16 @@ class Fixed(nn.Module):
             )
         return self
 
+    def in_its_dtype(self, x: Tensor) -> Tensor:
+        """Autocast may have rounded in layers before this one, and then this one's weights are what they are."""
+        dtype = self.example.dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled("cpu"):
+            raise OptimizeError(
+                f"the optimised model got {x.dtype} and takes {dtype}: cast it, or make another by "
+                f"optimize_for_inference(model, {x.dtype})"
+            )
+        return x.to(dtype)
+
 
 class FusedLinear(Fixed):
     """A linear layer, then GELU or a residual sum: in one product where this package or oneDNN has it."""
@@ -53,8 +63,8 @@ class FusedLinear(Fixed):
         if pack and has_packed_linear(weight):
             self.form, weight = "panels", pack_weight(weight, transposed=True)
             self.layout = panel_layout()
-            bias = None if bias is None else bias.contiguous()
-        elif pack and _can_pack(weight):
+            self.sums_from = None if bias is None else bias.float().contiguous()
+        elif pack and can_pack(weight):
             # Plain attributes: packed weights are opaque to state dicts and casts.
             self.form, weight = "onednn", torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS)
         self.weight, self.bias, self.activation = weight, bias, activation
@@ -70,28 +80,18 @@ class FusedLinear(Fixed):
     ) -> Float[Tensor, "*shape D"]:
         """The residual is for layers without an activation."""
         if self.form != "plain":
-            _refuse_derivatives(x, residual)
-            x, residual = self._in_its_dtype(x), None if residual is None else self._in_its_dtype(residual)
+            refuse_derivatives(x, residual)
+            x, residual = self.in_its_dtype(x), None if residual is None else self.in_its_dtype(residual)
             return self._by_panels(x, residual) if self.form == "panels" else self._by_onednn(x, residual)
         out = F.linear(x, self.weight, self.bias)
         if self.activation == "gelu":
             out = F.gelu(out)
         return out if residual is None else residual + out
 
-    def _in_its_dtype(self, x: Tensor) -> Tensor:
-        """Autocast may have rounded in layers before this one, and then this one's weights are what they are."""
-        dtype = self.example.dtype
-        if x.dtype != dtype and not torch.is_autocast_enabled("cpu"):
-            raise OptimizeError(
-                f"the optimised model got {x.dtype} and takes {dtype}: cast it, or make another by "
-                f"optimize_for_inference(model, {x.dtype})"
-            )
-        return x.to(dtype)
-
     def _by_panels(self, x: Tensor, residual: Tensor | None) -> Tensor:
         out = x.new_empty(*x.shape[:-1], self.out_features)
         residual = None if residual is None else residual.contiguous()
-        return linear_into(out, x.contiguous(), self.weight, self.bias, residual, gelu=self.activation == "gelu")
+        return linear_into(out, x.contiguous(), self.weight, self.sums_from, residual, gelu=self.activation == "gelu")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -113,7 +113,7 @@ class FusedLinear(Fixed):
         return out
 
 
-def _refuse_derivatives(*maps: Tensor | None) -> None:
+def refuse_derivatives(*maps: Tensor | None) -> None:
     """Packed products know none, and would leave them out in silence."""
     if is_transformed() or (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in maps)):
         raise OptimizeError(
@@ -122,7 +122,7 @@ def _refuse_derivatives(*maps: Tensor | None) -> None:
         )
 
 
-def _can_pack(weight: Tensor) -> bool:
+def can_pack(weight: Tensor) -> bool:
     """Whether oneDNN has products of that dtype here."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False

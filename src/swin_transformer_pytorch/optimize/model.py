@@ -12,11 +12,11 @@ from ..backbone.layers import PatchEmbed, PatchMerging
 from ..backbone.swin import Swin, SwinBlock, SwinStage
 from ..backbone.whole import is_whole_block, is_whole_embedding, replace_modules
 from ..heads.conv import ConvModule, fold_batch_norm
-from ..models.backbone import SwinBackbone
 from ..models.named_classes import NamedClasses
-from ..ops import is_plain
+from ..ops import has_own_layer_norm, is_plain
 from .convolution import FastConvolution, FastLevels, is_convolution, is_levels_convolution
 from .linear import Fixed, FusedLinear, OptimizeError
+from .norm import FusedNorm
 from .swin import FastBlock, FastPatchEmbed, FastPatchMerging, FastStage, Scores
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -62,6 +62,7 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
             replace_modules(fast, is_whole_embedding, FastPatchEmbed)
             _make_heads_fast(fast)
             replace_modules(fast, lambda module: is_plain(module, nn.Linear), FusedLinear.of)
+            replace_modules(fast, _is_norm_with_kernel, FusedNorm)
             replace_modules(fast, lambda module: is_plain(module, SwinStage), FastStage)
             replace_modules(fast, lambda module: is_plain(module, PatchMerging), FastPatchMerging)
     if compile:
@@ -81,9 +82,10 @@ def _make_heads_fast(model: nn.Module) -> None:
             head.fpn_bottleneck = FastLevels.of(head)
     embeddings = {id(module.proj) for module in model.modules() if isinstance(module, PatchEmbed)}
     replace_modules(model, lambda module: is_convolution(module) and id(module) not in embeddings, FastConvolution)
-    for module in model.modules():
-        if isinstance(module, SwinBackbone):
-            module.channels_last = True
+
+
+def _is_norm_with_kernel(module: nn.Module) -> bool:
+    return is_plain(module, nn.LayerNorm) and has_own_layer_norm(module)
 
 
 def is_optimized(model: nn.Module) -> bool:

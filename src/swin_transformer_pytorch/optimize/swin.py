@@ -15,6 +15,7 @@ from ..backbone.swin import SwinBlock, SwinStage
 from ..ops import choose_window, is_plain, window_attention
 from ..sizes import Size
 from .linear import Fixed, FusedLinear
+from .norm import FusedNorm, add_normalised
 
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
 _PIECE_TOKENS = 3136
@@ -81,7 +82,7 @@ class FastBlock(Fixed):
             pad_token=self.qkv.bias,
             logit_scale=self.logit_scale,
         )
-        x = self.proj(attended, x) if self.norm_first else x + self.norm1(self.proj(attended))
+        x = self.proj(attended, x) if self.norm_first else add_normalised(self.norm1, self.proj(attended), x)
         del attended
         tokens = x.shape[0] * x.shape[1] * x.shape[2]
         if not self.in_pieces or tokens <= _PIECE_TOKENS:
@@ -100,7 +101,7 @@ class FastBlock(Fixed):
         if self.norm_first:
             out: Tensor = self.fc2(self.fc1(self.norm2(x)), x)
             return out
-        return x + self.norm2(self.fc2(self.fc1(x)))
+        return add_normalised(self.norm2, self.fc2(self.fc1(x)), x)
 
 
 def _bands(size: Size, window_height: int, shift: int) -> list[tuple[int, int]]:
@@ -146,7 +147,9 @@ class FastPatchMerging(nn.Module):
     def __init__(self, merging: PatchMerging) -> None:
         super().__init__()
         self.merging = merging
-        self.in_pieces = is_plain(merging.norm, nn.LayerNorm) and isinstance(merging.reduction, FusedLinear)
+        norm = merging.norm
+        whole = isinstance(norm, FusedNorm) or is_plain(norm, nn.LayerNorm)
+        self.in_pieces = whole and isinstance(merging.reduction, FusedLinear)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w D"]:
         rows = max(1, _PIECE_TOKENS // (2 * x.shape[0] * x.shape[2])) * 2
@@ -164,12 +167,13 @@ class FastPatchEmbed(nn.Module):
         self.in_channels = embed.proj.in_channels
         self.proj = FusedLinear(embed.proj.weight.flatten(1), embed.proj.bias)
         self.norm = embed.norm
+        self.in_pieces = is_plain(embed.norm, nn.LayerNorm)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         height, width = self.patch_size
         patches = whole_patches(images, self.in_channels, self.patch_size).unfold(2, height, height)
         patches = patches.unfold(3, width, width).permute(0, 2, 3, 1, 4, 5)  # (B, h, w, C, height, width)
-        if not is_plain(self.norm, nn.LayerNorm):
+        if not self.in_pieces:
             return self.norm(self.proj(patches.flatten(3)))
         rows = max(1, _PIECE_TOKENS // (patches.shape[0] * patches.shape[2]))
         bands = [self.norm(self.proj(band.flatten(3))) for band in patches.split(rows, dim=1)]

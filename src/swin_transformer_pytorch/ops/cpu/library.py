@@ -15,13 +15,15 @@ from .build import KernelBuildError
 
 _log = logging.getLogger(__name__)
 
-_pointer, _size, _flag, _number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
+_pointer, _size, _number, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int32
 # Each function takes besides, at the end, how a team of threads is set to work, and how many they are.
 _ARGUMENTS = {
     "swin_window_attention_forward": [*[_pointer] * 7, _flag],
     "swin_window_attention_backward": [*[_pointer] * 11, _flag],
     "swin_pack": [_pointer, _size, _size, _flag, _pointer],
-    "swin_linear": [*[_pointer] * 5, *[_size] * 3, _flag],
+    "swin_linear": [*[_pointer] * 5, *[_size] * 3, _flag, _flag],
+    "swin_weight_gradient": [*[_pointer] * 4, *[_size] * 3],
+    "swin_layer_norm": [*[_pointer] * 5, _size, _size, _number, _flag],
     "swin_gelu": [_pointer, _pointer, _size],
     "swin_gelu_backward": [_pointer, _pointer, _pointer, _size],
     "swin_winograd_pack": [_pointer, _size, _size, _flag, _pointer],
@@ -73,15 +75,32 @@ def functions() -> dict[str, Any]:
     Raises:
         KernelBuildError: it is not to be had here.
     """
-    path = find()
+    library = _load()
     try:
-        library = ctypes.CDLL(str(path))
         found = {name: getattr(library, name) for name in _ARGUMENTS}
-    except (OSError, AttributeError) as error:
-        raise KernelBuildError(f"{path} cannot be loaded: {error}") from error
+    except AttributeError as error:
+        raise KernelBuildError(f"{library._name} cannot be used: {error}") from error
     for name, function in found.items():
         function.argtypes, function.restype = [*_ARGUMENTS[name], _pointer, _size], None
     return found
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the library was built with instructions for products of bfloat16, without which they are slow.
+
+    Raises:
+        KernelBuildError: it is not to be had here.
+    """
+    return bool(ctypes.c_int32.in_dll(_load(), "swin_multiplies_bfloat16").value)
+
+
+@functools.cache
+def _load() -> ctypes.CDLL:
+    path = find()
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise KernelBuildError(f"{path} cannot be loaded: {error}") from error
 
 
 @functools.cache

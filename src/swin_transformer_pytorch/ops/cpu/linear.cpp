@@ -1,4 +1,4 @@
-// Linear layers and GELU in float32: products of large matrices, cut into blocks that stay in caches.
+// Linear layers in float32 and bfloat16, and GELU in float32: products of large matrices, cut into blocks that stay in caches.
 //
 // Weights come in panels (products.h). What follows a product, GELU or a residual sum, is done while a tile is still in
 // registers. The threads are the caller's. A sum has one order whatever their number, so that results are the same to
@@ -15,14 +15,6 @@ constexpr int64_t kBlockRows = 96;      // of a left factor, which with kBlockDe
 constexpr int64_t kBlockDepth = 768;    // summed up before the next rows
 constexpr int64_t kTasks = 64;          // at least, where there are columns enough: for as many threads
 constexpr int64_t kElements = 1 << 14;  // of GELU, in a turn
-constexpr int64_t kPanelColumns = kPanelVectors * kLanes;
-
-// Stretches of nearly equal length, none longer than `most`.
-struct Parts {
-  int64_t length, count;
-  Parts(int64_t length, int64_t most) : length(length), count((length + most - 1) / most) {}
-  int64_t begin(int64_t part) const { return length * part / count; }
-};
 
 // Blocks of a result's rows and groups of its panels, by which tasks are numbered: one group after the other.
 struct Tasks {
@@ -36,22 +28,37 @@ struct Tasks {
   int64_t group(int64_t task) const { return task / blocks.count; }
 };
 
+// How numbers of a type are multiplied, and how many of them fill a float's place in a panel.
+template <typename T>
+struct Numbers;
+template <>
+struct Numbers<float> {
+  using Factors = Floats32;
+  static constexpr int64_t in_a_place = 1;
+};
+template <>
+struct Numbers<BFloat16> {
+  using Factors = Pairs16;
+  static constexpr int64_t in_a_place = 2;
+};
+
 // Maps are far larger than caches: the lines that a tile is stored to are fetched while it is computed.
 struct Store : Keep {
-  void prefetch(const float* out, int64_t) const { __builtin_prefetch(out, 1); }
+  void prefetch(const void* out, int64_t) const { __builtin_prefetch(out, 1); }
 };
 
 struct Gelu : Store {
   Vec operator()(Vec x, int64_t, int64_t) const { return gelu(x); }
 };
 
+template <typename T>
 struct Add : Store {
-  Rows<const float> residual;
-  explicit Add(Rows<const float> rows) : residual(rows) {}
+  Rows<const T> residual;
+  explicit Add(Rows<const T> rows) : residual(rows) {}
   Vec operator()(Vec x, int64_t row, int64_t v) const {
     return x + load(residual.data + row * residual.step + v * kLanes);
   }
-  void prefetch(const float* out, int64_t row) const {
+  void prefetch(const void* out, int64_t row) const {
     Store::prefetch(out, row);
     __builtin_prefetch(residual.data + row * residual.step);
   }
@@ -59,34 +66,51 @@ struct Add : Store {
 };
 
 // out (rows, columns) = finish(x (rows, depth) * panels + bias); finish_at(row, column) makes the functor that takes
-// the vectors from there on.
-template <typename FinishAt>
-void linear(const float* x, const float* panels, const float* bias, float* out, int64_t rows, int64_t depth,
-            int64_t columns, Threads threads, FinishAt finish_at) {
+// the vectors from there on. Sums are float32, also where they go on from one part of the depth to the next.
+template <typename T, typename FinishAt>
+void linear(const T* x, const float* panels, const float* bias, T* out, int64_t rows, int64_t depth, int64_t columns,
+            Threads threads, FinishAt finish_at) {
+  using Factors = typename Numbers<T>::Factors;
   if (rows == 0) return;
   const Tasks tasks(rows, columns);
-  const Parts depths(depth, kBlockDepth);
+  const int64_t places = depth / Numbers<T>::in_a_place;
+  const Parts depths(places, kBlockDepth);
+  const float* factors_of_x = reinterpret_cast<const float*>(x);
   in_turns(threads, tasks.count(), 1, [&](int64_t task, int64_t) {
+    alignas(64) float sums[kBlockRows * kPanelColumns];
+    const Rows<float> so_far{sums, kPanelColumns};
     const int64_t block = tasks.block(task), group = tasks.group(task);
     const int64_t row = tasks.blocks.begin(block), height = tasks.blocks.begin(block + 1) - row;
-    for (int64_t part = 0; part < depths.count; part++) {
-      const int64_t k = depths.begin(part), some = depths.begin(part + 1) - k;
-      for (int64_t i = tasks.groups.begin(group); i < tasks.groups.begin(group + 1); i++) {
-        const int64_t column = i * kPanelColumns;
-        const Panel panel(i * kPanelVectors, columns / kLanes, depth);
-        const Rows<float> to{out + row * columns + column, columns};
-        // Every row starts with the bias, and goes on from where the part before has come to.
-        Rows<const float> start{to.data, columns};
-        if (k == 0) start = {bias == nullptr ? nullptr : bias + column, 0};
+    for (int64_t i = tasks.groups.begin(group); i < tasks.groups.begin(group + 1); i++) {
+      const int64_t column = i * kPanelColumns;
+      const Panel panel(i * kPanelVectors, columns / kLanes, places);
+      Rows<const float> start{bias == nullptr ? nullptr : bias + column, 0};  // of every row
+      for (int64_t part = 0; part < depths.count; part++) {
+        const int64_t k = depths.begin(part), some = depths.begin(part + 1) - k;
         const float* factors = panels + panel.begin + k * panel.vectors * kLanes;
-        const Left<false> left{x + row * depth + k, depth};
+        const Left<false> left{factors_of_x + row * places + k, places};
         if (part + 1 < depths.count)
-          multiply_panel(panel.vectors, left, factors, height, some, start, to, Store{});
+          multiply_panel<Factors>(panel.vectors, left, factors, height, some, start, so_far);
         else
-          multiply_panel(panel.vectors, left, factors, height, some, start, to, finish_at(row, column));
+          multiply_panel<Factors>(panel.vectors, left, factors, height, some, start,
+                                  Rows<T>{out + row * columns + column, columns}, finish_at(row, column));
+        start = {sums, kPanelColumns};
       }
     }
   });
+}
+
+template <typename T>
+void linear(const T* x, const float* panels, const float* bias, const T* residual, T* out, int64_t rows, int64_t depth,
+            int64_t columns, bool with_gelu, Threads threads) {
+  if (with_gelu)
+    linear(x, panels, bias, out, rows, depth, columns, threads, [](int64_t, int64_t) { return Gelu{}; });
+  else if (residual != nullptr)
+    linear(x, panels, bias, out, rows, depth, columns, threads, [&](int64_t row, int64_t column) {
+      return Add<T>({residual + row * columns + column, columns});
+    });
+  else
+    linear(x, panels, bias, out, rows, depth, columns, threads, [](int64_t, int64_t) { return Store{}; });
 }
 
 // Panels of a weight (rows, columns): of its transpose, for x * weight^T, or of itself, for grad * weight.
@@ -121,29 +145,37 @@ void each(Threads threads, int64_t count, float* to, Function function, Arrays..
 
 }  // namespace
 
-// All arrays are float32 and contiguous; every number of columns, and a weight's of rows, is a multiple of 16.
-// Null is allowed for biases and residuals. `threads` is how many the team of `parallel` has; with one it is not called.
+// All arrays are contiguous, and float32 where nothing else is said; every number of columns, and a weight's of rows, is
+// a multiple of 16. Null is allowed for biases and residuals. `threads` is how many the team of `parallel` has; with one
+// it is not called.
 #define EXPORT __attribute__((visibility("default")))
 
 extern "C" {
+
+// Whether products of bfloat16 are made by instructions for them.
+#if defined(__AVX512BF16__) && !defined(SWIN_PLAIN_VECTORS)
+EXPORT int32_t swin_multiplies_bfloat16 = 1;
+#else
+EXPORT int32_t swin_multiplies_bfloat16 = 0;
+#endif
 
 EXPORT void swin_pack(const float* weight, int64_t rows, int64_t columns, int32_t transposed, float* panels,
                       Parallel parallel, int64_t threads) {
   pack(weight, rows, columns, transposed != 0, panels, {parallel, threads});
 }
 
-EXPORT void swin_linear(const float* x, const float* panels, const float* bias, const float* residual, float* out,
-                        int64_t rows, int64_t depth, int64_t columns, int32_t with_gelu, Parallel parallel,
-                        int64_t threads) {
+// With `bfloat16`, x, residual and out are that, and panels are of pairs of it: those of a weight's memory taken as
+// floats. The depth is then a multiple of 32.
+EXPORT void swin_linear(const void* x, const float* panels, const float* bias, const void* residual, void* out,
+                        int64_t rows, int64_t depth, int64_t columns, int32_t with_gelu, int32_t bfloat16,
+                        Parallel parallel, int64_t threads) {
   const Threads team{parallel, threads};
-  if (with_gelu)
-    linear(x, panels, bias, out, rows, depth, columns, team, [](int64_t, int64_t) { return Gelu{}; });
-  else if (residual != nullptr)
-    linear(x, panels, bias, out, rows, depth, columns, team, [&](int64_t row, int64_t column) {
-      return Add({residual + row * columns + column, columns});
-    });
+  if (bfloat16)
+    linear(static_cast<const BFloat16*>(x), panels, bias, static_cast<const BFloat16*>(residual),
+           static_cast<BFloat16*>(out), rows, depth, columns, with_gelu != 0, team);
   else
-    linear(x, panels, bias, out, rows, depth, columns, team, [](int64_t, int64_t) { return Store{}; });
+    linear(static_cast<const float*>(x), panels, bias, static_cast<const float*>(residual), static_cast<float*>(out),
+           rows, depth, columns, with_gelu != 0, team);
 }
 
 EXPORT void swin_gelu(const float* x, float* out, int64_t count, Parallel parallel, int64_t threads) {

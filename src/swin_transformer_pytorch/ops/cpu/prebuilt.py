@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parent / "libraries"
 # By the machine and torch's word for its vectors: zig's target and the features that torch has then seen for sure.
 # Every aarch64 has NEON.
 KINDS = {
+    "x86_64-AVX512_BF16": ("x86_64-linux-gnu.2.17", "x86_64_v4+avx512bf16"),
     "x86_64-AVX512": ("x86_64-linux-gnu.2.17", "x86_64_v4"),
     "x86_64-AVX2": ("x86_64-linux-gnu.2.17", "x86_64+avx2+fma"),
     "aarch64": ("aarch64-linux-gnu.2.17", "generic"),
@@ -51,5 +52,7 @@ def find() -> Path | None:
 
 
 def _kind() -> str:
-    machine = platform.machine()
-    return machine if machine == "aarch64" else f"{machine}-{torch.backends.cpu.get_cpu_capability()}"
+    machine, vectors = platform.machine(), torch.backends.cpu.get_cpu_capability()
+    if vectors == "AVX512" and torch.cpu._is_avx512_bf16_supported():
+        vectors = "AVX512_BF16"
+    return machine if machine == "aarch64" else f"{machine}-{vectors}"

@@ -9,6 +9,7 @@
 namespace {
 
 constexpr int64_t kPanelVectors = kRegisters == 32 ? 4 : 2;
+constexpr int64_t kPanelColumns = kPanelVectors * kLanes;
 
 // Rows of a tile: with its part of a panel's row and one factor they fill the registers.
 constexpr int64_t tile_rows(int64_t vectors) { return std::min<int64_t>(12, kRegisters * 3 / 4 / vectors); }
@@ -58,14 +59,41 @@ template <bool transposed>
 struct Left {
   const float* data;
   int64_t step;
-  float at(int64_t row, int64_t k) const { return transposed ? data[k * step + row] : data[row * step + k]; }
+  const float* at(int64_t row, int64_t k) const { return data + (transposed ? k * step + row : row * step + k); }
   void advance(int64_t rows) { data += transposed ? rows : rows * step; }
 };
 
+// Factors that are floats.
+struct Floats32 {
+  static Vec factor(const float* from) { return splat(*from); }
+  static Vec add(Vec total, Vec factor, Vec row) { return total + factor * row; }
+};
+
+// Factors of which a float's place holds two in bfloat16, one after the other along the depth: their products are
+// summed up in float32.
+struct Pairs16 {
+  static Vec factor(const float* from) {  // as bits: read as a float, two numbers may be one that is not kept
+    int32_t pair;
+    std::memcpy(&pair, from, sizeof pair);
+    return from_bits(pair - IntVec{});
+  }
+#if defined(__AVX512BF16__) && !defined(SWIN_PLAIN_VECTORS)
+  static Vec add(Vec total, Vec factor, Vec row) {
+    return _mm512_dpbf16_ps(total, (__m512bh)factor, (__m512bh)row);  // NOLINT: a cast of bits
+  }
+#else
+  static Vec first(Vec pair) { return from_bits(bits(pair) << 16); }
+  static Vec second(Vec pair) { return from_bits(bits(pair) & static_cast<int32_t>(0xffff0000)); }
+  static Vec add(Vec total, Vec factor, Vec row) {
+    return total + second(factor) * second(row) + first(factor) * first(row);
+  }
+#endif
+};
+
 // Rows of vectors.
-template <typename Float>
+template <typename Number>
 struct Rows {
-  Float* data;
+  Number* data;
   int64_t step;
 };
 
@@ -73,13 +101,13 @@ struct Rows {
 // called for the place of each row of a tile before it is computed.
 struct Keep {
   Vec operator()(Vec x, int64_t, int64_t) const { return x; }
-  void prefetch(const float*, int64_t) const {}
+  void prefetch(const void*, int64_t) const {}
   void advance(int64_t) {}
 };
 
 // A tile of ROWS rows and VECTORS vectors of out = finish(start + left * panel); `start` is zero where it is null.
-template <int ROWS, int VECTORS, bool transposed, typename Finish>
-void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start, Rows<float> out,
+template <typename Factors, int ROWS, int VECTORS, bool transposed, typename Out, typename Finish>
+void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start, Rows<Out> out,
                    Finish finish) {
   Vec total[ROWS][VECTORS];
   for (int r = 0; r < ROWS; r++) finish.prefetch(out.data + r * out.step, r);
@@ -93,8 +121,8 @@ void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Row
     for (int v = 0; v < VECTORS; v++) row[v] = load(panel + (k * VECTORS + v) * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < ROWS; r++) {
-      const Vec factor = splat(left.at(r, k));
-      for (int v = 0; v < VECTORS; v++) total[r][v] += factor * row[v];
+      const Vec factor = Factors::factor(left.at(r, k));
+      for (int v = 0; v < VECTORS; v++) total[r][v] = Factors::add(total[r][v], factor, row[v]);
     }
   }
 #pragma GCC unroll 16
@@ -103,23 +131,23 @@ void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Row
 }
 
 // The tile of `height` rows, which is at most ROWS.
-template <int ROWS, int VECTORS, bool transposed, typename Finish>
+template <typename Factors, int ROWS, int VECTORS, bool transposed, typename Out, typename Finish>
 void multiply_tile_of(int64_t height, Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start,
-                      Rows<float> out, Finish finish) {
+                      Rows<Out> out, Finish finish) {
   if constexpr (ROWS > 1)
     if (height < ROWS)
-      return multiply_tile_of<ROWS - 1, VECTORS>(height, left, panel, depth, start, out, finish);
-  multiply_tile<ROWS, VECTORS>(left, panel, depth, start, out, finish);
+      return multiply_tile_of<Factors, ROWS - 1, VECTORS>(height, left, panel, depth, start, out, finish);
+  multiply_tile<Factors, ROWS, VECTORS>(left, panel, depth, start, out, finish);
 }
 
-template <int VECTORS, bool transposed, typename Finish>
+template <typename Factors, int VECTORS, bool transposed, typename Out, typename Finish>
 void multiply_tiles(Left<transposed> left, const float* panel, int64_t rows, int64_t depth, Rows<const float> start,
-                    Rows<float> out, Finish finish) {
+                    Rows<Out> out, Finish finish) {
   constexpr int64_t most = tile_rows(VECTORS);
   // Tiles of nearly equal height: a low one at the end would leave most of the processor idle.
   for (int64_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
     const int64_t height = (rows + tiles - 1) / tiles;
-    multiply_tile_of<most, VECTORS>(height, left, panel, depth, start, out, finish);
+    multiply_tile_of<Factors, most, VECTORS>(height, left, panel, depth, start, out, finish);
     rows -= height;
     left.advance(height);
     finish.advance(height);
@@ -129,19 +157,23 @@ void multiply_tiles(Left<transposed> left, const float* panel, int64_t rows, int
 }
 
 // The columns of out = finish(start + left * panel) that a panel of that many vectors makes.
-template <bool transposed, typename Finish = Keep>
+template <typename Factors, bool transposed, typename Out, typename Finish = Keep>
 void multiply_panel(int64_t vectors, Left<transposed> left, const float* panel, int64_t rows, int64_t depth,
-                    Rows<const float> start, Rows<float> out, Finish finish = {}) {
+                    Rows<const float> start, Rows<Out> out, Finish finish = {}) {
+  const auto with = [&](auto most) {
+    constexpr int wide = std::min<int64_t>(most, kPanelVectors);
+    multiply_tiles<Factors, wide>(left, panel, rows, depth, start, out, finish);
+  };
   switch (vectors) {
-    case 4: return multiply_tiles<kPanelVectors>(left, panel, rows, depth, start, out, finish);
-    case 3: return multiply_tiles<std::min<int64_t>(3, kPanelVectors)>(left, panel, rows, depth, start, out, finish);
-    case 2: return multiply_tiles<2>(left, panel, rows, depth, start, out, finish);
-    default: return multiply_tiles<1>(left, panel, rows, depth, start, out, finish);
+    case 4: return with(std::integral_constant<int, 4>{});
+    case 3: return with(std::integral_constant<int, 3>{});
+    case 2: return with(std::integral_constant<int, 2>{});
+    default: return with(std::integral_constant<int, 1>{});
   }
 }
 
 // out (rows, columns) = start + left (rows, depth) * panels (depth, columns); columns is a whole number of vectors.
-template <bool transposed>
+template <typename Factors = Floats32, bool transposed>
 void multiply(Left<transposed> left, const float* panels, int64_t rows, int64_t columns, int64_t depth,
               Rows<const float> start, Rows<float> out) {
   const int64_t all = columns / kLanes;
@@ -149,7 +181,7 @@ void multiply(Left<transposed> left, const float* panels, int64_t rows, int64_t 
     const Panel panel(first, all, depth);
     const Rows<const float> from{start.data == nullptr ? nullptr : start.data + first * kLanes, start.step};
     const Rows<float> to{out.data + first * kLanes, out.step};
-    multiply_panel(panel.vectors, left, panels + panel.begin, rows, depth, from, to);
+    multiply_panel<Factors>(panel.vectors, left, panels + panel.begin, rows, depth, from, to);
   }
 }
 

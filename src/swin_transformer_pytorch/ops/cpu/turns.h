@@ -12,6 +12,13 @@ using Parallel = void (*)(void (*work)(void*), void* data, unsigned threads, uns
 
 namespace {
 
+// Stretches of nearly equal length, none longer than `most`.
+struct Parts {
+  int64_t length, count;
+  Parts(int64_t length, int64_t most) : length(length), count((length + most - 1) / most) {}
+  int64_t begin(int64_t part) const { return length * part / count; }
+};
+
 // `count` is how many threads the team has; answers do not depend on it.
 struct Threads {
   Parallel parallel;

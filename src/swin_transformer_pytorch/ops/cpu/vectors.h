@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__AVX__) && !defined(SWIN_PLAIN_VECTORS)
@@ -28,6 +29,7 @@ constexpr int64_t kLanes = 4, kRegisters = 16;
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t IntVec __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t ShortVec __attribute__((vector_size(kLanes * 2)));
 
 // A vector may be read from anywhere in an array of floats, and written.
 inline Vec load(const float* from) {
@@ -122,9 +124,47 @@ inline Vec exp_of_negative(Vec x) {
   return times_power_of_two(p, shifted);
 }
 
+// Likewise, to 1e-4 of it, which is less than what is lost in bfloat16.
+inline Vec rough_exp_of_negative(Vec x) {
+  x = larger(splat(-87.0f), x);
+  const Vec scaled = x * 1.44269504f, shifted = scaled + 12582912.0f;
+  const Vec r = scaled - (shifted - 12582912.0f);
+  Vec p = splat(5.517167e-2f);
+  p = p * r + 2.4261112e-1f;
+  p = p * r + 6.9326099e-1f;
+  p = p * r + 9.9992807e-1f;
+  return times_power_of_two(p, shifted);
+}
+
 struct BFloat16 {
   uint16_t bits;
 };
+
+// bfloat16 is the upper half of a float's bits. It is stored rounded to nearest, ties to even.
+inline Vec load(const BFloat16* from) {
+  ShortVec x;
+  std::memcpy(&x, from, sizeof x);
+  return from_bits(__builtin_convertvector(x, IntVec) << 16);
+}
+#if defined(__AVX512BF16__) && !defined(SWIN_PLAIN_VECTORS)
+inline ShortVec rounded(Vec x) {
+  const auto narrow = _mm512_cvtneps_pbh(x);
+  ShortVec y;
+  std::memcpy(&y, &narrow, sizeof y);
+  return y;
+}
+inline IntVec rounded_bits(Vec x) { return __builtin_convertvector(rounded(x), IntVec) << 16; }
+#else
+inline IntVec rounded_bits(Vec x) {
+  const IntVec even = bits(x) + 0x7fff + ((bits(x) >> 16) & 1);
+  return (x == x ? even : IntVec{} + 0x7fc00000) & static_cast<int32_t>(0xffff0000);
+}
+inline ShortVec rounded(Vec x) { return __builtin_convertvector(rounded_bits(x) >> 16, ShortVec); }
+#endif
+inline void store(BFloat16* to, Vec x) {
+  const ShortVec narrow = rounded(x);
+  std::memcpy(to, &narrow, sizeof narrow);
+}
 
 inline float to_float(BFloat16 x) {
   const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;

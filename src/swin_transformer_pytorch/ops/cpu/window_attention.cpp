@@ -2,25 +2,23 @@
 //
 // A task is one head of one window: its queries, keys and values are gathered by index arithmetic (shift, padding and
 // partition are nothing but indices) into a few kilobytes, two small products with a softmax between them stay in the
-// first-level cache, and the result is put back to where its tokens were. Arithmetic is float32; storage is float32 or
-// bfloat16. The threads are the caller's. Every sum has one order, whatever the number of threads, so that results are
+// first-level cache, and the result is put back to where its tokens were. Storage is float32 or bfloat16; arithmetic is
+// float32, but forward in bfloat16 where the processor multiplies pairs of it (attention16.h). The threads are the caller's. Every sum has one order, whatever the number of threads, so that results are
 // the same to the bit.
 
+#include "attention16.h"
 #include "geometry.h"
 #include "products.h"
+#include "softmax.h"
 #include "turns.h"
 #include "vectors.h"
 
 namespace {
 
-constexpr float kMasked = -100.0f;  // the official value; see windows.py
-constexpr float kNoKey = -1e30f;    // beyond the window: its weight is zero
-constexpr float kTiny = 1e-12f;     // least length of a vector that is normalised, as torch's normalize has it
 constexpr int64_t kPartialFloats = int64_t{1} << 24;  // at most this many floats for the parts of the bias's gradient
 
 using Rowwise = Left<false>;
 using Transposed = Left<true>;
-constexpr Rows<const float> kZero{nullptr, 0};
 
 // One thread's queries, keys and values of a window and head, and what is made of them. Rows have columns() floats, of
 // which those beyond head_dim stay zero, and so do rows beyond tokens().
@@ -41,31 +39,6 @@ struct GradientWorkspace : Workspace {
         grad_q(g.tokens() * g.columns()), grad_k(g.tokens() * g.columns()), grad_v(g.tokens() * g.columns()),
         q_panels(g.block_rows() * g.columns()), k_panels(g.tokens() * g.columns()),
         grad_out_panels(g.block_rows() * g.columns()) {}
-};
-
-// The bias with its rows filled up to whole vectors, where they are not, by what makes a key's weight zero.
-class PaddedBias {
- public:
-  PaddedBias(const float* bias, const Geometry& g, Threads threads)
-      : tokens_(g.tokens()), step_(g.keys()), copy_(step_ == tokens_ ? 0 : g.heads * tokens_ * step_),
-        bias_(step_ == tokens_ ? bias : copy_.data()) {
-    if (step_ == tokens_) return;
-    in_turns(threads, g.heads * tokens_, 512, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++) {
-        float* to = copy_.data() + row * step_;
-        std::copy_n(bias + row * tokens_, tokens_, to);
-        std::fill(to + tokens_, to + step_, kNoKey);
-      }
-    });
-  }
-  Rows<const float> rows(int64_t head, int64_t first) const {
-    return {bias_ + (head * tokens_ + first) * step_, step_};
-  }
-
- private:
-  int64_t tokens_, step_;
-  Floats copy_;
-  const float* bias_;
 };
 
 float dot(const float* a, const float* b, int64_t count) {
@@ -109,39 +82,7 @@ void score(const PaddedBias& bias, const Window& window, int64_t head, const Geo
   const Rowwise queries{w.q.data() + first * g.columns(), g.columns()};
   multiply(queries, w.keys.data(), last - first, g.keys(), g.head_dim, bias.rows(head, first),
            {w.scores.data(), g.score_step()});
-  if (!window.has_seam) return;
-  for (int64_t row = 0; row < last - first; row++) {
-    float* line = w.scores.data() + row * g.score_step();
-    const float region = window.regions[first + row];
-    for (int64_t key = 0; key < g.keys(); key += kLanes) {
-      const Vec score = load(line + key);
-      store(line + key, load(window.regions.data() + key) != region ? score + kMasked : score);
-    }
-  }
-}
-
-// exp(score - largest of the row) in place of each score, and the sums and largest scores of the rows. `meanwhile` is
-// called at each row.
-template <typename Meanwhile>
-void exponentials(int64_t rows, const Geometry& g, Workspace& w, Meanwhile meanwhile) {
-  for (int64_t row = 0; row < rows; row++) {
-    const float* line = w.scores.data() + row * g.score_step();
-    Vec most = load(line);
-    for (int64_t key = kLanes; key < g.keys(); key += kLanes) most = larger(most, load(line + key));
-    w.largest.data()[row] = largest(most);
-  }
-  for (int64_t row = 0; row < rows; row++) {
-    float* line = w.scores.data() + row * g.score_step();
-    const float most = w.largest.data()[row];
-    meanwhile(row);
-    Vec total{};
-    for (int64_t key = 0; key < g.keys(); key += kLanes) {
-      const Vec weight = exp_of_negative(load(line + key) - most);
-      store(line + key, weight);
-      total += weight;
-    }
-    w.sums.data()[row] = sum(total);
-  }
+  mask_seam(window, first, last - first, g, w.scores.data());
 }
 
 template <typename T>
@@ -162,10 +103,11 @@ void forward(const T* qkv, const float* bias, const T* padding, const float* log
       for (int64_t first = 0; first < g.tokens(); first += g.block_rows()) {
         const int64_t last = std::min(first + g.block_rows(), g.tokens()), rows = last - first;
         score(padded_bias, window, head, g, first, last, w);
-        exponentials(rows, g, w, [&](int64_t row) {
-          prefetch(out, g.channels(), head * g.head_dim, window, g, first + row);
-          prefetch_qkv(qkv, next % g.heads, next_window, g, first + row);
-        });
+        exponentials(rows, g, w.scores.data(), Rows<float>{w.scores.data(), g.score_step()}, w.largest.data(),
+                     w.sums.data(), [&](int64_t row) {
+                       prefetch(out, g.channels(), head * g.head_dim, window, g, first + row);
+                       prefetch_qkv(qkv, next % g.heads, next_window, g, first + row);
+                     });
         multiply(Rowwise{w.scores.data(), g.score_step()}, w.values.data(), rows, g.columns(), g.tokens(), kZero,
                  {w.out.data(), g.columns()});
         for (int64_t row = 0; row < rows; row++) {
@@ -355,12 +297,14 @@ EXPORT void swin_window_attention_forward(
     const int64_t* sizes, int32_t bfloat16, Parallel parallel, int64_t threads) {
   const Geometry g = geometry(sizes, logit_scale != nullptr);
   const Threads team{parallel, threads};
-  if (bfloat16)
-    forward(static_cast<const BFloat16*>(qkv), bias, static_cast<const BFloat16*>(padding), logit_scale,
-            static_cast<BFloat16*>(out), log_sums, g, team);
-  else
+  if (bfloat16) {
+    const auto run = !kHasPairs ? forward<BFloat16> : g.cosine ? forward16<true> : forward16<false>;
+    run(static_cast<const BFloat16*>(qkv), bias, static_cast<const BFloat16*>(padding), logit_scale,
+        static_cast<BFloat16*>(out), log_sums, g, team);
+  } else {
     forward(static_cast<const float*>(qkv), bias, static_cast<const float*>(padding), logit_scale,
             static_cast<float*>(out), log_sums, g, team);
+  }
 }
 
 EXPORT void swin_window_attention_backward(

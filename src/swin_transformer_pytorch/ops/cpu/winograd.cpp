@@ -14,7 +14,6 @@ namespace {
 constexpr int64_t kOut = 4, kIn = 6, kPlaces = kIn * kIn;
 constexpr int64_t kBlockFloats = 12288;                  // of a place of a block's tiles: all 36 stay in a cache
 constexpr int64_t kFewestTiles = 48, kChunkTiles = 240;  // of a block; of what the weight's gradient sums up at once
-constexpr int64_t kPanelColumns = kPanelVectors * kLanes;
 constexpr float kP = 0.70710678118654752f, kQ = 1.4142135623730950f;
 constexpr int64_t kPad = 16;  // floats between places: at multiples of 4096 bytes they would share a cache's lines
 
@@ -148,9 +147,9 @@ void convolve(const float* x, const float* panels, const float* bias, float* out
         const Panel panel(column / kLanes, columns / kLanes, channels);
         const int64_t wide = panel.vectors * kLanes;
         for (int64_t place = 0; place < kPlaces; place++)
-          multiply_panel(panel.vectors, Left<false>{changed.data() + place * step, channels},
-                         panels + place * channels * columns + panel.begin, count, channels, {nullptr, 0},
-                         {results.data() + place * out_step, wide});
+          multiply_panel<Floats32>(panel.vectors, Left<false>{changed.data() + place * step, channels},
+                         panels + place * channels * columns + panel.begin, count, channels,
+                         Rows<const float>{nullptr, 0}, Rows<float>{results.data() + place * out_step, wide});
         for (int64_t t = 0; t < count; t++) {
           const Window<kOut, float> window(out, maps, columns, first + t, 0, nullptr);
           for (int64_t v = 0; v < wide; v += kLanes) {
@@ -223,9 +222,9 @@ void weight_gradient(const float* x, const float* grad, float* taps, float* spac
       const int64_t place = task / panels, column = task % panels * kPanelColumns;
       const Panel panel(column / kLanes, all, count);
       const Rows<float> to{sums + place * channels * columns + column, columns};
-      multiply_panel(panel.vectors, Left<true>{changed + place * step, channels},
+      multiply_panel<Floats32>(panel.vectors, Left<true>{changed + place * step, channels},
                      factors + place * grad_step + panel.begin, channels, count,
-                     {first == 0 ? nullptr : to.data, to.step}, to);
+                     Rows<const float>{first == 0 ? nullptr : to.data, to.step}, to);
     });
   }
   in_turns(threads, channels, [&](int64_t begin, int64_t end) {

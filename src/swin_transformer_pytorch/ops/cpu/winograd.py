@@ -7,28 +7,15 @@ of `MULTIPLE`; anything else is a ValueError.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .library import run
+from .operators import check_memory, register
 
 MULTIPLE = 16
 PLACES = 36
-
-_NAMESPACE = "swin_transformer_pytorch"
-_library = torch.library.Library(_NAMESPACE, "FRAGMENT")
-
-
-def why_not() -> str | None:
-    """None on processors where these are known to be faster than PyTorch's (see `benchmarks/`); else what is taken."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    if capability in ("AVX2", "AVX512"):
-        return None
-    return (
-        f"PyTorch's convolutions are taken: these are known to be faster with AVX2 or AVX-512, and this is {capability}"
-    )
 
 
 def pack_kernel(weight: Tensor, *, of_gradient: bool = False) -> Tensor:
@@ -62,7 +49,7 @@ def kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
 
 def _pack(weight: Tensor, of_gradient: bool) -> Tensor:
     packed = _empty_kernel(weight, of_gradient)
-    _check_memory(weight)
+    check_memory(weight)
     run("swin_winograd_pack", weight.data_ptr(), *weight.shape[:2], of_gradient, packed.data_ptr())
     return packed
 
@@ -77,7 +64,7 @@ def _empty_kernel(weight: Tensor, of_gradient: bool) -> Tensor:
 
 def _convolve_into(out: Tensor, x: Tensor, packed: Tensor, bias: Tensor | None, relu: bool) -> None:
     _check_convolution(out, x, packed, bias, relu)
-    _check_memory(out, x, packed, bias)
+    check_memory(out, x, packed, bias)
     run(
         "swin_winograd",
         x.data_ptr(),
@@ -103,7 +90,7 @@ def _check_convolution(out: Tensor, x: Tensor, packed: Tensor, bias: Tensor | No
 
 def _kernel_gradient(x: Tensor, grad: Tensor) -> Tensor:
     taps = _empty_taps(x, grad)
-    _check_memory(x, grad)
+    check_memory(x, grad)
     if not x.numel():
         return taps.zero_()
     channels, columns = x.shape[3], grad.shape[3]
@@ -134,24 +121,10 @@ def _check_channels(*counts: int) -> None:
         raise ValueError(f"a convolution has {' and '.join(map(str, counts))} channels, not multiples of {MULTIPLE}")
 
 
-def _check_memory(*tensors: Tensor | None) -> None:
-    for tensor in tensors:
-        if tensor is not None and not (tensor.dtype == torch.float32 and tensor.is_contiguous()):
-            form = f"{tensor.dtype} of shape {tuple(tensor.shape)} with strides {tensor.stride()}"
-            raise ValueError(f"the CPU's own convolutions take contiguous float32 tensors, not {form}")
-
-
-def _register(schema: str, kernel: Callable[..., Tensor | None], fake: Callable[..., Tensor | None]) -> None:
-    name = schema.partition("(")[0]
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, kernel, "CPU")
-    torch.library.register_fake(f"{_NAMESPACE}::{name}", fake, lib=_library)
-
-
-_register("pack_kernel(Tensor weight, bool of_gradient) -> Tensor", _pack, _empty_kernel)
-_register(
+register("pack_kernel(Tensor weight, bool of_gradient) -> Tensor", _pack, _empty_kernel)
+register(
     "convolve_into(Tensor(a!) out, Tensor x, Tensor packed, Tensor? bias, bool relu) -> ()",
     _convolve_into,
     _check_convolution,
 )
-_register("kernel_gradient(Tensor x, Tensor grad) -> Tensor", _kernel_gradient, _empty_taps)
+register("kernel_gradient(Tensor x, Tensor grad) -> Tensor", _kernel_gradient, _empty_taps)

@@ -1,0 +1,37 @@
+"""Layer normalisation in its fastest form: in one pass over memory, and with a residual sum in it."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..ops import layer_norm_into
+from .linear import Fixed, refuse_derivatives
+
+
+class FusedNorm(Fixed):
+    """`nn.LayerNorm` over channels, then a residual sum, in one kernel: where `has_own_layer_norm`."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        weight = norm.weight.detach()
+        self.eps = norm.eps
+        self.weight = weight.float().contiguous()
+        self.bias = weight.new_zeros(len(weight)).float() if norm.bias is None else norm.bias.detach().float()
+        self.example = weight.new_empty(0)
+
+    def forward(
+        self, x: Float[Tensor, "*shape C"], residual: Float[Tensor, "*shape C"] | None = None
+    ) -> Float[Tensor, "*shape C"]:
+        refuse_derivatives(x, residual)
+        x = self.in_its_dtype(x).contiguous()
+        residual = None if residual is None else self.in_its_dtype(residual).contiguous()
+        return layer_norm_into(x.new_empty(x.shape), x, self.weight, self.bias, residual, eps=self.eps)
+
+
+def add_normalised(
+    norm: nn.Module, y: Float[Tensor, "*shape C"], x: Float[Tensor, "*shape C"]
+) -> Float[Tensor, "*shape C"]:
+    """x + norm(y)."""
+    out: Tensor = norm(y, x) if isinstance(norm, FusedNorm) else x + norm(y)
+    return out
