@@ -12,18 +12,24 @@ from .attention import (
 from .convolution import (
     convolve as convolve,
     convolve_packed as convolve_packed,
-    form_of as form_of,
     has_packed_convolution as has_packed_convolution,
+    form_of as form_of,
     is_pointwise_convolution as is_pointwise_convolution,
     is_usual_convolution as is_usual_convolution,
 )
+from .cpu.block import Block as Block, Layer as Layer, Norm as Norm, pad_keys as pad_keys, run_blocks as run_blocks
 from .cpu.layer_norm import layer_norm_into as layer_norm_into
 from .cpu.linear import linear_into as linear_into, pack_weight as pack_weight, panel_layout as panel_layout
 from .cpu.winograd import pack_kernel as pack_kernel
 from .layer_norm import has_own_layer_norm as has_own_layer_norm
 from .linear import gelu_then as gelu_then, has_packed_linear as has_packed_linear, linear as linear, mlp as mlp
 from .padding import padding as padding
-from .plain import is_plain as is_plain, is_transformed as is_transformed, replaceable as replaceable
+from .plain import (
+    is_ordinary as is_ordinary,
+    is_plain as is_plain,
+    is_transformed as is_transformed,
+    replaceable as replaceable,
+)
 from .recompute import recomputed as recomputed
 from .reference import attention_weights as attention_weights
 from .windows import (

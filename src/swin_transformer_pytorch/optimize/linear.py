@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import has_packed_linear, is_transformed, linear_into, pack_weight, panel_layout
+from ..ops import has_packed_linear, is_transformed, linear_into, pack_weight, panel_layout, replaceable
 
 # Rows that weights are packed for. Other numbers work as well, but none at all does not for few rows.
 _PACKED_ROWS = 256
@@ -49,6 +49,7 @@ class Fixed(nn.Module):
         return x.to(dtype)
 
 
+@replaceable
 class FusedLinear(Fixed):
     """A linear layer, then GELU or a residual sum: in one product where this package or oneDNN has it."""
 

@@ -75,6 +75,10 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
     return fast
 
 
+def _is_norm_with_kernel(module: nn.Module) -> bool:
+    return is_plain(module, nn.LayerNorm) and has_own_layer_norm(module)
+
+
 def _make_heads_fast(model: nn.Module) -> None:
     """Convolutions of all that is no patch embedding: of those a user may have put another one in."""
     for head in model.modules():
@@ -82,10 +86,6 @@ def _make_heads_fast(model: nn.Module) -> None:
             head.fpn_bottleneck = FastLevels.of(head)
     embeddings = {id(module.proj) for module in model.modules() if isinstance(module, PatchEmbed)}
     replace_modules(model, lambda module: is_convolution(module) and id(module) not in embeddings, FastConvolution)
-
-
-def _is_norm_with_kernel(module: nn.Module) -> bool:
-    return is_plain(module, nn.LayerNorm) and has_own_layer_norm(module)
 
 
 def is_optimized(model: nn.Module) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import layer_norm_into
+from ..ops import is_plain, layer_norm_into, replaceable
 from .linear import Fixed, refuse_derivatives
 
 
+@replaceable
 class FusedNorm(Fixed):
     """`nn.LayerNorm` over channels, then a residual sum, in one kernel: where `has_own_layer_norm`."""
 
@@ -27,6 +28,11 @@ class FusedNorm(Fixed):
         x = self.in_its_dtype(x).contiguous()
         residual = None if residual is None else self.in_its_dtype(residual).contiguous()
         return layer_norm_into(x.new_empty(x.shape), x, self.weight, self.bias, residual, eps=self.eps)
+
+
+def is_usual_norm(norm: nn.Module) -> bool:
+    """Whether it normalises each token alone and does nothing else."""
+    return is_plain(norm, nn.LayerNorm) or is_plain(norm, FusedNorm)
 
 
 def add_normalised(

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from ..backbone.attention import WindowAttentionV2
 from ..backbone.layers import PatchEmbed, PatchMerging, whole_patches
 from ..backbone.swin import SwinBlock, SwinStage
-from ..ops import choose_window, is_plain, window_attention
+from ..ops import choose_window, is_plain, pad_keys, replaceable, run_blocks, window_attention
 from ..sizes import Size
 from .linear import Fixed, FusedLinear
-from .norm import FusedNorm, add_normalised
+from .native import native_blocks, takes_map
+from .norm import add_normalised, is_usual_norm
 
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
 _PIECE_TOKENS = 3136
@@ -36,8 +37,13 @@ class Scores:
         return cls(bias=bias.contiguous(), logit_scale=scale)
 
 
+@replaceable
 class FastBlock(Fixed):
-    """`SwinBlock` with its scores' bias computed and its linear layers fused."""
+    """`SwinBlock` with its scores' bias computed and its linear layers fused.
+
+    Attributes:
+        padded_bias: the bias as the library's blocks take it, where its products are this package's.
+    """
 
     def __init__(self, block: SwinBlock, scores: Scores, *, pack: bool) -> None:
         super().__init__()
@@ -52,14 +58,17 @@ class FastBlock(Fixed):
         self.fc1 = FusedLinear.of(block.mlp.fc1, "gelu", pack=pack)
         self.fc2 = FusedLinear.of(block.mlp.fc2, pack=pack)
         self.example = self.qkv.example
+        self.padded_bias = pad_keys(self._bias_of(self.window_size)) if self.qkv.form == "panels" else None
         # Whoever hooks a norm sees the whole map.
-        self.in_pieces = self.qkv.form != "plain" and all(
-            is_plain(one, nn.LayerNorm) for one in (self.norm1, self.norm2)
-        )
+        self.in_pieces = self.qkv.form != "plain" and all(is_usual_norm(one) for one in (self.norm1, self.norm2))
+
+    def geometry(self, size: Size) -> tuple[Size, Size]:
+        """Window and shift for a map of that size."""
+        return choose_window(size, self.window_size, shifted=self.shifted, single_window=self.single_window)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         size = (x.shape[1], x.shape[2])
-        window, shift = choose_window(size, self.window_size, shifted=self.shifted, single_window=self.single_window)
+        window, shift = self.geometry(size)
         bands = _bands(size, window[0], shift[0])
         if not self.in_pieces or x.shape[0] * size[0] * size[1] <= _PIECE_TOKENS or len(bands) == 1:
             return self._run(x, window, shift)
@@ -74,6 +83,8 @@ class FastBlock(Fixed):
         return out
 
     def _run(self, x: Float[Tensor, "B H W C"], window: Size, shift: Size) -> Float[Tensor, "B H W C"]:
+        if takes_map(x, x.shape[3] // len(self.bias)) and (natives := native_blocks([self], x.dtype, [window])):
+            return run_blocks(x.contiguous(), natives, [(window, shift)])
         attended = window_attention(
             self.qkv(self.norm1(x) if self.norm_first else x),
             self._bias_of(window),
@@ -136,9 +147,23 @@ class FastStage(nn.Module):
         return torch.cat([self._run(part) for part in x.split(images)])
 
     def _run(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
+        if (out := self._run_together(x)) is not None:
+            return out
         for block in self.blocks:
             x = block(x)
         return x
+
+    def _run_together(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"] | None:
+        """In one call, where the map is small enough not to go through a block in bands, and the blocks are plain."""
+        batch, height, width, channels = x.shape
+        blocks = [block for block in self.blocks if is_plain(block, FastBlock)]
+        if len(blocks) < len(self.blocks) or batch * height * width > _PIECE_TOKENS:
+            return None
+        if not takes_map(x, channels // len(blocks[0].bias)):
+            return None
+        geometry = [block.geometry((height, width)) for block in blocks]
+        natives = native_blocks(blocks, x.dtype, [window for window, _ in geometry])
+        return None if natives is None else run_blocks(x.contiguous(), natives, geometry)
 
 
 class FastPatchMerging(nn.Module):
@@ -147,9 +172,7 @@ class FastPatchMerging(nn.Module):
     def __init__(self, merging: PatchMerging) -> None:
         super().__init__()
         self.merging = merging
-        norm = merging.norm
-        whole = isinstance(norm, FusedNorm) or is_plain(norm, nn.LayerNorm)
-        self.in_pieces = whole and isinstance(merging.reduction, FusedLinear)
+        self.in_pieces = is_usual_norm(merging.norm) and isinstance(merging.reduction, FusedLinear)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w D"]:
         rows = max(1, _PIECE_TOKENS // (2 * x.shape[0] * x.shape[2])) * 2
@@ -167,13 +190,12 @@ class FastPatchEmbed(nn.Module):
         self.in_channels = embed.proj.in_channels
         self.proj = FusedLinear(embed.proj.weight.flatten(1), embed.proj.bias)
         self.norm = embed.norm
-        self.in_pieces = is_plain(embed.norm, nn.LayerNorm)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         height, width = self.patch_size
         patches = whole_patches(images, self.in_channels, self.patch_size).unfold(2, height, height)
         patches = patches.unfold(3, width, width).permute(0, 2, 3, 1, 4, 5)  # (B, h, w, C, height, width)
-        if not self.in_pieces:
+        if not is_usual_norm(self.norm):
             return self.norm(self.proj(patches.flatten(3)))
         rows = max(1, _PIECE_TOKENS // (patches.shape[0] * patches.shape[2]))
         bands = [self.norm(self.proj(band.flatten(3))) for band in patches.split(rows, dim=1)]

@@ -120,9 +120,8 @@ void interleave(const float* out, Words words, float factor, BFloat16* to) {
 }
 
 template <bool cosine>
-void forward16(const BFloat16* qkv, const float* bias, const BFloat16* padding, const float* logit_scale,
+void forward16(const BFloat16* qkv, const PaddedBias& bias, const BFloat16* padding, const float* logit_scale,
                BFloat16* out, float* log_sums, const Geometry& g, Threads threads) {
-  const PaddedBias padded_bias(bias, g, threads);
   const float factor = 1.0f / std::sqrt(static_cast<float>(g.head_dim));
   const int64_t all = g.channels(), pairs = (g.tokens() + 1) / 2;
   in_turns(threads, g.windows() * g.heads, [&](int64_t begin, int64_t end) {
@@ -144,7 +143,7 @@ void forward16(const BFloat16* qkv, const float* bias, const BFloat16* padding, 
       to_value_panels(w.v.data(), pairs, w.words, w.values.data());
       for (int64_t first = 0; first < g.tokens(); first += g.block_rows()) {
         const int64_t rows = std::min(g.block_rows(), g.tokens() - first);
-        score<cosine>(padded_bias, window, head, g, first, rows, factor, w);
+        score<cosine>(bias, window, head, g, first, rows, factor, w);
         exponentials(rows, g, w.scores.data(), Rows<BFloat16>{w.weights.data(), w.weight_step}, w.largest.data(),
                      w.sums.data(), [&](int64_t row) {
                        prefetch(out, all, offset, window, g, first + row);

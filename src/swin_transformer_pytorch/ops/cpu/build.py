@@ -27,8 +27,25 @@ from filelock import FileLock
 
 _log = logging.getLogger(__name__)
 
-SOURCES = ("window_attention.cpp", "linear.cpp", "weight_gradient.cpp", "layer_norm.cpp", "winograd.cpp", "regions.cpp")
-HEADERS = ("attention16.h", "gelu.h", "geometry.h", "products.h", "softmax.h", "turns.h", "vectors.h")
+SOURCES = (
+    "window_attention.cpp",
+    "linear.cpp",
+    "weight_gradient.cpp",
+    "layer_norm.cpp",
+    "block.cpp",
+    "winograd.cpp",
+    "regions.cpp",
+)
+HEADERS = (
+    "attention16.h",
+    "gelu.h",
+    "geometry.h",
+    "kernels.h",
+    "products.h",
+    "softmax.h",
+    "turns.h",
+    "vectors.h",
+)
 _COMPILERS = ("c++", "g++", "clang++")
 _BUILD_SECONDS = 600
 # A full disk or memory passes, and most other failures are mended by installing something.

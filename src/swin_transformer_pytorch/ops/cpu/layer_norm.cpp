@@ -1,6 +1,7 @@
 // Layer normalisation of rows, with a residual sum in it, in float32 or bfloat16: mean and variance in float32, each in
 // a pass of its own over a row that is then in the first cache.
 
+#include "kernels.h"
 #include "turns.h"
 #include "vectors.h"
 
@@ -54,6 +55,12 @@ void layer_norm(const void* x, const float* weight, const float* bias, const voi
 
 }  // namespace
 
+void run_layer_norm(const void* x, const float* weight, const float* bias, const void* residual, void* out,
+                    int64_t rows, int64_t width, float eps, bool bfloat16, Threads threads) {
+  const auto run = bfloat16 ? layer_norm<BFloat16> : layer_norm<float>;
+  run(x, weight, bias, residual, out, rows, width, eps, threads);
+}
+
 #define EXPORT __attribute__((visibility("default")))
 
 extern "C" {
@@ -61,10 +68,9 @@ extern "C" {
 // x, residual (which may be null) and out are (rows, width), contiguous, float32 or bfloat16; weight and bias (width),
 // float32. The width is a multiple of 16; out may be x or residual.
 EXPORT void swin_layer_norm(const void* x, const float* weight, const float* bias, const void* residual, void* out,
-                            int64_t rows, int64_t width, double eps, int32_t bfloat16, Parallel parallel,
+                            int64_t rows, int64_t width, float eps, int32_t bfloat16, Parallel parallel,
                             int64_t threads) {
-  const auto run = bfloat16 ? layer_norm<BFloat16> : layer_norm<float>;
-  run(x, weight, bias, residual, out, rows, width, static_cast<float>(eps), {parallel, threads});
+  run_layer_norm(x, weight, bias, residual, out, rows, width, eps, bfloat16 != 0, {parallel, threads});
 }
 
 }  // extern "C"

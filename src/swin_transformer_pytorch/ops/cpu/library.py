@@ -15,7 +15,8 @@ from .build import KernelBuildError
 
 _log = logging.getLogger(__name__)
 
-_pointer, _size, _number, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int32
+_pointer, _size, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_number, _double = ctypes.c_float, ctypes.c_double
 # Each function takes besides, at the end, how a team of threads is set to work, and how many they are.
 _ARGUMENTS = {
     "swin_window_attention_forward": [*[_pointer] * 7, _flag],
@@ -24,13 +25,14 @@ _ARGUMENTS = {
     "swin_linear": [*[_pointer] * 5, *[_size] * 3, _flag, _flag],
     "swin_weight_gradient": [*[_pointer] * 4, *[_size] * 3],
     "swin_layer_norm": [*[_pointer] * 5, _size, _size, _number, _flag],
+    "swin_blocks": [_pointer, _size, *[_pointer] * 4, _pointer, _flag],
     "swin_gelu": [_pointer, _pointer, _size],
     "swin_gelu_backward": [_pointer, _pointer, _pointer, _size],
     "swin_winograd_pack": [_pointer, _size, _size, _flag, _pointer],
     "swin_winograd": [*[_pointer] * 4, *[_size] * 5, _flag],
     "swin_winograd_space": [_size, _size, _pointer],
     "swin_roi_align": [*[_pointer] * 3, _size, *[_pointer] * 3, *[_size] * 3, _flag, _flag],
-    "swin_nms": [_pointer, _pointer, _size, _size, _number, _size, _pointer, _pointer],
+    "swin_nms": [_pointer, _pointer, _size, _size, _double, _size, _pointer, _pointer],
     "swin_winograd_weight_gradient": [*[_pointer] * 4, *[_size] * 5],
 }
 
@@ -91,7 +93,21 @@ def multiplies_bfloat16() -> bool:
     Raises:
         KernelBuildError: it is not to be had here.
     """
-    return bool(ctypes.c_int32.in_dll(_load(), "swin_multiplies_bfloat16").value)
+    return bool(_constant("swin_multiplies_bfloat16"))
+
+
+def lanes() -> int:
+    """How many floats the library's vectors have.
+
+    Raises:
+        KernelBuildError: it is not to be had here.
+    """
+    return _constant("swin_lanes")
+
+
+@functools.cache
+def _constant(name: str) -> int:
+    return ctypes.c_int32.in_dll(_load(), name).value
 
 
 @functools.cache

@@ -5,6 +5,7 @@
 // the bit.
 
 #include "gelu.h"
+#include "kernels.h"
 #include "products.h"
 #include "turns.h"
 #include "vectors.h"
@@ -145,6 +146,16 @@ void each(Threads threads, int64_t count, float* to, Function function, Arrays..
 
 }  // namespace
 
+void run_linear(const void* x, const float* panels, const float* bias, const void* residual, void* out, int64_t rows,
+                int64_t depth, int64_t columns, bool with_gelu, bool bfloat16, Threads threads) {
+  if (bfloat16)
+    linear(static_cast<const BFloat16*>(x), panels, bias, static_cast<const BFloat16*>(residual),
+           static_cast<BFloat16*>(out), rows, depth, columns, with_gelu, threads);
+  else
+    linear(static_cast<const float*>(x), panels, bias, static_cast<const float*>(residual), static_cast<float*>(out),
+           rows, depth, columns, with_gelu, threads);
+}
+
 // All arrays are contiguous, and float32 where nothing else is said; every number of columns, and a weight's of rows, is
 // a multiple of 16. Null is allowed for biases and residuals. `threads` is how many the team of `parallel` has; with one
 // it is not called.
@@ -169,13 +180,7 @@ EXPORT void swin_pack(const float* weight, int64_t rows, int64_t columns, int32_
 EXPORT void swin_linear(const void* x, const float* panels, const float* bias, const void* residual, void* out,
                         int64_t rows, int64_t depth, int64_t columns, int32_t with_gelu, int32_t bfloat16,
                         Parallel parallel, int64_t threads) {
-  const Threads team{parallel, threads};
-  if (bfloat16)
-    linear(static_cast<const BFloat16*>(x), panels, bias, static_cast<const BFloat16*>(residual),
-           static_cast<BFloat16*>(out), rows, depth, columns, with_gelu != 0, team);
-  else
-    linear(static_cast<const float*>(x), panels, bias, static_cast<const float*>(residual), static_cast<float*>(out),
-           rows, depth, columns, with_gelu != 0, team);
+  run_linear(x, panels, bias, residual, out, rows, depth, columns, with_gelu != 0, bfloat16 != 0, {parallel, threads});
 }
 
 EXPORT void swin_gelu(const float* x, float* out, int64_t count, Parallel parallel, int64_t threads) {

@@ -16,10 +16,11 @@ constexpr Rows<const float> kZero{nullptr, 0};
 // The bias with its rows filled up to whole vectors, where they are not, by what makes a key's weight zero.
 class PaddedBias {
  public:
-  PaddedBias(const float* bias, const Geometry& g, Threads threads)
-      : tokens_(g.tokens()), step_(g.keys()), copy_(step_ == tokens_ ? 0 : g.heads * tokens_ * step_),
-        bias_(step_ == tokens_ ? bias : copy_.data()) {
-    if (step_ == tokens_) return;
+  // With `padded`, the bias is so already.
+  PaddedBias(const float* bias, bool padded, const Geometry& g, Threads threads)
+      : tokens_(g.tokens()), step_(g.keys()), stays_(padded || step_ == tokens_),
+        copy_(stays_ ? 0 : g.heads * tokens_ * step_), bias_(stays_ ? bias : copy_.data()) {
+    if (stays_) return;
     in_turns(threads, g.heads * tokens_, 512, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         float* to = copy_.data() + row * step_;
@@ -34,6 +35,7 @@ class PaddedBias {
 
  private:
   int64_t tokens_, step_;
+  bool stays_;
   Floats copy_;
   const float* bias_;
 };

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -206,7 +207,7 @@ class AlignedArray {
       std::abort();
     }
     data_ = static_cast<T*>(memory);
-    std::fill_n(data_, count, T{});
+    for (int64_t i = 0; i < count; i++) new (data_ + i) T{};
   }
   ~AlignedArray() { std::free(data_); }
   AlignedArray(const AlignedArray&) = delete;

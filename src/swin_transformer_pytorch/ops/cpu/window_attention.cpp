@@ -8,6 +8,7 @@
 
 #include "attention16.h"
 #include "geometry.h"
+#include "kernels.h"
 #include "products.h"
 #include "softmax.h"
 #include "turns.h"
@@ -86,9 +87,8 @@ void score(const PaddedBias& bias, const Window& window, int64_t head, const Geo
 }
 
 template <typename T>
-void forward(const T* qkv, const float* bias, const T* padding, const float* logit_scale, T* out, float* log_sums,
+void forward(const T* qkv, const PaddedBias& bias, const T* padding, const float* logit_scale, T* out, float* log_sums,
              const Geometry& g, Threads threads) {
-  const PaddedBias padded_bias(bias, g, threads);
   const float factor = 1.0f / std::sqrt(static_cast<float>(g.head_dim));
   in_turns(threads, g.windows() * g.heads, [&](int64_t begin, int64_t end) {
     Windows windows(g);
@@ -102,7 +102,7 @@ void forward(const T* qkv, const float* bias, const T* padding, const float* log
       to_panels(w.v.data(), g.tokens(), g.columns(), w.values.data());
       for (int64_t first = 0; first < g.tokens(); first += g.block_rows()) {
         const int64_t last = std::min(first + g.block_rows(), g.tokens()), rows = last - first;
-        score(padded_bias, window, head, g, first, last, w);
+        score(bias, window, head, g, first, last, w);
         exponentials(rows, g, w.scores.data(), Rows<float>{w.scores.data(), g.score_step()}, w.largest.data(),
                      w.sums.data(), [&](int64_t row) {
                        prefetch(out, g.channels(), head * g.head_dim, window, g, first + row);
@@ -231,7 +231,7 @@ template <typename T>
 void backward(const T* grad_out, const T* qkv, const float* bias, const T* padding, const float* logit_scale,
               const float* log_sums, T* grad_qkv, float* grad_bias, float* grad_padding, float* grad_logit_scale,
               const Geometry& g, Threads threads) {
-  const PaddedBias padded_bias(bias, g, threads);
+  const PaddedBias padded_bias(bias, false, g, threads);
   const float factor = 1.0f / std::sqrt(static_cast<float>(g.head_dim));
   // The windows are cut into parts by their number alone, each with sums of its own, which are then added in order.
   const int64_t size = Sums::size(g);
@@ -285,6 +285,22 @@ Geometry geometry(const int64_t* sizes, bool cosine) {
 }
 
 }  // namespace
+
+void run_window_attention(const void* qkv, const float* bias, bool padded, const void* padding,
+                          const float* logit_scale, void* out, float* log_sums, const int64_t* sizes, bool bfloat16,
+                          Threads threads) {
+  const Geometry g = geometry(sizes, logit_scale != nullptr);
+  const PaddedBias rows(bias, padded, g, threads);
+  if (bfloat16) {
+    const auto run = !kHasPairs ? forward<BFloat16> : g.cosine ? forward16<true> : forward16<false>;
+    run(static_cast<const BFloat16*>(qkv), rows, static_cast<const BFloat16*>(padding), logit_scale,
+        static_cast<BFloat16*>(out), log_sums, g, threads);
+  } else {
+    forward(static_cast<const float*>(qkv), rows, static_cast<const float*>(padding), logit_scale,
+            static_cast<float*>(out), log_sums, g, threads);
+  }
+}
+
 // `sizes`: batch, height, width, heads, head_dim, window height, window width, shift down, shift right. All arrays are
 // contiguous. Null is allowed for padding, logit_scale, log_sums (where no backward follows) and their gradients.
 // `threads` is how many the team of `parallel` has; with one it is not called.
@@ -295,16 +311,8 @@ extern "C" {
 EXPORT void swin_window_attention_forward(
     const void* qkv, const float* bias, const void* padding, const float* logit_scale, void* out, float* log_sums,
     const int64_t* sizes, int32_t bfloat16, Parallel parallel, int64_t threads) {
-  const Geometry g = geometry(sizes, logit_scale != nullptr);
-  const Threads team{parallel, threads};
-  if (bfloat16) {
-    const auto run = !kHasPairs ? forward<BFloat16> : g.cosine ? forward16<true> : forward16<false>;
-    run(static_cast<const BFloat16*>(qkv), bias, static_cast<const BFloat16*>(padding), logit_scale,
-        static_cast<BFloat16*>(out), log_sums, g, team);
-  } else {
-    forward(static_cast<const float*>(qkv), bias, static_cast<const float*>(padding), logit_scale,
-            static_cast<float*>(out), log_sums, g, team);
-  }
+  run_window_attention(qkv, bias, false, padding, logit_scale, out, log_sums, sizes, bfloat16 != 0,
+                       {parallel, threads});
 }
 
 EXPORT void swin_window_attention_backward(
