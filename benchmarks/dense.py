@@ -7,10 +7,12 @@ only says what it is for; `detection.py` and `segmentation.py` are run.
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import multiprocessing
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,12 +48,18 @@ def measure(
     others: Sequence[str],
     rounds: int,
     *,
-    warmup: int = 1,
     memory: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """All take turns in one process, so that noise meets each; memory is measured in a process for each."""
     steps = {name: make() for name, make in makers.items()}
-    times = benchmark.alternate(steps, rounds, warmup=1)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for round_number in range(rounds + 1):
+        for name, step in steps.items():
+            start = clock()
+            step()
+            if round_number > 0:  # the first warms up
+                times[name].append(clock() - start)
     del steps
     peaks = {name: peak_of(make) if memory else None for name, make in makers.items()}
     return [
@@ -63,6 +71,24 @@ def measure(
         )
         for name in makers
     ]
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, rounds: int, training_rounds: int) -> None:
+    """What both benchmarks can be told."""
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--training-rounds", type=int, default=training_rounds)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="count the process's own time on the processor: with one thread, for a machine that is not idle",
+    )
+
+
+def clock_of(arguments: argparse.Namespace) -> Callable[[], float]:
+    """Sets the number of threads, too."""
+    torch.set_num_threads(arguments.threads)
+    return time.process_time if arguments.processor_time else time.perf_counter
 
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
@@ -78,9 +104,9 @@ def peak_of(make: Callable[[], Step]) -> int:
 
 def _peak_of(make: Callable[[], Step]) -> int:
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     step = make()
     before = benchmark.process_memory("VmRSS")
-    step()
     step()
     return benchmark.process_memory("VmHWM") - before
 
@@ -114,19 +140,22 @@ def table(rows: Sequence[Row], others: Sequence[str]) -> list[str]:
     return lines
 
 
-def write(name: str, model: str, libraries: Sequence[str], parts: Mapping[str, Any], lines: Sequence[str]) -> None:
+def write(
+    name: str, model: str, libraries: Sequence[str], parts: Mapping[str, Any], lines: Sequence[str], *, timed: str
+) -> None:
     """The figures as JSON and as a page in `results/`, named after the day, with what they belong to."""
     report = {
         "model": model,
         "processor": benchmark.processor_name(),
         "threads": torch.get_num_threads(),
+        "timed": timed,
         "versions": benchmark.library_versions(["torch", benchmark.OURS, *libraries]),
         **{key: [asdict(row) for row in part] if isinstance(part, list) else part for key, part in parts.items()},
     }
     versions = ", ".join(f"{library} {version}" for library, version in report["versions"].items())
     first = (
-        f"{model}, float32, random weights, {report['processor']}, {report['threads']} threads; {versions}. Ratios are "
-        "medians of those of the rounds, in which all take turns, with their range; below 1 the row is faster. Memory "
+        f"{model}, float32, random weights, {report['processor']}, threads: {report['threads']}, {timed}; {versions}. "
+        "Ratios are medians of those of the rounds, in which all take turns, with their range; below 1 the row is faster. Memory "
         "is at the peak above the start."
     )
     RESULTS.mkdir(exist_ok=True)
