@@ -155,8 +155,8 @@ def write(
     versions = ", ".join(f"{library} {version}" for library, version in report["versions"].items())
     first = (
         f"{model}, float32, random weights, {report['processor']}, threads: {report['threads']}, {timed}; {versions}. "
-        "Ratios are medians of those of the rounds, in which all take turns, with their range; below 1 the row is faster. Memory "
-        "is at the peak above the start."
+        "Ratios are medians of those of the rounds, in which all take turns, with their range; below 1 the row is "
+        "faster. Memory is at the peak above the start."
     )
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{datetime.date.today().isoformat()}-{name}-cpu"

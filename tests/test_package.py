@@ -45,6 +45,20 @@ def test_import_loads_nothing_heavy(module: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_models_run_without_the_compiler() -> None:
+    """Importing it takes as long as importing torch."""
+    code = (
+        "import sys, torch, swin_transformer_pytorch as swin\n"
+        "model = swin.create_model('swin_tiny_patch4_window7_224', depths=(1, 1, 1, 1)).eval()\n"
+        "images = torch.rand(1, 3, 32, 32)\n"
+        "model(images).sum().backward()\n"
+        "swin.optimize_for_inference(model)(images)\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
 @pytest.mark.parametrize("package", [swin, training])
 def test_every_public_name_resolves(package: ModuleType) -> None:
     for name in package.__all__:

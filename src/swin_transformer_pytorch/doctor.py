@@ -105,6 +105,7 @@ def _system() -> dict[str, str]:
         "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
+        "waiting": _waiting(),
     }
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -118,6 +119,16 @@ def _system() -> dict[str, str]:
         rows["cuda"] = f"none: torch has version {torch.version.cuda}, but found no usable device or driver"
     rows["mps"] = "available" if torch.backends.mps.is_available() else "none"
     return rows
+
+
+def _waiting() -> str:
+    """How PyTorch's threads wait for work, which the environment says before torch is imported."""
+    chosen = {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if os.environ.get(name)}
+    if chosen:
+        return "as " + " and ".join(f"{name}={value}" for name, value in chosen.items()) + " says"
+    return (
+        "threads spin for milliseconds after each operation: on cores that others use too, set OMP_WAIT_POLICY=PASSIVE"
+    )
 
 
 def _attention() -> dict[str, list[str]]:

@@ -32,6 +32,14 @@ def test_a_missing_extra_comes_with_its_command(swin, monkeypatch) -> None:
     assert "pip install 'swin-transformer-pytorch[train]'" in line
 
 
+def test_how_threads_wait(swin, monkeypatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert "set OMP_WAIT_POLICY=PASSIVE" in json.loads(swin("doctor", "--json").out)["system"]["waiting"]
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert json.loads(swin("doctor", "--json").out)["system"]["waiting"] == "as OMP_WAIT_POLICY=PASSIVE says"
+
+
 def test_tables_and_json_tell_the_same(swin) -> None:
     found = json.loads(swin("doctor", "--json").out)
     out = swin("doctor").out

@@ -17,9 +17,22 @@ from .convolution import (
     is_pointwise_convolution as is_pointwise_convolution,
     is_usual_convolution as is_usual_convolution,
 )
-from .cpu.block import Block as Block, Layer as Layer, Norm as Norm, pad_keys as pad_keys, run_blocks as run_blocks
+from .cpu.block import (
+    Block as Block,
+    Layer as Layer,
+    Norm as Norm,
+    pad_keys as pad_keys,
+    run_blocks as run_blocks,
+    run_patch_embed as run_patch_embed,
+    run_patch_merging as run_patch_merging,
+)
 from .cpu.layer_norm import layer_norm_into as layer_norm_into
-from .cpu.linear import linear_into as linear_into, pack_weight as pack_weight, panel_layout as panel_layout
+from .cpu.linear import (
+    depth_multiple as depth_multiple,
+    linear_into as linear_into,
+    pack_weight as pack_weight,
+    panel_layout as panel_layout,
+)
 from .cpu.winograd import pack_kernel as pack_kernel
 from .layer_norm import has_own_layer_norm as has_own_layer_norm
 from .linear import gelu_then as gelu_then, has_packed_linear as has_packed_linear, linear as linear, mlp as mlp

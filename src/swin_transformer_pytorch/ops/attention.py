@@ -19,6 +19,7 @@ from .matmul import matmul
 from .plain import is_transformed
 from .reference import reference
 from .sdpa import sdpa
+from .tracing import constant_when_traced
 from .triton import kernel as triton_kernel
 
 _IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Size, Size, Tensor | None, Tensor | None], Tensor]] = {
@@ -92,12 +93,12 @@ def describe_kernels(*, build: bool = False) -> dict[str, str]:
     return {"cpu": cpu, "cpu products": products, "triton": triton_kernel.describe()}
 
 
-@torch.compiler.assume_constant_result  # what is traced may depend on it, but not on how it is found out
+@constant_when_traced  # what is traced may depend on it, but not on how it is found out
 def _cpu_kernel_is_ready() -> bool:
     return cpu_library.why_not() is None
 
 
-@torch.compiler.assume_constant_result
+@constant_when_traced
 def _triton_takes(dtype: torch.dtype, head_dim: int) -> bool:
     return triton_kernel.why_not(dtype, head_dim) is None
 

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from .swin import FastBlock
 
 
-def takes_map(x: Tensor, head_dim: int) -> bool:
-    """Whether a map may go through the library: compilers, transforms and dispatch modes see PyTorch's operators."""
+def takes_map(x: Tensor, head_dim: int = 32) -> bool:
+    """Whether a map may go through the library: compilers, transforms and dispatch modes see PyTorch's operators.
+
+    Args:
+        head_dim: of attention, where there is any.
+    """
     if torch.compiler.is_compiling() or is_transformed() or torch._C._len_torch_dispatch_stack():
         return False
     if not is_ordinary(x) or choose_implementation("cpu", training=False, dtype=x.dtype, head_dim=head_dim) != "cpu":
@@ -37,8 +41,8 @@ def _native(block: FastBlock, dtype: torch.dtype, window: Size) -> Block | None:
     bias = block.padded_bias
     if bias is None or block.example.dtype != dtype or window != block.window_size:
         return None
-    layers = [_layer(layer) for layer in (block.qkv, block.proj, block.fc1, block.fc2)]
-    norms = [_norm(norm) for norm in (block.norm1, block.norm2)]
+    layers = [native_layer(layer) for layer in (block.qkv, block.proj, block.fc1, block.fc2)]
+    norms = [native_norm(norm) for norm in (block.norm1, block.norm2)]
     if None in layers or None in norms:
         return None
     qkv, proj, fc1, fc2 = (layer for layer in layers if layer is not None)
@@ -57,11 +61,13 @@ def _native(block: FastBlock, dtype: torch.dtype, window: Size) -> Block | None:
     )
 
 
-def _layer(layer: torch.nn.Module) -> Layer | None:
+def native_layer(layer: torch.nn.Module) -> Layer | None:
+    """A linear layer as the library takes it, if it is as it was made."""
     if not is_plain(layer, FusedLinear) or layer.form != "panels":
         return None
     return Layer(panels=layer.weight, bias=layer.sums_from)
 
 
-def _norm(norm: torch.nn.Module) -> Norm | None:
+def native_norm(norm: torch.nn.Module) -> Norm | None:
+    """Likewise of a norm."""
     return Norm(weight=norm.weight, bias=norm.bias, eps=norm.eps) if is_plain(norm, FusedNorm) else None

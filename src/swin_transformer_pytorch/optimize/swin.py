@@ -6,16 +6,29 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..backbone.attention import WindowAttentionV2
 from ..backbone.layers import PatchEmbed, PatchMerging, whole_patches
 from ..backbone.swin import SwinBlock, SwinStage
-from ..ops import choose_window, is_plain, pad_keys, replaceable, run_blocks, window_attention
+from ..ops import (
+    Block,
+    choose_window,
+    depth_multiple,
+    has_packed_linear,
+    is_plain,
+    pad_keys,
+    replaceable,
+    run_blocks,
+    run_patch_embed,
+    run_patch_merging,
+    window_attention,
+)
 from ..sizes import Size
 from .linear import Fixed, FusedLinear
-from .native import native_blocks, takes_map
+from .native import native_blocks, native_layer, native_norm, takes_map
 from .norm import add_normalised, is_usual_norm
 
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
@@ -84,7 +97,9 @@ class FastBlock(Fixed):
 
     def _run(self, x: Float[Tensor, "B H W C"], window: Size, shift: Size) -> Float[Tensor, "B H W C"]:
         if takes_map(x, x.shape[3] // len(self.bias)) and (natives := native_blocks([self], x.dtype, [window])):
-            return run_blocks(x.contiguous(), natives, [(window, shift)])
+            x, out = x.contiguous(), x.new_empty(x.shape)
+            run_blocks(x, natives, [(window, shift)], out)
+            return out
         attended = window_attention(
             self.qkv(self.norm1(x) if self.norm_first else x),
             self._bias_of(window),
@@ -144,17 +159,23 @@ class FastStage(nn.Module):
         images = max(1, _PIECE_TOKENS // (x.shape[1] * x.shape[2]))
         if images >= len(x) or not self.in_pieces:
             return self._run(x)
-        return torch.cat([self._run(part) for part in x.split(images)])
+        out = x.new_empty(x.shape)
+        for part, to in zip(x.split(images), out.split(images), strict=True):
+            self._run(part, to)
+        return out
 
-    def _run(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
-        if (out := self._run_together(x)) is not None:
+    def _run(self, x: Float[Tensor, "B H W C"], out: Tensor | None = None) -> Float[Tensor, "B H W C"]:
+        """The stage's map, in `out` if it is given."""
+        if (natives := self._natives(x)) is not None:
+            x, out = x.contiguous(), x.new_empty(x.shape) if out is None else out
+            run_blocks(x, *natives, out)
             return out
         for block in self.blocks:
             x = block(x)
-        return x
+        return x if out is None else out.copy_(x)
 
-    def _run_together(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"] | None:
-        """In one call, where the map is small enough not to go through a block in bands, and the blocks are plain."""
+    def _natives(self, x: Float[Tensor, "B H W C"]) -> tuple[list[Block], list[tuple[Size, Size]]] | None:
+        """The blocks for one call: where the map does not go through in bands, and all are as they were made."""
         batch, height, width, channels = x.shape
         blocks = [block for block in self.blocks if is_plain(block, FastBlock)]
         if len(blocks) < len(self.blocks) or batch * height * width > _PIECE_TOKENS:
@@ -163,7 +184,7 @@ class FastStage(nn.Module):
             return None
         geometry = [block.geometry((height, width)) for block in blocks]
         natives = native_blocks(blocks, x.dtype, [window for window, _ in geometry])
-        return None if natives is None else run_blocks(x.contiguous(), natives, geometry)
+        return None if natives is None else (natives, geometry)
 
 
 class FastPatchMerging(nn.Module):
@@ -177,8 +198,15 @@ class FastPatchMerging(nn.Module):
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w D"]:
         rows = max(1, _PIECE_TOKENS // (2 * x.shape[0] * x.shape[2])) * 2
         if rows >= x.shape[1] or not self.in_pieces:
-            return self.merging(x)
-        return torch.cat([self.merging(part) for part in x.split(rows, dim=1)], dim=1)
+            return self._run(x)
+        return torch.cat([self._run(part) for part in x.split(rows, dim=1)], dim=1)
+
+    def _run(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w D"]:
+        reduction, norm = native_layer(self.merging.reduction), native_norm(self.merging.norm)
+        if not is_plain(self.merging, PatchMerging) or reduction is None or norm is None or not takes_map(x):
+            out: Tensor = self.merging(x)
+            return out
+        return run_patch_merging(x.contiguous(), reduction, norm, norm_first=self.merging.norm_first)
 
 
 class FastPatchEmbed(nn.Module):
@@ -188,15 +216,29 @@ class FastPatchEmbed(nn.Module):
         super().__init__()
         self.patch_size = embed.patch_size
         self.in_channels = embed.proj.in_channels
-        self.proj = FusedLinear(embed.proj.weight.flatten(1), embed.proj.bias)
+        weight = embed.proj.weight.flatten(1)
+        # Zeros fill a patch up to what products take.
+        padded = F.pad(weight, (0, -weight.shape[1] % depth_multiple(weight.dtype)))
+        self.proj = FusedLinear(padded if has_packed_linear(padded) else weight, embed.proj.bias)
         self.norm = embed.norm
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         height, width = self.patch_size
-        patches = whole_patches(images, self.in_channels, self.patch_size).unfold(2, height, height)
-        patches = patches.unfold(3, width, width).permute(0, 2, 3, 1, 4, 5)  # (B, h, w, C, height, width)
+        images = whole_patches(images, self.in_channels, self.patch_size)
         if not is_usual_norm(self.norm):
-            return self.norm(self.proj(patches.flatten(3)))
-        rows = max(1, _PIECE_TOKENS // (patches.shape[0] * patches.shape[2]))
-        bands = [self.norm(self.proj(band.flatten(3))) for band in patches.split(rows, dim=1)]
+            return self._run(images)
+        rows = max(1, _PIECE_TOKENS // (images.shape[0] * images.shape[3] // width))
+        bands = [self._run(band) for band in images.split(rows * height, dim=2)]
         return torch.cat(bands, dim=1) if len(bands) > 1 else bands[0]
+
+    def _run(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
+        proj, norm = native_layer(self.proj), native_norm(self.norm)
+        if proj is not None and norm is not None and images.dtype == self.proj.example.dtype and takes_map(images):
+            return run_patch_embed(
+                images if images.stride(3) == 1 else images.contiguous(), self.patch_size, proj, norm
+            )
+        height, width = self.patch_size
+        patches = images.unfold(2, height, height).unfold(3, width, width)
+        patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3)  # (B, h, w, C * height * width)
+        out: Tensor = self.norm(self.proj(F.pad(patches, (0, self.proj.in_features - patches.shape[3]))))
+        return out

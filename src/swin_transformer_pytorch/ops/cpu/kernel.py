@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...sizes import Size
 from .. import operators
+from ..tracing import constant_when_traced
 from .library import run, say_once
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -17,7 +18,7 @@ _TYPES = " and ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
 TAKES = f"{_TYPES} and heads of a multiple of {HEAD_DIM_MULTIPLE} channels"
 
 
-@torch.compiler.assume_constant_result  # the log is no part of what is traced
+@constant_when_traced  # the log is no part of what is traced
 def supports(qkv_dtype: torch.dtype, head_dim: int) -> bool:
     """Whether the kernel takes maps of that type and heads of that many channels.
 

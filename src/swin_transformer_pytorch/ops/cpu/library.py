@@ -26,6 +26,8 @@ _ARGUMENTS = {
     "swin_weight_gradient": [*[_pointer] * 4, *[_size] * 3],
     "swin_layer_norm": [*[_pointer] * 5, _size, _size, _number, _flag],
     "swin_blocks": [_pointer, _size, *[_pointer] * 4, _pointer, _flag],
+    "swin_patch_merging": [*[_pointer] * 5, _flag],
+    "swin_patch_embed": [*[_pointer] * 5, _size, _size, _flag],
     "swin_gelu": [_pointer, _pointer, _size],
     "swin_gelu_backward": [_pointer, _pointer, _pointer, _size],
     "swin_winograd_pack": [_pointer, _size, _size, _flag, _pointer],

@@ -26,6 +26,11 @@ def panel_layout() -> str:
     return find().stem
 
 
+def depth_multiple(dtype: torch.dtype) -> int:
+    """Of what a product's depth is a multiple, for numbers of that type; 1 where there are no products of them."""
+    return _MULTIPLES.get(dtype, 1)
+
+
 def can_pack(weight: Tensor) -> bool:
     """Whether a weight's type and sizes are such that `pack_weight` takes it, transposed."""
     if weight.dtype not in _MULTIPLES or weight.ndim != 2 or not weight.numel():
