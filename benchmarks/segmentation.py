@@ -26,7 +26,7 @@ import swin_transformer_pytorch as swin
 from dense import Step, add_arguments, clock_of, measure, table, training_step, write
 from swin_transformer_pytorch import benchmark
 from swin_transformer_pytorch.models.build import build
-from swin_transformer_pytorch.models.config import SegmenterConfig, find_dense_variant
+from swin_transformer_pytorch.models.config import SegmenterConfig, find_other_variant
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.segmentation_inference import segment, segment_sliding, window_starts
 
@@ -61,7 +61,7 @@ class SlidingMemory:
 
 
 def config() -> SegmenterConfig:
-    found = find_dense_variant(VARIANT).config
+    found = find_other_variant(VARIANT).config
     assert isinstance(found, SegmenterConfig)
     return found
 
