@@ -33,8 +33,8 @@ def is_usual_convolution(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def is_pointwise_convolution(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a layer is a linear layer for each place of a map."""
-    return is_plain(layer, nn.Conv2d) and form_of(layer) == _POINTWISE
+    """Whether a layer is a linear layer for each place of a map, with so many channels that it is faster as one."""
+    return is_plain(layer, nn.Conv2d) and form_of(layer) == _POINTWISE and layer.in_channels >= FEWEST_CHANNELS
 
 
 def form_of(layer: nn.Conv2d) -> tuple[object, ...]:
