@@ -1,362 +1,313 @@
-"""Window attention alone, and whole Swins, on a GPU: ours beside PyTorch's and timm's.
+"""Window attention alone, and whole Swins, on a GPU: ours beside PyTorch's and timm's, within a time.
 
-    python benchmarks/gpu.py
+    python benchmarks/gpu.py --budget 540 --out gpu-results
 
-needs a CUDA device, and writes the figures, as JSON and as a table, to benchmarks/results/, named after the day.
-Weights and inputs are random. In half precision inference has half-precision weights; a training step is a forward and
-a backward pass in autocast, as users train. float32 is PyTorch's own, without TF32.
+needs a CUDA device. Rows come in the order of what is wanted most: whether the kernel is right, then whole models, then
+the op alone. Each is on the disk as soon as it is known, and what a process could not finish the same command goes on
+with: a run that is cut off keeps what it has. A row that ends its process (a fault of the GPU's memory) or takes far
+longer than it should is noted, and the next one begins in a new process. A short table comes last.
+
+Weights and inputs are random. float32 is PyTorch's own, without TF32. `--tiny --device cpu` tries all of it on a CPU
+(with TRITON_INTERPRET=1 the kernel too), where times mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
-import gc
 import json
-import statistics
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-import swin_transformer_pytorch as swin
-from swin_transformer_pytorch import benchmark
-from swin_transformer_pytorch.ops import force_implementation, merge, pad_map, partition, shift_mask, window_attention
-
-RESULTS = Path(__file__).parent / "results"
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-MODELS = {"swin_tiny_patch4_window7_224": 224, "swinv2_tiny_patch4_window16_256": 256}
-
-Step = Callable[[], object]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attention:
-    """One call of the op, as a block of a Swin makes it."""
-
-    name: str
-    map_size: tuple[int, int]
-    heads: int
-    window_size: tuple[int, int]
-    shift_size: tuple[int, int]
-    v2: bool = False
-    head_dim: int = 32
-
-
-ATTENTIONS = (
-    Attention(name="Swin-T stage 1", map_size=(56, 56), heads=3, window_size=(7, 7), shift_size=(3, 3)),
-    Attention(name="Swin-T stage 3", map_size=(14, 14), heads=12, window_size=(7, 7), shift_size=(3, 3)),
-    Attention(name="window 12, stage 1", map_size=(96, 96), heads=4, window_size=(12, 12), shift_size=(6, 6)),
-    Attention(name="V2, window 8, stage 1", map_size=(64, 64), heads=3, window_size=(8, 8), shift_size=(4, 4), v2=True),
-    Attention(
-        name="V2, window 16, stage 1", map_size=(64, 64), heads=3, window_size=(16, 16), shift_size=(8, 8), v2=True
-    ),
-    Attention(name="padded, 200x334", map_size=(200, 334), heads=3, window_size=(7, 7), shift_size=(3, 3)),
+from gpu_attention import ATTENTIONS, Attention, check, measure_attention, sweep
+from gpu_measure import Figure, Tell, copy_rate
+from gpu_models import (
+    COMPILED,
+    EAGER,
+    GRAPH,
+    OPTIMIZED,
+    OPTIMIZED_COMPILED,
+    OPTIMIZED_GRAPH,
+    REDUCED,
+    SDPA,
+    TIMM,
+    TIMM_COMPILED,
+    TIMM_GRAPH,
+    Way,
+    Whole,
+    measure_model,
+    profile,
 )
+from gpu_results import BEGUN, Results, markdown, summary
+from swin_transformer_pytorch import benchmark
+from swin_transformer_pytorch.ops.triton import kernel
+
+CASES = Path(__file__).parents[1] / "tests" / "ops" / "triton_kernel_cases.py"
+TINY_T = Whole(name="swin_tiny_patch4_window7_224", image_size=(224, 224))
+TINY_V2 = Whole(name="swinv2_tiny_patch4_window16_256", image_size=(256, 256))
+DETECTION = Whole(name="swin_tiny_patch4_window7_224", image_size=(800, 1344), features=True)
+BASE = Whole(name="swin_base_patch4_window7_224", image_size=(224, 224))
+BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
+
+_LIMIT = 4  # times what a row should take, and a minute, after which it is ended
+_LAST_SECONDS = 8  # of the budget, for the tables
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One way of computing one thing.
+class Scale:
+    """How much is measured.
 
     Attributes:
-        seconds: median of the rounds; None where it failed.
-        ratio: the Triton kernel's time over this one's, the median of the ratios round by round; below 1 it is faster.
-        peak_bytes: allocated at the peak of a step, above what was there before.
-        failure: why there is no figure.
+        device: on which.
+        rounds: of all ways.
+        tiny: whether maps, models and batches are shrunken.
+        compiler: whether what is compiled is measured.
     """
 
-    subject: str
-    mode: str
-    dtype: str
-    batch_size: int
-    way: str
-    seconds: float | None
-    ratio: float | None
-    peak_bytes: int | None
-    failure: str | None = None
+    device: torch.device
+    rounds: int
+    tiny: bool
+    compiler: bool
+
+    def batch(self, size: int) -> int:
+        return 1 if self.tiny else size
+
+    def of(self, whole: Whole) -> Whole:
+        return whole.shrunken() if self.tiny else whole
+
+    def case(self, case: Attention) -> Attention:
+        return case.shrunken() if self.tiny else case
+
+    def ways(self, *ways: Way) -> tuple[Way, ...]:
+        return tuple(way for way in ways if self.compiler or way.compile is None)
 
 
-def stopwatch(device: torch.device) -> Callable[[Step], float]:
-    """A function that runs a step and tells its seconds: on a GPU those of the GPU, by its own events."""
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is measured together.
 
-    def on_gpu(step: Step) -> float:
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize()
-        start.record()
-        step()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1000
+    Attributes:
+        name: which.
+        seconds: about what it takes on a GPU, compiling included: it is not begun with less.
+        run: measures, and tells what is known meanwhile.
+    """
 
-    def elsewhere(step: Step) -> float:
-        start = time.perf_counter()
-        step()
-        return time.perf_counter() - start
-
-    return on_gpu if device.type == "cuda" else elsewhere
+    name: str
+    seconds: float
+    run: Callable[[Tell], list[Figure]]
 
 
-def measure(steps: dict[str, Callable[[], Step]], device: torch.device, rounds: int, **what: Any) -> list[Figure]:
-    """Builds the steps, warms them up, and lets them take turns. The first is what the others are compared with."""
-    ready: dict[str, Step] = {}
-    peaks: dict[str, int | None] = {}
-    figures = []
-    for way, build in steps.items():
-        try:
-            step = build()
-            for _ in range(3):
-                step()
-            peaks[way] = _peak(step, device)
-        except Exception as error:  # a way that does not fit or compile is a result too
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            figures.append(Figure(**what, way=way, seconds=None, ratio=None, peak_bytes=None, failure=reason[:200]))
-            continue
-        ready[way] = step
-    seconds_of = stopwatch(device)
-    times: dict[str, list[float]] = {way: [] for way in ready}
-    for _ in range(rounds):
-        for way, step in ready.items():
-            times[way].append(seconds_of(step))
-    first = times.get(next(iter(steps)))
-    for way, found in times.items():
-        ratio = None if first is None else statistics.median(a / b for a, b in zip(first, found, strict=True))
-        figures.append(Figure(**what, way=way, seconds=statistics.median(found), ratio=ratio, peak_bytes=peaks[way]))
-    del ready
-    gc.collect()
-    return figures
-
-
-def _peak(step: Step, device: torch.device) -> int | None:
-    if device.type != "cuda":
-        return None
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    return torch.cuda.max_memory_allocated() - before
-
-
-def measure_attention(
-    case: Attention, batch_size: int, dtype: torch.dtype, device: torch.device, rounds: int, ways: list[str]
-) -> list[Figure]:
-    """The op alone, forward without gradients, and forward and backward."""
-    tokens = case.window_size[0] * case.window_size[1]
-    width = 3 * case.heads * case.head_dim
-
-    def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.randn(shape, device=device).to(dtype)
-
-    tensors = {
-        "qkv": random(batch_size, *case.map_size, width, dtype=dtype),
-        "bias": random(case.heads, tokens, tokens),
-        "pad_token": random(width),
-    }
-    if case.v2:
-        tensors["logit_scale"] = 10 * torch.ones(case.heads, device=device)
-    upstream = random(batch_size, *case.map_size, width // 3, dtype=dtype)
-
-    def build(way: str, training: bool) -> Step:
-        run = _flex(case, device) if way == "flex_attention" else _ours(case, way)
-        inputs = {name: tensor.clone().requires_grad_(training) for name, tensor in tensors.items()}
-        leaves = list(inputs.values())
-
-        def step() -> object:
-            with torch.set_grad_enabled(training):
-                out = run(**inputs)
-                return torch.autograd.grad(out, leaves, upstream, allow_unused=True) if training else out
-
-        return step
-
-    figures = []
-    for training in (False, True):
-        figures += measure(
-            {way: partial(build, way, training) for way in ways},
-            device,
-            rounds,
-            subject=case.name,
-            mode="forward and backward" if training else "forward",
-            dtype=str(dtype).removeprefix("torch."),
-            batch_size=batch_size,
-        )
-    return figures
-
-
-def _ours(case: Attention, implementation: str) -> Callable[..., Tensor]:
-    def run(**tensors: Tensor) -> Tensor:
-        with force_implementation(implementation):
-            return window_attention(**tensors, window_size=case.window_size, shift_size=case.shift_size)
-
-    return run
-
-
-def _flex(case: Attention, device: torch.device) -> Callable[..., Tensor]:
-    """PyTorch's flex_attention, with the partition around it, compiled as one: bias and mask change the scores."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    tokens = case.window_size[0] * case.window_size[1]
-    padded = [-(-side // window) * window for side, window in zip(case.map_size, case.window_size, strict=True)]
-    padded_size = (padded[0], padded[1])
-    mask = shift_mask(padded_size, case.window_size, case.shift_size, device=device, dtype=torch.float32)
-
-    def run(qkv: Tensor, bias: Tensor, pad_token: Tensor, logit_scale: Tensor | None = None) -> Tensor:
-        def score(value: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return value + bias[head, query, key] + mask[batch % mask.shape[0], query, key]
-
-        token = pad_token.to(qkv.dtype)
-        x = pad_map(qkv - token, case.window_size) + token
-        x = partition(x.roll([-side for side in case.shift_size], (1, 2)), case.window_size)
-        q, k, v = x.reshape(-1, tokens, 3, case.heads, case.head_dim).permute(2, 0, 3, 1, 4).unbind()
-        scale = None
-        if logit_scale is not None:
-            q = (F.normalize(q.float(), dim=-1) * logit_scale[:, None, None]).to(qkv.dtype)
-            k, scale = F.normalize(k.float(), dim=-1).to(qkv.dtype), 1.0
-        out = flex_attention(q, k, v, score_mod=score, scale=scale)
-        out = out.transpose(1, 2).reshape(qkv.shape[0], -1, tokens, qkv.shape[3] // 3)
-        out = merge(out, padded_size, case.window_size).roll(case.shift_size, (1, 2))
-        return out[:, : qkv.shape[1], : qkv.shape[2]]
-
-    return torch.compile(run, dynamic=False)
-
-
-def measure_model(
-    name: str, image_size: int, batch_size: int, dtype: torch.dtype, device: torch.device, rounds: int
-) -> list[Figure]:
-    """A whole classifier: inference, and a training step."""
-    figures = []
-    for training in (False, True):
-        images = torch.randn(batch_size, 3, image_size, image_size, device=device)
-        step = partial(_model_step, name, images, dtype, training)
-        steps: dict[str, Callable[[], Step]] = {
-            "ours, triton": partial(step, "ours"),
-            "ours, sdpa": partial(step, "ours", implementation="sdpa"),
-            "ours, triton, compiled": partial(step, "ours", compiled=True),
-            "timm": partial(step, "timm"),
-            "timm, compiled": partial(step, "timm", compiled=True),
-        }
-        if not training:
-            steps["ours, triton, optimized"] = partial(step, "ours", optimized=True)
-        figures += measure(
-            steps,
-            device,
-            rounds,
-            subject=name,
-            mode="training step" if training else "inference",
-            dtype=str(dtype).removeprefix("torch."),
-            batch_size=batch_size,
-        )
-    return figures
-
-
-def _model_step(
-    name: str,
-    images: Tensor,
-    dtype: torch.dtype,
-    training: bool,
-    library: str,
-    *,
-    implementation: str | None = None,
-    compiled: bool = False,
-    optimized: bool = False,
-) -> Step:
-    model = _model(library, name, images.shape[-1]).to(images.device).train(training)
-    if optimized:
-        model = swin.optimize_for_inference(model, dtype=dtype)
-    elif not training:
-        model = model.to(dtype)
-    if compiled:
-        model = torch.compile(model)
-    inputs = images if training else images.to(dtype)
-
-    def forward() -> Tensor:
-        with force_implementation(implementation) if implementation else nullcontext():
-            return model(inputs)
-
-    def infer() -> Tensor:
-        with torch.inference_mode():
-            return forward()
-
-    def train() -> None:
-        with torch.autocast(images.device.type, dtype=dtype) if dtype != torch.float32 else nullcontext():
-            loss = forward().float().logsumexp(dim=-1).mean()
-        loss.backward()
-        model.zero_grad()
-
-    return train if training else infer
-
-
-def _model(library: str, name: str, image_size: int) -> nn.Module:
-    if library == "ours":
-        return swin.create_model(name)
-    import timm
-
-    timm_name = name.replace("_patch4", "") if name.startswith("swinv2") else name
-    return timm.create_model(timm_name, img_size=image_size, drop_path_rate=0.2)
-
-
-def markdown(figures: list[Figure], machine: dict[str, str]) -> str:
-    """The figures as a table, with what they belong to."""
-    lines = [
-        ", ".join(f"{name} {value}" for name, value in machine.items())
-        + ". `triton / it`: the median of the ratios round by round; below 1 the Triton kernel is faster.",
-        "",
-        "| subject | mode | dtype | batch | way | ms | triton / it | peak MB above the start |",
-        "| --- | --- | --- | ---: | --- | ---: | ---: | ---: |",
+def plan(scale: Scale) -> list[Row]:
+    """All rows, in the order of what is wanted most."""
+    device, rounds = scale.device, scale.rounds
+    rows = [
+        Row(name=f"right, {_name(dtype)}", seconds=25, run=partial(check, dtype, device, shrink=scale.tiny))
+        for dtype in (BF16, FP32, FP16)
+        if not (dtype == BF16 and kernel.INTERPRETED)  # the interpreter multiplies it as whole numbers
     ]
-    for figure in figures:
-        cells = [
-            figure.subject,
-            figure.mode,
-            figure.dtype,
-            str(figure.batch_size),
-            figure.way,
-            figure.failure or f"{1000 * (figure.seconds or 0):.3f}",
-            "" if figure.ratio is None else f"{figure.ratio:.2f}",
-            "" if figure.peak_bytes is None else f"{figure.peak_bytes / 1e6:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+
+    def model(
+        name: str, seconds: float, whole: Whole, batch: int, dtype: torch.dtype, training: bool, *ways: Way
+    ) -> None:
+        chosen = scale.ways(*ways)
+        run = partial(
+            measure_model, scale.of(whole), scale.batch(batch), dtype, device, rounds, chosen, training=training
+        )
+        mode = "training" if training else "inference"
+        if chosen:
+            rows.append(Row(name=f"{name}: {whole.subject}, {mode}", seconds=seconds, run=run))
+
+    # What needs no compiler first: should there be little time, it is there.
+    model("whole, bfloat16, eager", 12, TINY_T, 64, BF16, False, EAGER, SDPA, OPTIMIZED, TIMM)
+    model("whole, bfloat16, eager", 12, TINY_T, 64, BF16, True, EAGER, SDPA, TIMM)
+    model("whole, bfloat16, compiled", 80, TINY_T, 64, BF16, False, COMPILED, TIMM_COMPILED, OPTIMIZED_COMPILED)
+    model("whole, bfloat16, compiled", 100, TINY_T, 64, BF16, True, COMPILED, TIMM_COMPILED)
+    rows += [_op_row(scale, case, BF16) for case in ATTENTIONS]
+    model("V2, bfloat16", 15, TINY_V2, 64, BF16, False, EAGER, SDPA, OPTIMIZED, TIMM)
+    model("V2, bfloat16", 15, TINY_V2, 64, BF16, True, EAGER, SDPA, TIMM)
+    model("detection, bfloat16", 12, DETECTION, 2, BF16, False, EAGER, SDPA, OPTIMIZED, TIMM)
+    model("detection, bfloat16", 12, DETECTION, 2, BF16, True, EAGER, SDPA, TIMM)
+    model("latency, bfloat16", 15, TINY_T, 1, BF16, False, EAGER, GRAPH, OPTIMIZED, OPTIMIZED_GRAPH, TIMM, TIMM_GRAPH)
+    rows.append(
+        Row(
+            name="profile",
+            seconds=15,
+            run=partial(_profiles, scale.of(TINY_T), scale.batch(64), device, scale.ways(EAGER, OPTIMIZED, TIMM)),
+        )
+    )
+    model("latency, bfloat16, compiled", 60, TINY_T, 1, BF16, False, REDUCED)
+    model("large, bfloat16", 15, BASE, 64, BF16, False, EAGER, OPTIMIZED, TIMM)
+    model("large, bfloat16", 20, BASE, 64, BF16, True, EAGER, TIMM)
+    for dtype in (FP16, FP32):
+        model(f"whole, {_name(dtype)}", 15, TINY_T, 64, dtype, False, EAGER, SDPA, OPTIMIZED, TIMM)
+        model(f"whole, {_name(dtype)}", 15, TINY_T, 64, dtype, True, EAGER, SDPA, TIMM)
+        rows += [_op_row(scale, case, dtype) for case in ATTENTIONS[:1]]
+    model("V2, bfloat16, compiled", 80, TINY_V2, 64, BF16, False, COMPILED, TIMM_COMPILED)
+    model("V2, bfloat16, compiled", 110, TINY_V2, 64, BF16, True, COMPILED, TIMM_COMPILED)
+    for case in ATTENTIONS[:2]:
+        run = partial(_sweep, scale.case(case), scale.batch(64), device, rounds, (4,) if scale.tiny else (1, 2, 4, 8))
+        rows.append(Row(name=f"other tiles: {case.name}", seconds=90, run=run))
+    rows.append(Row(name="tests", seconds=120, run=partial(_tests, interpreted=device.type == "cpu")))
+    return rows
 
 
-def main() -> None:
+def _op_row(scale: Scale, case: Attention, dtype: torch.dtype) -> Row:
+    batch_size = scale.batch(8 if case.map_size[1] > 100 else 64)
+    flex = case.flex and scale.compiler and dtype == BF16
+    ways = ["triton", "sdpa", *(["flex_attention"] if flex else [])]
+
+    def run(tell: Tell) -> list[Figure]:
+        rate = copy_rate(scale.device, 4 if scale.tiny else 2048)
+        small = scale.case(case)
+        return measure_attention(small, batch_size, dtype, scale.device, scale.rounds, ways, tell, copy_rate=rate)
+
+    return Row(name=f"op, {_name(dtype)}: {case.name}", seconds=50 if flex else 12, run=run)
+
+
+def _profiles(whole: Whole, batch_size: int, device: torch.device, ways: tuple[Way, ...], tell: Tell) -> list[Figure]:
+    inference = profile(whole, batch_size, device, ways, tell, training=False)
+    training = tuple(way for way in ways if not way.optimized)
+    return inference + profile(
+        whole, batch_size, device, training, lambda found: tell(inference + found), training=True
+    )
+
+
+def _sweep(
+    case: Attention, batch_size: int, device: torch.device, rounds: int, warps: tuple[int, ...], tell: Tell
+) -> list[Figure]:
+    return sweep(case, batch_size, device, rounds, tell, warps)
+
+
+def _tests(tell: Tell, *, interpreted: bool) -> list[Figure]:
+    """The kernel's own tests, without the package's settings for tests, which ask for more than is needed here."""
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(CASES),
+        "-q",
+        "--noconftest",
+        "-c",
+        os.devnull,
+        "-p",
+        "no:cacheprovider",
+    ]
+    words += ["-W", "ignore", *(["-k", "not_take or chosen or empty"] if interpreted else [])]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    last = (done.stdout.strip().splitlines() or [""])[-1].strip("= ")
+    failed = re.findall(r"^(?:FAILED|ERROR) .*", done.stdout, re.MULTILINE)
+    failure = None if done.returncode == 0 else "; ".join([last, *failed, done.stderr[-200:]])[:800]
+    return [Figure(subject=CASES.name, mode="tests", dtype="", batch_size=1, way="triton", note=last, failure=failure)]
+
+
+def work(rows: list[Row], results: Results, until: float, *, again: bool) -> None:
+    """Measures what is not there, one row after the other; what the time does not suffice for is passed over."""
+    for row in rows:
+        if results.is_done(row.name, again=again) or time.time() + row.seconds > until:
+            continue
+        begun = time.time()
+        (results.folder / BEGUN).write_text(json.dumps({"row": row.name, "at": begun}))
+        print(f"{row.name} ...", flush=True)
+        figures = row.run(partial(results.put, row.name, partial=True))
+        results.put(row.name, figures, seconds=time.time() - begun)
+        torch.compiler.reset()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # a fault of the row's is met here, and not in the next one
+            torch.cuda.empty_cache()
+    (results.folder / BEGUN).unlink(missing_ok=True)
+
+
+def oversee(rows: list[Row], results: Results, until: float, words: list[str]) -> None:
+    """Starts processes that measure, one after the other, and ends one whose row takes far too long."""
+    limits = {row.name: _LIMIT * row.seconds + 60 for row in rows}
+    while True:
+        process = subprocess.Popen([sys.executable, __file__, *words, "--worker", str(until)], start_new_session=True)
+        why = None
+        while process.poll() is None:
+            time.sleep(0.2)
+            row, at = _begun(results)
+            if time.time() > until:
+                why = "the time was over"
+            elif row is not None and time.time() - at > limits[row]:
+                why = f"took more than {limits[row]:.0f} s"
+            if why is not None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        results.read()
+        row, _ = _begun(results)
+        (results.folder / BEGUN).unlink(missing_ok=True)
+        if process.returncode == 0 or time.time() > until:
+            return  # what was cut off by the time stays partial, and is measured by the next run
+        if row is None:
+            raise SystemExit(f"the process that measures has ended with {process.returncode} before its first row")
+        results.fail(row, why or f"ended its process with {process.returncode}")
+
+
+def _begun(results: Results) -> tuple[str | None, float]:
+    try:
+        values = json.loads((results.folder / BEGUN).read_text())
+    except (OSError, ValueError):
+        return None, 0.0
+    return values["row"], values["at"]
+
+
+def machine_of(device: torch.device) -> dict[str, str]:
+    """What the figures belong to."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else benchmark.processor_name()
+    versions = benchmark.library_versions(["torch", "triton", "timm", benchmark.OURS])
+    return {"device": name, "CUDA": str(torch.version.cuda), "Python": sys.version.split()[0], **versions}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--budget", type=float, default=540, help="seconds that all of it may take")
+    parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="the folder of results, to go on with")
+    parser.add_argument("--rows", default="", help="only rows whose names begin so")
+    parser.add_argument("--again", action="store_true", help="measure again what has failed")
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="shrunken models and maps, uncompiled: to try it")
+    parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not torch.cuda.is_available():
+    until = options.worker or time.time() + options.budget - _LAST_SECONDS
+    if options.device == "cuda" and not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
         raise SystemExit(f"benchmarks/gpu.py measures on a CUDA device, and PyTorch ({built}) finds none")
-    device = torch.device("cuda")
-    figures: list[Figure] = []
-    for dtype in DTYPES:
-        for case in ATTENTIONS:
-            batch_size = min(options.batch_size, 8) if case.map_size[1] > 100 else options.batch_size
-            ways = ["triton", "sdpa", "flex_attention"]
-            figures += measure_attention(case, batch_size, dtype, device, options.rounds, ways)
-        for name, image_size in MODELS.items():
-            figures += measure_model(name, image_size, options.batch_size, dtype, device, options.rounds)
-        torch.compiler.reset()
-    properties = torch.cuda.get_device_properties(device)
-    machine = {
-        "GPU": properties.name,
-        "CUDA": str(torch.version.cuda),
-        **benchmark.library_versions(["torch", "triton", "timm", benchmark.OURS]),
-    }
-    report = {"machine": machine, "rounds": options.rounds, "figures": [dataclasses.asdict(one) for one in figures]}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.date.today().isoformat()}-gpu"
+    device = torch.device(options.device)
+    scale = Scale(device=device, rounds=options.rounds, tiny=options.tiny, compiler=not options.tiny)
+    rows = [row for row in plan(scale) if row.name.startswith(options.rows)]
+    results = Results(options.out)
+    if options.worker is not None:
+        work(rows, results, until, again=options.again)
+        return 0
+    results.belongs_to(machine_of(device))
+    words = ["--out", str(options.out), "--rows", options.rows, "--rounds", str(options.rounds)]
+    words += ["--device", options.device, *["--again"] * options.again, *["--tiny"] * options.tiny]
+    oversee(rows, results, until, words)
+    pending = [row.name for row in rows if not results.is_done(row.name, again=False)]
+    path = options.out / f"{datetime.date.today().isoformat()}-gpu"
+    report = {"machine": results.machine, "rounds": options.rounds, "rows": list(results.rows.values())}
     path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    path.with_suffix(".md").write_text(markdown(figures, machine))
-    print(f"{path}.json, {path}.md")
+    path.with_suffix(".md").write_text(markdown(results, pending))
+    print(f"\n{path}.json, {path}.md\n{summary(results)}")
+    if pending:
+        print(f"not measured, {len(pending)} of {len(rows)} rows: the same command goes on with {pending[0]!r}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

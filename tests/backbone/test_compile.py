@@ -40,6 +40,42 @@ def test_one_graph_trains_and_infers_like_the_model(version: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+# The classifier above goes through all of it; what may break a graph breaks it for this backend, too.
+FORMS = """
+import torch
+import swin_transformer_pytorch as swin
+from swin_transformer_pytorch.optimize import convolution, linear, model as whole, swin as layers
+
+torch.manual_seed(0)
+# As on a GPU, which has none of the CPU's kernels.
+nothing = lambda *_: False
+linear.has_packed_linear = layers.has_packed_linear = linear._can_pack = convolution._can_pack = nothing
+whole._is_norm_with_kernel = nothing
+small = dict(embed_dim=16, depths=(2, 1), num_heads=(1, 2))
+images = torch.randn(2, 3, 61, 90)
+for name, trained in (("swin_tiny_patch4_window7_224", {}), ("swinv2_tiny_patch4_window8_256", (8, 8))):
+    more = {"pretrained_window_sizes": trained} if trained else {}
+    backbone = swin.create_backbone(name, out_indices=(0, 1), **small, **more)
+    classifier = swin.create_model(name, **small, **more)
+    for model in (backbone, swin.optimize_for_inference(backbone), swin.optimize_for_inference(classifier)):
+        torch.compiler.reset()
+        compiled = torch.compile(model.eval(), backend="eager", fullgraph=True)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-4)
+    torch.compiler.reset()
+    backbone.train()
+    total = sum(each.square().mean() for each in torch.compile(backbone, backend="eager", fullgraph=True)(images))
+    total.backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+"""
+
+
+@pytest.mark.slow
+def test_backbones_of_dense_models_and_optimized_forms_are_one_graph() -> None:
+    done = subprocess.run([sys.executable, "-c", FORMS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 TRANSFORMED = """
 import torch
 from swin_transformer_pytorch.backbone.config import SwinConfig

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.data.shards.conftest import fill
 from tools.flaky_store import serving
 
 from swin_transformer_pytorch.data.classification.shards import ShardImages
+from swin_transformer_pytorch.data.shards.contents import ShardSet
 
 from .conftest import Swin
 
@@ -43,10 +45,23 @@ def test_folders_of_parts_and_those_without_classes(swin: Swin, tmp_path: Path) 
         fill(tmp_path / "photos" / part, cat=3 + number, dog=2)
     assert swin("shards", tmp_path / "photos", tmp_path / "parts").code == 0
     assert [len(ShardImages(tmp_path / "parts", part)) for part in ("train", "val", "test")] == [5, 6, 7]  # type: ignore[arg-type]
-    outcome = swin("shards", tmp_path / "photos", tmp_path / "bare", "--unlabelled")
-    assert outcome.code == 0 and "no labels" in outcome.out and "next:" not in outcome.out
-    assert ShardImages(tmp_path / "bare", None).classes == ()
-    assert len(ShardImages(tmp_path / "bare", None)) == 18
+    bare = tmp_path / "bare"
+    outcome = swin("shards", tmp_path / "photos", bare, "--unlabelled")
+    assert outcome.code == 0 and "no labels" in outcome.out
+    assert outcome.out.splitlines()[-1] == f"next: swin train pretrain --data.root {bare}"
+    assert ShardImages(bare, None).classes == ()
+    # What others are measured on is not learnt from without labels either.
+    assert [len(ShardImages(bare, part)) for part in ("train", "val", "test")] == [5, 6, 7]  # type: ignore[arg-type]
+    loose = tmp_path / "photos" / "train"
+    assert swin("shards", loose, tmp_path / "all", "--unlabelled").code == 0
+    assert ShardSet(tmp_path / "all").parts == ("train",), "training sets some apart"
+    assert swin("shards", loose, tmp_path / "some", "--unlabelled", "--val-fraction", 0.4).code == 0
+    assert [len(ShardImages(tmp_path / "some", part)) for part in ("train", "val")] == [3, 2]  # type: ignore[arg-type]
+    (tmp_path / "arrays").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "arrays" / f"{number}.npy", np.zeros((4, 8, 8), np.uint8))
+    assert swin("shards", tmp_path / "arrays", tmp_path / "packed", "--unlabelled").code == 0
+    assert len(ShardImages(tmp_path / "packed", None, channels=None)) == 3
     fill(tmp_path / "numbers", **{"1": 3, "2": 3, "10": 3})
     outcome = swin("shards", tmp_path / "numbers", tmp_path / "a", "--val-fraction", 0)
     assert "--class-order natural" in outcome.err and [*(tmp_path / "a").glob("val*")] == []
@@ -82,6 +97,8 @@ def test_indexes_tar_files_and_says_what_it_passed_over(swin: Swin, photos: Path
         (["{photos}", "{out}", "--val-fraction", "1"], "use a number in [0, 1)"),
         (["{photos}", "{out}", "--classes", "x.txt"], "--classes is for tar files"),
         (["x/{{0..1}}.tar", "{out}", "--unlabelled"], "for folders of images"),
+        (["x/{{0..1}}.tar", "{out}", "--shard-mb", "1", "--seed", "0"], "--shard-mb, --seed: for folders of images"),
+        (["--check", "{photos}", "{out}"], "--check writes nothing"),
         (["--check", "{photos}"], "shards.json is missing"),
     ],
 )
@@ -110,7 +127,9 @@ def test_swin_data_and_evaluate_know_shards_here_and_in_a_store(
             assert (tmp_path / "look.png").exists()
         swin("shards", photos, tmp_path / "bare", "--unlabelled")
         outcome = swin("data", tmp_path / "bare")
-        assert "1 shard of images without labels" in outcome.out and "next:" not in outcome.out
+        assert "1 shard of images without labels" in outcome.out
+        assert "`swin train` holds out one image in a hundred" in outcome.out
+        assert outcome.out.splitlines()[-1] == f"next: swin train pretrain --data.root {tmp_path / 'bare'}"
         outcome = swin("evaluate", "--weights", checkpoint, "--data.root", server.url, *cache)
         assert outcome.code == 2 and "has classes that are not among the model's classes: cat, dog" in outcome.err
     outcome = swin("data", out, "--task", "detection")

@@ -9,16 +9,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from tools.compile_triton import ONE_BLOCK, SEVERAL_BLOCKS, Case, compiled
 
 from swin_transformer_pytorch.ops import (
     choose_implementation,
     describe_kernels,
     force_implementation,
-    operators,
     window_attention,
 )
 from swin_transformer_pytorch.ops.triton import kernel
@@ -72,55 +71,12 @@ def test_cases_on_the_gpu() -> None:
     run_cases("")
 
 
-NUMBERS = ("height", "width", "shift_height", "shift_width", "heads", "windows", "parts")
-HALF = ("out", "grad_out", "qkv", "grad_qkv", "pad_token")  # of the map's type; the other tensors are float32
-
-
-def compile_kernel(
-    function: Any, capability: int, dtype: torch.dtype, window: tuple[int, int], head_dim: int, *, v2: bool
-) -> tuple[int, int]:
-    """Compiles as a call on a GPU would, for one with that capability. Bytes of shared memory, and of spilt registers
-    a thread."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    tokens = window[0] * window[1]
-    qkv, pad_token = torch.empty(1, 60, 60, 9 * head_dim, dtype=dtype, device="meta"), torch.empty(0, device="meta")
-    bias = torch.empty(3, tokens, tokens, device="meta")
-    shift = (window[0] // 2, window[1] // 2)
-    inputs = operators.Inputs(qkv, bias, window, shift, pad_token, bias if v2 else None)
-    constants = kernel._Work.of(inputs).constants
-    options = {name: constants.pop(name) for name in ("num_warps", "num_stages")}
-    constants["KEEP_LOG_SUMS"] = True
-    map_type = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}[dtype]
-    signature, known, attributes = {}, {}, {}
-    for index, name in enumerate(function.arg_names):
-        if name in constants or (name == "logit_scale" and not v2):
-            signature[name], known[(index,)] = "constexpr", constants.get(name)
-        elif name in NUMBERS:
-            signature[name] = "i32"
-        else:
-            signature[name] = map_type if name in HALF else "*fp32"
-            attributes[(index,)] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=function, signature=signature, constexprs=known, attrs=attributes)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    dump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    binary = Path(os.environ["TRITON_CACHE_DIR"]) / f"{function.__name__}.cubin"
-    binary.write_bytes(compiled.asm["cubin"])
-    usage = subprocess.run([dump, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
-    stack = re.search(r"STACK:(\d+)", usage)
-    assert stack is not None, usage
-    return compiled.metadata.shared, int(stack[1])
-
-
-def check_compiled(name: str, *arguments: Any, v2: bool) -> None:
-    from swin_transformer_pytorch.ops.triton import backward, forward
-
-    function = getattr(forward if name == "forward" else backward, name)
-    shared, spilt = compile_kernel(function, *arguments, v2=v2)
-    assert shared <= SHARED_MEMORY
-    assert spilt <= 1024  # tiles chosen badly spill many thousand
+def check_compiled(name: str, capability: int, dtype: torch.dtype, window: tuple[int, int], *, v2: bool) -> None:
+    usage = compiled(Case(name=name, capability=capability, dtype=dtype, window=window, v2=v2))
+    assert usage.shared <= SHARED_MEMORY
+    assert usage.spilt <= 1024  # tiles chosen badly spill many thousand
+    assert 32 <= usage.registers <= 255 and usage.programs(capability) >= 1
+    assert usage.wide > 0.25, "rows of maps are read by 16 bytes a thread"
 
 
 compiles = pytest.mark.skipif(kernel.INTERPRETED, reason="the kernels are interpreted")
@@ -130,11 +86,11 @@ compiles = pytest.mark.skipif(kernel.INTERPRETED, reason="the kernels are interp
 @compiles
 def test_compiles_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    check_compiled("forward", 80, torch.bfloat16, (7, 7), 32, v2=False)
+    check_compiled("forward", 80, torch.bfloat16, (7, 7), v2=False)
 
 
-WINDOWS = {"forward": (7, 7), "window_backward": (7, 7)}
-LARGE_WINDOWS = dict.fromkeys(("forward", "queries_backward", "keys_backward", "bias_backward"), (16, 16))
+WINDOWS = dict.fromkeys(ONE_BLOCK, (7, 7))
+LARGE_WINDOWS = dict.fromkeys(SEVERAL_BLOCKS, (16, 16))
 
 
 @needs_triton
@@ -142,7 +98,7 @@ LARGE_WINDOWS = dict.fromkeys(("forward", "queries_backward", "keys_backward", "
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "window"), [*WINDOWS.items(), *LARGE_WINDOWS.items()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, 90, 100])
 def test_every_kernel_fits_registers_and_shared_memory(
     name: str,
     window: tuple[int, int],
@@ -152,7 +108,7 @@ def test_every_kernel_fits_registers_and_shared_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    check_compiled(name, capability, dtype, window, 32, v2=True)
+    check_compiled(name, capability, dtype, window, v2=True)
 
 
 WITHOUT = """

@@ -12,8 +12,10 @@ import fsspec
 import numpy as np
 import pytest
 from PIL import Image
+from tools.flaky_store import serving
 
-from swin_transformer_pytorch.data.errors import DataError, ImageError
+from swin_transformer_pytorch.data import stores
+from swin_transformer_pytorch.data.errors import DataError, ImageError, StoreError
 from swin_transformer_pytorch.predict import sources
 from swin_transformer_pytorch.predict.sources import find_sources, images_of
 
@@ -110,7 +112,7 @@ def test_of_a_tar_file_that_is_cut_short_the_rest_is_one_error(mode: str, tmp_pa
     tar.write_bytes(whole[: 3 * len(whole) // 5])
     *read, (name, problem) = images_of([(str(tar), None)])
     assert 1 <= len(read) <= 3 and all(content == contents[Path(name).name] for name, content in read)
-    assert name == str(tar) and f"after {len(read)} images that were read" in str(problem)
+    assert name == str(tar) and f"after {len(read)} image" in str(problem)
     tar.write_bytes(b"no archive" * 100)
     ((name, problem),) = images_of([(str(tar), None)])
     assert "before any image" in str(problem)
@@ -121,26 +123,41 @@ def test_a_store_that_fails_is_asked_again_with_a_limit(
     failures: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its failure is no image's fault, and no row says so: the prediction ends, and can be resumed."""
-    real: Callable[[str], Any] = sources._store
+    real: Callable[[str], Any] = stores.file_system
     asked = 0
 
     class Failing:
-        def open(self, path: str, mode: str) -> Any:
+        def open(self, path: str, mode: str, block_size: int) -> Any:
             nonlocal asked
             asked += 1
             if asked <= failures:
                 raise OSError("slow down")
             return fsspec.filesystem("file").open(path, mode)
 
-    monkeypatch.setattr(sources, "_store", lambda url: (Failing(), real(url)[1]))
-    monkeypatch.setattr(sources, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(stores, "file_system", lambda url: (Failing(), real(url)[1]))
+    monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.0)
     url = f"file://{folder}/photos/a.png"
-    if failures < 4:
+    if failures < stores.TRIES:
         assert list(images_of([(url, None)])) == [(url, png(0))] and asked == failures + 1
     else:
-        with pytest.raises(DataError, match=r"a\.png failed: slow down, in the last of 4 tries"):
+        with pytest.raises(DataError, match=r"a\.png failed \(slow down\), in the last of 6 tries"):
             list(images_of([(url, None)]))
-        assert asked == 4
+        assert asked == stores.TRIES
+
+
+def test_a_tar_file_that_a_server_cuts_short_is_asked_for_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end alone does not tell a cut answer from a tar file that was cut, whose images would be lost."""
+    monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.0)
+    with serving(folder / "photos") as server:
+        server.cut["0.tar"], server.fail["0.tar"] = 2, (1, 503)
+        tar = f"{server.url}/0.tar"
+        assert [*images_of([(tar, None)])] == [(f"{tar}/x/1.png", png(10)), (f"{tar}/2.PNG", png(11))]
+        assert server.asked["0.tar"] == 4
+        server.cut["0.tar"] = 99
+        with pytest.raises(StoreError, match=r"0\.tar .*, in the last of 6 tries; resume"):
+            [*images_of([(tar, None)])]
+        ((name, problem),) = images_of([(f"{server.url}/none.tar", None)])
+        assert name.endswith("none.tar") and isinstance(problem, ImageError) and "answered 404" in str(problem)
 
 
 def test_what_is_elsewhere_is_read_ahead_but_not_far(monkeypatch: pytest.MonkeyPatch) -> None:

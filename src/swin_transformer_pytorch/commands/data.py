@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         bad = bad or any(part.problems for part in one.parts.values())
         for problem in problems:
             output.print(f"- {problem}")
-        if one.classes:
+        if one.classes or one.is_unlabelled:
             output.print(f"next: {_next(one, options, white)}")
     if options.picture is not None:
         drawn = [pair for one in looks for pair in samples_drawn(one)]
@@ -143,7 +143,8 @@ def _problems(one: Look) -> list[str]:
         spellings.setdefault(name.casefold().strip(), []).append(name)
     lines += [f"classes that differ in capitals alone: {some(names)}" for names in spellings.values() if names[1:]]
     if "val" not in one.parts:
-        lines.append("there is no part for validation: `swin train` holds out a fifth (--data.val_fraction)")
+        share = "one image in a hundred" if one.is_unlabelled else "a fifth"
+        lines.append(f"there is no part for validation: `swin train` holds out {share} (--data.val_fraction)")
     return lines
 
 
@@ -160,7 +161,8 @@ def _counted(name: str, part: Part, one: Look) -> list[str]:
 
 
 def _next(one: Look, options: argparse.Namespace, white: int | None) -> str:
-    words = ["swin", "train", FINE_TUNING[one.task], "--data.root", options.folder]
+    recipe = FINE_TUNING["pretraining" if one.is_unlabelled else one.task]
+    words = ["swin", "train", recipe, "--data.root", options.folder]
     if options.data.kind != "folder":
         words += ["--data.kind", options.data.kind]
     if options.data.classes is not None:

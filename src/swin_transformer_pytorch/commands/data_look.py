@@ -55,3 +55,8 @@ class Look:
     def classes(self) -> list[str]:
         """Those of all parts."""
         return list(dict.fromkeys(name for part in self.parts.values() for name in part.samples.classes))
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether it is of images without labels."""
+        return self.task == "classification" and not self.classes

@@ -1,7 +1,7 @@
 """Packs images into shards, tar files of webdataset's layout in random order, or indexes such files that there are.
 
   swin shards photos/ shards/                     a folder a class, as `swin train` takes it
-  swin shards photos/ shards/ --unlabelled        any images, for training without labels
+  swin shards photos/ shards/ --unlabelled        any images, for training without labels: `swin train pretrain`
   swin shards tars/ tars/                         an index for webdataset's tar files, which stay as they are
   swin shards "https://host/train-{0000..0123}.tar" index/
   swin shards --check shards/                     reads all, and compares them with the index
@@ -11,7 +11,8 @@
   shards/val-000000.tar ...                       shards/val.index.npy
 
 `swin train RECIPE --data.root shards/` trains on them, also where the folder has gone to a store: s3://bucket/shards,
-https://host/shards. A folder without val/ is parted as training would part it. Nothing is overwritten.
+https://host/shards. A folder without val/ is parted as training would part it; without labels training does that
+itself, of the shards. Nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from ..checks import plural
 from ..data.shards.places import is_named, is_url, local_path
+from ..training.recipes.proposals import FINE_TUNING
 from . import terminal
 from .errors import EXIT_SOME_BAD, UsageError
 
@@ -44,16 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("output", nargs="?", metavar="OUT", help="the folder to write, made where it is missing")
     parser.add_argument("--unlabelled", action="store_true", help="pack all images below SOURCE, without classes")
-    parser.add_argument("--shard-mb", type=PositiveInt, default=100, metavar="N", help="MB of images in a shard")
+    parser.add_argument("--shard-mb", type=PositiveInt, metavar="N", help="MB of images in a shard (default: 100)")
     parser.add_argument(
-        "--seed", type=NonNegativeInt, default=0, metavar="S", help="of the order, and of what is held out"
+        "--seed", type=NonNegativeInt, metavar="S", help="of the order, and of what is held out (default: 0)"
     )
     parser.add_argument(
         "--val-fraction",
         type=float,
-        default=0.2,
         metavar="F",
-        help="the part of each class that becomes shards for validation where there is no val/; 0 for none",
+        help="the part of each class that becomes shards for validation where there is no val/; 0 for none (default: "
+        "0.2, and without labels 0)",
     )
     parser.add_argument(
         "--class-order",
@@ -74,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
     from ..data.shards.pack import pack
 
     if options.check:
+        if options.output is not None:
+            raise UsageError(f"{options.output}: --check writes nothing; leave it out")
         return _check(ShardSet(options.source))
     if options.output is None:
         raise UsageError("where to? give the folder to write: swin shards SOURCE OUT")
@@ -81,12 +85,13 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             f"{options.output} is an address; write to a folder, and copy it there with the store's own tool"
         )
-    if not 0 <= options.val_fraction < 1:
+    if options.val_fraction is not None and not 0 <= options.val_fraction < 1:
         raise UsageError(f"--val-fraction {options.val_fraction} is not possible: use a number in [0, 1)")
     folder = local_path(options.output)
     if _has_tars(options.source):
-        foreign = {"--unlabelled": options.unlabelled, "--class-order": options.class_order is not None}
-        if given := [name for name, is_given in foreign.items() if is_given]:
+        foreign = ("unlabelled", "class_order", "val_fraction", "shard_mb", "seed")
+        values = {f"--{name.replace('_', '-')}": getattr(options, name) for name in foreign}
+        if given := [name for name, value in values.items() if value is not None and value is not False]:
             raise UsageError(
                 f"{', '.join(given)}: for folders of images, and {options.source} has tar files; leave it out"
             )
@@ -104,8 +109,8 @@ def run(options: argparse.Namespace) -> int:
         Path(options.source),
         folder,
         classes=names,
-        seed=options.seed,
-        shard_bytes=options.shard_mb * _MB,
+        seed=options.seed or 0,
+        shard_bytes=(options.shard_mb or 100) * _MB,
         progress=terminal.progress,
     )
     _show(manifest, folder)
@@ -142,9 +147,9 @@ def _labelled(options: argparse.Namespace) -> tuple[Mapping[str, Files], Sequenc
         raise UsageError(
             f"{options.source} has several labels an image, and shards hold one or none: train on the folder"
         )
-    fraction = options.val_fraction
+    fraction = 0.2 if options.val_fraction is None else options.val_fraction
     train = ImageFolder(
-        options.source, "train", val_fraction=fraction, seed=options.seed, class_order=options.class_order
+        options.source, "train", val_fraction=fraction, seed=options.seed or 0, class_order=options.class_order
     )
     if options.class_order is None and (guess := guessed_order(train.classes)):
         terminal.notes().print(f"{options.source}: {guess.replace('--data.class_order', '--class-order')}")
@@ -159,16 +164,15 @@ def _labelled(options: argparse.Namespace) -> tuple[Mapping[str, Files], Sequenc
 
 def _unlabelled(options: argparse.Namespace) -> tuple[Mapping[str, Files], Sequence[str]]:
     from ..data.errors import NothingFoundError
-    from ..data.images.files import walk_images
-    from ..data.images.path_table import PathCollector
     from ..data.shards.pack import Files
+    from ..data.unlabelled.folder import UnlabelledFolder
 
-    found = PathCollector()
-    for path in walk_images(local_path(options.source)):
-        found.add(path)
-    if not len(found):
-        raise NothingFoundError(f"{options.source} holds no images")
-    return {"train": Files(paths=found.table())}, ()
+    fraction = options.val_fraction or 0
+    train = UnlabelledFolder(local_path(options.source), "train", val_fraction=fraction, seed=options.seed or 0)
+    folders = {"train": train} | ({} if train.held_out and fraction == 0 else {"val": train.part("val")})
+    with suppress(NothingFoundError):
+        folders["test"] = train.part("test")
+    return {part: Files(paths=one.paths) for part, one in folders.items()}, ()
 
 
 def _check(shards: ShardSet) -> int:
@@ -189,5 +193,5 @@ def _show(manifest: Manifest, folder: Path) -> None:
         table.add_row(name, f"{images:,}", f"{len(part.shards):,}", f"{size / _MB:,.1f}")
     output.print(table)
     output.print(f"classes: {len(manifest.classes):,}" if manifest.classes else "no labels")
-    if manifest.classes:
-        output.print(f"next: {shlex.join(['swin', 'train', 'finetune', '--data.root', str(folder)])}")
+    recipe = FINE_TUNING["classification" if manifest.classes else "pretraining"]
+    output.print(f"next: {shlex.join(['swin', 'train', recipe, '--data.root', str(folder)])}")

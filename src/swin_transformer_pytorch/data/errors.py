@@ -27,6 +27,22 @@ class NothingFoundError(DataError):
     """A folder in which nothing is that was looked for."""
 
 
+class StoreError(DataError):
+    """A file in a store that cannot be fetched, or is not what it was. The message names it and the fix.
+
+    It stops a run, unlike an image that cannot be used. Where it comes out of a process that reads images, PyTorch
+    makes another of it, with the traceback as its message, of which this keeps what the first one said.
+    """
+
+    def __init__(self, message: str) -> None:
+        mark = f"{type(self).__name__}: "
+        super().__init__(message.rpartition(mark)[2].strip() if message.startswith("Caught ") else message)
+
+
+class MissingFileError(StoreError):
+    """A file that is not there, or may not be read."""
+
+
 class SampleError(ImageError, DataError):
     """One image of a data set whose annotation or label map does not fit it, so that this image cannot be used."""
 

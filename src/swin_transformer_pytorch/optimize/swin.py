@@ -28,7 +28,7 @@ from ..ops import (
 )
 from ..sizes import Size
 from .linear import Fixed, FusedLinear
-from .native import native_blocks, native_layer, native_norm, takes_map
+from .native import native_layer, native_norm, takes_map
 from .norm import add_normalised, is_usual_norm
 
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
@@ -79,6 +79,29 @@ class FastBlock(Fixed):
         """Window and shift for a map of that size."""
         return choose_window(size, self.window_size, shifted=self.shifted, single_window=self.single_window)
 
+    def native(self, dtype: torch.dtype, window: Size) -> Block | None:
+        """What the library needs of it for maps of that type; None where one of its parts is not as it was made."""
+        layers = [native_layer(layer) for layer in (self.qkv, self.proj, self.fc1, self.fc2)]
+        norms = [native_norm(norm) for norm in (self.norm1, self.norm2)]
+        if self.padded_bias is None or self.example.dtype != dtype or window != self.window_size:
+            return None
+        if None in layers or None in norms:
+            return None
+        qkv, proj, fc1, fc2 = (layer for layer in layers if layer is not None)
+        norm1, norm2 = (norm for norm in norms if norm is not None)
+        return Block(
+            norm_first=self.norm_first,
+            norm1=norm1,
+            norm2=norm2,
+            qkv=qkv,
+            proj=proj,
+            fc1=fc1,
+            fc2=fc2,
+            bias=self.padded_bias,
+            logit_scale=self.logit_scale,
+            pad_token=self.qkv.bias,
+        )
+
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         size = (x.shape[1], x.shape[2])
         window, shift = self.geometry(size)
@@ -96,9 +119,9 @@ class FastBlock(Fixed):
         return out
 
     def _run(self, x: Float[Tensor, "B H W C"], window: Size, shift: Size) -> Float[Tensor, "B H W C"]:
-        if takes_map(x, x.shape[3] // len(self.bias)) and (natives := native_blocks([self], x.dtype, [window])):
+        if takes_map(x, x.shape[3] // len(self.bias)) and (native := self.native(x.dtype, window)) is not None:
             x, out = x.contiguous(), x.new_empty(x.shape)
-            run_blocks(x, natives, [(window, shift)], out)
+            run_blocks(x, [native], [(window, shift)], out)
             return out
         attended = window_attention(
             self.qkv(self.norm1(x) if self.norm_first else x),
@@ -183,8 +206,9 @@ class FastStage(nn.Module):
         if not takes_map(x, channels // len(blocks[0].bias)):
             return None
         geometry = [block.geometry((height, width)) for block in blocks]
-        natives = native_blocks(blocks, x.dtype, [window for window, _ in geometry])
-        return None if natives is None else (natives, geometry)
+        natives = [block.native(x.dtype, window) for block, (window, _) in zip(blocks, geometry, strict=True)]
+        taken = [native for native in natives if native is not None]
+        return (taken, geometry) if len(taken) == len(natives) else None
 
 
 class FastPatchMerging(nn.Module):
@@ -193,7 +217,9 @@ class FastPatchMerging(nn.Module):
     def __init__(self, merging: PatchMerging) -> None:
         super().__init__()
         self.merging = merging
-        self.in_pieces = is_usual_norm(merging.norm) and isinstance(merging.reduction, FusedLinear)
+        reduction = merging.reduction
+        packed = isinstance(reduction, FusedLinear) and reduction.form != "plain"
+        self.in_pieces = packed and is_usual_norm(merging.norm)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w D"]:
         rows = max(1, _PIECE_TOKENS // (2 * x.shape[0] * x.shape[2])) * 2
@@ -225,7 +251,7 @@ class FastPatchEmbed(nn.Module):
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         height, width = self.patch_size
         images = whole_patches(images, self.in_channels, self.patch_size)
-        if not is_usual_norm(self.norm):
+        if self.proj.form == "plain" or not is_usual_norm(self.norm):
             return self._run(images)
         rows = max(1, _PIECE_TOKENS // (images.shape[0] * images.shape[3] // width))
         bands = [self._run(band) for band in images.split(rows * height, dim=2)]

@@ -94,7 +94,7 @@ def predict_on_ray(
     Raises:
         PiecesError: the output cannot be one or does not fit, there are not enough processors, or a piece's actor died
             each time; pieces that are whole stay.
-        DataError: a store cannot be listed, or fails.
+        StoreError: a store cannot be listed, or fails.
         MissingExtraError: Ray is not installed.
     """
     for what, count in (("workers", workers), ("piece_images", piece_images)):

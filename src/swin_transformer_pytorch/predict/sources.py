@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 import glob
+import io
 import itertools
 import os
 import tarfile
-import time
+import tempfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from ..addresses import FAILURES, failure, is_address, open_address
-from ..data.errors import DataError, ImageError
+from ..addresses import is_address
+from ..checks import plural
+from ..data.errors import ImageError, MissingFileError, StoreError
 from ..data.images.decode import ImageSource
 from ..data.images.files import INPUT_SUFFIXES, split_inputs, tell_arrays
 from ..data.images.files import find_images as find_below
 from ..data.images.remote import FetchedImage, fetched
+from ..data.stores import failure_of, fetch_file, file_system
 from .files import find_images
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 """Endings of files that hold images: webdataset's shards, or any other tar files."""
 
-_TRIES = 4
-_FIRST_PAUSE = 0.5  # seconds; it doubles
 _READERS = 8  # threads that ask a store, or a server
 _AHEAD = 2 * _READERS
 
@@ -56,7 +56,7 @@ def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> Iterator[Found]:
     One that stands for nothing comes with an `ImageError` of its own.
 
     Raises:
-        DataError: a store cannot be opened or listed.
+        StoreError: a store cannot be opened or listed.
     """
     seen: set[str] = set()
     for pattern in dict.fromkeys(os.fspath(one) for one in patterns):
@@ -78,7 +78,7 @@ def images_of(sources: Iterable[Found]) -> Iterator[tuple[str, ImageSource | Ima
     called by the tar file's name.
 
     Raises:
-        DataError: a store or a server fails, which is no image's fault, in all of four tries.
+        StoreError: a store or a server fails, which is no image's fault, in all of six tries.
     """
     for tar, group in itertools.groupby(sources, lambda source: source[1] is None and is_tar(source[0])):
         if tar:
@@ -102,7 +102,7 @@ def _tars_below(pattern: str, seen: set[str]) -> list[str]:
 
 
 def _in_store(url: str) -> list[Found]:
-    system, path = _store(url)
+    system, path = file_system(url)
     fixed = path
     try:
         if glob.has_magic(path):
@@ -117,7 +117,7 @@ def _in_store(url: str) -> list[Found]:
         else:
             found = [path]  # its reader says whether it is there
     except Exception as error:  # of any store's own kind
-        raise DataError(f"{url} cannot be listed ({failure_of(error)}); check the address and the access") from error
+        raise StoreError(f"{url} cannot be listed ({failure_of(error)}); check the address and the access") from error
     if not found:
         return [(url, ImageError(f"{url} stands for no images or tar files; check the address"))]
     # What a store calls a file lacks its protocol, and its host where that is not part of the path.
@@ -125,96 +125,54 @@ def _in_store(url: str) -> list[Found]:
     return [(root + name[len(fixed) :], None) for name in found]
 
 
-def _store(url: str) -> tuple[Any, str]:
-    """fsspec's file system for an address, and the path in it; pyarrow's, where fsspec needs a package more.
-
-    Raises:
-        DataError: neither knows it.
-    """
-    import fsspec
-
-    try:
-        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
-        return found
-    except (ImportError, ValueError) as error:
-        start = url.index("/", url.index("://") + 3) if url.count("/") > 2 else len(url)
-        try:
-            system, root = _of_pyarrow(url[:start])
-            return system, root + url[start:]
-        except Exception:  # it is fsspec's word that names the package
-            raise DataError(
-                f"{url} cannot be opened: {error}; check it, or install the store's package on every machine"
-            ) from error
-
-
-@functools.cache
-def _of_pyarrow(root: str) -> tuple[Any, str]:
-    """A client is made once and not for each file: it looks for the bucket's region, and keeps connections."""
-    from fsspec.implementations.arrow import ArrowFSWrapper
-    from pyarrow.fs import FileSystem
-
-    system, path = FileSystem.from_uri(root)
-    return ArrowFSWrapper(system), path.rstrip("/")
-
-
 def _loose(source: Found) -> tuple[str, ImageSource | ImageError]:
     name, problem = source
     if problem is not None:
         return name, problem
     try:
-        return name, _in_tries(lambda: _content(name), name) if is_store(name) else fetched(name)
+        return name, _content(name) if is_store(name) else fetched(name)
     except ImageError as error:
         return name, error
 
 
 def _content(url: str) -> FetchedImage:
-    with closing(_opened(url)) as file:
-        content = FetchedImage(file.read())
+    file = io.BytesIO()
+    _fetch(url, file)
+    content = FetchedImage(file.getvalue())
     content.filename = url
     return content
 
 
-def _opened(source: str) -> Any:
-    """A file, here or elsewhere, at its beginning; an `ImageError` where there is none."""
+def _fetch(url: str, file: BinaryIO) -> None:
+    """Writes what is there into a file; an `ImageError` where there is nothing."""
     try:
-        if is_address(source):
-            return open_address(source)
-        if not is_store(source):
-            return open(source, "rb")
-        system, path = _store(source)
-        return system.open(path, "rb")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ImageError(f"{source} does not exist; check the path or the address") from error
-    except PermissionError as error:
-        raise ImageError(f"{source} may not be read; change its permissions") from error
+        fetch_file(url, file)
+    except MissingFileError as error:
+        raise ImageError(str(error)) from error
 
 
-def _in_tries(read: Callable[[], Any], name: str) -> Any:
-    """What `read` gives, which is asked again where the store fails."""
-    pause = _FIRST_PAUSE
-    for number in range(1, _TRIES + 1):
-        try:
-            return read()
-        except (ImageError, DataError):
-            raise
-        except Exception as error:  # of any store's own kind
-            if number == _TRIES:
-                raise DataError(
-                    f"{name} {failure_of(error)}, in the last of {_TRIES} tries; resume when the store answers again"
-                ) from error
-        time.sleep(pause)
-        pause *= 2
-
-
-def failure_of(error: BaseException) -> str:
-    return failure(error) if isinstance(error, FAILURES) else f"failed: {error or type(error).__name__}"
+@contextmanager
+def _tar(source: str) -> Iterator[BinaryIO]:
+    """A tar file to be read, one that is elsewhere as a copy: whether it came whole is then known, unlike its end."""
+    if "://" in source:
+        with tempfile.TemporaryFile() as file:
+            _fetch(source, file)
+            file.seek(0)
+            yield file
+        return
+    try:
+        here = open(source, "rb")  # noqa: SIM115  # closed below; what reading it raises is another matter
+    except OSError as error:
+        raise ImageError(f"{source} cannot be read ({error.strerror}); check the path and its permissions") from error
+    with here:
+        yield here
 
 
 def _members(tar: str) -> Iterator[tuple[str, ImageSource | ImageError]]:
     """The images of a tar file, which is read once from its beginning to its end, wherever it is."""
     count = 0
     try:
-        with closing(_in_tries(lambda: _opened(tar), tar)) as file:
+        with _tar(tar) as file:
             for name, content in _read_tar(file):
                 image = FetchedImage(content)
                 image.filename = f"{tar}/{name}"
@@ -223,10 +181,8 @@ def _members(tar: str) -> Iterator[tuple[str, ImageSource | ImageError]]:
     except ImageError as error:
         yield tar, error
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        after = f"after {count:,} images that were read" if count else "before any image"
+        after = f"after {plural(count, 'image')} that could be read" if count else "before any image"
         yield tar, ImageError(f"{tar} is no tar file, or cut short ({error}), {after}; copy or pack it again")
-    except FAILURES as error:
-        raise DataError(f"{tar} {failure(error)}; resume when it answers again") from error
 
 
 def _read_tar(file: BinaryIO) -> Iterator[tuple[str, bytes]]:

@@ -150,7 +150,7 @@ def _train(
 
     from .engine.callbacks import HISTORY
     from .engine.checkpoint_files import BEST, LAST, holds_run, read_newest, take_up
-    from .engine.resume import check_resumable, with_choices_of
+    from .engine.resume import check_resumable, describe_rest, with_choices_of
     from .engine.stopping import RunStoppedError, StopSignals
 
     last = output / LAST
@@ -163,7 +163,7 @@ def _train(
             )
         remove_unfinished(output, (LAST, BEST, HISTORY, EXPORT))
         checkpoint = take_up(output) if holds_run(output) else {}
-        return {key: checkpoint[key] for key in ("recipe", "swin", "loops") if checkpoint} or None
+        return {key: checkpoint[key] for key in ("recipe", "swin", "loops", "callbacks") if checkpoint} or None
 
     with failing_together():
         first, *others = on_all(holds_run(output))
@@ -186,9 +186,7 @@ def _train(
         if known is not None and is_first_process():
             check_resumable(known, last, module.recipe, module.model)
     if known is not None and is_first_process() and progress:
-        done, epochs = known["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], count_epochs(recipe)
-        finished = "a run that is finished: nothing is left to do"
-        print(f"resuming {f'at epoch {done + 1} of {epochs}' if done < epochs else finished}", file=sys.stderr)
+        print(f"resuming {describe_rest(known, recipe.trainer.patience, count_epochs(recipe))}", file=sys.stderr)
     resumed = known is not None
     del known
 

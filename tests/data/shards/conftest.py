@@ -65,7 +65,7 @@ def store(shards: Path) -> Iterator[FlakyStore]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries are short."""
-    monkeypatch.setattr("swin_transformer_pytorch.data.shards.stores._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("swin_transformer_pytorch.data.stores._FIRST_PAUSE", 0.001)
 
 
 Wait = Callable[[Callable[[], bool]], None]

@@ -13,12 +13,13 @@ from tools.flaky_store import FlakyStore
 from torch.utils.data import DataLoader
 
 from swin_transformer_pytorch.data.classification.shards import ShardImages
+from swin_transformer_pytorch.data.errors import StoreError
 from swin_transformer_pytorch.data.shards.cache import ShardCache
 from swin_transformer_pytorch.data.shards.contents import ShardSet
 from swin_transformer_pytorch.data.shards.errors import ShardError
 from swin_transformer_pytorch.data.shards.index import Shard
 from swin_transformer_pytorch.data.shards.options import ShardOptions
-from swin_transformer_pytorch.data.shards.stores import TRIES, Store
+from swin_transformer_pytorch.data.stores import TRIES, Store
 
 from .conftest import Wait
 
@@ -89,14 +90,14 @@ def test_it_is_not_asked_for_ever(store: FlakyStore, tmp_path: Path) -> None:
     shard = all_shards(store)[0]
     cache = ShardCache(Store(store.url), tmp_path / "cache", 10**9)
     store.fail[shard.name] = (100, 500)
-    with pytest.raises(ShardError, match=rf"{shard.name} answered 500 .* in the last of {TRIES} tries; resume when"):
+    with pytest.raises(StoreError, match=rf"{shard.name} answered 500 .* in the last of {TRIES} tries; resume when"):
         read(cache, shard)
     assert store.asked[shard.name] == TRIES
     assert not [*(tmp_path / "cache").glob("*.*")]
     store.fail.clear()
     read(cache, shard)
     unreachable = ShardCache(Store("http://127.0.0.1:1"), tmp_path / "other", 10**9)
-    with pytest.raises(ShardError, match="cannot be reached"):
+    with pytest.raises(StoreError, match="cannot be reached"):
         read(unreachable, shard)
 
 
@@ -104,7 +105,7 @@ def test_it_is_not_asked_for_ever(store: FlakyStore, tmp_path: Path) -> None:
 def test_what_is_refused_is_not_asked_again(status: int, store: FlakyStore, tmp_path: Path) -> None:
     shard = all_shards(store)[0]
     store.fail[shard.name] = (1, status)
-    with pytest.raises(ShardError, match=rf"{store.url}/{shard.name} answered {status} .*; check the address"):
+    with pytest.raises(StoreError, match=rf"{store.url}/{shard.name} answered {status} .*; check the address"):
         read(ShardCache(Store(store.url), tmp_path / "cache", 10**9), shard)
     assert store.asked[shard.name] == 1
 
@@ -114,17 +115,17 @@ def test_a_changed_shard_is_an_error(store: FlakyStore, tmp_path: Path) -> None:
     first, second = all_shards(store)[:2]
     path = store.folder / first.name
     path.write_bytes(path.read_bytes() + bytes(512))
-    with pytest.raises(ShardError, match=rf"{first.name} has {first.size + 512:,} bytes, and had {first.size:,} when"):
+    with pytest.raises(StoreError, match=rf"{first.name} has {first.size + 512:,} bytes, and had {first.size:,} when"):
         read(cache, first)
     path = store.folder / second.name
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"!")
-    with pytest.raises(ShardError, match=rf"{second.name} has other content \(sha256 .*\) than when it was indexed"):
+    with pytest.raises(StoreError, match=rf"{second.name} has other content \(sha256 .*\) than when it was indexed"):
         read(cache, second)
     assert (store.asked[first.name], store.asked[second.name]) == (1, 2)  # the latter may have been damaged on the way
     assert not [*(tmp_path / "cache").glob("*.*")]
     path.unlink()
-    with pytest.raises(ShardError, match="answered 404"):
+    with pytest.raises(StoreError, match="answered 404"):
         read(cache, second)
 
 
@@ -218,7 +219,7 @@ KILLED = """
 import sys
 from swin_transformer_pytorch.data.shards.cache import ShardCache
 from swin_transformer_pytorch.data.shards.contents import ShardSet
-from swin_transformer_pytorch.data.shards.stores import Store
+from swin_transformer_pytorch.data.stores import Store
 url, root, cache = sys.argv[1:]
 ShardCache(Store(url), __import__("pathlib").Path(cache), 10**9).open(ShardSet(root).manifest.parts["train"].shards[0])
 """
@@ -264,7 +265,10 @@ def test_what_was_left_under_the_same_lock_makes_room_too(
 def test_a_folder_that_cannot_be_written_is_told(store: FlakyStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = ShardCache(Store(store.url), tmp_path / "file" / "cache", 10**9)
-    with pytest.raises(ShardError, match=r"cannot hold shards \(Not a directory\); make room, or choose another"):
+    told = r"cannot hold shards \(Not a directory\); make room, or choose another"
+    with pytest.raises(ShardError, match=told):
+        ShardImages(store.url, "train", options=ShardOptions(cache=str(tmp_path / "file" / "cache")))
+    with pytest.raises(ShardError, match=told):
         read(cache, all_shards(store)[0])
 
 

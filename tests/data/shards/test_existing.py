@@ -11,7 +11,7 @@ import pytest
 from tools.flaky_store import serving
 
 from swin_transformer_pytorch.data.classification.shards import ShardImages
-from swin_transformer_pytorch.data.errors import DataError, ImageError, NothingFoundError
+from swin_transformer_pytorch.data.errors import DataError, ImageError, NothingFoundError, StoreError
 from swin_transformer_pytorch.data.images.unusable import ReplacedSamples
 from swin_transformer_pytorch.data.shards.errors import ShardError
 from swin_transformer_pytorch.data.shards.existing import find_tars, index_tars
@@ -101,6 +101,12 @@ def test_a_truncated_member_is_a_bad_image(tmp_path: Path, caplog: pytest.LogCap
     assert samples.summary() == "1 of 6 training images could not be used"
 
 
+def test_a_label_that_is_nested_without_end_is_none(tmp_path: Path) -> None:
+    tar(tmp_path / "0.tar", {"1.png": picture(1), "1.json": "[" * 100_000, "2.png": picture(2), "2.cls": "0"})
+    _, passed = index_tars(str(tmp_path), tmp_path)
+    assert passed == {".json files without a label": 1, "images without a label": 1}
+
+
 def test_shards_sorted_by_class_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for shard in range(5):
         of_class: dict[str, bytes | str] = {}
@@ -145,13 +151,16 @@ def test_braces_name_shards_of_a_server(tmp_path: Path, impatient: None) -> None
         images = ShardImages(tmp_path / "out", "train", val_fraction=0, options=None)
         assert [shard.name for shard in images.paths.members.shards] == ["t-00.tar", "t-01.tar", "t-02.tar"]
         assert images.labels.tolist() == [0, 1, 2]
-        with pytest.raises(ShardError, match=r"t-04\.tar answered 404"):
+        with pytest.raises(StoreError, match=r"t-04\.tar answered 404"):
             index_tars(f"{server.url}/t-{{04..05}}.tar", tmp_path / "other")
-        with pytest.raises(ShardError, match="cannot be listed; name the shards, as in"):
+        with pytest.raises(StoreError, match="cannot be listed; name the shards, as in"):
             find_tars(server.url)
     assert find_tars("s3://bucket/{a,b}.tar") == ("s3://bucket", ["a.tar", "b.tar"])
     with pytest.raises(DataError, match="use one pair of braces"):
         find_tars("s3://bucket/{a,b}-{0..3}.tar")
+    for numbers in ("5..3", "0..999999999"):
+        with pytest.raises(DataError, match=f"{numbers[0]} to {numbers[3:]}; number tar files upwards, at most a mill"):
+            find_tars(f"s3://bucket/{{{numbers}}}.tar")
 
 
 def test_a_store_of_fsspec(tmp_path: Path) -> None:
@@ -170,11 +179,11 @@ def test_a_store_of_fsspec(tmp_path: Path) -> None:
         assert bytes(images.paths[1]) == picture(2)
         memory.rm("/tars/train-0.tar")
         other = ShardImages("memory://tars", "train", val_fraction=0, options=ShardOptions(cache=str(tmp_path / "d")))
-        with pytest.raises(ShardError, match=r"memory://tars/train-0\.tar is missing"):
+        with pytest.raises(StoreError, match=r"memory://tars/train-0\.tar is missing"):
             other[0]
     finally:
         memory.rm("/tars", recursive=True)
-    with pytest.raises(ShardError, match="nowhere://x cannot be opened"):
+    with pytest.raises(StoreError, match="nowhere://x/shards.json cannot be opened"):
         ShardImages("nowhere://x", "train")
 
 

@@ -1,5 +1,6 @@
 """Packed shards hold the folder's images one for one, in webdataset's layout."""
 
+import errno
 import json
 import os
 import pickle
@@ -187,6 +188,35 @@ def test_a_missing_or_changed_shard_stops(shards: Path) -> None:
     assert images[first][1] >= 0
 
 
+def test_a_folder_that_lacks_a_shard_is_refused_before_anything_is_read(shards: Path) -> None:
+    """One of validation would be met after a whole epoch."""
+    path = shards / "val-000000.tar"
+    content = path.read_bytes()
+    path.write_bytes(content[:-512])
+    with pytest.raises(ShardError, match=rf"{path} has {len(content) - 512:,} bytes, and had {len(content):,}"):
+        ShardImages(shards, "val")
+    path.unlink()
+    with pytest.raises(ShardError, match=rf"the shard {path} is missing; copy it there"):
+        ShardImages(shards, "val")
+    assert len(ShardImages(shards, "train")) == 60
+
+
+def test_what_comes_in_pieces_is_whole_and_what_cannot_be_read_is_named(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, real = ShardImages(shards, "train"), os.read
+    expected = bytes(images.paths[3])
+    monkeypatch.setattr(os, "read", lambda handle, count: real(handle, min(count, 100)))
+    assert bytes(images.paths[3]) == expected
+
+    def failing(handle: int, count: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "read", failing)
+    with pytest.raises(ShardError, match=r"the shard .*/train-00000.\.tar cannot be read \(Input/output error\)"):
+        images.paths[3]
+
+
 def test_all_shards_are_compared_with_the_index(shards: Path) -> None:
     contents = ShardSet(shards).contents("train")
     assert len([*contents.verify()]) == len(contents.members.shards)
@@ -204,12 +234,16 @@ def test_all_shards_are_compared_with_the_index(shards: Path) -> None:
         ({"parts": {}}, "it names no part"),
         ({"classes": ["cat"]}, "has labels from 0 to 2 for 1 classes"),
         ({"classes": []}, "has labels from 0 to 2 for 0 classes"),
+        ({"classes": ["cat", "cat", "dog"]}, "it names a class twice"),
     ],
 )
 def test_a_damaged_index_is_refused(change: dict[str, object], told: str, shards: Path) -> None:
     path = shards / "shards.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(ShardError, match=told):
+        ShardImages(shards, "train")
+    path.write_text("[" * 100_000)
+    with pytest.raises(ShardError, match="is damaged or no index"):
         ShardImages(shards, "train")
 
 

@@ -88,13 +88,18 @@ def test_no_other_values_are_taken(value: Any) -> None:
         load_recipe("demo_classification", {"trainer.freeze": value})
 
 
-def test_a_run_ends_when_no_validation_is_better_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_ends_when_no_validation_is_better_for_long(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     values = {**TINY, "optimizer.lr": 1e-12, "schedule.min_lr": 0.0, "schedule.warmup_lr": 0.0, "schedule.epochs": 9}
     recipe = load_recipe("demo_classification", {**values, "trainer.patience": 2, "output": str(tmp_path / "run")})
     result = train(recipe, progress=False)
     assert [line["epoch"] for line in result.history] == [1, 2, 3]
     assert caplog.text.count("trainer.patience=2") == 1
-    again = train(recipe.replace({"resume": True}), progress=False)
+    capsys.readouterr()
+    again = train(recipe.replace({"resume": True}))
+    told = "resuming a run that trainer.patience=2 has ended after epoch 3 of 9: nothing is left to do"
+    assert told in capsys.readouterr().err
     assert len(again.history) == 3
     assert again.metrics == result.metrics
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
+from ..errors import StoreError
 from .cache import ShardCache
 from .errors import ShardError
 from .index import Shard
@@ -95,7 +96,7 @@ def _run(of: weakref.ref[Ahead]) -> None:
         for shard in missing:
             try:
                 ahead.cache.fetch_ahead(shard, {one.sha256 for one in wanted})
-            except ShardError:
+            except StoreError:
                 failed.add(shard.sha256)  # who needs it tries again, and says so
             except Exception:
                 _log.exception("fetching shards ahead has failed, and goes on when they are needed")

@@ -12,10 +12,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ...whole import put_in_place
+from ..stores import Store
 from .errors import ShardError
 from .index import Shard
 from .places import READING
-from .stores import Store
 
 _LOCKS = 256
 _TOUCHED_EVERY = 5.0  # seconds
@@ -52,7 +52,7 @@ class ShardCache:
             wanted: the hashes of shards that are removed last.
 
         Raises:
-            ShardError: it is missing or changed, the store has failed, or the folder cannot be written.
+            StoreError: it is missing or changed, the store has failed, or the folder cannot be written.
         """
         found = self._opened(shard)
         if found is not None:
@@ -101,7 +101,7 @@ class ShardCache:
     def _locked(self, shard: Shard, *, wait: bool = True) -> Iterator[None]:
         """Within it no other process fetches this shard, nor a few others."""
         lock = FileLock(self._lock_file(shard.sha256), timeout=-1 if wait else 0)
-        with self._writing():
+        with writing(self.folder):
             (self.folder / "locks").mkdir(parents=True, exist_ok=True)
             lock.acquire()
         try:
@@ -132,7 +132,7 @@ class ShardCache:
     def _fetched(self, shard: Shard, wanted: Collection[str], *, may_remove_wanted: bool) -> int | None:
         """Fetches it, under its lock; None where there is no room."""
         unfinished = self.folder / f"{shard.sha256}.part"
-        with self._writing():
+        with writing(self.folder):
             if not self._make_room(shard, unfinished, wanted, may_remove_wanted=may_remove_wanted):
                 return None
             try:
@@ -180,21 +180,16 @@ class ShardCache:
         except Timeout:
             return False
 
-    def _writing(self) -> _Writing:
-        return _Writing(self.folder)
 
-
-class _Writing:
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
     """Within it, that the folder cannot be written is an error that names the fix."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, Timeout):
-            raise ShardError(
-                f"{self.folder} cannot hold shards ({error.strerror or error}); make room, or choose another "
-                "data.shards.cache or a smaller data.shards.cache_gb"
-            ) from error
+    try:
+        yield
+    except Timeout:
+        raise
+    except OSError as error:
+        raise ShardError(
+            f"{folder} cannot hold shards ({error.strerror or error}); make room, or choose another "
+            "data.shards.cache or a smaller data.shards.cache_gb"
+        ) from error

@@ -21,13 +21,13 @@ from ...whole import replacing
 from ..errors import ImageError, NothingFoundError
 from ..held_out import Split
 from ..images.remote import FetchedImage
+from ..stores import Store
 from .ahead import Ahead
-from .cache import ShardCache
+from .cache import ShardCache, writing
 from .errors import ShardError
 from .index import BLOCK, Manifest, Part, Shard, ShardIndex, read_manifest
 from .options import ShardOptions
 from .places import MANIFEST, READING, is_url, local_path
-from .stores import Store
 from .tars import name_in
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class ShardSet:
 
     Raises:
         NothingFoundError: there is no index.
-        ShardError: it is damaged, or cannot be fetched.
+        StoreError: it is damaged, or cannot be fetched.
     """
 
     def __init__(self, root: str | os.PathLike[str], options: ShardOptions | None = None) -> None:
@@ -81,7 +81,9 @@ class ShardSet:
                     self.options.cache_gb,
                 )
             return ShardContents(index, Ahead(ShardCache(Store(base), folder, limit), chosen.shards))
-        return ShardContents(index, local_path(base))
+        contents = ShardContents(index, local_path(base))
+        contents.check_there()
+        return contents
 
     def open_part(self, split: Split | None, *, val_fraction: float, seed: int) -> ShardContents:
         """The images of "train", "val" or "test"; None: those to evaluate, of val, else all of train.
@@ -96,11 +98,13 @@ class ShardSet:
     def _index_file(self, part: Part) -> Path:
         if not is_url(self.root):
             return local_path(self.root) / part.index
-        path = self.options.cache_folder / "indexes" / f"{part.sha256}.npy"
+        folder = self.options.cache_folder
+        path = folder / "indexes" / f"{part.sha256}.npy"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary, temporary.open("r+b") as file:
-                Store(self.root).fetch(part.index, file, sha256=part.sha256)
+            with writing(folder):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(path) as temporary, temporary.open("r+b") as file:
+                    Store(self.root).fetch(part.index, file, sha256=part.sha256)
         return path
 
     def _fetched(self, name: str, size: int | None, sha256: str | None) -> bytes:
@@ -206,6 +210,12 @@ class ShardContents(Sequence[FetchedImage]):
         """A number for each image, the same for two of one content."""
         return self.members.contents(self._all_places().astype(np.int64))
 
+    def check_there(self) -> None:
+        """Raises a `ShardError` of the first shard that is missing or has another size, before anything is read."""
+        for number in range(len(self.members.shards)):
+            with self._opened(number):
+                pass
+
     def verify(self) -> Iterator[Shard]:
         """Reads each shard whole and compares its hash; yields after each. Raises a `ShardError` of the first other."""
         for place, shard in enumerate(self.members.shards):
@@ -225,8 +235,10 @@ class ShardContents(Sequence[FetchedImage]):
         number, offset, size, checksum = self.members.member(place)
         shard = self.members.shards[number]
         with self._opened(number) as handle:
-            os.lseek(handle, offset - BLOCK, os.SEEK_SET)
-            read = os.read(handle, min(BLOCK + size, shard.size))
+            try:
+                read = _read_at(handle, offset - BLOCK, min(BLOCK + size, shard.size))
+            except OSError as error:
+                raise ShardError(f"the shard {self._where(shard)} cannot be read ({error.strerror})") from error
         head, content = read[:BLOCK], read[BLOCK:]
         try:
             name = name_in(head)
@@ -265,8 +277,18 @@ class ShardContents(Sequence[FetchedImage]):
         return handle
 
     def _changed(self, shard: Shard, how: str) -> ShardError:
-        where = self._source.cache.store.root if isinstance(self._source, Ahead) else self._source
-        return ShardError(
-            f"the shard {where}/{shard.name} {how} than when it was indexed; put the former back, or run `swin shards` "
-            "again"
-        )
+        fix = "put the former back, or run `swin shards` again"
+        return ShardError(f"the shard {self._where(shard)} {how} than when it was indexed; {fix}")
+
+    def _where(self, shard: Shard) -> str:
+        root = self._source.cache.store.root if isinstance(self._source, Ahead) else self._source
+        return f"{root}/{shard.name}"
+
+
+def _read_at(handle: int, start: int, count: int) -> bytes:
+    """So many bytes, or those up to the end: a system may give fewer at once, as Linux does beyond 2 GB."""
+    os.lseek(handle, start, os.SEEK_SET)
+    read = os.read(handle, count)
+    while len(read) < count and (more := os.read(handle, count - len(read))):
+        read += more
+    return read

@@ -18,11 +18,11 @@ from ...checks import plural
 from ...names import by_name
 from ..errors import DataError, NothingFoundError, some
 from ..held_out import part_name
+from ..stores import Store
 from .errors import ShardError
 from .index import NO_LABEL, Manifest, Shard, as_columns, file_sha256, write_manifest, write_part
 from .pack import Progress
 from .places import CLASSES, MANIFEST, is_named, is_url, local_path
-from .stores import Store
 from .tars import Member, read_members
 
 _COMPRESSED = (".tgz", ".tar.gz", ".tar.zst", ".tar.xz", ".tar.bz2")
@@ -194,6 +194,8 @@ def _expanded(pattern: str) -> list[str]:
     if numbers is None:
         return [f"{before}{one}{after}" for one in inside.split(",")]
     first, last = numbers.groups()
+    if not 0 <= int(last) - int(first) < _MOST_NUMBERED:
+        raise DataError(f"{{{inside}}} is from {first} to {last}; number tar files upwards, at most a million of them")
     return [f"{before}{number:0{len(first)}d}{after}" for number in range(int(first), int(last) + 1)]
 
 

@@ -183,9 +183,11 @@ def read_manifest(text: str, of: str) -> Manifest:
         classes, base = tuple(map(str, values["classes"])), values["base"]
         if not parts or not (base is None or isinstance(base, str)):
             raise ValueError("it names no part")
+        if len(set(classes)) < len(classes):
+            raise ValueError("it names a class twice")
     except ShardError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ShardError(f"{of} is damaged or no index of shards ({error!r}); run `swin shards` again") from error
     return Manifest(classes=classes, parts=parts, base=base)
 

@@ -124,7 +124,7 @@ def _label(content: bytes, suffix: str) -> int | str | None:
         return _number_or_name(text)
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found: Any = (
         next((values[key] for key in _JSON_LABELS if key in values), None) if isinstance(values, dict) else None

@@ -57,6 +57,18 @@ def with_choices_of(recipe: AnyRecipe, held: dict[str, Any]) -> AnyRecipe:
     return recipe.replace({key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
 
 
+def describe_rest(checkpoint: dict[str, Any], patience: int | None, epochs: int) -> str:
+    """What a run has yet to do, in words that go after "resuming"."""
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    worse = checkpoint["callbacks"].get("Checkpoints", {}).get("worse", 0)
+    if done >= epochs:
+        return "a run that is finished: nothing is left to do"
+    if patience is not None and worse >= patience:
+        ended = f"a run that trainer.patience={patience} has ended after epoch {done} of {epochs}"
+        return f"{ended}: nothing is left to do"
+    return f"at epoch {done + 1} of {epochs}"
+
+
 def check_resumable(checkpoint: dict[str, Any], path: Path, recipe: AnyRecipe, model: Model) -> None:
     """Raises an error that names the first difference that would make the rest of the run another one."""
     anew = f"start a new run in another --output with {'--model.name null ' * (recipe.model.name is not None)}"
