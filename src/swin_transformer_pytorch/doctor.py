@@ -17,6 +17,7 @@ import torch
 
 from . import __version__
 from .ops import available_implementations, choose_implementation, describe_kernels
+from .ops.cpu import resample
 
 # Optional packages, each with the extra of this package that brings it, and its purpose.
 EXTRAS = {
@@ -24,6 +25,7 @@ EXTRAS = {
     "matplotlib": ("train", "curves, grids, confusion matrices"),
     "fastapi": ("web", "`swin web`"),
     "uvicorn": ("web", "the same"),
+    "simplejpeg": ("jpeg", "JPEGs read in less time"),
     "timm": ("dev", "comparisons in `swin benchmark` and the tests"),
     "transformers": ("dev", "the same"),
 }
@@ -93,9 +95,14 @@ def examine() -> Diagnosis:
         },
         extras={name: installed_version(name) if _importable(name) else None for name in EXTRAS},
         attention=_attention(),
-        kernels=describe_kernels(),
+        kernels={**describe_kernels(), "images": _describe_images()},
         caches={str(folder): _size(folder) for folder in _cache_folders()},
     )
+
+
+def _describe_images() -> str:
+    reason = resample.why_not()
+    return f"by Pillow and torchvision: {reason}" if reason else "resized and normalised as Pillow does it"
 
 
 def _system() -> dict[str, str]:

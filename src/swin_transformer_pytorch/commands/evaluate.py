@@ -101,6 +101,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="larger image files are skipped (default: 179 million)",
     )
+    parser.add_argument(
+        "--data.decoding",
+        choices=("exact", "scaled"),
+        default="exact",
+        help="scaled: decode large JPEGs no larger than needed, as in a recipe with data.decoding scaled; faster, with "
+        "other numbers; not for detection and segmentation",
+    )
     parser.add_argument("--output", default="evaluation", metavar="DIR", help="where report and pictures go")
     add_view_options(parser)
     model_source.add_device_option(parser)

@@ -85,6 +85,7 @@ def open_images(data: argparse.Namespace, model: SwinClassifier) -> LabelledImag
         val_fraction=data.val_fraction,
         seed=data.seed,
         max_pixels=data.max_pixels,
+        decoding=data.decoding,
         white_level=None if model.preprocessing is None else model.preprocessing.white_level,
         shards=ShardOptions(cache=data.shards.cache, cache_gb=data.shards.cache_gb),
     )

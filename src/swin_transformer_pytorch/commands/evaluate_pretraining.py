@@ -57,6 +57,7 @@ def open_images(data: argparse.Namespace, model: MaskedSwin) -> LabelledImages:
         val_fraction=data.val_fraction,
         seed=data.seed,
         max_pixels=data.max_pixels,
+        decoding=data.decoding,
         white_level=None if preprocessing is None else preprocessing.white_level,
         shards=ShardOptions(cache=data.shards.cache, cache_gb=data.shards.cache_gb),
     )

@@ -101,6 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="classification: write pooled features instead, .npy beside .names.json, or .parquet",
     )
     add_max_pixels_option(parser)
+    parser.add_argument(
+        "--decoding",
+        choices=("exact", "scaled"),
+        default="exact",
+        help="classification: scaled decodes large JPEGs no larger than needed: faster, with other numbers",
+    )
     model_source.add_device_option(parser)
     parser.add_argument(
         "--batch-size", type=PositiveInt, metavar="N", help="images at once (default: 32 to classify, else 4)"
@@ -161,6 +167,7 @@ def predictor_options(options: argparse.Namespace) -> dict[str, Any]:
         "top_k": options.top_k,
         "batch_size": options.batch_size,
         "max_pixels": options.max_pixels,
+        "decoding": options.decoding,
         **view_options(options),
     }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .batches import stacked
 from .multi_label import MultiLabelCounts, MultiLabelReport
 from .report import EvaluationError, Report, difference, told_apart
 
@@ -119,7 +120,7 @@ class ClassificationCounts:
 def collate_usable(items: Sequence[tuple[Tensor, Any] | str]) -> tuple[Tensor | None, Tensor, list[str]]:
     """Images (B, C, h, w), or None if none could be read; labels (B,) or (B, classes); what is wrong with others."""
     readable = [item for item in items if not isinstance(item, str)]
-    images = torch.stack([image for image, _ in readable]) if readable else None
+    images = stacked([image for image, _ in readable]) if readable else None
     labels = torch.from_numpy(np.array([label for _, label in readable]))
     return images, labels, [item for item in items if isinstance(item, str)]
 

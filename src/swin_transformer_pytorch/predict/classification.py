@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..data.images.opened import OpenedImage
 from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
 from ..models.classification import probabilities
@@ -30,7 +31,7 @@ class ClassificationTask:
         self.top_k = top_k
         self.transform = create_transform(model)
 
-    def prepare(self, image: ImageInput) -> Tensor:
+    def prepare(self, image: ImageInput | OpenedImage) -> Tensor:
         """One image -> the model's input, (C, h, w)."""
         prepared: Tensor = self.transform(image)
         return prepared

@@ -16,7 +16,8 @@ from torch import nn
 from ..checks import require
 from ..data.errors import ImageError
 from ..data.images.bands import read_pixels
-from ..data.images.decode import ImageSource
+from ..data.images.decode import Decoding, ImageSource
+from ..data.images.opened import OpenedImage
 from ..data.images.pixels import ImageInput, as_picture
 from ..data.images.remote import fetched
 from ..models.config import FINE_TUNE_FIRST
@@ -52,6 +53,8 @@ class Predictor:
         multi_scale: detection and segmentation: whether to look at each image at several sizes. Slow.
         flip: detection and segmentation: whether to look at its mirror image too.
         max_pixels: the most pixels that a file may have; None for PIL's own limit, see `data.images.decode.open_image`.
+        decoding: classification: "exact", or "scaled" to decode large JPEGs no larger than needed, which is faster and
+            gives other numbers; see `data.images.opened.OpenedImage`.
         on_error: what becomes of an image that cannot be used: "raise" its `ImageError`, or "return" it in the place of
             the answer, so that it loses no other image's.
 
@@ -81,11 +84,13 @@ class Predictor:
         multi_scale: bool = False,
         flip: bool = False,
         max_pixels: int | None = None,
+        decoding: Decoding = "exact",
         on_error: OnError = "raise",
     ) -> None:
         counts = {"top_k": top_k, "batch_size": batch_size, "max_pixels": max_pixels}
         for what, count in counts.items():
             require(count is None or count >= 1, what, count, "use a whole number of at least 1")
+        require(decoding in get_args(Decoding), "decoding", decoding, "use 'exact' or 'scaled'")
         require(on_error in get_args(OnError), "on_error", on_error, "use 'raise' or 'return'")
         model = model_or_name if isinstance(model_or_name, nn.Module) else _load(model_or_name, weights)
         # Other buffers may hold infinities on purpose, as masks do.
@@ -98,6 +103,8 @@ class Predictor:
         name = getattr(model, "task", None)
         views = {"multi_scale": multi_scale, "flip": flip}
         windows = {"mode": mode, "crop_size": crop_size, "stride": stride}
+        if name != "classification":
+            _refuse(name, decoding=None if decoding == "exact" else decoding)
         task: PredictionTask
         if name == "classification" and getattr(model, "num_classes", None) != 0:
             _refuse(name, score_threshold=score_threshold, **windows, **views)
@@ -131,6 +138,7 @@ class Predictor:
         self.classes = class_names(model)
         self.top_k = top_k
         self.max_pixels = max_pixels
+        self.decoding: Decoding = decoding
         self.on_error = on_error
         self.batch_size = batch_size or task.batch_size
         usual = getattr(model, "default_device", "cuda" if torch.cuda.is_available() else "cpu")
@@ -187,7 +195,19 @@ class Predictor:
 
     def prepare(self, image: AnyImage) -> Any:
         """One image in any form -> what `predict_prepared` takes. An `ImageError` says why it cannot be done."""
+        if isinstance(self._task, ClassificationTask) and isinstance(image, str | os.PathLike | bytes):
+            return self._task.prepare(self._opened(image))
         return self._task.prepare(self.read(image))
+
+    def _opened(self, image: str | os.PathLike[str] | bytes) -> OpenedImage:
+        preprocessing = self.transform.preprocessing
+        return OpenedImage(
+            fetched(image),
+            preprocessing.channels,
+            max_pixels=self.max_pixels,
+            white_level=preprocessing.white_level,
+            decoding=self.decoding,
+        )
 
     def read(self, image: AnyImage) -> ImageInput:
         """An image file's pixels, with as many channels as the model takes; an image that is none stays as it is."""
@@ -220,7 +240,7 @@ class Predictor:
         return self._task.features(prepared)
 
 
-def _refuse(task: str, **options: object) -> None:
+def _refuse(task: str | None, **options: object) -> None:
     """An option that would silently change nothing is a mistake."""
     given = [f"{name}={value!r}" for name, value in options.items() if value not in (None, False)]
     if given:

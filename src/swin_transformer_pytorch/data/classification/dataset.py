@@ -7,15 +7,23 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from ...ops.cpu import resample
+from ...weights.preprocessing import Preprocessing
+from ..images.batches import empty_batch
+from ..images.jpeg import decoder
+from ..images.opened import OpenedImage
+from ..images.pixels import ImageInput, as_pixels
 from ..images.unusable import ReplacedSamples, item_or_problem
 from .fashion import ArrayDataset
-from .transforms import EvaluationTransform, TrainingTransform, as_pixels, normalize
+from .files import LabelledFiles
+from .transforms import EvaluationTransform, TrainingTransform, normalize
 
 # Ready images are kept in memory up to this; beyond it they are made one at a time.
 _MAX_READY_BYTES = 512 * 2**20
@@ -44,6 +52,7 @@ class EvaluationDataset(Dataset[tuple[Tensor, Label] | str]):
 
     def __init__(self, base: LabelledImages, transform: EvaluationTransform) -> None:
         self.base = base
+        self.samples = _Opened(base)
         self.transform = transform
         self.classes = base.classes
 
@@ -51,10 +60,18 @@ class EvaluationDataset(Dataset[tuple[Tensor, Label] | str]):
         return len(self.base)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Label] | str:
-        return item_or_problem(lambda: self._prepared(*self.base[index]))
+        return self.__getitems__([index])[0]
 
-    def _prepared(self, image: Image.Image | Tensor, label: Label) -> tuple[Tensor, Label]:
-        return self.transform(image), label
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Label] | str]:
+        """The items of a whole batch, whose images lie one after the other; DataLoader prefers it to single items."""
+        room = _room(len(indices), self.transform.preprocessing)
+        return [
+            item_or_problem(lambda: self._prepared(*self.samples[index], out))  # noqa: B023
+            for index, out in zip(indices, room, strict=True)
+        ]
+
+    def _prepared(self, image: ImageInput | OpenedImage, label: Label, out: Tensor) -> tuple[Tensor, Label]:
+        return self.transform(image, out), label
 
 
 class TrainingDataset(Dataset[tuple[Tensor, Label]]):
@@ -73,7 +90,7 @@ class TrainingDataset(Dataset[tuple[Tensor, Label]]):
 
     def __init__(self, base: LabelledImages, transform: TrainingTransform, *, seed: int = 0, epoch: int = 0) -> None:
         self.base = base
-        self.samples = ReplacedSamples(base)
+        self.samples = ReplacedSamples(_Opened(base))
         self.transform = transform
         self.classes = base.classes
         self.seed = seed
@@ -104,14 +121,17 @@ class TrainingDataset(Dataset[tuple[Tensor, Label]]):
             places = chosen % len(self)
             images = self._batch(self._ready[places], seeds)
             return list(zip(images.unbind(0), self.base.labels[places].tolist(), strict=True))
-        samples = []
+        room = _room(len(indices), self.transform.preprocessing)
         with torch.random.fork_rng(devices=[]):
-            for index, seed in zip(indices, seeds.tolist(), strict=True):
-                image, label = self.samples[index]
-                # The CPU generator alone: `torch.manual_seed` would reach for the GPU from worker processes.
-                torch.default_generator.manual_seed(seed)
-                samples.append((self.transform(image), label))
-        return samples
+            return [
+                self.samples.made(index, lambda sample: self._changed(*sample, seed, out))  # noqa: B023
+                for index, seed, out in zip(indices, seeds.tolist(), room, strict=True)
+            ]
+
+    def _changed(self, image: ImageInput | OpenedImage, label: Label, seed: int, out: Tensor) -> tuple[Tensor, Label]:
+        # The CPU generator alone: `torch.manual_seed` would reach for the GPU from worker processes.
+        torch.default_generator.manual_seed(seed)
+        return self.transform(image, out), label
 
     def _batch(self, images: NDArray[np.uint8], seeds: NDArray[np.uint64]) -> Tensor:
         """(B, C, h, w) ready images -> the same, padded, cropped, flipped, normalised and erased by each one's seed."""
@@ -130,6 +150,26 @@ class TrainingDataset(Dataset[tuple[Tensor, Label]]):
                 torch.default_generator.manual_seed(int(seeds[row]))
                 batch[row] = self.transform.erase(batch[row])
         return batch
+
+
+class _Opened:
+    """A data set's items, of files with images that are not decoded yet."""
+
+    def __init__(self, base: LabelledImages) -> None:
+        self.base = base
+        if isinstance(base, LabelledFiles):  # found out here, processes that are forked need not
+            resample.why_not()
+            decoder()
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: int) -> tuple[ImageInput | OpenedImage, Label]:
+        return self.base.opened(index) if isinstance(self.base, LabelledFiles) else self.base[index]
+
+
+def _room(count: int, preprocessing: Preprocessing) -> Float32[Tensor, "B C h w"]:
+    return empty_batch(count, preprocessing.channels, *preprocessing.image_size)
 
 
 def sample_seeds(seed: int, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -15,15 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from ...checks import plural
 from ...names import by_name
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, NothingFoundError, some
 from ..held_out import PART_NAMES, Split
-from ..images.decode import IMAGE_SUFFIXES
+from ..images.decode import IMAGE_SUFFIXES, Decoding
 from ..images.files import INPUT_SUFFIXES, find_inputs, tell_arrays, walk_images
 from ..images.path_table import PathCollector, PathTable
 from .files import LabelledFiles
@@ -49,7 +47,7 @@ class ImageFolder(LabelledFiles):
         val_fraction: the part of each class that is set apart where there is no validation folder; at least one
             image of each class of two or more. Which ones depends on `seed` and on that class's file names alone.
         seed: of that choice.
-        channels, max_pixels, white_level: see `LabelledFiles`.
+        channels, max_pixels, white_level, decoding: see `LabelledFiles`.
         classes: a model's class names, to evaluate it: each folder is then looked up among them, and some may have no
             folder. For the 1,000 of ImageNet, folders may be named by synset, such as "n01440764"; and for any model by
             class index, as ImageNetV2's are, where no folder has a class's name. None: the classes are the folders.
@@ -82,6 +80,7 @@ class ImageFolder(LabelledFiles):
         channels: int | None = 3,
         max_pixels: int | None = None,
         white_level: int | None = None,
+        decoding: Decoding = "exact",
         classes: Sequence[str] | None = None,
         choice: ClassChoice | None = None,
         class_order: str | os.PathLike[str] | None = None,
@@ -90,7 +89,7 @@ class ImageFolder(LabelledFiles):
             raise ValueError(f"split={split!r} is not known: use 'train', 'val', 'test' or None for all images")
         if not 0 <= val_fraction < 1:
             raise ValueError(f"val_fraction={val_fraction} is not possible: use a number in [0, 1)")
-        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
+        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level, decoding=decoding)
         self.root, self.split = Path(root), split
         self._options: dict[str, Any] = {
             "val_fraction": val_fraction,
@@ -98,6 +97,7 @@ class ImageFolder(LabelledFiles):
             "channels": channels,
             "max_pixels": max_pixels,
             "white_level": white_level,
+            "decoding": decoding,
             "classes": classes,
             "choice": choice,
             "class_order": class_order,
@@ -189,9 +189,8 @@ class ImageFolder(LabelledFiles):
         """int64, (num_images,): the class index of each."""
         return (self._labels if self._places is None else self._labels[self._places]).astype(np.int64)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
-        place = index if self._places is None else self._places[index]
-        return self.read(index), int(self._labels[place])
+    def label(self, index: int) -> int:
+        return int(self._labels[index if self._places is None else self._places[index]])
 
 
 @cache

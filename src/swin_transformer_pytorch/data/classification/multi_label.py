@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from ...names import by_name
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, NothingFoundError, some
 from ..held_out import PART_NAMES, Split, part_of
+from ..images.decode import Decoding
 from .files import LabelledFiles
 from .label_files import LabelTable, find_label_files
 
@@ -37,7 +36,7 @@ class MultiLabelImages(LabelledFiles):
         labels: the file of labels in it, where it is called otherwise.
         val_fraction: the share that is set apart where there is no validation part; which, depends on `seed`.
         seed: of that choice.
-        channels, max_pixels, white_level: see `LabelledFiles`.
+        channels, max_pixels, white_level, decoding: see `LabelledFiles`.
         classes: a model's class names, to evaluate it; the file may lack some. None: the file's own.
         choice: which classes are taken, and which become one, that an image has if it has any of them; see
             `choose_classes`.
@@ -65,10 +64,11 @@ class MultiLabelImages(LabelledFiles):
         channels: int | None = 3,
         max_pixels: int | None = None,
         white_level: int | None = None,
+        decoding: Decoding = "exact",
         classes: Sequence[str] | None = None,
         choice: ClassChoice | None = None,
     ) -> None:
-        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
+        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level, decoding=decoding)
         root, part = Path(root), split or "val"
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; give the one that holds images and a file of their labels")
@@ -118,8 +118,9 @@ class MultiLabelImages(LabelledFiles):
                 "%s: %s of %s %simages have no label and are kept", root, f"{empty:,}", f"{len(rows):,}", whose
             )
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, NDArray[np.uint8]]:
-        return self.read(index), self.labels[index]
+    def label(self, index: int) -> NDArray[np.uint8]:
+        row: NDArray[np.uint8] = self.labels[index]
+        return row
 
 
 def has_label_file(root: str | os.PathLike[str], *, say: bool = True) -> bool:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, some
 from ..held_out import Split
+from ..images.decode import Decoding
 from ..shards.ahead import Ahead
 from ..shards.contents import ShardContents, ShardSet
 from ..shards.index import NO_LABEL
@@ -34,7 +33,7 @@ class ShardImages(LabelledFiles):
         split: "train", "val", "test", or None for what there is to evaluate: the validation part, else all images.
         val_fraction: the share of all images that is set apart where there is no part for validation.
         seed: of that choice.
-        channels, max_pixels, white_level: see `LabelledFiles`.
+        channels, max_pixels, white_level, decoding: see `LabelledFiles`.
         classes: a model's class names, to evaluate it; those of the shards are looked up among them as the folders of
             `ImageFolder` are. None: the shards' own.
         choice: which of the classes are taken, and which become one, see `choose_classes`; the others' images are left
@@ -64,11 +63,12 @@ class ShardImages(LabelledFiles):
         channels: int | None = 3,
         max_pixels: int | None = None,
         white_level: int | None = None,
+        decoding: Decoding = "exact",
         classes: Sequence[str] | None = None,
         choice: ClassChoice | None = None,
         options: ShardOptions | None = None,
     ) -> None:
-        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
+        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level, decoding=decoding)
         shards = ShardSet(root, options)
         self.root, self.options = shards.root, shards.options
         self.parts, self.held_out = shards.parts, "val" not in shards.parts and split != "test"
@@ -114,9 +114,9 @@ class ShardImages(LabelledFiles):
         """What fetches shards of a store; None for those on this machine."""
         return self.paths.ahead
 
-    def read(self, index: int) -> Image.Image | Tensor:
-        return self.decode(self.paths.read(index))
+    def source(self, index: int) -> bytes:
+        return self.paths.read(index)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
+    def label(self, index: int) -> int:
         label = int(self.paths.label(index))
-        return self.read(index), label if self._as_is else int(self._index_of[label])
+        return label if self._as_is else int(self._index_of[label])

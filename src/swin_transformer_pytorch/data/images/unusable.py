@@ -21,6 +21,7 @@ MOST = 0.2
 _log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 Item_co = TypeVar("Item_co", covariant=True)
 
 
@@ -108,9 +109,13 @@ class ReplacedSamples(Generic[Item]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Item:
+        return self.made(index, lambda item: item)
+
+    def made(self, index: int, make: Callable[[Item], Made]) -> Made:
+        """What `make` gives of an item, or of the next one of which neither getting it nor `make` fails."""
         for step in range(len(self)):
             place = (index + step) % len(self)
-            found = item_or_problem(lambda: self.samples[place])  # noqa: B023
+            found = item_or_problem(lambda: make(self.samples[place]))  # noqa: B023
             if not isinstance(found, str):
                 return found
             if not self._unusable[place]:

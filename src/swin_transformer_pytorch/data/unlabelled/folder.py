@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from ...checks import plural, some
 from ..classification.files import LabelledFiles
 from ..errors import DataError, NothingFoundError
 from ..held_out import Split, part_name, part_of
+from ..images.decode import Decoding
 from ..images.files import INPUT_SUFFIXES, find_inputs, tell_arrays, walk_images
 from ..images.path_table import PathCollector, PathTable
 
@@ -36,7 +35,7 @@ class UnlabelledFolder(LabelledFiles):
         val_fraction: the part that is set apart, at least one image. Which ones depends on `seed` and on the number of
             images.
         seed: of that choice.
-        channels, max_pixels, white_level: see `LabelledFiles`.
+        channels, max_pixels, white_level, decoding: see `LabelledFiles`.
 
     The files are kept as their paths' bytes and 8 bytes each, see `PathTable`, which forked processes share.
 
@@ -61,8 +60,9 @@ class UnlabelledFolder(LabelledFiles):
         channels: int | None = 3,
         max_pixels: int | None = None,
         white_level: int | None = None,
+        decoding: Decoding = "exact",
     ) -> None:
-        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level)
+        super().__init__(channels=channels, max_pixels=max_pixels, white_level=white_level, decoding=decoding)
         self.root = Path(root)
         self._options: dict[str, Any] = {
             "val_fraction": val_fraction,
@@ -70,6 +70,7 @@ class UnlabelledFolder(LabelledFiles):
             "channels": channels,
             "max_pixels": max_pixels,
             "white_level": white_level,
+            "decoding": decoding,
         }
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give the one that holds the images")
@@ -117,8 +118,8 @@ class UnlabelledFolder(LabelledFiles):
         """None: uint8, (num_images, 0)."""
         return np.zeros((len(self), 0), dtype=np.uint8)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, NDArray[np.uint8]]:
-        return self.read(index), np.zeros(0, dtype=np.uint8)
+    def label(self, index: int) -> NDArray[np.uint8]:
+        return np.zeros(0, dtype=np.uint8)
 
     def _tell_left_out(self) -> None:
         """Images beside "train" that no part has, of which a person may have wished to learn."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..held_out import Split
+from ..images.decode import Decoding
 from ..shards.options import ShardOptions
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class UnlabelledSource:
         seed: of that choice.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
+        decoding: how JPEGs are decoded, see `images.opened.OpenedImage`.
         shards: how shards are read.
     """
 
@@ -37,6 +39,7 @@ class UnlabelledSource:
     seed: int = 0
     max_pixels: int | None = None
     white_level: int | None = None
+    decoding: Decoding = "exact"
     shards: ShardOptions = field(default_factory=ShardOptions)
 
     def open(self, split: Split | None) -> LabelledImages:
@@ -57,6 +60,7 @@ class UnlabelledSource:
             "seed": self.seed,
             "max_pixels": self.max_pixels,
             "white_level": self.white_level,
+            "decoding": self.decoding,
         }
         if self.kind == "shards":
             return ShardImages(self.root, split, options=self.shards, **shared)

@@ -35,6 +35,7 @@ SOURCES = (
     "block.cpp",
     "winograd.cpp",
     "regions.cpp",
+    "resample.cpp",
 )
 HEADERS = (
     "attention16.h",

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ...data.classification.dataset import TrainingDataset
 from ...data.shards.order import WindowedOrder
+from ...evaluation.batches import stacked
 from .seeding import Stream, generator
 from .stopping import leave_stopping_to_the_run
 
@@ -177,6 +179,11 @@ class GroupedBatches(Sampler[list[Draw]]):
         return whole[missing]
 
 
+def collate_images(items: list[tuple[Tensor, Any]]) -> list[Any]:
+    """Of items (image, label or mask): the images (B, C, h, w), which are not copied, and a batch of the others."""
+    return [stacked([image for image, _ in items]), default_collate([other for _, other in items])]
+
+
 class TrainingLoader:
     """An epoch of batches for each `iter()`; it knows where it stands, also between two batches.
 
@@ -184,7 +191,7 @@ class TrainingLoader:
         dataset: where `batches` finds its items.
         batches: which, and in which order.
         num_workers: processes that make them.
-        collate: makes a batch of items; None for PyTorch's own way.
+        collate: makes a batch of items; None for `collate_images`.
         check: called after each batch, in this process; may raise.
 
     Attributes:
@@ -212,7 +219,7 @@ class TrainingLoader:
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             worker_init_fn=leave_stopping_to_the_run,
-            collate_fn=collate,
+            collate_fn=collate or collate_images,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else each epoch would draw from the global one
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -33,7 +34,12 @@ def mix(
         top, bottom, left, right = cut_box(images.shape[-2], images.shape[-1], keep, generator)
         keep = 1 - (bottom - top) * (right - left) / (images.shape[-2] * images.shape[-1])
         mixed = images.clone()
-        mixed[..., top:bottom, left:right] = images.flip(0)[..., top:bottom, left:right]
+        mixed[..., top:bottom, left:right] = images[..., top:bottom, left:right].flip(0)
+    elif images.device.type == "cpu":
+        # One image after the other: what is worked on stays in the cache, and no other batch is made.
+        mixed = torch.empty_like(images)
+        for image, other, out in zip(images, reversed(images.unbind(0)), mixed, strict=True):
+            torch.mul(image, keep, out=out).add_(other * (1 - keep))
     else:
         mixed = images * keep + images.flip(0) * (1 - keep)
     return mixed, targets * keep + targets.flip(0) * (1 - keep)
