@@ -1,170 +1,158 @@
-"""Mask R-CNN on Swin-T beside torchvision's own Mask R-CNN around the same backbone: one image of 800 x 1333 pixels.
+"""Mask R-CNN on Swin-T beside torchvision's own Mask R-CNN, around our backbone and around torchvision's Swin-T.
 
-    python benchmarks/detection.py
+    python benchmarks/detection.py [--rounds 7] [--training-rounds 3]
 
-writes the figures, as JSON and as a table, to benchmarks/results/, named after the day. It takes about three minutes
-on two cores; leave the machine alone meanwhile. Weights are random, so both are told to keep 100 detections whatever
-their scores: the box and mask heads then have the work of a crowded image.
+One image of 800 x 1333 pixels from normalised pixels to boxes, and masks laid on the image; then a training step on it.
+The figures go, as JSON and as a page, to benchmarks/results/, named after the day. It takes about four minutes on two
+cores; leave the machine alone meanwhile. Weights are random, so all are told to keep 100 detections whatever their
+scores: the box and mask heads then have the work of a crowded image.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import json
-import multiprocessing
-import statistics
+import argparse
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import swin_t
 from torchvision.models.detection import MaskRCNN
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import swin_transformer_pytorch as swin
+from dense import Step, add_arguments, clock_of, measure, table, training_step, write
 from swin_transformer_pytorch import benchmark
+from swin_transformer_pytorch.models.detection import InstanceTargets
 from swin_transformer_pytorch.ops.padding import pad_batch
 from swin_transformer_pytorch.ops.regions.masks import paste_masks
 
-RESULTS = Path(__file__).parent / "results"
 VARIANT = "mask_rcnn_swin_tiny_patch4_window7"
 IMAGE_SIZE = (800, 1333)
-ROUNDS = 7
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """One library on one image: from normalised pixels to boxes, and masks laid on the image.
-
-    Attributes:
-        seconds: median of the rounds.
-        ratio: our time over its, the median of the ratios round by round; below 1 we are faster.
-        peak_bytes: a fresh process's memory at its peak above what it had before the first image.
-        detections: how many it gave.
-    """
-
-    library: str
-    seconds: float
-    ratio: float
-    peak_bytes: int
-    detections: int
+OBJECTS = 8
+AROUND_OURS, AROUND_THEIRS = "torchvision around our backbone", "torchvision around its Swin-T"
 
 
 class Pyramid(nn.Module):
-    """`create_backbone`'s maps as torchvision's detectors take them."""
+    """A backbone's maps as torchvision's detectors take them."""
 
-    def __init__(self) -> None:
+    out_channels = 256
+
+    def __init__(self, *, ours: bool) -> None:
         super().__init__()
-        self.body = swin.create_backbone("swin_tiny_patch4_window7_224")
-        self.fpn = FeaturePyramidNetwork(list(self.body.channels), 256, LastLevelMaxPool())
-        self.out_channels = 256
+        if ours:
+            self.body: nn.Module = swin.create_backbone("swin_tiny_patch4_window7_224")
+        else:
+            stages = {f"features.{2 * stage + 1}": str(stage) for stage in range(4)}
+            self.body = create_feature_extractor(swin_t(weights=None), stages)
+        self.fpn = FeaturePyramidNetwork([96, 192, 384, 768], 256, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps: dict[str, Tensor] = self.fpn(OrderedDict((str(i), m) for i, m in enumerate(self.body(images))))
+        found = self.body(images)
+        if isinstance(found, dict):
+            found = [one.permute(0, 3, 1, 2) for one in found.values()]
+        maps: dict[str, Tensor] = self.fpn(OrderedDict((str(i), one) for i, one in enumerate(found)))
         return maps
 
 
-def ours() -> Callable[[Tensor], int]:
-    """Takes an image (3, H, W) and gives the number of detections."""
+def ours(*, optimized: bool) -> Step:
     model = swin.create_model(VARIANT, score_threshold=0.0).eval()
+    if optimized:
+        model = swin.optimize_for_inference(model)
+    image = torch.rand(3, *IMAGE_SIZE)
 
-    def detect(image: Tensor) -> int:
-        size = (image.shape[1], image.shape[2])
+    def detect() -> Tensor:
         with torch.inference_mode():
-            (found,) = model(pad_batch([image], 32), [size])
-            return len(paste_masks(found.masks, found.boxes_xyxy, size))
+            (found,) = model(pad_batch([image], 32), [IMAGE_SIZE])
+            return paste_masks(found.masks, found.boxes_xyxy, IMAGE_SIZE)
 
     return detect
 
 
-def torchvisions() -> Callable[[Tensor], int]:
-    """The same for torchvision's; it normalises, resizes (here by a factor of 1) and pads inside."""
-    model = MaskRCNN(
-        Pyramid(), num_classes=81, min_size=IMAGE_SIZE[0], max_size=IMAGE_SIZE[1], box_score_thresh=-1.0
-    ).eval()
+def torchvisions(*, around_ours: bool) -> Step:
+    """It normalises, resizes (here by a factor of 1) and pads inside."""
+    model = theirs(around_ours=around_ours, box_score_thresh=-1.0).eval()
+    image = torch.rand(3, *IMAGE_SIZE)
 
-    def detect(image: Tensor) -> int:
+    def detect() -> Tensor:
         with torch.inference_mode():
-            (found,) = model([image])
-            return len(found["masks"] >= 0.5)
+            return model([image])[0]["masks"] >= 0.5
 
     return detect
 
 
-LIBRARIES: dict[str, Callable[[], Callable[[Tensor], int]]] = {benchmark.OURS: ours, "torchvision": torchvisions}
+def theirs(*, around_ours: bool, **settings: float) -> MaskRCNN:
+    sizes = {"min_size": IMAGE_SIZE[0], "max_size": IMAGE_SIZE[1]}
+    return MaskRCNN(Pyramid(ours=around_ours), num_classes=81, **sizes, **settings)
 
 
-def measure_peak(library: str) -> int:
-    """Run in a process of its own: a process's peak never falls."""
-    detect = LIBRARIES[library]()
+def objects() -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, labels and masks, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(OBJECTS, 2, generator=generator) * torch.tensor([1000.0, 600])
+    boxes = torch.cat([corner, corner + 30 + torch.rand(OBJECTS, 2, generator=generator) * 170], dim=1)
+    masks = torch.zeros(OBJECTS, *IMAGE_SIZE, dtype=torch.uint8)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y0:y1, x0:x1] = 1
+    return boxes, torch.arange(OBJECTS), masks
+
+
+def train_ours() -> Step:
+    model = swin.create_model(VARIANT).train()
+    images = pad_batch([torch.rand(3, *IMAGE_SIZE)], 32)
+    boxes, labels, masks = objects()
+    targets = [InstanceTargets(boxes_xyxy=boxes, labels=labels, masks=masks)]
+    return training_step(model, lambda: model.losses(images, targets, [IMAGE_SIZE]).values())
+
+
+def train_torchvisions(*, around_ours: bool) -> Step:
+    model = theirs(around_ours=around_ours).train()
     image = torch.rand(3, *IMAGE_SIZE)
-    before = benchmark.process_memory("VmRSS")
-    detect(image)
-    detect(image)
-    return benchmark.process_memory("VmHWM") - before
+    boxes, labels, masks = objects()
 
+    def losses() -> Iterable[Tensor]:
+        found: dict[str, Tensor] = model([image], [{"boxes": boxes, "labels": labels + 1, "masks": masks}])
+        return found.values()
 
-def measure() -> list[Figures]:
-    """The libraries take turns in one process, so that noise meets both."""
-    torch.manual_seed(0)
-    detectors = {library: build() for library, build in LIBRARIES.items()}
-    image = torch.rand(3, *IMAGE_SIZE)
-    detections = {library: detect(image) for library, detect in detectors.items()}
-    times = benchmark.alternate({name: lambda d=detect: d(image) for name, detect in detectors.items()}, ROUNDS)
-    peaks = {}
-    for library in LIBRARIES:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            peaks[library] = pool.apply(measure_peak, (library,))
-    return [
-        Figures(
-            library=library,
-            seconds=statistics.median(times[library]),
-            ratio=benchmark.median_ratio(times[benchmark.OURS], times[library]),
-            peak_bytes=peaks[library],
-            detections=detections[library],
-        )
-        for library in LIBRARIES
-    ]
+    return training_step(model, losses)
 
 
 def main() -> None:
-    figures = measure()
-    report: dict[str, Any] = {
-        "model": VARIANT,
-        "image_size": IMAGE_SIZE,
-        "rounds": ROUNDS,
-        "processor": benchmark.processor_name(),
-        "threads": torch.get_num_threads(),
-        "versions": benchmark.library_versions(["torch", benchmark.OURS, "torchvision"]),
-        "measurements": [dataclasses.asdict(one) for one in figures],
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, rounds=7, training_rounds=3)
+    arguments = parser.parse_args()
+    clock = clock_of(arguments)
+    timed = "the process's own time" if arguments.processor_time else "by the clock"
+    torch.manual_seed(0)
+    others = (AROUND_OURS, AROUND_THEIRS)
+    around: dict[str, Callable[[], Step]] = {
+        AROUND_OURS: partial(torchvisions, around_ours=True),
+        AROUND_THEIRS: partial(torchvisions, around_ours=False),
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.date.today().isoformat()}-detection-cpu"
-    path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    path.with_suffix(".md").write_text(markdown(report, figures))
-    print(f"{path}.json, {path}.md")
-
-
-def markdown(report: dict[str, Any], figures: list[Figures]) -> str:
-    """The figures as a table, with what they belong to."""
-    lines = [
-        f"{report['model']}, one image of {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} pixels, float32, random weights, "
-        f"{report['processor']}, {report['threads']} threads, medians of {ROUNDS} rounds; "
-        + ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-        + ". `ours / it`: the median of the ratios round by round; below 1 we are faster.",
-        "",
-        "| library | s | ours / it | peak memory above the start, MB | detections |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for one in figures:
-        cells = [one.library, f"{one.seconds:.2f}", f"{one.ratio:.2f}", f"{one.peak_bytes / 1e6:.0f}"]
-        lines.append(f"| {' | '.join([*cells, str(one.detections)])} |")
-    return "\n".join(lines) + "\n"
+    inference = measure(
+        {benchmark.OURS: partial(ours, optimized=False), "optimized": partial(ours, optimized=True), **around},
+        others,
+        arguments.rounds,
+        clock=clock,
+    )
+    training = measure(
+        {
+            benchmark.OURS: train_ours,
+            AROUND_OURS: partial(train_torchvisions, around_ours=True),
+            AROUND_THEIRS: partial(train_torchvisions, around_ours=False),
+        },
+        others,
+        arguments.training_rounds,
+        clock=clock,
+    )
+    size = f"{IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} pixels"
+    lines = [f"One image of {size}, {arguments.rounds} rounds:", "", *table(inference, others)]
+    lines += ["", f"A training step on one image of {size} with {OBJECTS} objects, {arguments.training_rounds} rounds:"]
+    lines += ["", *table(training, others)]
+    write("detection", VARIANT, ["torchvision"], {"inference": inference, "training": training}, lines, timed=timed)
 
 
 if __name__ == "__main__":

@@ -1,53 +1,39 @@
-"""UPerNet on Swin-T: whole images beside transformers' UPerNet, and the memory that sliding windows take.
+"""UPerNet on Swin-T: whole images and a training step beside transformers' UPerNet, and what sliding windows take.
 
-    python benchmarks/segmentation.py
+    python benchmarks/segmentation.py [--rounds 9] [--training-rounds 3] [--sliding-height 4096]
 
-writes the figures, as JSON and as a table, to benchmarks/results/, named after the day. It takes about eight minutes
-on two cores; leave the machine alone meanwhile. Weights are random.
+From a preprocessed image of 512 x 512 pixels to its label map; a training step on two of them; the memory of sliding
+windows over 4096 x 4096 pixels, which does not depend on the height, so that a lower image tells the same sooner. The
+figures go, as JSON and as a page, to benchmarks/results/, named after the day. It takes about five minutes on two
+cores; leave the machine alone meanwhile. Weights are random.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import datetime
-import json
 import multiprocessing
-import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import swin_transformer_pytorch as swin
+from dense import Step, add_arguments, clock_of, measure, table, training_step, write
 from swin_transformer_pytorch import benchmark
 from swin_transformer_pytorch.models.build import build
-from swin_transformer_pytorch.models.config import SegmenterConfig, find_dense_variant
+from swin_transformer_pytorch.models.config import SegmenterConfig, find_other_variant
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.segmentation_inference import segment, segment_sliding, window_starts
 
-RESULTS = Path(__file__).parent / "results"
 VARIANT = "upernet_swin_tiny_patch4_window7_512x512"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latency:
-    """From a preprocessed image to its label map, one image at a time.
-
-    Attributes:
-        seconds: median of the rounds, by library.
-        ratio: ours over transformers', the median of the ratios round by round; below 1 we are faster.
-        decode_head_seconds: the same medians of the decode heads alone, on the same maps.
-        decode_head_ratio: theirs.
-    """
-
-    image_size: int
-    rounds: int
-    seconds: dict[str, float]
-    ratio: float
-    decode_head_seconds: dict[str, float]
-    decode_head_ratio: float
+IMAGE_SIZE = 512
+BATCH = 2
+PEER = "transformers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +47,12 @@ class SlidingMemory:
         whole_bytes: classes x image height x image width floats, which it never holds.
     """
 
-    image_size: int
+    image_size: tuple[int, int]
     crop_size: int
     stride: int
     classes: int
     windows: int
+    optimized: bool
     seconds: float
     window_bytes: int
     sliding_bytes: int
@@ -73,101 +60,109 @@ class SlidingMemory:
     whole_bytes: int
 
 
-def measure_latency(config: SegmenterConfig, image_size: int, rounds: int) -> Latency:
-    """Ours and transformers' take turns in one process, so that noise meets both."""
-    ours, theirs = build(ModelDescription(config=config)).eval(), _transformers(config)
-    image = torch.randn(1, 3, image_size, image_size)
-    with torch.inference_mode():
-        maps = ours.backbone(image)
-
-    def by_us() -> Tensor:
-        return segment(ours, image)[0]
-
-    def by_them() -> Tensor:
-        labels: Tensor = theirs(image).logits.argmax(dim=1)
-        return labels
-
-    with torch.inference_mode():
-        whole = benchmark.alternate({benchmark.OURS: by_us, "transformers": by_them}, rounds)
-        heads = benchmark.alternate(
-            {benchmark.OURS: lambda: ours.decode_head(maps), "transformers": lambda: theirs.decode_head(maps)}, rounds
-        )
-    return Latency(
-        image_size=image_size,
-        rounds=rounds,
-        seconds={library: statistics.median(times) for library, times in whole.items()},
-        ratio=benchmark.median_ratio(whole[benchmark.OURS], whole["transformers"]),
-        decode_head_seconds={library: statistics.median(times) for library, times in heads.items()},
-        decode_head_ratio=benchmark.median_ratio(heads[benchmark.OURS], heads["transformers"]),
-    )
+def config() -> SegmenterConfig:
+    found = find_other_variant(VARIANT).config
+    assert isinstance(found, SegmenterConfig)
+    return found
 
 
-def measure_sliding(config: SegmenterConfig, image_size: int, crop_size: int, stride: int) -> SlidingMemory:
+def ours(*, optimized: bool) -> Step:
+    model = build(ModelDescription(config=config())).eval()
+    if optimized:
+        model = swin.optimize_for_inference(model)
+    image = torch.randn(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    return lambda: segment(model, image)
+
+
+def theirs() -> Step:
+    model = _transformers(config()).eval()
+    image = torch.randn(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+
+    def labels() -> Tensor:
+        with torch.inference_mode():
+            return model(image).logits.argmax(dim=1)
+
+    return labels
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    size = (BATCH, IMAGE_SIZE, IMAGE_SIZE)
+    return torch.randn(BATCH, 3, IMAGE_SIZE, IMAGE_SIZE), torch.randint(0, config().num_classes, size)
+
+
+def train_ours() -> Step:
+    model, (images, labels) = build(ModelDescription(config=config())).train(), batch()
+    return training_step(model, lambda: model.losses(images, labels).values())
+
+
+def train_theirs() -> Step:
+    model, (images, labels) = _transformers(config()).train(), batch()
+
+    def losses() -> Iterable[Tensor]:
+        return [model(pixel_values=images, labels=labels).loss]
+
+    return training_step(model, losses)
+
+
+def measure_sliding(height: int, width: int, crop_size: int, stride: int, *, optimized: bool) -> SlidingMemory:
     """Run in a process of its own: a process's peak never falls."""
-    model = build(ModelDescription(config=config)).eval()
-    image = torch.randn(3, image_size, image_size)
+    model = build(ModelDescription(config=config())).eval()
+    if optimized:
+        model = swin.optimize_for_inference(model)
+    image = torch.randn(3, height, width)
     before = benchmark.process_memory("VmRSS")
     segment(model, image[None, :, :crop_size, :crop_size])
     window_bytes = benchmark.process_memory("VmHWM") - before
     start = time.perf_counter()
     segment_sliding(model, image, (crop_size, crop_size), (stride, stride))
     seconds = time.perf_counter() - start
-    values = config.num_classes * image_size * torch.float32.itemsize
+    values = config().num_classes * width * torch.float32.itemsize
     return SlidingMemory(
-        image_size=image_size,
+        image_size=(height, width),
         crop_size=crop_size,
         stride=stride,
-        classes=config.num_classes,
-        windows=len(window_starts(image_size, crop_size, stride)) ** 2,
+        classes=config().num_classes,
+        windows=len(window_starts(height, crop_size, stride)) * len(window_starts(width, crop_size, stride)),
+        optimized=optimized,
         seconds=seconds,
         window_bytes=window_bytes,
         sliding_bytes=benchmark.process_memory("VmHWM") - before,
         bound_bytes=values * crop_size,
-        whole_bytes=values * image_size,
+        whole_bytes=values * height,
     )
 
 
 def main() -> None:
-    config = find_dense_variant(VARIANT).config
-    assert isinstance(config, SegmenterConfig)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, rounds=9, training_rounds=3)
+    parser.add_argument("--sliding-height", type=int, default=4096)
+    arguments = parser.parse_args()
+    clock = clock_of(arguments)
+    timed = "the process's own time" if arguments.processor_time else "by the clock"
+    torch.manual_seed(0)
+    whole = measure(
+        {benchmark.OURS: partial(ours, optimized=False), "optimized": partial(ours, optimized=True), PEER: theirs},
+        [PEER],
+        arguments.rounds,
+        clock=clock,
+    )
+    training = measure({benchmark.OURS: train_ours, PEER: train_theirs}, [PEER], arguments.training_rounds, clock=clock)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        memory = pool.apply(measure_sliding, (config, 4096, 512, 384))
-    latency = measure_latency(config, 512, rounds=9)
-    report: dict[str, Any] = {
-        "model": VARIANT,
-        "processor": benchmark.processor_name(),
-        "threads": torch.get_num_threads(),
-        "versions": benchmark.library_versions(["torch", benchmark.OURS, "transformers"]),
-        "latency": dataclasses.asdict(latency),
-        "sliding": dataclasses.asdict(memory),
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.date.today().isoformat()}-segmentation-cpu"
-    path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    path.with_suffix(".md").write_text(markdown(report, latency, memory))
-    print(f"{path}.json, {path}.md")
+        memory = pool.apply(measure_sliding, (arguments.sliding_height, 4096, 512, 384), {"optimized": True})
+    lines = [f"One image of {IMAGE_SIZE} x {IMAGE_SIZE} pixels to its label map, {arguments.rounds} rounds:", ""]
+    lines += table(whole, [PEER])
+    lines += ["", f"A training step, batch {BATCH}, {arguments.training_rounds} rounds:", "", *table(training, [PEER])]
+    lines += ["", *sliding_lines(memory)]
+    parts = {"whole": whole, "training": training, "sliding": dataclasses.asdict(memory)}
+    write("segmentation", VARIANT, ["transformers"], parts, lines, timed=timed)
 
 
-def markdown(report: dict[str, Any], latency: Latency, memory: SlidingMemory) -> str:
-    """The figures as tables, with what they belong to."""
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    lines = [
-        f"{report['model']}, float32, random weights, {report['processor']}, {report['threads']} threads; {versions}.",
-        "",
-        f"One image of {latency.image_size} x {latency.image_size} pixels to its label map, medians of "
-        f"{latency.rounds} rounds. `ours / it`: the median of the ratios round by round; below 1 we are faster.",
-        "",
-        "| library | whole model, ms | ours / it | decode head, ms | ours / it |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for library, seconds in latency.seconds.items():
-        ratios = [1.0, 1.0] if library == benchmark.OURS else [latency.ratio, latency.decode_head_ratio]
-        head = latency.decode_head_seconds[library]
-        lines.append(f"| {library} | {1000 * seconds:.0f} | {ratios[0]:.2f} | {1000 * head:.0f} | {ratios[1]:.2f} |")
-    lines += [
-        "",
-        f"Sliding windows of {memory.crop_size} pixels, {memory.stride} apart, over {memory.image_size} x "
-        f"{memory.image_size} pixels with {memory.classes} classes: {memory.windows} windows, {memory.seconds:.0f} s.",
+def sliding_lines(memory: SlidingMemory) -> list[str]:
+    """The memory of sliding windows as a table."""
+    return [
+        f"Sliding windows of {memory.crop_size} pixels, {memory.stride} apart, over {memory.image_size[0]} x "
+        f"{memory.image_size[1]} pixels with {memory.classes} classes, optimized: {memory.windows} windows, "
+        f"{memory.seconds:.0f} s.",
         "",
         "| memory above the model and the image | MB |",
         "| --- | ---: |",
@@ -176,7 +171,6 @@ def markdown(report: dict[str, Any], latency: Latency, memory: SlidingMemory) ->
         f"| classes x crop height x image width floats | {memory.bound_bytes / 1e6:.0f} |",
         f"| classes x image height x image width floats, never held | {memory.whole_bytes / 1e6:.0f} |",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _transformers(config: SegmenterConfig) -> Any:
@@ -198,7 +192,7 @@ def _transformers(config: SegmenterConfig) -> Any:
             pool_scales=list(config.pool_scales),
             num_labels=config.num_classes,
         )
-    ).eval()
+    )
 
 
 if __name__ == "__main__":

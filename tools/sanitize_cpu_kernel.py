@@ -10,10 +10,10 @@
 
 The kernels are compiled into small programs without PyTorch, and handed three plain threads (sanitize_threads.h):
 window attention into sanitize_cpu_kernel.cpp; products, their gradients and GELU into sanitize_linear.cpp, norms and
-whole blocks into sanitize_blocks.cpp, images into sanitize_resample.cpp, which compare them themselves. Attention's
-cases are random: sizes, windows from 1x1 to 24x24, shifts, heads, float32 and bfloat16, padding, V1 and V2; result and
-every gradient are compared with the reference in float64. The exit code is 0 if nothing was found. Needs a C++20
-compiler.
+whole blocks into sanitize_blocks.cpp, 3x3 convolutions, features of regions and suppression into sanitize_heads.cpp,
+images into sanitize_resample.cpp, which compare them themselves. Attention's cases are random: sizes, windows from 1x1
+to 24x24, shifts, heads, float32 and bfloat16, padding, V1 and V2; result and every gradient are compared with the
+reference in float64. The exit code is 0 if nothing was found. Needs a C++20 compiler.
 """
 
 from __future__ import annotations
@@ -167,6 +167,7 @@ def main(arguments: argparse.Namespace) -> int:
             "sanitize_cpu_kernel.cpp": [str(folder / "cases"), str(answers)],
             "sanitize_linear.cpp": [number, seed],
             "sanitize_blocks.cpp": [number, seed],
+            "sanitize_heads.cpp": [number, seed],
             "sanitize_resample.cpp": [number, seed],
         }
         for source, inputs in runs.items():

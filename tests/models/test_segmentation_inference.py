@@ -162,6 +162,9 @@ def plain_sliding(model: nn.Module, image: Tensor, crop: Pair, stride: Pair, out
         ((41, 57), (16, 20), (11, 13), (23, 30)),
         ((33, 17), (16, 40), (16, 40), (66, 17)),
         ((9, 57), (16, 20), (5, 7), None),
+        # So dense that sums are held, not windows.
+        ((29, 41), (16, 20), (3, 2), None),
+        ((29, 41), (16, 20), (3, 2), (70, 90)),
     ],
 )
 def test_sliding_windows(

@@ -77,6 +77,14 @@ def convolved(layer: nn.Module, x: Float[Tensor, "B C H W"], *, relu: bool = Fal
     return F.relu(out, inplace=True) if relu else out
 
 
+def projected(layer: nn.Module, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*shape D"]:
+    """`layer(x)` of a linear layer; by this package's products where faster."""
+    if not torch.compiler.is_compiling() and is_plain(layer, nn.Linear):
+        return linear(x, layer.weight, layer.bias)
+    out: Tensor = layer(x)
+    return out
+
+
 def fold_batch_norm(module: ConvModule) -> ConvModule:
     """The norm's statistics are fixed in inference, so that it is a factor and a shift of the convolution's outputs."""
     if module.bn is not None and is_plain(module.bn, nn.BatchNorm2d) and is_plain(module.conv, nn.Conv2d):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops.regions.align import align_levels
-from .conv import ConvModule, convolved, init_kaiming, init_normal, init_xavier
+from .conv import ConvModule, convolved, init_kaiming, init_normal, init_xavier, projected
 from .shapes import Maps, Regions
 
 
@@ -103,8 +103,8 @@ class BoxHead(nn.Module):
             x = conv(x)
         x = x.flatten(1)
         for fc in self.shared_fcs:
-            x = F.relu(fc(x), inplace=True)
-        return self.fc_cls(x).float(), self.fc_reg(x).float().unflatten(1, (-1, 4))
+            x = F.relu(projected(fc, x), inplace=True)
+        return projected(self.fc_cls, x).float(), projected(self.fc_reg, x).float().unflatten(1, (-1, 4))
 
 
 class MaskHead(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ class SwinBackbone(Swin):
         out_indices: the stages whose maps `forward` gives, counted from 0.
         channels: channels of each of those maps.
         strides: pixels to one cell of each of those maps; (height, width) where a patch is not square.
+        channels_last: whether maps on a CPU lie in memory as the stages made them, channels last, and are not copied.
     """
 
     task = "backbone"
@@ -46,4 +48,6 @@ class SwinBackbone(Swin):
         """One normalised map a stage in `out_indices`, channels first. Images may have any size."""
         stages = self.forward_stages(self.patch_embed(images))
         maps = [self.get_submodule(f"norm{i}")(stages[i]).permute(0, 3, 1, 2) for i in self.out_indices]
-        return maps if self.channels_last else [one.contiguous() for one in maps]
+        if self.channels_last and images.device.type == "cpu" and not torch.compiler.is_compiling():
+            return maps
+        return [one.contiguous() for one in maps]

@@ -59,6 +59,7 @@ class Detector(NamedClasses):
         self.config: DetectorConfig = config
         self.preprocessing = preprocessing
         self.name = name
+        backbone.channels_last = True  # as the heads' products on a CPU take maps
         self.backbone = backbone
         self.global_attention = global_attention
         self.neck = neck

@@ -54,6 +54,7 @@ class Segmenter(NamedClasses):
         self.palette = palette
         self.preprocessing = preprocessing
         self.name = name
+        backbone.channels_last = True  # as the heads' products on a CPU take maps
         self.backbone = backbone
         self.decode_head = decode_head
         self.auxiliary_head = auxiliary_head

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .attention import choose_implementation, without_autocast
 from .cpu.choice import why_not
 from .cpu.winograd import MULTIPLE, convolve_into, kernel_gradient, pack_kernel
-from .plain import is_differentiated_again, is_plain, is_transformed, plain_gradients
+from .plain import is_differentiated_again, is_ordinary, is_plain, is_transformed, plain_gradients
 
 _USUAL = ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")  # of `form_of`
 _POINTWISE = ((1, 1), (1, 1), (0, 0), (1, 1), 1, "zeros")
@@ -33,8 +33,8 @@ def is_usual_convolution(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def is_pointwise_convolution(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a layer is a linear layer for each place of a map."""
-    return is_plain(layer, nn.Conv2d) and form_of(layer) == _POINTWISE
+    """Whether a layer is a linear layer for each place of a map, with so many channels that it is faster as one."""
+    return is_plain(layer, nn.Conv2d) and form_of(layer) == _POINTWISE and layer.in_channels >= FEWEST_CHANNELS
 
 
 def form_of(layer: nn.Conv2d) -> tuple[object, ...]:
@@ -91,14 +91,7 @@ def _takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 
 def _is_ordinary(tensor: Tensor) -> bool:
-    """Whether a tensor is its memory and nothing else: floats of a CPU."""
-    return (
-        type(tensor) in (Tensor, nn.Parameter)
-        and tensor.device.type == "cpu"
-        and tensor.dtype == torch.float32
-        and tensor.layout == torch.strided
-        and tensor.numel() > 0
-    )
+    return is_ordinary(tensor) and tensor.dtype == torch.float32
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:

@@ -34,7 +34,7 @@ def convolve_levels(
     size = (levels[0].shape[2], levels[0].shape[3])
     parts = list(zip(levels, weight.split([level.shape[1] for level in levels], dim=1), strict=True))
     # Winograd's form has a quarter of the multiplications, but not a quarter of the time.
-    saved = 3 if has_packed_convolution(weight) else 1
+    saved = 3 if has_packed_convolution(parts[0][1]) else 1
     coarse = [_pays(level, size, saved) for level in levels]
     plain = [(level, part) for (level, part), pays in zip(parts, coarse, strict=True) if not pays]
     maps, weights = zip(*plain, strict=True)  # the first level is among them

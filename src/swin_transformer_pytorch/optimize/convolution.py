@@ -22,7 +22,7 @@ from ..ops import (
     panel_layout,
 )
 from ..ops.resized_convolution import concatenate_levels, merge_taps, rows_of_taps
-from .linear import Fixed, FusedLinear, OptimizeError, _can_pack, refuse_derivatives
+from .linear import Fixed, FusedLinear, OptimizeError, can_pack, refuse_derivatives
 
 # A map that weights are packed for. Others work as well.
 _PACKED_SIZE = (1, 64, 64)
@@ -57,9 +57,9 @@ class FastConvolution(Fixed, FusedConvolution):
             self.form, weight = "winograd", pack_kernel(weight)
             self.layout = panel_layout()
             bias = None if bias is None else bias.contiguous()
-        elif is_pointwise_convolution(layer) and _can_pack(weight):
+        elif is_pointwise_convolution(layer) and can_pack(weight):
             self.form, self.linear = "pointwise", FusedLinear(weight.flatten(1), bias)
-        elif _can_pack(weight):
+        elif can_pack(weight):
             self.form = "onednn"
             size = [_PACKED_SIZE[0], layer.in_channels, *_PACKED_SIZE[1:]]
             weight = torch.ops.mkldnn._reorder_convolution_weight(
@@ -74,7 +74,7 @@ class FastConvolution(Fixed, FusedConvolution):
             out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
             return F.relu(out, inplace=True) if relu else out
         refuse_derivatives(x)
-        x = self._in_its_dtype(x)
+        x = self.in_its_dtype(x)
         if x.shape[1] != self.in_channels:
             raise ValueError(f"a convolution got {x.shape[1]} channels and takes {self.in_channels}")
         if self.form == "pointwise":
@@ -89,15 +89,6 @@ class FastConvolution(Fixed, FusedConvolution):
         settings = (self.padding, self.stride, self.dilation, self.groups)
         packed: Tensor = convolve(x, self.weight, self.bias, *settings, "relu" if relu else "none", [], "")
         return packed
-
-    def _in_its_dtype(self, x: Tensor) -> Tensor:
-        """As `FusedLinear` has it."""
-        if x.dtype != self.example.dtype and not torch.is_autocast_enabled("cpu"):
-            raise OptimizeError(
-                f"the optimised model got {x.dtype} and takes {self.example.dtype}: cast it, or make another by "
-                f"optimize_for_inference(model, {x.dtype})"
-            )
-        return x.to(self.example.dtype)
 
     def _out_size(self, x: Tensor) -> list[int]:
         form = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
@@ -149,7 +140,7 @@ def is_levels_convolution(head: nn.Module) -> TypeGuard[UPerHead]:
         return False
     block = head.fpn_bottleneck
     folded = block.bn is None and is_usual_convolution(block.conv)
-    return folded and len(head.lateral_convs) + 1 > _FINE and _can_pack(block.conv.weight)
+    return folded and len(head.lateral_convs) + 1 > _FINE and can_pack(block.conv.weight)
 
 
 def _with_weight(layer: nn.Conv2d, weight: Tensor) -> nn.Conv2d:

@@ -65,7 +65,7 @@ class FusedLinear(Fixed):
             self.form, weight = "panels", pack_weight(weight, transposed=True)
             self.layout = panel_layout()
             self.sums_from = None if bias is None else bias.float().contiguous()
-        elif pack and _can_pack(weight):
+        elif pack and can_pack(weight):
             # Plain attributes: packed weights are opaque to state dicts and casts.
             self.form, weight = "onednn", torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS)
         self.weight, self.bias, self.activation = weight, bias, activation
@@ -123,7 +123,7 @@ def refuse_derivatives(*maps: Tensor | None) -> None:
         )
 
 
-def _can_pack(weight: Tensor) -> bool:
+def can_pack(weight: Tensor) -> bool:
     """Whether oneDNN has products of that dtype here."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False

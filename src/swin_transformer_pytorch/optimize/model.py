@@ -12,7 +12,6 @@ from ..backbone.layers import PatchEmbed, PatchMerging
 from ..backbone.swin import Swin, SwinBlock, SwinStage
 from ..backbone.whole import is_whole_block, is_whole_embedding, replace_modules
 from ..heads.conv import ConvModule, fold_batch_norm
-from ..models.backbone import SwinBackbone
 from ..models.named_classes import NamedClasses
 from ..ops import has_own_layer_norm, is_plain
 from .convolution import FastConvolution, FastLevels, is_convolution, is_levels_convolution
@@ -87,9 +86,6 @@ def _make_heads_fast(model: nn.Module) -> None:
             head.fpn_bottleneck = FastLevels.of(head)
     embeddings = {id(module.proj) for module in model.modules() if isinstance(module, PatchEmbed)}
     replace_modules(model, lambda module: is_convolution(module) and id(module) not in embeddings, FastConvolution)
-    for module in model.modules():
-        if isinstance(module, SwinBackbone):
-            module.channels_last = True
 
 
 def is_optimized(model: nn.Module) -> bool:

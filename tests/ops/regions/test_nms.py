@@ -70,3 +70,24 @@ def test_an_overlap_of_exactly_the_threshold_stays() -> None:
 def test_boxes_without_area_disturb_nothing() -> None:
     boxes = torch.tensor([[3.0, 3, 3, 3], [3, 3, 3, 3], [0, 0, 10, 10]])
     assert len(batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3, dtype=torch.int64), 0.5)) == 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(1, 300),
+    seed=st.integers(0, 1000),
+    groups=st.integers(1, 9),
+    threshold=st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
+    low=st.sampled_from([0.0, -15.0]),
+    most=st.integers(0, 50),
+)
+def test_the_kernel_keeps_what_torchvision_keeps(
+    count: int, seed: int, groups: int, threshold: float, low: float, most: int
+) -> None:
+    boxes, scores, group = candidates(count, seed, groups, low)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nms, "_takes", lambda *_: False)
+        expected = batched_nms(boxes, scores, group, threshold)
+        assert torch.equal(batched_nms(boxes, scores, group, threshold, most), expected[:most])
+    assert torch.equal(batched_nms(boxes, scores, group, threshold), expected)
+    assert torch.equal(batched_nms(boxes, scores, group, threshold, most), expected[:most])

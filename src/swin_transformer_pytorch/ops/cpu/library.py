@@ -15,7 +15,8 @@ from .build import KernelBuildError
 
 _log = logging.getLogger(__name__)
 
-_pointer, _size, _flag, _number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
+_pointer, _size, _flag = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_number, _double = ctypes.c_float, ctypes.c_double
 # Each function takes besides, at the end, how a team of threads is set to work, and how many they are.
 _ARGUMENTS: dict[str, list[Any]] = {
     "swin_window_attention_forward": [*[_pointer] * 7, _flag],
@@ -33,7 +34,7 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "swin_winograd": [*[_pointer] * 4, *[_size] * 5, _flag],
     "swin_winograd_space": [_size, _size, _pointer],
     "swin_roi_align": [*[_pointer] * 3, _size, *[_pointer] * 3, *[_size] * 3, _flag, _flag],
-    "swin_nms": [_pointer, _pointer, _size, _size, _number, _size, _pointer, _pointer],
+    "swin_nms": [_pointer, _pointer, _size, _size, _double, _size, _pointer, _pointer],
     "swin_winograd_weight_gradient": [*[_pointer] * 4, *[_size] * 5],
     "swin_resample": [_pointer] * 4,
     "swin_levels": [_pointer, _size, _size, _pointer, _pointer],

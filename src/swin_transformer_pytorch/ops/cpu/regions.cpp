@@ -224,8 +224,11 @@ EXPORT void swin_roi_align(float* const* maps, const int64_t* sizes, const float
 
 // boxes (n, 4), best first, and the group of each, from 0 to less than `groups`. Writes the places of those that no
 // better one of their group overlaps by more than the threshold, of the first `most` of them, and how many they are.
-EXPORT void swin_nms(const float* boxes, const int64_t* group, int64_t n, int64_t groups, float threshold, int64_t most,
+EXPORT void swin_nms(const float* boxes, const int64_t* group, int64_t n, int64_t groups, double iou, int64_t most,
                      int64_t* kept, int64_t* count, Parallel, int64_t) {
+  // The largest float that is not above it: floats are then above both or neither.
+  float threshold = static_cast<float>(iou);
+  if (static_cast<double>(threshold) > iou) threshold = std::nextafter(threshold, -INFINITY);
   AlignedArray<int64_t> sizes(groups);
   for (int64_t i = 0; i < n; i++) sizes[group[i]]++;
   int64_t room = 0;

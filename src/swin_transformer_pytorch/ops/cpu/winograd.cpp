@@ -148,8 +148,8 @@ void convolve(const float* x, const float* panels, const float* bias, float* out
         const int64_t wide = panel.vectors * kLanes;
         for (int64_t place = 0; place < kPlaces; place++)
           multiply_panel<Floats32>(panel.vectors, Left<false>{changed.data() + place * step, channels},
-                                   panels + place * channels * columns + panel.begin, count, channels, {nullptr, 0},
-                                   Rows<float>{results.data() + place * out_step, wide});
+                         panels + place * channels * columns + panel.begin, count, channels,
+                         Rows<const float>{nullptr, 0}, Rows<float>{results.data() + place * out_step, wide});
         for (int64_t t = 0; t < count; t++) {
           const Window<kOut, float> window(out, maps, columns, first + t, 0, nullptr);
           for (int64_t v = 0; v < wide; v += kLanes) {
@@ -223,8 +223,8 @@ void weight_gradient(const float* x, const float* grad, float* taps, float* spac
       const Panel panel(column / kLanes, all, count);
       const Rows<float> to{sums + place * channels * columns + column, columns};
       multiply_panel<Floats32>(panel.vectors, Left<true>{changed + place * step, channels},
-                               factors + place * grad_step + panel.begin, channels, count,
-                               {first == 0 ? nullptr : to.data, to.step}, to);
+                     factors + place * grad_step + panel.begin, channels, count,
+                     Rows<const float>{first == 0 ? nullptr : to.data, to.step}, to);
     });
   }
   in_turns(threads, channels, [&](int64_t begin, int64_t end) {
