@@ -46,7 +46,12 @@ def test_a_row_and_a_picture_a_frame(swin: Swin, clip: Path, tmp_path: Path, wei
     assert min(drawn[0].image.shape[:2]) >= 300, "enlarged, to be read"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.webm"]
     first = json.loads(swin("video", clip, "--weights", weights, "--output", "-", "--every", 19).out.splitlines()[0])
-    assert first == rows[0]
+    assert first.keys() == rows[0].keys()
+    for key, value in first.items():  # of another number of frames together: sums have another order
+        if key in ("scores", "boxes"):
+            np.testing.assert_allclose(value, rows[0][key], rtol=1e-4)
+        else:
+            assert value == rows[0][key]
 
 
 @pytest.mark.parametrize("ended_by", [KeyboardInterrupt(), SystemExit(143)])

@@ -106,12 +106,12 @@ class FusedLinear(Fixed):
         if not x.numel():  # of nothing it has no products
             return x.new_empty(*x.shape[:-1], self.out_features)
         product = torch.ops.mkldnn._linear_pointwise
-        out: Tensor
-        if residual is None:
-            out = product(x, self.weight, self.bias, self.activation, [], "none")
-        else:
-            out = product.binary(x, residual, self.weight, self.bias, "add")
-        return out
+        # Of the sum PyTorch does not know the shape, which a compiler asks for.
+        if residual is not None and not torch.compiler.is_compiling():
+            out: Tensor = product.binary(x, residual, self.weight, self.bias, "add")
+            return out
+        out = product(x, self.weight, self.bias, self.activation, [], "none")
+        return out if residual is None else out + residual
 
 
 def refuse_derivatives(*maps: Tensor | None) -> None:

@@ -33,4 +33,4 @@ def native_layer(layer: torch.nn.Module) -> Layer | None:
 
 def native_norm(norm: torch.nn.Module) -> Norm | None:
     """Likewise of a norm."""
-    return Norm(weight=norm.weight, bias=norm.bias, eps=norm.eps) if is_plain(norm, FusedNorm) else None
+    return Norm(weight=norm.factors, bias=norm.terms, eps=norm.eps) if is_plain(norm, FusedNorm) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -15,10 +16,11 @@ class FusedNorm(Fixed):
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
+        # What tells a model's type and device: those of its first parameter.
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
         weight = norm.weight.detach()
-        self.eps = norm.eps
-        self.weight = weight.float().contiguous()
-        self.bias = weight.new_zeros(len(weight)).float() if norm.bias is None else norm.bias.detach().float()
+        self.factors = weight.float().contiguous()
+        self.terms = torch.zeros_like(self.factors) if norm.bias is None else norm.bias.detach().float().contiguous()
         self.example = weight.new_empty(0)
 
     def forward(
@@ -27,7 +29,7 @@ class FusedNorm(Fixed):
         refuse_derivatives(x, residual)
         x = self.in_its_dtype(x).contiguous()
         residual = None if residual is None else self.in_its_dtype(residual).contiguous()
-        return layer_norm_into(x.new_empty(x.shape), x, self.weight, self.bias, residual, eps=self.eps)
+        return layer_norm_into(x.new_empty(x.shape), x, self.factors, self.terms, residual, eps=self.eps)
 
 
 def is_usual_norm(norm: nn.Module) -> bool:

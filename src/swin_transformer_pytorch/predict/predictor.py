@@ -16,7 +16,8 @@ from torch import nn
 from ..checks import require
 from ..data.errors import ImageError
 from ..data.images.bands import read_pixels
-from ..data.images.decode import Decoding, ImageSource
+from ..data.images.decode import ImageSource
+from ..data.images.decoding import Decoding
 from ..data.images.opened import OpenedImage
 from ..data.images.pixels import ImageInput, as_picture
 from ..data.images.remote import fetched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from swin_transformer_pytorch.data.classification.augmentation import Augmentati
 from swin_transformer_pytorch.data.classification.dataset import EvaluationDataset, TrainingDataset
 from swin_transformer_pytorch.data.classification.folder import ImageFolder
 from swin_transformer_pytorch.data.classification.randaugment import OPERATIONS, Canvas
+from swin_transformer_pytorch.data.classification.transforms import EvaluationTransform, TrainingTransform
+from swin_transformer_pytorch.data.errors import ImageError
 from swin_transformer_pytorch.data.images import jpeg
+from swin_transformer_pytorch.data.images.bands import read_pixels
 from swin_transformer_pytorch.data.images.opened import OpenedImage, as_image
 from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.evaluation.batches import stacked
@@ -208,3 +212,34 @@ class TestScaled:
     def test_the_part_keeps_the_folders_decoding(self, folder: Path) -> None:
         base = ImageFolder(folder, "train", val_fraction=0.2, decoding="scaled")
         assert base.part("val").decoding == "scaled"
+
+
+@pytest.mark.parametrize("wanted", [1, 3, 4])
+@pytest.mark.parametrize("opened_for_it", [True, False])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_arrays_are_scaled_as_they_were_read(tmp_path: Path, dtype: str, opened_for_it: bool, wanted: int) -> None:
+    """Files of bands, opened for a model's channels or for their own, are what their pixels are by themselves."""
+    given = wanted if opened_for_it else None
+    top = {"uint8": 255, "uint16": 4095, "float32": 1.0}[dtype]
+    bands = 4 if wanted == 4 else 3
+    pixels = np.random.default_rng(0).uniform(0, 1, (40, 30, bands)) * top
+    np.save(tmp_path / "bands.npy", pixels.astype(dtype))
+    white = 4095 if dtype == "uint16" else None
+    preprocessing = Preprocessing(
+        image_size=(24, 24), resize_size=28, mean=(0.5,) * wanted, std=(0.25,) * wanted, white_level=white
+    )
+
+    def outcome(image: Any) -> Any:
+        torch.manual_seed(0)
+        augmentation = Augmentation(auto_augment=None, color_jitter=0)
+        return [EvaluationTransform(preprocessing)(image), TrainingTransform(preprocessing, augmentation)(image)]
+
+    try:
+        expected = outcome(read_pixels(tmp_path / "bands.npy", given, white_level=white))
+    except ImageError as error:
+        with pytest.raises(ImageError, match=re.escape(str(error)[:30])):
+            outcome(OpenedImage(tmp_path / "bands.npy", given, white_level=white))
+        return
+    got = outcome(OpenedImage(tmp_path / "bands.npy", given, white_level=white))
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+    assert -2.0 <= got[0].min() < got[0].max() <= 2.0

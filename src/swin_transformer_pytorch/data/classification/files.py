@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..images.bands import read_pixels
-from ..images.decode import Decoding
+from ..images.decoding import Decoding
 from ..images.opened import OpenedImage
 
 

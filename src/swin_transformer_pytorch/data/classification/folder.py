@@ -21,7 +21,8 @@ from ...names import by_name
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, NothingFoundError, some
 from ..held_out import PART_NAMES, Split
-from ..images.decode import IMAGE_SUFFIXES, Decoding
+from ..images.decode import IMAGE_SUFFIXES
+from ..images.decoding import Decoding
 from ..images.files import INPUT_SUFFIXES, find_inputs, tell_arrays, walk_images
 from ..images.path_table import PathCollector, PathTable
 from .files import LabelledFiles

@@ -15,7 +15,7 @@ from ...names import by_name
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, NothingFoundError, some
 from ..held_out import PART_NAMES, Split, part_of
-from ..images.decode import Decoding
+from ..images.decoding import Decoding
 from .files import LabelledFiles
 from .label_files import LabelTable, find_label_files
 

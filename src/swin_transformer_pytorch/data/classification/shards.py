@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..choice import ClassChoice, choose_classes
 from ..errors import DataError, some
 from ..held_out import Split
-from ..images.decode import Decoding
+from ..images.decoding import Decoding
 from ..shards.ahead import Ahead
 from ..shards.contents import ShardContents, ShardSet
 from ..shards.index import NO_LABEL

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..choice import ClassChoice
 from ..held_out import Split
-from ..images.decode import Decoding
+from ..images.decoding import Decoding
 from ..shards.options import ShardOptions
 
 if TYPE_CHECKING:

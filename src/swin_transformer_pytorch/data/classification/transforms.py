@@ -253,7 +253,9 @@ def _levels(preprocessing: Preprocessing) -> Float[Tensor, "C 258"]:
 
 def _opened(image: ImageInput | OpenedImage, preprocessing: Preprocessing) -> OpenedImage | HeldImage:
     if isinstance(image, OpenedImage):
-        return image
+        if image.channels == preprocessing.channels:
+            return image
+        image = as_whole(image.pixels())
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.size > 0:
         if image.shape[2] == preprocessing.channels in (1, 3):  # which is only read
             return HeldImage(image)

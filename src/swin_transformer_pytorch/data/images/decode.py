@@ -19,9 +19,6 @@ from ..errors import ImageError
 
 __all__ = ["IMAGE_SUFFIXES", "ImageError", "ImageSource", "read_image"]
 
-Decoding: TypeAlias = Literal["exact", "scaled"]
-"""How JPEGs are decoded, see `OpenedImage`."""
-
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
 
 IMAGE_SUFFIXES = frozenset(

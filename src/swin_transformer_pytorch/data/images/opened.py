@@ -14,12 +14,13 @@ from torch import Tensor
 from ...sizes import Size
 from ..errors import ImageError
 from .bands import read_pixels
-from .decode import Decoding, ImageSource, check_pixels, read_image, source_name
+from .decode import ImageSource, check_pixels, read_image, source_name
+from .decoding import Decoding
 from .jpeg import JpegHeader, decode, read_header
-from .pixels import height_width
+from .pixels import as_pixels, height_width
 
 Pixels: TypeAlias = Image.Image | Tensor | UInt8[np.ndarray, "H W C"]
-"""A PIL image, a tensor of bands (see `read_pixels`), or 8-bit pixels of as many channels as the model takes."""
+"""A PIL image, a float tensor in [0, 1] (see `as_pixels`), or 8-bit pixels of as many channels as the model takes."""
 
 _SCALES: tuple[Literal[8, 4, 2], ...] = (8, 4, 2)  # what libjpeg divides both sides by at no cost
 _MARGIN = 2  # a filter of libjpeg's, a coarser one, then leaves less to be seen
@@ -56,6 +57,7 @@ class OpenedImage:
 
     Attributes:
         size: (height, width) in pixels, upright.
+        channels: as given.
 
     Raises:
         ImageError: as `read_pixels`.
@@ -71,7 +73,7 @@ class OpenedImage:
         decoding: Decoding = "exact",
     ) -> None:
         self._source, self._name, self._decoding = source, source_name(source), decoding
-        self._channels, self._max_pixels, self._white_level = channels, max_pixels, white_level
+        self.channels, self._max_pixels, self._white_level = channels, max_pixels, white_level
         self._data = b""
         self._header = self._jpeg()
         self._pixels = self._by_pillow() if self._header is None else None
@@ -89,16 +91,16 @@ class OpenedImage:
         if self._decoding == "scaled" and (
             scale := next((one for one in _SCALES if enough * _MARGIN * one <= 1), None)
         ):
-            return read_image(self._source, self._channels or 3, max_pixels=self._max_pixels, scale=scale)
+            return read_image(self._source, self.channels or 3, max_pixels=self._max_pixels, scale=scale)
         found = decode(self._data, self._header)
         if found is None:
             return self._by_pillow()
-        return found.repeat(3, axis=2) if found.shape[2] == 1 and self._channels != 1 else found
+        return found.repeat(3, axis=2) if found.shape[2] == 1 and self.channels != 1 else found
 
     def _jpeg(self) -> JpegHeader | None:
         """The header of a usual JPEG that goes with the model's channels, whose bytes are then kept."""
         data = self._source
-        if self._channels not in (1, 3, None) or isinstance(data, Image.Image):
+        if self.channels not in (1, 3, None) or isinstance(data, Image.Image):
             return None
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
@@ -113,7 +115,7 @@ class OpenedImage:
             return None
         header = read_header(data)
         # Of colours Pillow makes grey by a rule of its own.
-        if header is None or (self._channels == 1 and header.components == 3):
+        if header is None or (self.channels == 1 and header.components == 3):
             return None
         with contextlib.suppress(ImageError):  # Pillow says it in its own words
             check_pixels(header.size[1], header.size[0], self._name, self._max_pixels)
@@ -122,7 +124,10 @@ class OpenedImage:
         return None
 
     def _by_pillow(self) -> Image.Image | Tensor:
-        return read_pixels(self._source, self._channels, max_pixels=self._max_pixels, white_level=self._white_level)
+        found = read_pixels(self._source, self.channels, max_pixels=self._max_pixels, white_level=self._white_level)
+        if isinstance(found, Tensor) and self.channels is not None:  # bands, of whatever type their file has
+            return as_pixels(found, self.channels, self._white_level)
+        return found
 
 
 def size_of(pixels: Pixels) -> Size:

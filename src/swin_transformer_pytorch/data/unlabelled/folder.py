@@ -15,7 +15,7 @@ from ...checks import plural, some
 from ..classification.files import LabelledFiles
 from ..errors import DataError, NothingFoundError
 from ..held_out import Split, part_name, part_of
-from ..images.decode import Decoding
+from ..images.decoding import Decoding
 from ..images.files import INPUT_SUFFIXES, find_inputs, tell_arrays, walk_images
 from ..images.path_table import PathCollector, PathTable
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..held_out import Split
-from ..images.decode import Decoding
+from ..images.decoding import Decoding
 from ..shards.options import ShardOptions
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from ...data.classification.augmentation import Augmentation
 from ...data.classification.source import ClassificationKind, ClassificationSource
-from ...data.images.decode import Decoding
+from ...data.images.decoding import Decoding
 from ...data.shards.options import ShardOptions
 from ...models.config import Task
 from .parts import (

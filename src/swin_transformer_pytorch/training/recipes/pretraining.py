@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ...data.classification.augmentation import Augmentation
-from ...data.images.decode import Decoding
+from ...data.images.decoding import Decoding
 from ...data.shards.options import ShardOptions
 from ...data.unlabelled.source import UnlabelledKind, UnlabelledSource
 from ...models.config import Task
