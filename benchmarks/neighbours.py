@@ -27,7 +27,11 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 MODEL = "swin_tiny_patch4_window7_224"
-WAITS = {"as installed": {}, "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}}
+WAITS = {
+    "as installed": {},
+    "GOMP_SPINCOUNT=5000, as in commands": {"GOMP_SPINCOUNT": "5000"},
+    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
 BLOCK = 10  # rounds between a change of the neighbour
 START = {
     "ours": f"import torch, swin_transformer_pytorch as swin; model = swin.create_model('{MODEL}').eval()",

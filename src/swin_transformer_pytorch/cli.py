@@ -19,6 +19,7 @@ from types import ModuleType
 
 from .commands.errors import EXIT_INTERRUPTED, UsageError
 from .extras import MissingExtraError
+from .threads import have_threads_wait_briefly
 
 COMMANDS = {
     "demo": "show the shipped models, train a small one from scratch, and save pictures of it all",
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success, 1 that some of the input was bad (each is named on stderr), 2 a user's mistake (one message on
     stderr; SWIN_DEBUG=1 shows the traceback), 130 an interrupt.
     """
+    have_threads_wait_briefly()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

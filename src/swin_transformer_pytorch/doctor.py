@@ -18,6 +18,7 @@ import torch
 from . import __version__
 from .ops import available_implementations, choose_implementation, describe_kernels
 from .ops.cpu import resample
+from .threads import describe_waiting
 
 # Optional packages, each with the extra of this package that brings it, and its purpose.
 EXTRAS = {
@@ -112,7 +113,7 @@ def _system() -> dict[str, str]:
         "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
-        "waiting": _waiting(),
+        "waiting": describe_waiting(),
     }
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -126,16 +127,6 @@ def _system() -> dict[str, str]:
         rows["cuda"] = f"none: torch has version {torch.version.cuda}, but found no usable device or driver"
     rows["mps"] = "available" if torch.backends.mps.is_available() else "none"
     return rows
-
-
-def _waiting() -> str:
-    """How PyTorch's threads wait for work, which the environment says before torch is imported."""
-    chosen = {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if os.environ.get(name)}
-    if chosen:
-        return "as " + " and ".join(f"{name}={value}" for name, value in chosen.items()) + " says"
-    return (
-        "threads spin for milliseconds after each operation: on cores that others use too, set OMP_WAIT_POLICY=PASSIVE"
-    )
 
 
 def _attention() -> dict[str, list[str]]:

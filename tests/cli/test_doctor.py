@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
+import sys
 
 import torch
 
@@ -35,9 +38,23 @@ def test_a_missing_extra_comes_with_its_command(swin, monkeypatch) -> None:
 def test_how_threads_wait(swin, monkeypatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert "set OMP_WAIT_POLICY=PASSIVE" in json.loads(swin("doctor", "--json").out)["system"]["waiting"]
+    assert "unless GOMP_SPINCOUNT=5000" in json.loads(swin("doctor", "--json").out)["system"]["waiting"]
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     assert json.loads(swin("doctor", "--json").out)["system"]["waiting"] == "as OMP_WAIT_POLICY=PASSIVE says"
+
+
+def test_commands_have_threads_wait_briefly() -> None:
+    code = (
+        "import os, sys, swin_transformer_pytorch.cli as cli\n"
+        "cli.main(['--version'])\n"
+        "print('set to', os.environ.get('GOMP_SPINCOUNT'))\n"
+    )
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    for given, expected in (({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=bare | given, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split("set to ")[1].strip() == expected
 
 
 def test_tables_and_json_tell_the_same(swin) -> None:
