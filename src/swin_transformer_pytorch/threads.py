@@ -1,4 +1,4 @@
-"""How the threads of PyTorch's runtime of OpenMP wait for work: it reads that from the environment when torch is loaded."""
+"""How threads of PyTorch's runtime of OpenMP wait for work: it reads that from the environment when it is loaded."""
 
 from __future__ import annotations
 
