@@ -49,7 +49,7 @@ def check_needs(library: Path) -> None:
     """Raises ValueError if a library needs others than glibc's, or a glibc that is newer than the wheel's name says."""
     content = library.read_bytes()
     libraries = set(re.findall(rb"(?<=\0)(?:lib|ld-)[\w+-]+\.so[.\w]*(?=\0)", content)) - {library.name.encode()}
-    if more := libraries - {b"libm.so.6", b"libc.so.6"}:
+    if more := libraries - {b"libm.so.6", b"libc.so.6", b"libpthread.so.0"}:
         raise ValueError(f"{library.name} needs {more}")
     versions = {tuple(map(int, found.split(b"."))) for found in re.findall(rb"\0GLIBC_([\d.]+)(?=\0)", content)}
     if not versions or max(versions) > NEWEST_GLIBC:
