@@ -97,8 +97,7 @@ LARGE_WINDOWS = dict.fromkeys(SEVERAL_BLOCKS, (16, 16))
 @compiles
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "window"), [*WINDOWS.items(), *LARGE_WINDOWS.items()])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize(("capability", "dtype"), [(80, torch.float16), (90, torch.float32), (100, torch.float16)])
 def test_every_kernel_fits_registers_and_shared_memory(
     name: str,
     window: tuple[int, int],
