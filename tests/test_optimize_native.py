@@ -109,3 +109,22 @@ def test_modes_and_other_tensors_see_operators(monkeypatch: pytest.MonkeyPatch) 
     with torch.inference_mode(), force_implementation("reference"):
         fast(images)
     assert calls == []
+
+
+def test_blocks_of_other_widths_go_one_by_one_and_maps_that_do_not_fit_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = classifier()
+    torch.manual_seed(1)
+    mlp = model.get_submodule("layers.0.blocks.1.mlp")
+    mlp.fc1, mlp.fc2 = torch.nn.Linear(32, 208), torch.nn.Linear(208, 32)
+    fast, images = optimize_for_inference(model.eval()), torch.randn(1, 3, 64, 64)
+    calls = count_calls(monkeypatch)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(images), model(images), rtol=1e-4, atol=1e-5)
+        assert calls == [1, 1, 3, 1]
+        for name in ("layers.1", "layers.1.blocks.0", "layers.0.downsample"):
+            with pytest.raises((ValueError, RuntimeError)):
+                fast.get_submodule(name)(torch.randn(1, 8, 8, 96))
+        with pytest.raises(ValueError, match="takes torch.float32"):
+            fast.get_submodule("layers.0.downsample")(torch.randn(1, 8, 8, 32).bfloat16())

@@ -79,17 +79,17 @@ class FastBlock(Fixed):
         """Window and shift for a map of that size."""
         return choose_window(size, self.window_size, shifted=self.shifted, single_window=self.single_window)
 
-    def native(self, dtype: torch.dtype, window: Size) -> Block | None:
-        """What the library needs of it for maps of that type; None where one of its parts is not as it was made."""
+    def native(self, x: Float[Tensor, "B H W C"], window: Size) -> Block | None:
+        """What the library needs of it for that map; None where a part does not fit or is not as it was made."""
         layers = [native_layer(layer) for layer in (self.qkv, self.proj, self.fc1, self.fc2)]
         norms = [native_norm(norm) for norm in (self.norm1, self.norm2)]
-        if self.padded_bias is None or self.example.dtype != dtype or window != self.window_size:
+        if self.padded_bias is None or self.example.dtype != x.dtype or window != self.window_size:
             return None
         if None in layers or None in norms:
             return None
         qkv, proj, fc1, fc2 = (layer for layer in layers if layer is not None)
         norm1, norm2 = (norm for norm in norms if norm is not None)
-        return Block(
+        block = Block(
             norm_first=self.norm_first,
             norm1=norm1,
             norm2=norm2,
@@ -101,6 +101,7 @@ class FastBlock(Fixed):
             logit_scale=self.logit_scale,
             pad_token=self.qkv.bias,
         )
+        return block if block.fits(x.shape[3]) else None
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         size = (x.shape[1], x.shape[2])
@@ -119,7 +120,7 @@ class FastBlock(Fixed):
         return out
 
     def _run(self, x: Float[Tensor, "B H W C"], window: Size, shift: Size) -> Float[Tensor, "B H W C"]:
-        if takes_map(x, x.shape[3] // len(self.bias)) and (native := self.native(x.dtype, window)) is not None:
+        if takes_map(x, x.shape[3] // len(self.bias)) and (native := self.native(x, window)) is not None:
             x, out = x.contiguous(), x.new_empty(x.shape)
             run_blocks(x, [native], [(window, shift)], out)
             return out
@@ -206,9 +207,10 @@ class FastStage(nn.Module):
         if not takes_map(x, channels // len(blocks[0].bias)):
             return None
         geometry = [block.geometry((height, width)) for block in blocks]
-        natives = [block.native(x.dtype, window) for block, (window, _) in zip(blocks, geometry, strict=True)]
+        natives = [block.native(x, window) for block, (window, _) in zip(blocks, geometry, strict=True)]
         taken = [native for native in natives if native is not None]
-        return (taken, geometry) if len(taken) == len(natives) else None
+        alike = len(taken) == len(natives) and len({native.sizes for native in taken}) == 1
+        return (taken, geometry) if alike else None
 
 
 class FastPatchMerging(nn.Module):
@@ -229,10 +231,12 @@ class FastPatchMerging(nn.Module):
 
     def _run(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w D"]:
         reduction, norm = native_layer(self.merging.reduction), native_norm(self.merging.norm)
-        if not is_plain(self.merging, PatchMerging) or reduction is None or norm is None or not takes_map(x):
-            out: Tensor = self.merging(x)
-            return out
-        return run_patch_merging(x.contiguous(), reduction, norm, norm_first=self.merging.norm_first)
+        if is_plain(self.merging, PatchMerging) and reduction is not None and norm is not None and takes_map(x):
+            panels = reduction.panels
+            if panels.shape == (2 * x.shape[3], 4 * x.shape[3]) and panels.dtype == x.dtype:
+                return run_patch_merging(x.contiguous(), reduction, norm, norm_first=self.merging.norm_first)
+        out: Tensor = self.merging(x)
+        return out
 
 
 class FastPatchEmbed(nn.Module):

@@ -68,6 +68,18 @@ class Block:
     logit_scale: Tensor | None
     pad_token: Tensor | None
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Channels of the hidden map, and heads: of blocks that go together they are the same."""
+        return self.fc1.panels.shape[0], self.bias.shape[0]
+
+    def fits(self, channels: int) -> bool:
+        """Whether all its parts are for maps of that many channels: the library would look beyond others."""
+        hidden, _ = self.sizes
+        shapes = [tuple(layer.panels.shape) for layer in (self.qkv, self.proj, self.fc1, self.fc2)]
+        wanted = [(3 * channels, channels), (channels, channels), (hidden, channels), (channels, hidden)]
+        return shapes == wanted and len(self.norm1.weight) == len(self.norm2.weight) == channels
+
     def pack(self, window_size: Size, shift_size: Size) -> bytes:
         """As the library reads it."""
         layers = (self.qkv, self.proj, self.fc1, self.fc2)
@@ -94,10 +106,11 @@ def run_blocks(x: Tensor, blocks: Sequence[Block], geometry: Sequence[tuple[Size
 
     Args:
         x: (B, H, W, C), contiguous, of the type that the blocks' panels have.
+        blocks: all fit C, and have the same sizes.
         geometry: each block's window and shift, as in `window_attention`.
         out: as x.
     """
-    heads, hidden = blocks[0].bias.shape[0], blocks[0].fc1.panels.shape[0]
+    hidden, heads = blocks[0].sizes
     normed, wide = torch.empty_like(x), x.new_empty(*x.shape[:3], max(3 * x.shape[3], hidden))
     packed = b"".join(block.pack(*where) for block, where in zip(blocks, geometry, strict=True))
     sizes = (ctypes.c_int64 * 6)(*x.shape, hidden, heads)
