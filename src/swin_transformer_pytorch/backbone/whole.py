@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 from torch import nn
 
-from ..ops import is_plain
+from ..ops import form_of, is_plain
 from .attention import WindowAttention, WindowAttentionV2
 from .layers import DropPath, Mlp, PatchEmbed
 from .swin import SwinBlock
@@ -32,9 +32,7 @@ def is_whole_embedding(embed: nn.Module) -> TypeGuard[PatchEmbed]:
     """Whether a patch embedding is all that its parameters and norm say."""
     if not (is_plain(embed, PatchEmbed) and is_plain(embed.proj, nn.Conv2d)):
         return False
-    conv = embed.proj
-    geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
-    return geometry == (embed.patch_size, embed.patch_size, (0, 0), (1, 1), 1, "zeros")
+    return form_of(embed.proj) == (embed.patch_size, embed.patch_size, (0, 0), (1, 1), 1, "zeros")
 
 
 def replace_modules(model: nn.Module, is_wanted: Callable[[nn.Module], bool], make: Callable[[Any], nn.Module]) -> None:

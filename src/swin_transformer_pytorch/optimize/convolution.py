@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self, TypeGuard
+from typing import Literal, Self, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from ..ops import (
     panel_layout,
 )
 from ..ops.resized_convolution import concatenate_levels, merge_taps, rows_of_taps
-from .linear import Fixed, FusedLinear, OptimizeError, can_pack, refuse_derivatives
+from .linear import Fixed, FusedLinear, can_pack, refuse_derivatives
 
 # A map that weights are packed for. Others work as well.
 _PACKED_SIZE = (1, 64, 64)
@@ -95,14 +95,6 @@ class FastConvolution(Fixed, FusedConvolution):
         return [
             (side + 2 * pad - dilation * (kernel - 1) - 1) // step + 1 for side, kernel, step, pad, dilation in form
         ]
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if self.form == "winograd" and self.layout != panel_layout():
-            raise OptimizeError(
-                "this optimised model was saved on another kind of processor, or by another version: save the model "
-                "that it was made from, and optimise it here"
-            )
 
 
 class FastLevels(Fixed, LevelsConvolution):

@@ -25,9 +25,11 @@ class Fixed(nn.Module):
 
     Attributes:
         example: an empty tensor of those.
+        layout: what the numbers in its panels go by, if it has any; see `panel_layout`.
     """
 
     example: Tensor
+    layout: str | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         moved = fn(self.example)
@@ -37,6 +39,14 @@ class Fixed(nn.Module):
                 f"and {moved.dtype}: optimise the model that it was made from again, there"
             )
         return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.layout is not None and self.layout != panel_layout():
+            raise OptimizeError(
+                "this optimised model was saved on another kind of processor, or by another version: save the model "
+                "that it was made from, and optimise it here"
+            )
 
     def in_its_dtype(self, x: Tensor) -> Tensor:
         """Autocast may have rounded in layers before this one, and then this one's weights are what they are."""
@@ -93,14 +103,6 @@ class FusedLinear(Fixed):
         out = x.new_empty(*x.shape[:-1], self.out_features)
         residual = None if residual is None else residual.contiguous()
         return linear_into(out, x.contiguous(), self.weight, self.sums_from, residual, gelu=self.activation == "gelu")
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if self.form == "panels" and self.layout != panel_layout():
-            raise OptimizeError(
-                "this optimised model was saved on another kind of processor, or by another version: save the model "
-                "that it was made from, and optimise it here"
-            )
 
     def _by_onednn(self, x: Tensor, residual: Tensor | None) -> Tensor:
         if not x.numel():  # of nothing it has no products
