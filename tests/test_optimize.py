@@ -3,17 +3,16 @@
 import copy
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.optimized import SMALL, assert_near, classifier, one_thread, randomised
 from torch import Tensor, nn
 
 import swin_transformer_pytorch as swin
 from swin_transformer_pytorch.backbone.attention import WindowAttention
-from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.backbone.layers import Mlp, PatchEmbed
 from swin_transformer_pytorch.backbone.swin import SwinBlock
 from swin_transformer_pytorch.models.build import build
@@ -25,32 +24,7 @@ from swin_transformer_pytorch.ops.cpu.library import why_not
 from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, linear, optimize_for_inference
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
-_Model = TypeVar("_Model", bound=nn.Module)
-SMALL = SwinConfig(embed_dim=16, depths=(2, 2, 1), num_heads=(2, 2, 4), window_size=4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def randomised(model: _Model) -> _Model:
-    """With parameters and statistics that leave nothing at its initial 0 or 1."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if name.endswith("running_var"):
-                tensor.uniform_(0.5, 2)
-            elif tensor.is_floating_point() and tensor.ndim <= 1:
-                tensor.add_(0.3 * torch.randn_like(tensor))
-    return model.eval()
-
-
-def classifier(**changes: Any) -> SwinClassifier:
-    return randomised(SwinClassifier(SMALL.replace(**changes), num_classes=5, classes=("a", "b", "c", "d", "e")))
+__all__ = ["one_thread"]  # a fixture of each test here
 
 
 def detector() -> Detector:
@@ -60,11 +34,6 @@ def detector() -> Detector:
         model.rpn_head.rpn_cls.weight.mul_(30)
         model.roi_head.bbox_head.fc_cls.weight.mul_(30)
     return model
-
-
-def assert_near(got: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
-    assert got.shape == expected.shape
-    assert (got - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 VERSIONS = [

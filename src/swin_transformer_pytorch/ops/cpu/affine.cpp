@@ -1,11 +1,7 @@
 // Images of 8 bits, moved by affine maps with the arithmetic of Pillow: the same bytes, to the last bit. Nothing here may
 // be contracted into fused operations, which round less. All runs on the caller's thread.
 
-#if defined(__clang__)
-#pragma clang fp contract(off)
-#elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")
-#endif
+#include "unfused.h"
 
 #include "scratch.h"
 #include "turns.h"

@@ -47,6 +47,7 @@ HEADERS = (
     "scratch.h",
     "softmax.h",
     "turns.h",
+    "unfused.h",
     "vectors.h",
 )
 _COMPILERS = ("c++", "g++", "clang++")

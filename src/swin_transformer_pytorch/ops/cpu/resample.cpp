@@ -5,11 +5,7 @@
 // less. The first pass takes blocks of rows, one in each lane of a vector; only rows and columns that the wanted part
 // needs are touched. All runs on the caller's thread: images are prepared by many processes at a time.
 
-#if defined(__clang__)
-#pragma clang fp contract(off)
-#elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")
-#endif
+#include "unfused.h"
 
 #include "scratch.h"
 #include "turns.h"
