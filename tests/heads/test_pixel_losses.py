@@ -119,3 +119,8 @@ def test_extremes_have_finite_losses_and_gradients(kind: dict[str, Any], labels:
         assert loss.isfinite() and logits.grad is not None and logits.grad.isfinite().all()
         if (labels == 255).all():
             assert loss.item() == 0 and not logits.grad.any()
+
+
+def test_a_batch_without_pixels_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"\(0, 8, 8\).*no pixel"):
+        pixel_cross_entropy(torch.zeros(0, 3, 4, 4), torch.zeros(0, 8, 8, dtype=torch.long))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..labels import IGNORED
+from ..ops.resized_sum import sum_over_resized
 from .shapes import Losses
 
 
@@ -41,19 +42,31 @@ class PixelLosses:
             raise ValueError(
                 f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; give one label map an image"
             )
-        resized = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
-        weight = None if self.class_weights is None else resized.new_tensor(self.class_weights)
-        truth = labels.long()
-        loss = F.cross_entropy(resized, truth, weight=weight, ignore_index=IGNORED, reduction="none")
-        if self.focal_gamma:
-            known = truth.where(truth != IGNORED, 0).unsqueeze(1)
-            missed = 1 - resized.softmax(dim=1).gather(1, known).squeeze(1)
-            # The square root and its like have no derivative at 0.
-            loss = loss * missed.clamp(min=1e-6) ** self.focal_gamma
-        losses = {"loss_focal" if self.focal_gamma else "loss_ce": loss.mean()}
+        truth, size = labels.long(), (labels.shape[1], labels.shape[2])
+        if truth.numel() == 0:
+            raise ValueError(f"labels have shape {tuple(labels.shape)}: there is no pixel to learn from")
+
+        def of_band(resized: Float[Tensor, "1 classes rows W"], image: int, rows: slice) -> Float[Tensor, ""]:
+            return self._of_pixels(resized, truth[image : image + 1, rows]).sum()
+
+        total = sum_over_resized(logits.float(), size, of_band)
+        losses = {"loss_focal" if self.focal_gamma else "loss_ce": total / truth.numel()}
         if self.dice_weight:
+            resized = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
             losses["loss_dice"] = self.dice_weight * dice_loss(resized, truth, truth != IGNORED)
         return losses
+
+    def _of_pixels(
+        self, logits: Float[Tensor, "B classes H W"], truth: Integer[Tensor, "B H W"]
+    ) -> Float[Tensor, "B H W"]:
+        weight = None if self.class_weights is None else logits.new_tensor(self.class_weights)
+        loss = F.cross_entropy(logits, truth, weight=weight, ignore_index=IGNORED, reduction="none")
+        if self.focal_gamma:
+            known = truth.where(truth != IGNORED, 0).unsqueeze(1)
+            missed = 1 - logits.softmax(dim=1).gather(1, known).squeeze(1)
+            # The square root and its like have no derivative at 0.
+            loss = loss * missed.clamp(min=1e-6) ** self.focal_gamma
+        return loss
 
 
 def dice_loss(

@@ -13,6 +13,7 @@ from ..sizes import Size
 from .convolution import convolve, has_packed_convolution
 from .linear import linear
 from .plain import is_transformed
+from .resize_matrix import resize_matrix
 
 
 def convolve_levels(
@@ -80,9 +81,7 @@ def merge_taps(taps: Float[Tensor, "B h w D9"], size: Size) -> Float[Tensor, "B 
 
 def _resize_and_move(length: int, target: int, like: Tensor) -> Float[Tensor, "target taps_length"]:
     """Three matrices (target, length) side by side, one a tap: each resizes a row, and moves it by -1, 0 or 1."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    identity = torch.eye(length, dtype=dtype, device=like.device).unsqueeze(0)
-    resize = F.interpolate(identity, size=target, mode="linear", align_corners=False)[0].t()
+    resize = resize_matrix(length, target, like)
     padded = F.pad(resize, (0, 0, 1, 1))
     return torch.cat([padded[tap : tap + target] for tap in range(3)], dim=1).to(like.dtype)
 
