@@ -16,6 +16,7 @@ from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConf
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.detection import Detector
 from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, optimize_for_inference
+from swin_transformer_pytorch.optimize import stages as stage_forms
 from swin_transformer_pytorch.optimize import swin as swin_forms
 from swin_transformer_pytorch.optimize.convolution import FastConvolution, FastLevels
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
@@ -166,7 +167,8 @@ def test_a_convolution_of_any_form(layer: nn.Conv2d, dtype: torch.dtype) -> None
 def test_same_map_in_bands(size: tuple[int, int], batch: int, version: int) -> None:
     model = classifier(version=version, patch_size=1, depths=(2, 2), num_heads=(2, 2), window_size=(4, 3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(swin_forms, "_PIECE_TOKENS", 150)
+        for module in (swin_forms, stage_forms):
+            patch.setattr(module, "PIECE_TOKENS", 150)
         fast, images = optimize_for_inference(model), torch.randn(batch, 3, *size)
         with torch.inference_mode():
             assert_near(fast(images), model(images))

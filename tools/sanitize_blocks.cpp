@@ -108,8 +108,13 @@ bool block_is_the_sum_of_its_layers(Chance& chance) {
                     padded.data(), norm_first ? nullptr : scale.data(), padding.data()};
   const int64_t sizes[] = {batch, height, breadth, width, hidden, heads};
   std::vector<char> out(x.size()), normed(x.size()), wide(x.size() / width * std::max(3 * width, hidden));
-  const Block both[] = {block, block};
-  swin_blocks(both, 2, x.data(), out.data(), normed.data(), wide.data(), sizes, bfloat16, plain_threads, kThreads);
+  // From a copy, in place.
+  void* bases[] = {const_cast<char*>(x.data()), normed.data(), wide.data(), out.data()};
+  Step steps[3] = {{kCopy, nullptr, {0, 0}, {3, 0}, {1, 0}, {2, 0}, {static_cast<int64_t>(x.size())}},
+                   {kBlock, &block, {3, 0}, {3, 0}, {1, 0}, {2, 0}, {}},
+                   {kBlock, &block, {3, 0}, {3, 0}, {1, 0}, {2, 0}, {}}};
+  for (int i = 1; i < 3; i++) std::copy_n(sizes, 6, steps[i].sizes);
+  swin_layers(steps, 3, bases, bfloat16, plain_threads, kThreads);
 
   std::vector<char> now = x, a(x.size()), b(x.size()), c(wide.size());
   const int64_t geometry[] = {batch, height, breadth, heads, width / heads, window_height, window_width, shift_y, shift_x};
@@ -173,8 +178,9 @@ bool patches_are_gathered(Chance& chance) {
                     &x[(((image * height + y) * width + column) * channels + i % channels) * size], size);
     }
   const PatchMerging merging{norm_first, norm, reduction.linear()};
-  const int64_t sizes[] = {batch, height, width, channels};
-  swin_patch_merging(&merging, x.data(), out.data(), between.data(), sizes, bfloat16, plain_threads, kThreads);
+  void* bases[] = {const_cast<char*>(x.data()), between.data(), out.data()};
+  const Step merge{kPatchMerging, &merging, {0, 0}, {2, 0}, {1, 0}, {1, 0}, {batch, height, width, channels}};
+  swin_layers(&merge, 1, bases, bfloat16, plain_threads, kThreads);
   if (out != layers(reduction, norm, gathered, rows, 4 * channels, 2 * channels, norm_first)) return false;
 
   const int64_t patch_height = chance.between(1, 5), patch_width = chance.between(1, 5), planes = chance.between(1, 4);
@@ -192,10 +198,11 @@ bool patches_are_gathered(Chance& chance) {
     std::memcpy(&cut[(row * depth + at) * size], &images[i * size], size);
   }
   const PatchEmbed embed{proj.linear(), norm};
-  const int64_t shape[] = {batch,       planes,     height, width, patch_height, patch_width, planes * height * width,
-                           height * width, width};
-  swin_patch_embed(&embed, images.data(), map.data(), space.data(), shape, depth, channels, bfloat16, plain_threads,
-                   kThreads);
+  void* places[] = {const_cast<char*>(images.data()), space.data(), map.data()};
+  const Step step{kPatchEmbed, &embed, {0, 0}, {2, 0}, {1, 0}, {1, 0},
+                  {batch, planes, height, width, patch_height, patch_width, planes * height * width, height * width,
+                   width, depth, channels}};
+  swin_layers(&step, 1, places, bfloat16, plain_threads, kThreads);
   return map == layers(proj, norm, cut, batch * down * across, depth, channels, false);
 }
 

@@ -75,24 +75,59 @@ class SwinStage(nn.Module):
         return x
 
 
+class StagesTogether(nn.ModuleList):
+    """What may stand in `layers`' place to go through stages in one step. Both answers may be None: the stages are then
+    to be called one after the other."""
+
+    def forward(
+        self, tokens: Float[Tensor, "B h w C"], count: int | None = None
+    ) -> list[Float[Tensor, "B h_i w_i C_i"]] | None:
+        """`Swin.forward_stages`."""
+        raise NotImplementedError
+
+    def last(self, embed: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"] | None:
+        """`Swin.forward_last`, of images that `embed` takes."""
+        raise NotImplementedError
+
+
 class Swin(nn.Module):
     """Patch embedding and stages. Parameters have the official names; nothing derived is in the state dict.
 
     Masked pre-training steps in between `patch_embed` and `forward_stages`. A model's `forward` is a pure function of
     the images, the parameters, the mode and the random generator: sizes may change from call to call.
+
+    Attributes:
+        stages_together: whether `layers` are a `StagesTogether`.
     """
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
+        self.stages_together = False
         self.config = config
         self.patch_embed = PatchEmbed(config.in_channels, config.embed_dim, config.patch_size)
         self.layers = nn.ModuleList(SwinStage(config, stage) for stage in range(len(config.depths)))
         self.apply(_initialise)
 
+    def forward_last(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
+        """The last stage's map."""
+        return self._last_together(images) if self.stages_together else self._last(images)
+
+    def _last(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
+        return self.forward_stages(self.patch_embed(images))[-1]
+
+    def _last_together(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
+        assert isinstance(self.layers, StagesTogether)
+        last = self.layers.last(self.patch_embed, images)
+        return self._last(images) if last is None else last
+
     def forward_stages(
         self, tokens: Float[Tensor, "B h w C"], count: int | None = None
     ) -> list[Float[Tensor, "B h_i w_i C_i"]]:
         """Each stage's map, before its patch merging; of the first `count` stages alone where it is given."""
+        if isinstance(self.layers, StagesTogether):
+            together: list[Tensor] | None = self.layers(tokens, count)
+            if together is not None:
+                return together
         maps = []
         stage: SwinStage
         for stage in self.layers:  # type: ignore[assignment]

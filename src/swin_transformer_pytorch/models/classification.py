@@ -91,7 +91,7 @@ class SwinClassifier(NamedClasses, Swin):
 
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         """The last stage's map, normalised."""
-        return self.norm(self.forward_stages(self.patch_embed(images))[-1])
+        return self.norm(self.forward_last(images))
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Logits, for images of any one size, preprocessed as `preprocessing` says."""

@@ -19,12 +19,11 @@ from .convolution import (
 )
 from .cpu.block import (
     Block as Block,
+    Embedding as Embedding,
     Layer as Layer,
+    Merging as Merging,
     Norm as Norm,
     pad_keys as pad_keys,
-    run_blocks as run_blocks,
-    run_patch_embed as run_patch_embed,
-    run_patch_merging as run_patch_merging,
 )
 from .cpu.layer_norm import layer_norm_into as layer_norm_into
 from .cpu.linear import (
@@ -33,11 +32,13 @@ from .cpu.linear import (
     pack_weight as pack_weight,
     panel_layout as panel_layout,
 )
+from .cpu.program import Map as Map, Program as Program
 from .cpu.winograd import pack_kernel as pack_kernel
 from .layer_norm import has_own_layer_norm as has_own_layer_norm
 from .linear import gelu_then as gelu_then, has_packed_linear as has_packed_linear, linear as linear, mlp as mlp
 from .padding import padding as padding
 from .plain import (
+    Snapshot as Snapshot,
     is_ordinary as is_ordinary,
     is_plain as is_plain,
     is_transformed as is_transformed,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import is_
 from typing import Any, TypeGuard, TypeVar
 
 import torch
@@ -38,6 +39,36 @@ def is_plain(module: nn.Module, kind: type[_Module]) -> TypeGuard[_Module]:
         and not (module._backward_hooks or module._backward_pre_hooks)
         and not _has_any_global_hook()
     )
+
+
+class Snapshot:
+    """What modules and all in them are, to be asked later in little time whether they still are.
+
+    Args:
+        modules: all in them are as they were made: `is_plain`, or lists.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        found = [part for module in modules for part in module.modules()]
+        self._kinds = {type(one) for one in found} & _forwards.keys()
+        self._states = [(one, type(one), tuple(vars(one).values()), tuple(one._modules.values())) for one in found]
+        hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        self._hooks = [vars(one)[name] for one in found for name in hooks]
+
+    def holds(self) -> bool:
+        """Whether no attribute, part, method or hook of them was set since."""
+        if any(self._hooks) or _has_any_global_hook():
+            return False
+        if any(kind.forward is not _forwards[kind] for kind in self._kinds):
+            return False
+        return all(
+            type(module) is kind and _same(vars(module).values(), values) and _same(module._modules.values(), parts)
+            for module, kind, values, parts in self._states
+        )
+
+
+def _same(now: Collection[object], then: tuple[object, ...]) -> bool:
+    return len(now) == len(then) and all(map(is_, now, then))
 
 
 def is_ordinary(tensor: Tensor) -> bool:

@@ -17,7 +17,8 @@ from ..ops import has_own_layer_norm, is_plain
 from .convolution import FastConvolution, FastLevels, is_convolution, is_levels_convolution
 from .linear import Fixed, FusedLinear, OptimizeError
 from .norm import FusedNorm
-from .swin import FastBlock, FastPatchEmbed, FastPatchMerging, FastStage, Scores
+from .stages import FastPatchMerging, FastStage, FastStages
+from .swin import FastBlock, FastPatchEmbed, Scores
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -65,6 +66,10 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
             replace_modules(fast, _is_norm_with_kernel, FusedNorm)
             replace_modules(fast, lambda module: is_plain(module, SwinStage), FastStage)
             replace_modules(fast, lambda module: is_plain(module, PatchMerging), FastPatchMerging)
+            for module in fast.modules():
+                # Whoever goes through the stages in a way of their own goes on to do so.
+                if isinstance(module, Swin) and type(module).forward_stages is Swin.forward_stages:
+                    module.layers, module.stages_together = FastStages(module.layers), True
     if compile:
         for module in fast.modules():
             if isinstance(module, Swin):

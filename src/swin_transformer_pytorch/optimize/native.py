@@ -10,15 +10,11 @@ from .linear import FusedLinear, refuse_derivatives
 from .norm import FusedNorm
 
 
-def takes_map(x: Tensor, head_dim: int = 32) -> bool:
-    """Whether a map may go through the library: compilers, transforms and dispatch modes see PyTorch's operators.
-
-    Args:
-        head_dim: of attention, where there is any.
-    """
+def takes_map(x: Tensor) -> bool:
+    """Whether a map may go through the library: compilers, transforms and dispatch modes see PyTorch's operators."""
     if torch.compiler.is_compiling() or is_transformed() or torch._C._len_torch_dispatch_stack():
         return False
-    if not is_ordinary(x) or choose_implementation("cpu", training=False, dtype=x.dtype, head_dim=head_dim) != "cpu":
+    if not is_ordinary(x) or choose_implementation("cpu", training=False, dtype=x.dtype) != "cpu":
         return False
     refuse_derivatives(x)
     return True

@@ -1,4 +1,4 @@
-"""A Swin's blocks, stages and patch embedding in their fastest form."""
+"""A Swin's blocks and patch embedding in their fastest form."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..backbone.attention import WindowAttentionV2
-from ..backbone.layers import PatchEmbed, PatchMerging, whole_patches
-from ..backbone.swin import SwinBlock, SwinStage
+from ..backbone.layers import PatchEmbed, whole_patches
+from ..backbone.swin import SwinBlock
 from ..ops import (
     Block,
+    Embedding,
+    Map,
+    Program,
+    choose_implementation,
     choose_window,
     depth_multiple,
     has_packed_linear,
-    is_plain,
     pad_keys,
     replaceable,
-    run_blocks,
-    run_patch_embed,
-    run_patch_merging,
     window_attention,
 )
 from ..sizes import Size
@@ -32,7 +32,7 @@ from .native import native_layer, native_norm, takes_map
 from .norm import add_normalised, is_usual_norm
 
 # Tokens that go through the layers together: their maps then fit into a processor's last-level cache.
-_PIECE_TOKENS = 3136
+PIECE_TOKENS = 3136
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +79,14 @@ class FastBlock(Fixed):
         """Window and shift for a map of that size."""
         return choose_window(size, self.window_size, shifted=self.shifted, single_window=self.single_window)
 
-    def native(self, x: Float[Tensor, "B H W C"], window: Size) -> Block | None:
-        """What the library needs of it for that map; None where a part does not fit or is not as it was made."""
+    def native(self, dtype: torch.dtype, channels: int, window: Size) -> Block | None:
+        """What the library needs of it for such a map; None where a part does not fit or is not as it was made."""
         layers = [native_layer(layer) for layer in (self.qkv, self.proj, self.fc1, self.fc2)]
         norms = [native_norm(norm) for norm in (self.norm1, self.norm2)]
-        if self.padded_bias is None or self.example.dtype != x.dtype or window != self.window_size:
+        if self.padded_bias is None or self.example.dtype != dtype or window != self.window_size:
+            return None
+        head_dim = channels // len(self.bias)
+        if choose_implementation("cpu", training=False, dtype=dtype, head_dim=head_dim) != "cpu":
             return None
         if None in layers or None in norms:
             return None
@@ -101,16 +104,16 @@ class FastBlock(Fixed):
             logit_scale=self.logit_scale,
             pad_token=self.qkv.bias,
         )
-        return block if block.fits(x.shape[3]) else None
+        return block if block.fits(channels) else None
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         size = (x.shape[1], x.shape[2])
         window, shift = self.geometry(size)
-        bands = _bands(size, window[0], shift[0])
-        if not self.in_pieces or x.shape[0] * size[0] * size[1] <= _PIECE_TOKENS or len(bands) == 1:
+        parts = bands(size, window[0], shift[0])
+        if not self.in_pieces or x.shape[0] * size[0] * size[1] <= PIECE_TOKENS or len(parts) == 1:
             return self._run(x, window, shift)
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for top, bottom in bands:
+        for top, bottom in parts:
             if bottom <= size[0]:
                 out[:, top:bottom] = self._run(x[:, top:bottom], window, (0, shift[1]))
                 continue
@@ -120,10 +123,11 @@ class FastBlock(Fixed):
         return out
 
     def _run(self, x: Float[Tensor, "B H W C"], window: Size, shift: Size) -> Float[Tensor, "B H W C"]:
-        if takes_map(x, x.shape[3] // len(self.bias)) and (native := self.native(x, window)) is not None:
-            x, out = x.contiguous(), x.new_empty(x.shape)
-            run_blocks(x, [native], [(window, shift)], out)
-            return out
+        native = self.native(x.dtype, x.shape[3], window) if takes_map(x) else None
+        if native is not None:
+            program = Program(x.shape, x.dtype)
+            program.add_block(native, program.x, program.new(x.shape, result=True), window, shift)
+            return program.run(x.contiguous())[0]
         attended = window_attention(
             self.qkv(self.norm1(x) if self.norm_first else x),
             self._bias_of(window),
@@ -135,10 +139,10 @@ class FastBlock(Fixed):
         x = self.proj(attended, x) if self.norm_first else add_normalised(self.norm1, self.proj(attended), x)
         del attended
         tokens = x.shape[0] * x.shape[1] * x.shape[2]
-        if not self.in_pieces or tokens <= _PIECE_TOKENS:
+        if not self.in_pieces or tokens <= PIECE_TOKENS:
             return self._mlp(x)
         out = torch.empty_like(x)
-        for piece, to in zip(x.flatten(0, 2).split(_PIECE_TOKENS), out.flatten(0, 2).split(_PIECE_TOKENS), strict=True):
+        for piece, to in zip(x.flatten(0, 2).split(PIECE_TOKENS), out.flatten(0, 2).split(PIECE_TOKENS), strict=True):
             to.copy_(self._mlp(piece))
         return out
 
@@ -154,91 +158,22 @@ class FastBlock(Fixed):
         return add_normalised(self.norm2, self.fc2(self.fc1(x)), x)
 
 
-def _bands(size: Size, window_height: int, shift: int) -> list[tuple[int, int]]:
+def bands(size: Size, window_height: int, shift: int) -> list[tuple[int, int]]:
     """Rows (from, to) of a map whose windows are all theirs: in the cache together, and all rows in one band each.
 
     With a shift, the last band has the rows above the first one besides, and ends below the map.
     """
     height, width = size
-    rows = max(1, _PIECE_TOKENS // (window_height * width)) * window_height
+    rows = max(1, PIECE_TOKENS // (window_height * width)) * window_height
     if shift == 0:
         return [(top, min(top + rows, height)) for top in range(0, height, rows)]
     # Rows that a whole window has, counted from the shift on.
     whole = (height - shift) // window_height * window_height
-    bands = [(shift + top, shift + min(top + rows, whole)) for top in range(0, whole, rows)]
-    return [*bands, (shift + whole, height + shift)]
+    found = [(shift + top, shift + min(top + rows, whole)) for top in range(0, whole, rows)]
+    return [*found, (shift + whole, height + shift)]
 
 
-class FastStage(nn.Module):
-    """`SwinStage` that takes a batch a few images at a time: their maps stay in the cache from block to block."""
-
-    def __init__(self, stage: SwinStage) -> None:
-        super().__init__()
-        self.blocks = stage.blocks
-        self.downsample = stage.downsample
-        # Blocks that are not as they were made see the whole batch.
-        self.in_pieces = all(isinstance(block, FastBlock) and block.in_pieces for block in stage.blocks)
-
-    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
-        images = max(1, _PIECE_TOKENS // (x.shape[1] * x.shape[2]))
-        if images >= len(x) or not self.in_pieces:
-            return self._run(x)
-        out = x.new_empty(x.shape)
-        for part, to in zip(x.split(images), out.split(images), strict=True):
-            self._run(part, to)
-        return out
-
-    def _run(self, x: Float[Tensor, "B H W C"], out: Tensor | None = None) -> Float[Tensor, "B H W C"]:
-        """The stage's map, in `out` if it is given."""
-        if (natives := self._natives(x)) is not None:
-            x, out = x.contiguous(), x.new_empty(x.shape) if out is None else out
-            run_blocks(x, *natives, out)
-            return out
-        for block in self.blocks:
-            x = block(x)
-        return x if out is None else out.copy_(x)
-
-    def _natives(self, x: Float[Tensor, "B H W C"]) -> tuple[list[Block], list[tuple[Size, Size]]] | None:
-        """The blocks for one call: where the map does not go through in bands, and all are as they were made."""
-        batch, height, width, channels = x.shape
-        blocks = [block for block in self.blocks if is_plain(block, FastBlock)]
-        if len(blocks) < len(self.blocks) or batch * height * width > _PIECE_TOKENS:
-            return None
-        if not takes_map(x, channels // len(blocks[0].bias)):
-            return None
-        geometry = [block.geometry((height, width)) for block in blocks]
-        natives = [block.native(x, window) for block, (window, _) in zip(blocks, geometry, strict=True)]
-        taken = [native for native in natives if native is not None]
-        alike = len(taken) == len(natives) and len({native.sizes for native in taken}) == 1
-        return (taken, geometry) if alike else None
-
-
-class FastPatchMerging(nn.Module):
-    """`PatchMerging` of some rows at a time: what lies between its steps stays in the cache."""
-
-    def __init__(self, merging: PatchMerging) -> None:
-        super().__init__()
-        self.merging = merging
-        reduction = merging.reduction
-        packed = isinstance(reduction, FusedLinear) and reduction.form != "plain"
-        self.in_pieces = packed and is_usual_norm(merging.norm)
-
-    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w D"]:
-        rows = max(1, _PIECE_TOKENS // (2 * x.shape[0] * x.shape[2])) * 2
-        if rows >= x.shape[1] or not self.in_pieces:
-            return self._run(x)
-        return torch.cat([self._run(part) for part in x.split(rows, dim=1)], dim=1)
-
-    def _run(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w D"]:
-        reduction, norm = native_layer(self.merging.reduction), native_norm(self.merging.norm)
-        if is_plain(self.merging, PatchMerging) and reduction is not None and norm is not None and takes_map(x):
-            panels = reduction.panels
-            if panels.shape == (2 * x.shape[3], 4 * x.shape[3]) and panels.dtype == x.dtype:
-                return run_patch_merging(x.contiguous(), reduction, norm, norm_first=self.merging.norm_first)
-        out: Tensor = self.merging(x)
-        return out
-
-
+@replaceable
 class FastPatchEmbed(nn.Module):
     """`PatchEmbed` as a product with patches, after which no map is left to be transposed."""
 
@@ -254,19 +189,45 @@ class FastPatchEmbed(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         height, width = self.patch_size
-        images = whole_patches(images, self.in_channels, self.patch_size)
+        images = self.whole_patches(images)
         if self.proj.form == "plain" or not is_usual_norm(self.norm):
             return self._run(images)
-        rows = max(1, _PIECE_TOKENS // (images.shape[0] * images.shape[3] // width))
+        native = self.native(images.dtype) if takes_map(images) else None
+        if native is not None:
+            program = Program(images.shape, images.dtype)
+            out = program.new((len(images), *self.map_size(images), self.proj.out_features), result=True)
+            self.add_to(program, native, images, 0, out)
+            return program.run(images if images.stride(3) == 1 else images.contiguous())[0]
+        rows = max(1, PIECE_TOKENS // (images.shape[0] * images.shape[3] // width))
         bands = [self._run(band) for band in images.split(rows * height, dim=2)]
         return torch.cat(bands, dim=1) if len(bands) > 1 else bands[0]
 
-    def _run(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
+    def whole_patches(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Images padded to whole patches, if they are images of a batch with the channels that it takes."""
+        return whole_patches(images, self.in_channels, self.patch_size)
+
+    def map_size(self, images: Float[Tensor, "B C H W"]) -> Size:
+        """Of whole patches."""
+        return images.shape[2] // self.patch_size[0], images.shape[3] // self.patch_size[1]
+
+    def native(self, dtype: torch.dtype) -> Embedding | None:
+        """What the library needs of it for such images, or None where a part is not as it was made."""
         proj, norm = native_layer(self.proj), native_norm(self.norm)
-        if proj is not None and norm is not None and images.dtype == self.proj.example.dtype and takes_map(images):
-            return run_patch_embed(
-                images if images.stride(3) == 1 else images.contiguous(), self.patch_size, proj, norm
-            )
+        if proj is None or norm is None or dtype != self.proj.example.dtype:
+            return None
+        return Embedding(patch_size=self.patch_size, proj=proj, norm=norm)
+
+    @staticmethod
+    def add_to(program: Program, native: Embedding, images: Tensor, first: int, out: Map) -> None:
+        """Steps from images like these, from the `first` on, to a map of as many as it has."""
+        count, height, width, _ = out.shape
+        rows = max(1, PIECE_TOKENS // width)
+        for image in range(count):
+            for top in range(0, height, rows):
+                part = out.images(image, 1).rows(top, min(rows, height - top))
+                program.add_embedding(native, images, first + image, top, part)
+
+    def _run(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         height, width = self.patch_size
         patches = images.unfold(2, height, height).unfold(3, width, width)
         patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3)  # (B, h, w, C * height * width)

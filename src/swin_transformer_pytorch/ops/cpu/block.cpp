@@ -1,6 +1,6 @@
-// A stage's blocks in one call (arXiv 2103.14030, figure 3b; V2: 2111.09883, figure 1), and what is between stages: the
-// threads go through all of their layers together, and none waits for another that the system has interrupted before it
-// began.
+// A backbone's parts in one call: blocks (arXiv 2103.14030, figure 3b; V2: 2111.09883, figure 1), and what is between
+// stages. The threads go through all of their layers together, and none waits for another that the system has
+// interrupted before it began.
 
 #include "kernels.h"
 #include "vectors.h"
@@ -43,17 +43,17 @@ struct Map {
   int64_t rows() const { return batch * height * width; }
 };
 
-constexpr int64_t kLoops = 7;  // of a block
-
-// From x to out, by way of `normed`, as large, and `wide`, of the hidden or three times as many channels.
-void run_block(const Block& b, const Map& m, const void* x, void* out, void* normed, void* wide, Threads threads) {
+// From x to out, by way of `normed`, as large, and `wide`, of the hidden or three times as many channels. `following` are
+// the panels that come next.
+void run_block(const Block& b, const Map& m, const void* x, void* out, void* normed, void* wide,
+               const float* following, Threads threads) {
   const int64_t rows = m.rows(), width = m.channels;
   const auto norm = [&](const Norm& n, const void* from, const void* residual, void* to) {
     run_layer_norm(from, n.weight, n.bias, residual, to, rows, width, static_cast<float>(n.eps), m.bfloat16, threads);
   };
   const auto linear = [&](const Linear& l, const void* from, int64_t depth, const void* residual, void* to,
-                          int64_t columns, bool with_gelu) {
-    run_linear(from, l.panels, l.bias, residual, to, rows, depth, columns, with_gelu, m.bfloat16, threads);
+                          int64_t columns, bool with_gelu, const float* next) {
+    run_linear(from, l.panels, l.bias, residual, to, rows, depth, columns, with_gelu, m.bfloat16, next, threads);
   };
   const auto attend = [&] {
     const int64_t sizes[] = {m.batch,         m.height,       m.width,   m.heads,  width / m.heads,
@@ -62,19 +62,19 @@ void run_block(const Block& b, const Map& m, const void* x, void* out, void* nor
   };
   if (b.norm_first) {
     norm(b.norm1, x, nullptr, normed);
-    linear(b.qkv, normed, width, nullptr, wide, 3 * width, false);
+    linear(b.qkv, normed, width, nullptr, wide, 3 * width, false, b.proj.panels);
     attend();
-    linear(b.proj, normed, width, x, out, width, false);
+    linear(b.proj, normed, width, x, out, width, false, b.fc1.panels);
     norm(b.norm2, out, nullptr, normed);
-    linear(b.fc1, normed, width, nullptr, wide, m.hidden, true);
-    linear(b.fc2, wide, m.hidden, out, out, width, false);
+    linear(b.fc1, normed, width, nullptr, wide, m.hidden, true, b.fc2.panels);
+    linear(b.fc2, wide, m.hidden, out, out, width, false, following);
   } else {
-    linear(b.qkv, x, width, nullptr, wide, 3 * width, false);
+    linear(b.qkv, x, width, nullptr, wide, 3 * width, false, b.proj.panels);
     attend();
-    linear(b.proj, normed, width, nullptr, wide, width, false);
+    linear(b.proj, normed, width, nullptr, wide, width, false, b.fc1.panels);
     norm(b.norm1, wide, x, out);
-    linear(b.fc1, out, width, nullptr, wide, m.hidden, true);
-    linear(b.fc2, wide, m.hidden, nullptr, normed, width, false);
+    linear(b.fc1, out, width, nullptr, wide, m.hidden, true, b.fc2.panels);
+    linear(b.fc2, wide, m.hidden, nullptr, normed, width, false, following);
     norm(b.norm2, normed, out, out);
   }
 }
@@ -87,7 +87,7 @@ constexpr int64_t kRowsAtOnce = 32;
 
 // From a map to one of half its sides, rounded up, by way of `neighbours` with four times the channels.
 void run_patch_merging(const PatchMerging& p, const Map& m, const char* x, void* out, char* neighbours,
-                       Threads threads) {
+                       const float* following, Threads threads) {
   const int64_t height = (m.height + 1) / 2, width = (m.width + 1) / 2, rows = m.batch * height * width;
   const int64_t bytes = m.channels * (m.bfloat16 ? 2 : 4);
   in_turns(threads, rows, kRowsAtOnce, [&](int64_t begin, int64_t end) {
@@ -106,7 +106,7 @@ void run_patch_merging(const PatchMerging& p, const Map& m, const char* x, void*
       norm_in_place(p.norm, neighbours + 4 * begin * bytes, end - begin, 4 * m.channels, m.bfloat16, {nullptr, 1});
   });
   run_linear(neighbours, p.reduction.panels, p.reduction.bias, nullptr, out, rows, 4 * m.channels, 2 * m.channels, false,
-             m.bfloat16, threads);
+             m.bfloat16, following, threads);
   if (!p.norm_first) norm_in_place(p.norm, out, rows, 2 * m.channels, m.bfloat16, threads);
 }
 
@@ -137,8 +137,61 @@ void run_patch_embed(const PatchEmbed& p, const Images& images, const char* from
                       bytes);
     }
   });
-  run_linear(patches, p.proj.panels, p.proj.bias, nullptr, out, rows, depth, columns, false, bfloat16, threads);
+  run_linear(patches, p.proj.panels, p.proj.bias, nullptr, out, rows, depth, columns, false, bfloat16, nullptr,
+             threads);
   norm_in_place(p.norm, out, rows, columns, bfloat16, threads);
+}
+
+// What the steps of a program are.
+enum Kind : int64_t { kBlock, kPatchMerging, kPatchEmbed, kCopy };
+constexpr int64_t kLoops[] = {7, 3, 3, 1};
+
+// One of a program's steps, as Python packs it: a part, and the places in memory that it goes from and to, each an
+// address out of those of the call and bytes from there on. Places to write are two besides.
+struct Step {
+  struct Place {
+    int64_t base, offset;
+  };
+  int64_t kind;
+  const void* part;
+  Place x, out, first, second;
+  int64_t sizes[11];
+};
+
+constexpr int64_t kBytesAtOnce = 1 << 16;
+
+void copy(const char* from, char* to, int64_t bytes, Threads threads) {
+  in_turns(threads, bytes, kBytesAtOnce,
+           [&](int64_t begin, int64_t end) { std::memcpy(to + begin, from + begin, end - begin); });
+}
+
+// The panels that a step begins with, or null.
+const float* first_panels(const Step& step) {
+  switch (step.kind) {
+    case kCopy: return nullptr;
+    case kBlock: return static_cast<const Block*>(step.part)->qkv.panels;
+    case kPatchMerging: return static_cast<const PatchMerging*>(step.part)->reduction.panels;
+    default: return static_cast<const PatchEmbed*>(step.part)->proj.panels;
+  }
+}
+
+void run_step(const Step& step, const float* following, char* const* bases, bool bfloat16, Threads threads) {
+  const auto at = [&](const Step::Place& place) { return bases[place.base] + place.offset; };
+  const int64_t* n = step.sizes;
+  switch (step.kind) {
+    case kBlock:
+      return run_block(*static_cast<const Block*>(step.part), {n[0], n[1], n[2], n[3], n[4], n[5], bfloat16},
+                       at(step.x), at(step.out), at(step.first), at(step.second), following, threads);
+    case kPatchMerging:
+      return run_patch_merging(*static_cast<const PatchMerging*>(step.part),
+                               {n[0], n[1], n[2], n[3], 0, 0, bfloat16}, at(step.x), at(step.out), at(step.first),
+                               following, threads);
+    case kCopy: return copy(at(step.x), at(step.out), n[0], threads);
+    default:
+      return run_patch_embed(*static_cast<const PatchEmbed*>(step.part),
+                             {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]}, at(step.x), at(step.out),
+                             at(step.first), n[9], n[10], bfloat16, threads);
+  }
 }
 
 }  // namespace
@@ -150,39 +203,20 @@ extern "C" {
 // Floats in a vector: the padded bias of a block has as many times the vectors that a window's keys fill.
 EXPORT int32_t swin_lanes = kLanes;
 
-// Blocks one after the other on x (batch, height, width, channels), float32 or bfloat16, which stays as it is. `sizes`:
-// batch, height, width, channels, hidden, heads. `normed` is as large as x, `wide` has max(3 * channels, hidden).
-EXPORT void swin_blocks(const void* blocks, int64_t count, const void* x, void* out, void* normed, void* wide,
-                        const int64_t* sizes, int32_t bfloat16, Parallel parallel, int64_t threads) {
-  const Map map{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], bfloat16 != 0};
-  AlignedArray<Phase> phases(count * kLoops);
+// Steps one after the other, all in float32 or bfloat16. Their sizes are, of a block: batch, height, width, channels,
+// hidden, heads, where `first` is as large as the map and `second` has max(3 * channels, hidden); of a merging: batch,
+// height, width, channels, where `first` has as many rows as out and 4 * channels; of an embedding: those of `Images`,
+// the depth and the columns, where `first` has as many rows as out and the depth; of a copy: its bytes.
+EXPORT void swin_layers(const void* steps, int64_t count, void* bases, int32_t bfloat16, Parallel parallel,
+                        int64_t threads) {
+  const Step* step = static_cast<const Step*>(steps);
+  int64_t loops = 0;
+  for (int64_t i = 0; i < count; i++) loops += kLoops[step[i].kind];
+  AlignedArray<Phase> phases(loops);
   together({parallel, threads}, phases.data(), [&](Threads team) {
-    const Block* block = static_cast<const Block*>(blocks);
-    for (int64_t i = 0; i < count; i++) run_block(block[i], map, i == 0 ? x : out, out, normed, wide, team);
-  });
-}
-
-// x (batch, height, width, channels) to out, of half the sides, rounded up, and twice the channels. `sizes`: batch,
-// height, width, channels. `neighbours` has as many rows as out and 4 * channels.
-EXPORT void swin_patch_merging(const void* merging, const void* x, void* out, void* neighbours, const int64_t* sizes,
-                               int32_t bfloat16, Parallel parallel, int64_t threads) {
-  const Map map{sizes[0], sizes[1], sizes[2], sizes[3], 0, 0, bfloat16 != 0};
-  AlignedArray<Phase> phases(3);
-  together({parallel, threads}, phases.data(), [&](Threads team) {
-    run_patch_merging(*static_cast<const PatchMerging*>(merging), map, static_cast<const char*>(x), out,
-                      static_cast<char*>(neighbours), team);
-  });
-}
-
-// Images to a map of `columns` channels. `sizes` are those of `Images`, `patches` has as many rows as out and `depth`.
-EXPORT void swin_patch_embed(const void* embed, const void* images, void* out, void* patches, const int64_t* sizes,
-                             int64_t depth, int64_t columns, int32_t bfloat16, Parallel parallel, int64_t threads) {
-  Images shape;
-  std::memcpy(&shape, sizes, sizeof shape);
-  AlignedArray<Phase> phases(3);
-  together({parallel, threads}, phases.data(), [&](Threads team) {
-    run_patch_embed(*static_cast<const PatchEmbed*>(embed), shape, static_cast<const char*>(images), out,
-                    static_cast<char*>(patches), depth, columns, bfloat16 != 0, team);
+    for (int64_t i = 0; i < count; i++)
+      run_step(step[i], i + 1 < count ? first_panels(step[i + 1]) : nullptr, static_cast<char* const*>(bases),
+               bfloat16 != 0, team);
   });
 }
 

@@ -1,21 +1,19 @@
-"""A stage's blocks on the CPU in one call, and what is between stages, for inference: `block.cpp` of the library."""
+"""The parts of a backbone as the library reads them, for inference on a CPU: `block.cpp`."""
 
 from __future__ import annotations
 
-import ctypes
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...sizes import Size
-from .library import lanes, run
+from .library import lanes
 
 _NO_KEY = -1e30  # what makes a key's weight zero; kNoKey in softmax.h
-# Five numbers; two norms of two addresses and a number; four layers of two addresses; three addresses.
+# A block: five numbers; two norms of two addresses and a number; four layers of two addresses; three addresses.
 _BLOCK = struct.Struct("=5q 2qd 2qd 8q 3q")
 _MERGING = struct.Struct("=q 2qd 2q")
 _EMBED = struct.Struct("=2q 2qd")
@@ -96,65 +94,48 @@ class Block:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Merging:
+    """What patch merging is made of."""
+
+    norm_first: bool
+    norm: Norm
+    reduction: Layer
+
+    def fits(self, channels: int) -> bool:
+        """Whether its parts are for maps of that many channels."""
+        shape = tuple(self.reduction.panels.shape)
+        return shape == (2 * channels, 4 * channels) and len(self.norm.weight) == shape[1 if self.norm_first else 0]
+
+    def pack(self) -> bytes:
+        """As the library reads it."""
+        return _MERGING.pack(self.norm_first, *self.norm.addresses(), *self.reduction.addresses())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """What patch embedding is made of. The projection may take more numbers than a patch has, which are zero."""
+
+    patch_size: Size
+    proj: Layer
+    norm: Norm
+
+    def pack(self) -> bytes:
+        """As the library reads it."""
+        return _EMBED.pack(*self.proj.addresses(), *self.norm.addresses())
+
+
+def tensors_of(part: Block | Merging | Embedding) -> Iterator[Tensor]:
+    """All tensors whose addresses are in what it is packed to."""
+    for value in vars(part).values():
+        for tensor in vars(value).values() if isinstance(value, Layer | Norm) else [value]:
+            if isinstance(tensor, Tensor):
+                yield tensor
+
+
 def pad_keys(bias: Tensor) -> Tensor:
     """A bias (heads, N, N) with its keys filled up to whole vectors of the library."""
     return F.pad(bias.float(), (0, -bias.shape[-1] % lanes()), value=_NO_KEY).contiguous()
-
-
-def run_blocks(x: Tensor, blocks: Sequence[Block], geometry: Sequence[tuple[Size, Size]], out: Tensor) -> None:
-    """Writes what the blocks, one after the other, make of x.
-
-    Args:
-        x: (B, H, W, C), contiguous, of the type that the blocks' panels have.
-        blocks: all fit C, and have the same sizes.
-        geometry: each block's window and shift, as in `window_attention`.
-        out: as x.
-    """
-    hidden, heads = blocks[0].sizes
-    normed, wide = torch.empty_like(x), x.new_empty(*x.shape[:3], max(3 * x.shape[3], hidden))
-    packed = b"".join(block.pack(*where) for block, where in zip(blocks, geometry, strict=True))
-    sizes = (ctypes.c_int64 * 6)(*x.shape, hidden, heads)
-    maps = (x.data_ptr(), out.data_ptr(), normed.data_ptr(), wide.data_ptr())
-    run("swin_blocks", packed, len(blocks), *maps, sizes, x.dtype == torch.bfloat16)
-
-
-def run_patch_merging(x: Tensor, reduction: Layer, norm: Norm, *, norm_first: bool) -> Tensor:
-    """`PatchMerging` of x (B, H, W, C), contiguous."""
-    batch, height, width, channels = x.shape
-    neighbours = x.new_empty(batch, (height + 1) // 2, (width + 1) // 2, 4 * channels)
-    out = x.new_empty(*neighbours.shape[:3], 2 * channels)
-    packed = _MERGING.pack(norm_first, *norm.addresses(), *reduction.addresses())
-    sizes = (ctypes.c_int64 * 4)(*x.shape)
-    run(
-        "swin_patch_merging",
-        packed,
-        *(x.data_ptr(), out.data_ptr(), neighbours.data_ptr()),
-        sizes,
-        x.dtype == torch.bfloat16,
-    )
-    return out
-
-
-def run_patch_embed(images: Tensor, patch_size: Size, proj: Layer, norm: Norm) -> Tensor:
-    """`PatchEmbed` of images (B, C, H, W), whose rows are contiguous.
-
-    The projection may take more numbers than a patch has, which are zero.
-    """
-    (batch, _, height, width), (patch_height, patch_width) = images.shape, patch_size
-    columns, depth = proj.panels.shape
-    patches = images.new_empty(batch, -(-height // patch_height), -(-width // patch_width), depth)
-    out = images.new_empty(*patches.shape[:3], columns)
-    sizes = (ctypes.c_int64 * 9)(*images.shape, *patch_size, *images.stride()[:3])
-    run(
-        "swin_patch_embed",
-        _EMBED.pack(*proj.addresses(), *norm.addresses()),
-        *(images.data_ptr(), out.data_ptr(), patches.data_ptr()),
-        sizes,
-        depth,
-        columns,
-        images.dtype == torch.bfloat16,
-    )
-    return out
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kBlockRows = 96;      // of a left factor, which with kBlockDepth columns stays in the second cache
 constexpr int64_t kBlockDepth = 768;    // summed up before the next rows
+constexpr int64_t kTileRows = tile_rows(kPanelVectors);
 constexpr int64_t kTasks = 64;          // at least, where there are columns enough: for as many threads
 constexpr int64_t kElements = 1 << 14;  // of GELU, in a turn
 
@@ -66,17 +67,41 @@ struct Add : Store {
   void advance(int64_t rows) { residual.data += rows * residual.step; }
 };
 
+// What a task fetches while a part of a panel is multiplied: its block's share of the part that its thread will come to
+// next, as far as is known, when all threads take panels in turn. `following` is memory that is read after all panels,
+// or null.
+struct Fetching {
+  const float *panels, *following;
+  int64_t threads, blocks, panel_floats;  // of a whole panel, of which the last may be narrower
+  int64_t panel_count;
+
+  Ahead next(int64_t block, int64_t panel, const float* part, int64_t part_floats, bool is_last_part, int64_t steps) const {
+    const int64_t later = panel + (threads + blocks - 1) / blocks + (blocks > 1);
+    const float* from = !is_last_part         ? part + part_floats
+                        : later < panel_count ? panels + later * panel_floats
+                        : following != nullptr ? following + (later - panel_count) * part_floats
+                                               : nullptr;
+    if (from == nullptr) return {nullptr, nullptr, 0};
+    const char* bytes = reinterpret_cast<const char*>(from);
+    const int64_t begin = part_floats * 4 * block / blocks, end = part_floats * 4 * (block + 1) / blocks;
+    const int64_t lines = (end - begin) / kLineBytes;
+    return {bytes + begin, bytes + end, (lines + steps - 1) / steps};
+  }
+};
+
 // out (rows, columns) = finish(x (rows, depth) * panels + bias); finish_at(row, column) makes the functor that takes
 // the vectors from there on. Sums are float32, also where they go on from one part of the depth to the next.
 template <typename T, typename FinishAt>
 void linear(const T* x, const float* panels, const float* bias, T* out, int64_t rows, int64_t depth, int64_t columns,
-            Threads threads, FinishAt finish_at) {
+            const float* following, Threads threads, FinishAt finish_at) {
   using Factors = typename Numbers<T>::Factors;
   if (rows == 0) return;
   const Tasks tasks(rows, columns);
   const int64_t places = depth / Numbers<T>::in_a_place;
   const Parts depths(places, kBlockDepth);
   const float* factors_of_x = reinterpret_cast<const float*>(x);
+  const Fetching fetching{panels, following, threads.count, tasks.blocks.count, kPanelColumns * places,
+                          tasks.groups.length};
   in_turns(threads, tasks.count(), 1, [&](int64_t task, int64_t) {
     alignas(64) float sums[kBlockRows * kPanelColumns];
     const Rows<float> so_far{sums, kPanelColumns};
@@ -90,11 +115,13 @@ void linear(const T* x, const float* panels, const float* bias, T* out, int64_t 
         const int64_t k = depths.begin(part), some = depths.begin(part + 1) - k;
         const float* factors = panels + panel.begin + k * panel.vectors * kLanes;
         const Left<false> left{factors_of_x + row * places + k, places};
+        const int64_t steps = (height + kTileRows - 1) / kTileRows * std::max<int64_t>(some / kStepsOfDepth, 1);
+        const Ahead next = fetching.next(block, i, factors, panel.vectors * kLanes * some, part + 1 == depths.count, steps);
         if (part + 1 < depths.count)
-          multiply_panel<Factors>(panel.vectors, left, factors, height, some, start, so_far);
+          multiply_panel<Factors>(panel.vectors, left, factors, height, some, start, so_far, Keep{}, next);
         else
           multiply_panel<Factors>(panel.vectors, left, factors, height, some, start,
-                                  Rows<T>{out + row * columns + column, columns}, finish_at(row, column));
+                                  Rows<T>{out + row * columns + column, columns}, finish_at(row, column), next);
         start = {sums, kPanelColumns};
       }
     }
@@ -103,15 +130,15 @@ void linear(const T* x, const float* panels, const float* bias, T* out, int64_t 
 
 template <typename T>
 void linear(const T* x, const float* panels, const float* bias, const T* residual, T* out, int64_t rows, int64_t depth,
-            int64_t columns, bool with_gelu, Threads threads) {
+            int64_t columns, bool with_gelu, const float* following, Threads threads) {
   if (with_gelu)
-    linear(x, panels, bias, out, rows, depth, columns, threads, [](int64_t, int64_t) { return Gelu{}; });
+    linear(x, panels, bias, out, rows, depth, columns, following, threads, [](int64_t, int64_t) { return Gelu{}; });
   else if (residual != nullptr)
-    linear(x, panels, bias, out, rows, depth, columns, threads, [&](int64_t row, int64_t column) {
+    linear(x, panels, bias, out, rows, depth, columns, following, threads, [&](int64_t row, int64_t column) {
       return Add<T>({residual + row * columns + column, columns});
     });
   else
-    linear(x, panels, bias, out, rows, depth, columns, threads, [](int64_t, int64_t) { return Store{}; });
+    linear(x, panels, bias, out, rows, depth, columns, following, threads, [](int64_t, int64_t) { return Store{}; });
 }
 
 // Panels of a weight (rows, columns): of its transpose, for x * weight^T, or of itself, for grad * weight.
@@ -147,13 +174,14 @@ void each(Threads threads, int64_t count, float* to, Function function, Arrays..
 }  // namespace
 
 void run_linear(const void* x, const float* panels, const float* bias, const void* residual, void* out, int64_t rows,
-                int64_t depth, int64_t columns, bool with_gelu, bool bfloat16, Threads threads) {
+                int64_t depth, int64_t columns, bool with_gelu, bool bfloat16, const float* following,
+                Threads threads) {
   if (bfloat16)
     linear(static_cast<const BFloat16*>(x), panels, bias, static_cast<const BFloat16*>(residual),
-           static_cast<BFloat16*>(out), rows, depth, columns, with_gelu, threads);
+           static_cast<BFloat16*>(out), rows, depth, columns, with_gelu, following, threads);
   else
     linear(static_cast<const float*>(x), panels, bias, static_cast<const float*>(residual), static_cast<float*>(out),
-           rows, depth, columns, with_gelu, threads);
+           rows, depth, columns, with_gelu, following, threads);
 }
 
 // All arrays are contiguous, and float32 where nothing else is said; every number of columns, and a weight's of rows, is
@@ -180,7 +208,8 @@ EXPORT void swin_pack(const float* weight, int64_t rows, int64_t columns, int32_
 EXPORT void swin_linear(const void* x, const float* panels, const float* bias, const void* residual, void* out,
                         int64_t rows, int64_t depth, int64_t columns, int32_t with_gelu, int32_t bfloat16,
                         Parallel parallel, int64_t threads) {
-  run_linear(x, panels, bias, residual, out, rows, depth, columns, with_gelu != 0, bfloat16 != 0, {parallel, threads});
+  run_linear(x, panels, bias, residual, out, rows, depth, columns, with_gelu != 0, bfloat16 != 0, nullptr,
+             {parallel, threads});
 }
 
 EXPORT void swin_gelu(const float* x, float* out, int64_t count, Parallel parallel, int64_t threads) {

@@ -105,18 +105,36 @@ struct Keep {
   void advance(int64_t) {}
 };
 
+// What is read after a panel: tiles fetch its lines into the cache while they are computed, some every few steps of the
+// depth, as the memory that weights come from is slow to begin.
+constexpr int64_t kStepsOfDepth = 4, kLineBytes = 64;
+struct Ahead {
+  const char *at, *end;
+  int64_t lines;
+  void fetch() {
+    if (at >= end) return;
+    for (int64_t i = 0; i < lines; i++) __builtin_prefetch(at + i * kLineBytes, 0, 2);
+    at += lines * kLineBytes;
+  }
+  void advance(int64_t depth) { at += depth / kStepsOfDepth * lines * kLineBytes; }
+};
+
+struct NothingAhead {
+  void fetch() {}
+  void advance(int64_t) {}
+};
+
 // A tile of ROWS rows and VECTORS vectors of out = finish(start + left * panel); `start` is zero where it is null.
-template <typename Factors, int ROWS, int VECTORS, bool transposed, typename Out, typename Finish>
+template <typename Factors, int ROWS, int VECTORS, bool transposed, typename Out, typename Finish, typename Next>
 void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start, Rows<Out> out,
-                   Finish finish) {
+                   Finish finish, Next next) {
   Vec total[ROWS][VECTORS];
   for (int r = 0; r < ROWS; r++) finish.prefetch(out.data + r * out.step, r);
 #pragma GCC unroll 16
   for (int r = 0; r < ROWS; r++)
     for (int v = 0; v < VECTORS; v++)
       total[r][v] = start.data != nullptr ? load(start.data + r * start.step + v * kLanes) : Vec{};
-#pragma GCC unroll 4
-  for (int64_t k = 0; k < depth; k++) {
+  const auto add_row = [&](int64_t k) __attribute__((always_inline)) {
     Vec row[VECTORS];
     for (int v = 0; v < VECTORS; v++) row[v] = load(panel + (k * VECTORS + v) * kLanes);
 #pragma GCC unroll 16
@@ -124,31 +142,39 @@ void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Row
       const Vec factor = Factors::factor(left.at(r, k));
       for (int v = 0; v < VECTORS; v++) total[r][v] = Factors::add(total[r][v], factor, row[v]);
     }
+  };
+  int64_t k = 0;
+  for (; k + kStepsOfDepth <= depth; k += kStepsOfDepth) {
+    next.fetch();
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kStepsOfDepth; i++) add_row(k + i);
   }
+  for (; k < depth; k++) add_row(k);
 #pragma GCC unroll 16
   for (int r = 0; r < ROWS; r++)
     for (int v = 0; v < VECTORS; v++) store(out.data + r * out.step + v * kLanes, finish(total[r][v], r, v));
 }
 
 // The tile of `height` rows, which is at most ROWS.
-template <typename Factors, int ROWS, int VECTORS, bool transposed, typename Out, typename Finish>
+template <typename Factors, int ROWS, int VECTORS, bool transposed, typename Out, typename Finish, typename Next>
 void multiply_tile_of(int64_t height, Left<transposed> left, const float* panel, int64_t depth, Rows<const float> start,
-                      Rows<Out> out, Finish finish) {
+                      Rows<Out> out, Finish finish, Next next) {
   if constexpr (ROWS > 1)
     if (height < ROWS)
-      return multiply_tile_of<Factors, ROWS - 1, VECTORS>(height, left, panel, depth, start, out, finish);
-  multiply_tile<Factors, ROWS, VECTORS>(left, panel, depth, start, out, finish);
+      return multiply_tile_of<Factors, ROWS - 1, VECTORS>(height, left, panel, depth, start, out, finish, next);
+  multiply_tile<Factors, ROWS, VECTORS>(left, panel, depth, start, out, finish, next);
 }
 
-template <typename Factors, int VECTORS, bool transposed, typename Out, typename Finish>
+template <typename Factors, int VECTORS, bool transposed, typename Out, typename Finish, typename Next>
 void multiply_tiles(Left<transposed> left, const float* panel, int64_t rows, int64_t depth, Rows<const float> start,
-                    Rows<Out> out, Finish finish) {
+                    Rows<Out> out, Finish finish, Next next) {
   constexpr int64_t most = tile_rows(VECTORS);
   // Tiles of nearly equal height: a low one at the end would leave most of the processor idle.
   for (int64_t tiles = (rows + most - 1) / most; tiles > 0; tiles--) {
     const int64_t height = (rows + tiles - 1) / tiles;
-    multiply_tile_of<Factors, most, VECTORS>(height, left, panel, depth, start, out, finish);
+    multiply_tile_of<Factors, most, VECTORS>(height, left, panel, depth, start, out, finish, next);
     rows -= height;
+    next.advance(depth);
     left.advance(height);
     finish.advance(height);
     out.data += height * out.step;
@@ -157,12 +183,12 @@ void multiply_tiles(Left<transposed> left, const float* panel, int64_t rows, int
 }
 
 // The columns of out = finish(start + left * panel) that a panel of that many vectors makes.
-template <typename Factors, bool transposed, typename Out, typename Finish = Keep>
+template <typename Factors, bool transposed, typename Out, typename Finish = Keep, typename Next = NothingAhead>
 void multiply_panel(int64_t vectors, Left<transposed> left, const float* panel, int64_t rows, int64_t depth,
-                    Rows<const float> start, Rows<Out> out, Finish finish = {}) {
+                    Rows<const float> start, Rows<Out> out, Finish finish = {}, Next next = {}) {
   const auto with = [&](auto most) {
     constexpr int wide = std::min<int64_t>(most, kPanelVectors);
-    multiply_tiles<Factors, wide>(left, panel, rows, depth, start, out, finish);
+    multiply_tiles<Factors, wide>(left, panel, rows, depth, start, out, finish, next);
   };
   switch (vectors) {
     case 4: return with(std::integral_constant<int, 4>{});
