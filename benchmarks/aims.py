@@ -114,11 +114,10 @@ AIMS: tuple[Aim, ...] = (
         for dtype in ("float32", "bfloat16")
         for quantity, limit in (("time", 0.75), ("peak memory", 0.60))
     ),
-    *(
-        _simple(_PIXELS, "size", limit, ours=ours, batch_size=1, peers=(), quantity=quantity)
-        for ours in (OPTIMIZED, OURS)
-        for quantity, limit in (("time", 1.05), ("peak memory", 1.10))
-    ),
+    *(_simple(_PIXELS, "size", 1.05, ours=ours, batch_size=1, peers=()) for ours in (OPTIMIZED, OURS)),
+    # Of the eager form alone: optimised, many images take less the more there are, by pieces.
+    _simple(_PIXELS, "size", 1.10, batch_size=1, peers=(), quantity="peak memory"),
+    _simple("1x1792x1792", "size", 0.35, ours=OPTIMIZED, batch_size=1, quantity="peak memory"),
     *(_simple("Swin V2-T window 16, inference B=8", "v2", 0.75, ours=ours) for ours in (OPTIMIZED, OURS)),
     _simple("Swin V2-T window 16, training step B=8", "v2", 0.75, mode="training"),
     *(
