@@ -29,9 +29,9 @@ from .limits import check_extent
 from .methods import method_of, num_classes_of
 from .preprocessing import DensePreprocessing, Preprocessing, PreprocessingError, preprocessing_from_dict
 
-DENSE_TASKS = ("detection", "segmentation")
+DENSE_TASKS = ("detection", "segmentation", "panoptic")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
 # What a model's own description must hold.
 _DESCRIPTION: dict[str, type | UnionType] = {
     "task": str,
@@ -79,13 +79,14 @@ class Checkpoint:
 
     @property
     def task(self) -> str:
-        """What it is for: "detection" or "segmentation" where it is a whole model, else "classification".
+        """What it is for: "detection", "segmentation" or "panoptic" where it is a whole model, else "classification".
 
         A backbone, and one of masked pre-training, count as a classifier without a head. Of a task that names do not
-        tell, the file's word is taken.
+        tell, the file's word is taken, or the catalogue's.
         """
         if (method := method_of(self.state_dict)) is not None:
-            return method.task
+            told = self.metadata["task"] if self.metadata is not None else self.record.task if self.record else None
+            return told if told in method.also else method.task
         said: str = self.metadata["task"] if self.metadata is not None else "classification"
         return "classification" if said in DENSE_TASKS else said
 
@@ -248,7 +249,9 @@ def _published(path: str) -> WeightsRecord | None:
     """The record whose file has that name. Hub files are all named alike, so they are told by their repository."""
     name = Path(path).name
     found = [
-        r for r in RECORDS if r.source == f"hf:{path}" or (name.endswith(".pth") and r.source.endswith(f"/{name}"))
+        r
+        for r in RECORDS
+        if r.source == f"hf:{path}" or (name.endswith((".pth", ".pkl")) and r.source.endswith(f"/{name}"))
     ]
     return found[0] if found else None
 
