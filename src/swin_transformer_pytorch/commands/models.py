@@ -124,9 +124,17 @@ _FIGURES = {
     "classification": ("top1",),
     "detection": ("box_ap", "mask_ap"),
     "segmentation": ("miou", "miou_multiscale"),
+    "panoptic": ("pq", "mask_ap", "miou"),
 }
-_DIGITS = {"box_ap": 1, "mask_ap": 1, "miou": 2, "miou_multiscale": 2}
-_TITLES = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU", "miou_multiscale": "ms+flip"}
+_DIGITS = {"box_ap": 1, "mask_ap": 1, "miou": 2, "miou_multiscale": 2, "pq": 1}
+_TITLES = {
+    "top1": "top-1",
+    "box_ap": "box AP",
+    "mask_ap": "mask AP",
+    "miou": "mIoU",
+    "miou_multiscale": "ms+flip",
+    "pq": "PQ",
+}
 
 
 def _describe_weights(record: WeightsRecord) -> dict[str, Any]:
