@@ -45,7 +45,8 @@ def test_record_is_complete(record):
     # No large model was ever trained from ImageNet-1K.
     assert record.tag.startswith("in22k_") or name[1] != "large"
     assert record.task == {"panoptic": "panoptic", "instance": "detection", "semantic": "segmentation"}[name[3]]
-    assert record.classes not in CLASS_SETS or len(dense_class_names(record.classes)) == record.num_classes
+    assert record.classes in CLASS_SETS
+    assert len(dense_class_names(record.classes)) == record.num_classes
     assert record.preprocessing.size_divisor == 32
     assert record.published_by and record.top1 is None
     figures = {figure for figure in FIGURES if getattr(record, figure) is not None}

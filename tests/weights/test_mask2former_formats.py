@@ -1,14 +1,16 @@
 """Mask2Former in its authors' layout, transformers' and OpenMMLab's."""
 
+import dataclasses
 import pickle
 
 import pytest
 import torch
 
+from swin_transformer_pytorch.weights.catalog_mask2former import MASK2FORMER_RECORDS
 from swin_transformer_pytorch.weights.files import read_checkpoint, save_checkpoint
 from swin_transformer_pytorch.weights.formats import FormatError, convert_state_dict, detect_format, to_official
 from swin_transformer_pytorch.weights.formats.dense import is_whole
-from swin_transformer_pytorch.weights.load import open_checkpoint
+from swin_transformer_pytorch.weights.load import Checkpoint, open_checkpoint
 from swin_transformer_pytorch.weights.methods import method_of, num_classes_of
 
 ENCODER_LAYERS, DECODER_LAYERS, CLASSES, QUERIES, DIM = 6, 9, 5, 7, 32
@@ -217,6 +219,33 @@ def test_the_authors_files_of_arrays(ours, tmp_path):
     assert found.format == "official"
     assert same(found.state_dict, ours)
     assert found.derived == (COUNTERWEIGHT,)
+
+
+@pytest.mark.parametrize(
+    ("full_name", "task", "things"),
+    [
+        ("mask2former_swin_tiny_patch4_window7_panoptic.cityscapes", "panoptic", tuple(range(11, 19))),
+        ("mask2former_swin_tiny_patch4_window7_semantic.cityscapes", "segmentation", tuple(range(11, 19))),
+        ("mask2former_swin_tiny_patch4_window7_instance.cityscapes", "detection", tuple(range(8))),
+    ],
+)
+def test_the_catalogue_tells_task_classes_and_things_of_alike_files(full_name, task, things):
+    record = next(record for record in MASK2FORMER_RECORDS if record.full_name == full_name)
+    rows = torch.zeros(record.num_classes + 1, DIM)
+    found = Checkpoint(
+        source="m.pkl",
+        format="official",
+        state_dict={"sem_seg_head.predictor.class_embed.weight": rows},
+        record=record,
+    )
+    assert (found.task, found.things) == (task, things)
+    assert found.classes is not None and found.classes[-1] == "bicycle"
+    assert (found.palette is None) == (task == "detection")
+    assert found.preprocessing == record.preprocessing
+    unknown = dataclasses.replace(found, record=None)
+    assert (unknown.task, unknown.classes, unknown.things) == ("panoptic", None, None)
+    described = dataclasses.replace(unknown, metadata={"task": "segmentation", "classes": None})
+    assert described.task == "segmentation"
 
 
 def test_names_tell_the_method(ours):

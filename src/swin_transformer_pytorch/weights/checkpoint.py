@@ -18,7 +18,7 @@ from ..colours import Colour, is_colour
 from ..names import did_you_mean
 from .catalog import RECORDS, SHIPPED, CatalogError, WeightsRecord, find_record, records
 from .containers import Which, unwrap_state_dict
-from .dense_classes import CLASS_SETS, class_palette, dense_class_names
+from .dense_classes import CLASS_SETS, class_palette, dense_class_names, thing_classes
 from .download import WEIGHTS_OPTIONS, fetch, fetch_beside
 from .files import CheckpointError, CheckpointFile, DamagedFileError, checkpoint_file, refuse_exported
 from .folders import CONFIG, PREPROCESSOR, described_by, read_files
@@ -116,6 +116,12 @@ class Checkpoint:
         if colours is None or len(colours) != self.num_classes:
             return None
         return tuple((red, green, blue) for red, green, blue in colours)
+
+    @property
+    def things(self) -> tuple[int, ...] | None:
+        """The indices of those classes that are things, where the catalogue tells whose classes they are."""
+        known = self._class_set
+        return thing_classes(known) if known and len(dense_class_names(known)) == self.num_classes else None
 
     @property
     def preprocessing(self) -> Preprocessing | DensePreprocessing | None:
