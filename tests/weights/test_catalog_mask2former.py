@@ -48,6 +48,7 @@ def test_record_is_complete(record):
     assert record.classes in CLASS_SETS
     assert len(dense_class_names(record.classes)) == record.num_classes
     assert record.preprocessing.size_divisor == 32
+    assert record.preprocessing.antialias == (record in AUTHORS)
     assert record.published_by and record.top1 is None
     figures = {figure for figure in FIGURES if getattr(record, figure) is not None}
     if record in OPENMMLAB:
@@ -77,9 +78,9 @@ def test_records_say_what_was_published():
     assert (best.classes, best.num_classes, best.md5) == ("coco_panoptic", 133, "f07440")
     semantic = by_name("mask2former_swin_tiny_patch4_window7_semantic.ade20k")
     assert (semantic.miou, semantic.miou_multiscale, semantic.num_classes) == (47.7, 49.6, 150)
-    assert semantic.preprocessing == DensePreprocessing(scale=(2048, 512))
+    assert semantic.preprocessing == DensePreprocessing(scale=(2048, 512), antialias=True)
     larger = by_name("mask2former_swin_base_patch4_window12_semantic.ade20k")
-    assert larger.preprocessing == DensePreprocessing(scale=(2560, 640))
+    assert larger.preprocessing == DensePreprocessing(scale=(2560, 640), antialias=True)
     assert larger.source.endswith("/maskformer2_swin_base_384_bs16_160k_res640/model_final_503e96.pkl")
     assert by_name("mask2former_swin_small_patch4_window7_instance.coco_openmmlab").mask_ap == 46.1
 

@@ -238,14 +238,15 @@ def test_the_catalogue_tells_task_classes_and_things_of_alike_files(full_name, t
         state_dict={"sem_seg_head.predictor.class_embed.weight": rows},
         record=record,
     )
-    assert (found.task, found.things) == (task, things)
+    assert (found.task, found.tasks, found.things) == (task, (task,), things)
     assert found.classes is not None and found.classes[-1] == "bicycle"
     assert (found.palette is None) == (task == "detection")
     assert found.preprocessing == record.preprocessing
     unknown = dataclasses.replace(found, record=None)
     assert (unknown.task, unknown.classes, unknown.things) == ("panoptic", None, None)
+    assert unknown.tasks == ("panoptic", "detection", "segmentation")
     described = dataclasses.replace(unknown, metadata={"task": "segmentation", "classes": None})
-    assert described.task == "segmentation"
+    assert described.tasks == ("segmentation",)
 
 
 def test_names_tell_the_method(ours):

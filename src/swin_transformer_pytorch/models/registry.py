@@ -186,7 +186,7 @@ def describe_named(
     # A dense model may start from a classifier's file, whose classes are not its own; one of masked pre-training is, to
     # a classifier, one without a head.
     alike = (task, "pretraining") if task == "classification" else (task,)
-    own = checkpoint if checkpoint is not None and checkpoint.task in alike else None
+    own = checkpoint if checkpoint is not None and any(each in alike for each in checkpoint.tasks) else None
     if own is not None and num_classes is None and (own.num_classes or task == "classification"):
         num_classes = own.num_classes
     if isinstance(config, DenseConfig) and num_classes is not None:

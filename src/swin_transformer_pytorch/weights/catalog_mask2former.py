@@ -108,11 +108,11 @@ def _authors() -> list[WeightsRecord]:
                 in22k="_IN21k_" in configuration,
                 source=f"https://dl.fbaipublicfiles.com/maskformer/mask2former/{path}/model_final_{md5}.pkl",
                 format="official",
-                preprocessing=DensePreprocessing(scale=_SMALL_ADE20K if is_small else _SCALES[data]),
+                preprocessing=DensePreprocessing(scale=_SMALL_ADE20K if is_small else _SCALES[data], antialias=True),
                 published_by="github.com/facebookresearch/Mask2Former MODEL_ZOO.md",
                 licence="CC-BY-NC-4.0",
                 md5=md5,
-                notes="For non-commercial use alone. Its code resizes images by Pillow, with antialiasing.",
+                notes="For non-commercial use alone.",
             )
         )
     return table

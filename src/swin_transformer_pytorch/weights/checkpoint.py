@@ -91,6 +91,13 @@ class Checkpoint:
         return "classification" if said in DENSE_TASKS else said
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it may be for: `task`, and where nothing but the names tell it, all tasks that the same names have."""
+        method = method_of(self.state_dict)
+        told = self.metadata is not None or self.record is not None
+        return (self.task,) if method is None or told else (self.task, *method.also)
+
+    @property
     def num_classes(self) -> int:
         """Rows of its head, a detector's background not counted; 0 is none."""
         return num_classes_of(self.state_dict)
