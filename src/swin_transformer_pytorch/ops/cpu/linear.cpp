@@ -98,7 +98,7 @@ void linear(const T* x, const float* panels, const float* bias, T* out, int64_t 
   if (rows == 0) return;
   const Tasks tasks(rows, columns);
   const int64_t places = depth / Numbers<T>::in_a_place;
-  const Parts depths(places, kBlockDepth);
+  const Parts depths(places / kStepsOfDepth, kBlockDepth / kStepsOfDepth);
   const float* factors_of_x = reinterpret_cast<const float*>(x);
   const Fetching fetching{panels, following, threads.count, tasks.blocks.count, kPanelColumns * places,
                           tasks.groups.length};
@@ -112,10 +112,10 @@ void linear(const T* x, const float* panels, const float* bias, T* out, int64_t 
       const Panel panel(i * kPanelVectors, columns / kLanes, places);
       Rows<const float> start{bias == nullptr ? nullptr : bias + column, 0};  // of every row
       for (int64_t part = 0; part < depths.count; part++) {
-        const int64_t k = depths.begin(part), some = depths.begin(part + 1) - k;
+        const int64_t k = depths.begin(part) * kStepsOfDepth, some = depths.begin(part + 1) * kStepsOfDepth - k;
         const float* factors = panels + panel.begin + k * panel.vectors * kLanes;
         const Left<false> left{factors_of_x + row * places + k, places};
-        const int64_t steps = (height + kTileRows - 1) / kTileRows * std::max<int64_t>(some / kStepsOfDepth, 1);
+        const int64_t steps = (height + kTileRows - 1) / kTileRows * (some / kStepsOfDepth);
         const Ahead next = fetching.next(block, i, factors, panel.vectors * kLanes * some, part + 1 == depths.count, steps);
         if (part + 1 < depths.count)
           multiply_panel<Factors>(panel.vectors, left, factors, height, some, start, so_far, Keep{}, next);

@@ -106,7 +106,7 @@ struct Keep {
 };
 
 // What is read after a panel: tiles fetch its lines into the cache while they are computed, some every few steps of the
-// depth, as the memory that weights come from is slow to begin.
+// depth, which is a multiple of these, as the memory that weights come from is slow to begin.
 constexpr int64_t kStepsOfDepth = 4, kLineBytes = 64;
 struct Ahead {
   const char *at, *end;
@@ -120,7 +120,6 @@ struct Ahead {
 };
 
 struct NothingAhead {
-  void fetch() {}
   void advance(int64_t) {}
 };
 
@@ -143,13 +142,16 @@ void multiply_tile(Left<transposed> left, const float* panel, int64_t depth, Row
       for (int v = 0; v < VECTORS; v++) total[r][v] = Factors::add(total[r][v], factor, row[v]);
     }
   };
-  int64_t k = 0;
-  for (; k + kStepsOfDepth <= depth; k += kStepsOfDepth) {
-    next.fetch();
+  if constexpr (std::is_same_v<Next, Ahead>) {
+    for (int64_t k = 0; k < depth; k += kStepsOfDepth) {
+      next.fetch();
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < kStepsOfDepth; i++) add_row(k + i);
+      for (int64_t i = 0; i < kStepsOfDepth; i++) add_row(k + i);
+    }
+  } else {
+#pragma GCC unroll 4
+    for (int64_t k = 0; k < depth; k++) add_row(k);
   }
-  for (; k < depth; k++) add_row(k);
 #pragma GCC unroll 16
   for (int r = 0; r < ROWS; r++)
     for (int v = 0; v < VECTORS; v++) store(out.data + r * out.step + v * kLanes, finish(total[r][v], r, v));

@@ -56,7 +56,7 @@ class Program:
         self._maps: list[Shape] = []
         self._results: list[int] = []
         self._numbers = [0, 0]  # of the two places to write
-        self._parts: list[bytes] = []
+        self._parts: dict[bytes, int | None] = {}  # packed, and where that is
         self._steps: list[bytes] = []  # with the addresses of the parts
         self._tensors: list[Tensor] = []
         self._addresses: list[int] = []
@@ -119,14 +119,14 @@ class Program:
         maps: tuple[Map, Map],
         sizes: tuple[int, ...],
     ) -> None:
-        found = [] if part is None else list(tensors_of(part))
-        self._tensors += found
-        self._addresses += [tensor.data_ptr() for tensor in found]
-        self._parts.append(packed)
-        address = ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p).value
+        if packed not in self._parts:
+            found = [] if part is None else list(tensors_of(part))
+            self._tensors += found
+            self._addresses += [tensor.data_ptr() for tensor in found]
+            self._parts[packed] = ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p).value
         places = (*((one.base, one.offset * self.dtype.itemsize) for one in maps), (_FIRST, 0), (_SECOND, 0))
         numbers = (number for place in places for number in place)
-        self._steps.append(_STEP.pack(kind, address, *numbers, *sizes, *(0,) * (11 - len(sizes))))
+        self._steps.append(_STEP.pack(kind, self._parts[packed], *numbers, *sizes, *(0,) * (11 - len(sizes))))
 
 
 def _shape(shape: Sequence[int]) -> Shape:
