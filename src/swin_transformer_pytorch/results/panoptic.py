@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,13 +194,17 @@ class PanopticSegmentation(Shown):
             ],
         }
 
-    def save_coco(self, path: str | os.PathLike[str], *, image_id: int | str = 0) -> None:
+    def save_coco(
+        self, path: str | os.PathLike[str], *, image_id: int | str = 0, things: Collection[int] | None = None
+    ) -> None:
         """Writes COCO's panoptic format for this image alone: a PNG whose colours are the segments' ids, and beside it,
         of the same name, a JSON with "images", "annotations" and "categories", which comes last.
 
         Args:
             path: the PNG's; its folder is made where it is missing.
             image_id: the image's number.
+            things: the labels of all classes of things. None: categories that the image has not say no "isthing", which
+                tools need that take the files for the truth and not for a prediction.
 
         Raises:
             ValueError: the path does not end in .png.
@@ -213,7 +217,7 @@ class PanopticSegmentation(Shown):
         document = {
             "images": [{"id": image_id, "file_name": path.name, "height": height, "width": width}],
             "annotations": [self.to_coco(image_id, path.name)],
-            "categories": self._categories(),
+            "categories": self._categories(things),
         }
         text = json.dumps(document, ensure_ascii=False)
         with replacing(path.with_suffix(".json")) as temporary_json, replacing(path) as temporary_png:
@@ -259,9 +263,10 @@ class PanopticSegmentation(Shown):
             reason = f"there is no {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{path} and {beside.name} are no result that was saved: {reason}") from error
 
-    def _categories(self) -> list[dict[str, Any]]:
-        """COCO's, in the order of labels; whether a class is one of things is known of those that the image has."""
-        is_thing = {segment.label: segment.is_thing for segment in self.segments}
+    def _categories(self, things: Collection[int] | None) -> list[dict[str, Any]]:
+        """COCO's, in the order of labels."""
+        is_thing = {} if things is None else {label: label in things for label in range(len(self.names))}
+        is_thing |= {segment.label: segment.is_thing for segment in self.segments}
         categories: list[dict[str, Any]] = []
         for label, name in enumerate(self.names):
             known = {"isthing": int(is_thing[label])} if label in is_thing else {}
