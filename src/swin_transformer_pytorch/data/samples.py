@@ -85,14 +85,14 @@ class PanopticSample:
 
     Attributes:
         image: RGB or grey, upright, of H x W pixels; of files of bands a tensor (C, H, W), see `read_pixels`.
-        image_id: its number in the data set.
+        image_id: its number in the data set, or the text that stands for it.
         segment_ids: which segment each pixel is of, from 1 in the order of `labels`; 0 for pixels of none, void.
         labels: class indices from 0.
         crowd: whether it is a group of objects under one mask, which training leaves out and evaluation ignores.
     """
 
     image: Image.Image | Tensor
-    image_id: int
+    image_id: int | str
     segment_ids: Int32[np.ndarray, "H W"]
     labels: Int64[np.ndarray, " n"]
     crowd: Bool[np.ndarray, " n"]

@@ -288,6 +288,28 @@ def test_layouts_are_found(file: str, images: str, tmp_path: Path) -> None:
         find_panoptic(tmp_path, "train")
 
 
+@pytest.mark.parametrize("ending", ["", "_trainId"])
+def test_cityscapes_as_its_own_tool_makes_it(ending: str, tmp_path: Path) -> None:
+    content = document(2)
+    for image, annotation, name in zip(
+        content["images"], content["annotations"], ["ulm_000000_000019", "bonn_000001_000019"], strict=True
+    ):
+        image |= {"id": name, "file_name": f"{name.partition('_')[0]}/{name}_leftImg8bit.png"}
+        annotation |= {"image_id": name, "file_name": f"{name}_gtFine_panoptic.png"}
+        (tmp_path / "leftImg8bit/val" / name.partition("_")[0]).mkdir(parents=True)
+    content["categories"][0]["id"] = content["annotations"][0]["segments_info"][2]["category_id"] = 0
+    content["annotations"][1]["segments_info"][2]["category_id"] = 0
+    file = f"gtFine/cityscapes_panoptic_val{ending}.json"
+    write(tmp_path, content, file=file, images="leftImg8bit/val")
+    for image in content["images"]:
+        image["file_name"] = f"{image['id']}_gtFine_leftImg8bit.png"  # so the tool has it
+    (tmp_path / file).write_text(json.dumps(content))
+    data = opened(tmp_path)
+    assert data.image_ids == ["ulm_000000_000019", "bonn_000001_000019"] and data.classes == ("car", "person", "sky")
+    assert [path.parent.name for path in data.paths] == ["ulm", "bonn"]
+    assert (data[1].image_id, data[1].labels.tolist()) == ("bonn_000001_000019", [2, 1, 0])
+
+
 def test_pngs_may_be_beside_the_images(tmp_path: Path) -> None:
     write(tmp_path, document())
     (tmp_path / "annotations/panoptic_val2017").rename(tmp_path / "panoptic_val2017")

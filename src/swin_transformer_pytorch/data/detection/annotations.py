@@ -112,12 +112,12 @@ def category_checker(used: set[float], repeated: list[dict[str, Any]]) -> Checke
     return check
 
 
-def image_checker() -> Checker:
-    """Of entries of "images"."""
-    ids: set[int] = set()
+def image_checker(*, texts: bool = False) -> Checker:
+    """Of entries of "images", whose ids may be `texts`."""
+    ids: set[Any] = set()
 
     def check(image: dict[str, Any]) -> str | None:
-        problem = check_id(image, ids)
+        problem = check_id(image, ids, texts=texts)
         if problem is not None:
             return problem
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
@@ -185,10 +185,10 @@ def _check_run_lengths(shape: dict[str, Any], size: tuple[int, int]) -> str | No
     return None
 
 
-def check_id(entry: dict[str, Any], seen: set[int]) -> str | None:
-    """Whether an entry's id is a whole number that none of those seen has. It is added to them."""
+def check_id(entry: dict[str, Any], seen: set[Any], *, texts: bool = False) -> str | None:
+    """Whether an entry's id is a whole number, or one of `texts`, that none of those seen has. It is added to them."""
     _make_whole(entry, "id", "image_id", "category_id", "width", "height", "iscrowd")
-    if not is_whole(entry.get("id")):
+    if not is_whole(entry.get("id")) and not (texts and isinstance(entry.get("id"), str)):
         return f"its id is {entry.get('id')!r:.60}, not a whole number"
     if entry["id"] in seen:
         return "another one has the same id; number them anew"

@@ -19,7 +19,7 @@ def read_panoptic(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Returns:
         COCO's dictionary: "images", "annotations", an image each, with the "segments_info" of one, "categories", and
-        what else the file has. Where a segment lacks it, `iscrowd` is 0.
+        what else the file has. Where a segment lacks it, `iscrowd` is 0. Ids of images may be texts.
 
     Raises:
         DataError: the file cannot be read, is no annotation file of segments, or some of its entries are broken; the
@@ -41,7 +41,7 @@ def read_panoptic(path: str | os.PathLike[str]) -> dict[str, Any]:
             "train a detector"
         )
     report(path, "categories", collect(document["categories"], "category", _category_checker(document["categories"])))
-    report(path, "images", collect(document["images"], "image", image_checker()))
+    report(path, "images", collect(document["images"], "image", image_checker(texts=True)))
     images = {image["id"] for image in document["images"]}
     categories = {category["id"] for category in document["categories"]}
     check = _annotation_checker(images, categories)
@@ -49,6 +49,16 @@ def read_panoptic(path: str | os.PathLike[str]) -> dict[str, Any]:
     for annotation in document["annotations"]:
         for segment in annotation["segments_info"]:
             segment.setdefault("iscrowd", 0)
+    return document
+
+
+def read_cityscapes(path: Path) -> dict[str, Any]:
+    """What `read_panoptic` makes of the file that Cityscapes' own tool writes, with the images' names as they are in
+    leftImg8bit/train/ and its like, CITY/ID_leftImg8bit.png; the tool writes others.
+    """
+    document = read_panoptic(path)
+    for image in document["images"]:
+        image["file_name"] = f"{str(image['id']).partition('_')[0]}/{image['id']}_leftImg8bit.png"
     return document
 
 
@@ -68,12 +78,12 @@ def _category_checker(categories: list[Any]) -> Checker:
     return check
 
 
-def _annotation_checker(images: set[int], categories: set[int]) -> Checker:
-    seen: dict[int, str] = {}
+def _annotation_checker(images: set[int | str], categories: set[int]) -> Checker:
+    seen: dict[int | str, str] = {}
 
     def check(annotation: dict[str, Any]) -> str | None:
         number, name = annotation.get("image_id"), annotation.get("file_name")
-        if not is_whole(number) or number not in images:
+        if not (is_whole(number) or isinstance(number, str)) or number not in images:
             return f"its image_id {number!r:.60} is none of the file's images"
         if not isinstance(name, str) or not name:
             return f"its file_name is {name!r:.60}, not a text"

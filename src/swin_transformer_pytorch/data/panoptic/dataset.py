@@ -36,7 +36,7 @@ class PanopticDataset(Dataset[PanopticSample]):
 
     Args:
         images_folder: file names of "images" are relative to it.
-        annotations_file: COCO's JSON; ids of categories and images may be any whole numbers.
+        annotations_file: COCO's JSON; ids of categories may be any whole numbers, those of images texts as well.
         segments_folder: the PNGs, whose pixels are ids of segments, red + 256 green + 65,536 blue; 0 is void.
         classes: class names in a model's order, to train or evaluate it; pixels of other categories are void. None: all
             categories, in the order of their ids.
@@ -90,7 +90,7 @@ class PanopticDataset(Dataset[PanopticSample]):
             _log.warning("%s: %s without an annotation left out", self.annotations_file, plural(left_out, "image"))
         self._segments: list[list[dict[str, Any]]] = [entries[image["id"]]["segments_info"] for image in images]
         self._tell_strangers()
-        self.image_ids: list[int] = [image["id"] for image in images]
+        self.image_ids: list[int | str] = [image["id"] for image in images]
         self.image_sizes: list[tuple[int, int]] = [(image["height"], image["width"]) for image in images]
         self.paths = self._found(images_folder, images, "images")
         self.segment_paths = self._found(segments_folder, [entries[one] for one in self.image_ids], "annotations")
@@ -168,7 +168,7 @@ class PanopticDataset(Dataset[PanopticSample]):
     def _found(self, folder: Path, entries: Sequence[dict[str, Any]], what: str) -> list[Path]:
         """The file of each entry."""
         find, paths, problems = file_finder(), list[Path](), list[str]()
-        owners: dict[Path, int] = {}
+        owners: dict[Path, int | str] = {}
         for entry, image_id in zip(entries, self.image_ids, strict=True):
             name = entry["file_name"].replace("\\", "/")
             if Path(name).is_absolute() or ".." in Path(name).parts:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError, NothingFoundError
 from ..held_out import PART_NAMES
+from .annotations import read_cityscapes, read_panoptic
+
+_CITYSCAPES = "gtFine/cityscapes_panoptic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +23,14 @@ class PanopticFolder:
         images_folder: file names of "images" are relative to it.
         annotations_file: COCO's JSON.
         segments_folder: the PNGs of ids; file names of "annotations" are relative to it.
+        read: makes COCO's dictionary, checked, of `annotations_file`.
         hold_out: whether it holds both parts, of which a share is set apart for validation.
     """
 
     images_folder: Path
     annotations_file: Path
     segments_folder: Path
+    read: Callable[[Path], dict[str, Any]] = read_panoptic
     hold_out: bool = False
 
 
@@ -32,13 +38,14 @@ def find_panoptic(root: str | os.PathLike[str], split: str) -> PanopticFolder:
     """Looks for one part of a COCO panoptic data set in these layouts, the first that is there:
 
         root/annotations/panoptic_train*.json    COCO's own
-        root/*panoptic_train*.json               Mask2Former's of ADE20K and Cityscapes
+        root/*panoptic_train*.json               ADE20K's, as Mask2Former's code makes it
+        root/gtFine/cityscapes_panoptic_train.json   Cityscapes', as its own tool makes it; or *_trainId.json
         root/annotations/panoptic.json           one for all images, of which a share is set apart for validation
         root/panoptic.json                       likewise
 
     PNGs are in a folder of the JSON's name beside it or in root; images in root/train*/ or root/images/train*/, the
-    name being what follows "panoptic_", or in root/images/. The validation part is called "val", "valid" or
-    "validation"; "test" is looked for likewise.
+    name being what follows "panoptic_", or in root/images/; Cityscapes' in root/leftImg8bit/train/. The validation part
+    is called "val", "valid" or "validation"; "test" is looked for likewise.
 
     Raises:
         DataError: there is none, or more than one; the message lists what was looked for, or what was found.
@@ -70,12 +77,21 @@ def _patterns(split: str) -> Iterator[tuple[str, bool]]:
     for name in PART_NAMES[split]:
         yield f"annotations/panoptic_{name}*.json", False
         yield f"*panoptic_{name}*.json", False
+        yield f"{_CITYSCAPES}_{name}.json", False
+        yield f"{_CITYSCAPES}_{name}_trainId.json", False
     if split != "test":
         yield "annotations/panoptic.json", True
         yield "panoptic.json", True
 
 
 def _part(root: Path, file: Path, split: str, whole: bool) -> PanopticFolder:
+    if file.relative_to(root).as_posix().startswith(_CITYSCAPES):
+        return PanopticFolder(
+            images_folder=root / "leftImg8bit" / split,
+            annotations_file=file,
+            segments_folder=file.with_suffix(""),
+            read=read_cityscapes,
+        )
     stem = file.stem.rpartition("panoptic_")[2]
     names = () if whole else (stem, f"images/{stem}", *(f"{a}{b}" for b in PART_NAMES[split] for a in ("", "images/")))
     return PanopticFolder(

@@ -70,9 +70,8 @@ class PanopticSource:
     def read(self, folder: PanopticFolder, split: Split, path: Path) -> dict[str, Any]:
         """COCO's dictionary of a part, without what is held out of it."""
         from ..detection.selection import held_out
-        from .annotations import read_panoptic
 
-        document = read_panoptic(path)
+        document = folder.read(path)
         if folder.hold_out:
             document = held_out(document, split, path, val_fraction=self.val_fraction, seed=self.seed)
         return document
