@@ -151,7 +151,7 @@ def match(
     """
     assignment = require_extra("scipy.optimize", extra="train").linear_sum_assignment
     logits, truth = at_points(mask_logits, points[None]), masks_at_points(target.masks, points[None])
-    # The cross entropy of logit x and truth t is softplus(x) - x t; PyTorch's softplus takes 10 times as long on a CPU.
+    # The cross entropy of logit x and truth t is softplus(x) - x t; PyTorch's softplus takes twice as long on a CPU.
     softplus = logits.relu() - logits.abs().sigmoid().log()
     cross_entropy = (softplus.sum(dim=1)[:, None] - logits @ truth.T) / logits.shape[1]
     probabilities = logits.sigmoid()
