@@ -35,7 +35,12 @@ if TYPE_CHECKING:
     from .models.saving import push_to_hub as push_to_hub, save_model as save_model
     from .optimize import optimize_for_inference as optimize_for_inference
     from .predict import Predictor as Predictor
-    from .results import Classification as Classification, Detections as Detections, SegmentationMap as SegmentationMap
+    from .results import (
+        Classification as Classification,
+        Detections as Detections,
+        PanopticSegmentation as PanopticSegmentation,
+        SegmentationMap as SegmentationMap,
+    )
     from .weights.formats import convert_state_dict as convert_state_dict
     from .weights.load import load_weights as load_weights
 
@@ -52,7 +57,7 @@ _HOMES = {
     "models.saving": ("push_to_hub", "save_model"),
     "optimize": ("optimize_for_inference",),
     "predict": ("Predictor",),
-    "results": ("Classification", "Detections", "SegmentationMap"),
+    "results": ("Classification", "Detections", "PanopticSegmentation", "SegmentationMap"),
     "weights.formats": ("convert_state_dict",),
     "weights.load": ("load_weights",),
 }

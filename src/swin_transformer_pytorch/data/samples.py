@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ..results import Detections
+from ..colours import Colour
+from ..results import Detections, PanopticSegmentation, Segment
 from ..rle import encode_mask
 from .images.pixels import as_picture, height_width
 
@@ -76,6 +77,54 @@ class SegmentationSample:
     def picture(self) -> Image.Image:
         """The image to look at, see `as_picture`."""
         return as_picture(self.image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanopticSample:
+    """An image and its segments, no two of which overlap, crowds among them.
+
+    Attributes:
+        image: RGB or grey, upright, of H x W pixels; of files of bands a tensor (C, H, W), see `read_pixels`.
+        image_id: its number in the data set, or the text that stands for it.
+        segment_ids: which segment each pixel is of, from 1 in the order of `labels`; 0 for pixels of none, void.
+        labels: class indices from 0.
+        crowd: whether it is a group of objects under one mask, which training leaves out and evaluation ignores.
+    """
+
+    image: Image.Image | Tensor
+    image_id: int | str
+    segment_ids: Int32[np.ndarray, "H W"]
+    labels: Int64[np.ndarray, " n"]
+    crowd: Bool[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def picture(self) -> Image.Image:
+        """The image to look at, see `as_picture`."""
+        return as_picture(self.image)
+
+    @property
+    def masks(self) -> Bool[np.ndarray, "n H W"]:
+        """The pixels of each segment, made anew at each look."""
+        return self.segment_ids == np.arange(1, len(self) + 1, dtype=np.int32)[:, None, None]
+
+    def segmentation(
+        self, classes: Sequence[str], things: Collection[int], palette: Sequence[Colour] | None = None
+    ) -> PanopticSegmentation:
+        """Its segments as a result, to be drawn, with scores of 1; `classes` are the names by label, `things` the
+        labels of those of things."""
+        areas = np.bincount(self.segment_ids.ravel(), minlength=len(self) + 1)[1:]
+        return PanopticSegmentation(
+            segment_ids=self.segment_ids,
+            segments=tuple(
+                Segment(id=number, label=label, score=1.0, area=area, is_thing=label in things)
+                for number, (label, area) in enumerate(zip(self.labels.tolist(), areas.tolist(), strict=True), start=1)
+            ),
+            names=tuple(classes),
+            palette=None if palette is None else tuple(palette),
+        )
 
 
 def spread(samples: Sized, most: int) -> list[int]:

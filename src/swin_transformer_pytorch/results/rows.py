@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import Classification, Detections, SegmentationMap
+    from . import Classification, Detections, PanopticSegmentation, SegmentationMap
 
 
-def row_of(path: str, result: Classification | Detections | SegmentationMap | Exception) -> dict[str, Any]:
+def row_of(
+    path: str, result: Classification | Detections | PanopticSegmentation | SegmentationMap | Exception
+) -> dict[str, Any]:
     """An image's row: its path, and what was found, or the "error" that says why it could not be used."""
     return {"path": path} | ({"error": str(result)} if isinstance(result, Exception) else result.to_dict())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from ..results import Classification, Detections, SegmentationMap
+from ..results import Classification, Detections, PanopticSegmentation, SegmentationMap
 from .charts import (
     class_scores_picture as class_scores_picture,
     confusion_matrix_picture as confusion_matrix_picture,
@@ -21,6 +21,7 @@ from .classification import (
 )
 from .detection import detection_overlay as detection_overlay
 from .heat import attention_picture as attention_picture, heat_overlay as heat_overlay
+from .panoptic import panoptic_overlay as panoptic_overlay
 from .pictures import Picture, StrPath, class_colour as class_colour, make_room, picture_grid as picture_grid
 from .segmentation import (
     label_map as label_map,
@@ -30,8 +31,11 @@ from .segmentation import (
 )
 
 
-def overlay(image: Picture, result: Classification | Detections | SegmentationMap) -> Image.Image:
-    """An image with what was found in it: its likeliest classes beneath it, objects or classes of pixels over it.
+def overlay(
+    image: Picture, result: Classification | Detections | PanopticSegmentation | SegmentationMap
+) -> Image.Image:
+    """An image with what was found in it: its likeliest classes beneath it, objects, segments or classes of pixels over
+    it.
 
     It is shrunk or enlarged to a size that can be read; see the overlay of each. A file is read as predictions read it.
     """
@@ -39,10 +43,14 @@ def overlay(image: Picture, result: Classification | Detections | SegmentationMa
         return detection_overlay(image, result)
     if isinstance(result, SegmentationMap):
         return segmentation_overlay(image, result)
+    if isinstance(result, PanopticSegmentation):
+        return panoptic_overlay(image, result)
     return classification_overlay(image, result)
 
 
-def annotate(image: Picture, result: Classification | Detections | SegmentationMap, path: StrPath) -> None:
+def annotate(
+    image: Picture, result: Classification | Detections | PanopticSegmentation | SegmentationMap, path: StrPath
+) -> None:
     """Saves the `overlay`. The path's ending is the format."""
     picture = overlay(image, result)
     make_room(path)

@@ -54,26 +54,27 @@ def check_document(document: Any, path: Path) -> dict[str, Any]:
     repeated: list[dict[str, Any]] = []
     has = [one.get("category_id") for one in document["annotations"] if isinstance(one, dict)]
     used = {number for number in has if isinstance(number, int | float)}
-    report(path, "categories", _collect(categories, "category", _category_checker(used, repeated)))
+    report(path, "categories", collect(categories, "category", category_checker(used, repeated)))
     if repeated:
         named = ", ".join(f"{category['id']} ({category['name']})" for category in repeated)
         _log.warning("%s: categories left out, as no annotation has them and others have their names: %s", path, named)
         document["categories"] = [category for category in categories if category not in repeated]
-    report(path, "images", _collect(images, "image", _image_checker()))
+    report(path, "images", collect(images, "image", image_checker()))
     sizes = {image["id"]: (image["height"], image["width"]) for image in images}
     known = {category["id"] for category in document["categories"]}
-    report(path, "annotations", _collect(document["annotations"], "annotation", _annotation_checker(sizes, known)))
+    report(path, "annotations", collect(document["annotations"], "annotation", _annotation_checker(sizes, known)))
     for annotation in document["annotations"]:
         annotation.setdefault("iscrowd", 0)
         annotation.setdefault("area", annotation["bbox"][2] * annotation["bbox"][3])
     return document
 
 
-# A checker says what is wrong with one entry, or None.
-_Checker = Callable[[dict[str, Any]], str | None]
+Checker = Callable[[dict[str, Any]], str | None]
+"""It says what is wrong with one entry, or None."""
 
 
-def _collect(entries: list[Any], kind: str, check: _Checker) -> Iterator[str]:
+def collect(entries: list[Any], kind: str, check: Checker) -> Iterator[str]:
+    """What a checker finds wrong with entries of a file, each with its name."""
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
             yield f"{kind} number {index} is {entry!r:.60}, not an object"
@@ -85,13 +86,15 @@ def _collect(entries: list[Any], kind: str, check: _Checker) -> Iterator[str]:
             yield f"{name}: {problem}"
 
 
-def _category_checker(used: set[float], repeated: list[dict[str, Any]]) -> _Checker:
-    """Adds to `repeated` those of a name that is there already and that no annotation has."""
+def category_checker(used: set[float], repeated: list[dict[str, Any]]) -> Checker:
+    """Of entries of "categories". Adds to `repeated` those of a name that is there already and that no annotation
+    has.
+    """
     ids: set[int] = set()
     names: dict[str, dict[str, Any]] = {}
 
     def check(category: dict[str, Any]) -> str | None:
-        problem = _check_id(category, ids)
+        problem = check_id(category, ids)
         if problem is not None:
             return problem
         name = category.get("name")
@@ -109,36 +112,37 @@ def _category_checker(used: set[float], repeated: list[dict[str, Any]]) -> _Chec
     return check
 
 
-def _image_checker() -> _Checker:
-    ids: set[int] = set()
+def image_checker(*, texts: bool = False) -> Checker:
+    """Of entries of "images", whose ids may be `texts`."""
+    ids: set[Any] = set()
 
     def check(image: dict[str, Any]) -> str | None:
-        problem = _check_id(image, ids)
+        problem = check_id(image, ids, texts=texts)
         if problem is not None:
             return problem
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
             return f"its file_name is {image.get('file_name')!r:.60}, not a text"
         for side in ("width", "height"):
-            if not _is_whole(image.get(side)) or image[side] < 1:
+            if not is_whole(image.get(side)) or image[side] < 1:
                 return f"its {side} is {image.get(side)!r:.60}, not a positive whole number of pixels"
         return None
 
     return check
 
 
-def _annotation_checker(sizes: dict[int, tuple[int, int]], categories: set[int]) -> _Checker:
+def _annotation_checker(sizes: dict[int, tuple[int, int]], categories: set[int]) -> Checker:
     ids: set[int] = set()
 
     def check(annotation: dict[str, Any]) -> str | None:
-        problem = _check_id(annotation, ids)
+        problem = check_id(annotation, ids)
         if problem is not None:
             return problem
         for key in ("image_id", "category_id", "bbox"):
             if key not in annotation:
                 return f"it has no {key!r}"
-        if not _is_whole(annotation["image_id"]) or annotation["image_id"] not in sizes:
+        if not is_whole(annotation["image_id"]) or annotation["image_id"] not in sizes:
             return f"its image_id {annotation['image_id']!r:.60} is none of the file's images"
-        if not _is_whole(annotation["category_id"]) or annotation["category_id"] not in categories:
+        if not is_whole(annotation["category_id"]) or annotation["category_id"] not in categories:
             return f"its category_id {annotation['category_id']!r:.60} is none of the file's categories"
         box = annotation["bbox"]
         if not isinstance(box, list) or len(box) != 4 or not _are_finite(box):
@@ -174,17 +178,17 @@ def _check_shape(shape: Any, size: tuple[int, int]) -> str | None:
 
 def _check_run_lengths(shape: dict[str, Any], size: tuple[int, int]) -> str | None:
     counts = shape.get("counts")
-    if not isinstance(counts, str) and not (isinstance(counts, list) and all(_is_whole(run) for run in counts)):
+    if not isinstance(counts, str) and not (isinstance(counts, list) and all(is_whole(run) for run in counts)):
         return f"its run lengths have the counts {counts!r:.60}, neither a text nor a list of whole numbers"
     if shape.get("size") != list(size):
         return f"its run lengths have the size {shape.get('size')!r:.60}, and its image is {list(size)} (height, width)"
     return None
 
 
-def _check_id(entry: dict[str, Any], seen: set[int]) -> str | None:
-    """Also adds it to those seen."""
+def check_id(entry: dict[str, Any], seen: set[Any], *, texts: bool = False) -> str | None:
+    """Whether an entry's id is a whole number, or one of `texts`, that none of those seen has. It is added to them."""
     _make_whole(entry, "id", "image_id", "category_id", "width", "height", "iscrowd")
-    if not _is_whole(entry.get("id")):
+    if not is_whole(entry.get("id")) and not (texts and isinstance(entry.get("id"), str)):
         return f"its id is {entry.get('id')!r:.60}, not a whole number"
     if entry["id"] in seen:
         return "another one has the same id; number them anew"
@@ -192,7 +196,7 @@ def _check_id(entry: dict[str, Any], seen: set[int]) -> str | None:
     return None
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64
 
 

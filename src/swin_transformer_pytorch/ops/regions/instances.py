@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 
@@ -56,3 +56,23 @@ class InstancePredictions:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskTargets:
+    """What a mask transformer learns of one image: a mask for each class, segment or object; crowds are left out.
+
+    Attributes:
+        labels: class indices from 0; none is none of them.
+        masks: the pixels of each, of the batch's padded size. No masks: (0, H, W).
+    """
+
+    labels: Int[Tensor, " n"]
+    masks: Bool[Tensor, "n H W"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> MaskTargets:
+        """The same on another device."""
+        return MaskTargets(labels=self.labels.to(device), masks=self.masks.to(device))

@@ -1,0 +1,1 @@
+"""Data sets of images and their segments, in COCO's panoptic format."""
