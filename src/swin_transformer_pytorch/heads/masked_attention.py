@@ -43,12 +43,12 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B Q C"]:
         """`allowed` says which tokens each query may look at, at least one; None: all."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        heads = (
+        q, k, v = (
             F.linear(x, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         mask = None if allowed is None else allowed.unsqueeze(1)
-        out = F.scaled_dot_product_attention(*heads, attn_mask=mask)  # (B, heads, Q, C / heads)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, heads, Q, C / heads)
         return projected(self.out_proj, out.transpose(1, 2).flatten(2))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..ops import convolve, without_autocast
-from .conv import convolved
+from .conv import convolved, init_xavier
 from .deformable import DeformableEncoder, DeformableLayer
 from .sine_position import sine_position
 
@@ -94,9 +94,7 @@ class PixelDecoder(nn.Module):
         self.input_proj = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, dim, 1), nn.GroupNorm(NORM_GROUPS, dim)) for channels in reversed(others)
         )
-        for projection in self.input_proj:
-            nn.init.xavier_uniform_(projection[0].weight)
-            nn.init.zeros_(projection[0].bias)
+        init_xavier(layer for layer in self.input_proj.modules() if isinstance(layer, nn.Conv2d))
         self.transformer = DeformableTransformer(
             dim, feedforward_dim, num_layers=num_layers, num_heads=num_heads, num_levels=len(others)
         )
@@ -117,10 +115,10 @@ class PixelDecoder(nn.Module):
         """
         with without_autocast(maps[0].device.type):
             finest, *others = (one.to(self.mask_features.weight.dtype) for one in maps)
-            projected = [
-                norm(convolved(convolution, one))
-                for (convolution, norm), one in zip(self.input_proj, reversed(others), strict=True)
-            ]
+            projected = []
+            for projection, one in zip(self.input_proj, reversed(others), strict=True):
+                convolution, norm = projection.children()
+                projected.append(norm(convolved(convolution, one)))
             levels = self.transformer(projected)
             lateral = self.adapter_1(finest)
             above = F.interpolate(levels[-1], size=lateral.shape[2:], mode="bilinear", align_corners=False)

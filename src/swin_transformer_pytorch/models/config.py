@@ -214,7 +214,7 @@ def config_from_dict(task: Task, values: Mapping[str, Any]) -> ModelConfig:
         ConfigError: it cannot be built, or is of another task.
     """
     kind = Mask2FormerConfig if "answers" in values else CONFIGS[task]
-    config: ModelConfig = kind.from_dict(values)
+    config: ModelConfig = kind.from_dict(dict(values))
     if task_of(config) != task:
         raise ConfigError(f"a {kind.__name__} with answers={values['answers']!r} is for {task_of(config)}, not {task}")
     return config
