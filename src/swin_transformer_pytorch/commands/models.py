@@ -1,7 +1,8 @@
 """Lists the published models, their size, their public weights and the figures that their authors published.
 
   swin models                          one line a classifier
-  swin models --task detection         the detectors; --task segmentation: the segmenters; --task pretraining: SimMIM's
+  swin models --task detection         the detectors; --task segmentation: the segmenters; --task panoptic: those that
+                                       do both; --task pretraining: SimMIM's
   swin models --name swinv2_tiny       one line for each set of weights of the models so named
   swin models --json                   all of it, for a program
 
@@ -50,6 +51,10 @@ _NOTES = {
         "mIoU, ms+flip: of the default weights on ADE20K's validation images, in percent, at one scale and at several\n"
         "with their mirror images, as their authors published it. Without weights: start from a classifier's and\n"
         "train. `swin models --name NAME` lists a model's weights."
+    ),
+    "panoptic": (
+        "PQ: of the default weights on their data set's validation images, in percent, as their authors published it.\n"
+        "Without weights: start from a classifier's and train. `swin models --name NAME` lists a model's weights."
     ),
     "pretraining": (
         "Masked pre-training (SimMIM), to fine-tune others from. The weights are those of the classifier of the same\n"
@@ -124,9 +129,17 @@ _FIGURES = {
     "classification": ("top1",),
     "detection": ("box_ap", "mask_ap"),
     "segmentation": ("miou", "miou_multiscale"),
+    "panoptic": ("pq",),
 }
-_DIGITS = {"box_ap": 1, "mask_ap": 1, "miou": 2, "miou_multiscale": 2}
-_TITLES = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU", "miou_multiscale": "ms+flip"}
+_DIGITS = {"box_ap": 1, "mask_ap": 1, "miou": 2, "miou_multiscale": 2, "pq": 1}
+_TITLES = {
+    "top1": "top-1",
+    "box_ap": "box AP",
+    "mask_ap": "mask AP",
+    "miou": "mIoU",
+    "miou_multiscale": "ms+flip",
+    "pq": "PQ",
+}
 
 
 def _describe_weights(record: WeightsRecord) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class PixelDecoder(nn.Module):
             maps: of the backbone, finest first, one for each of `in_channels`.
         """
         with without_autocast(maps[0].device.type):
-            finest, *others = (one.to(self.mask_features.weight.dtype) for one in maps)
+            finest, *others = (one.to(self.transformer.level_embed.dtype) for one in maps)
             projected = []
             for projection, one in zip(self.input_proj, reversed(others), strict=True):
                 convolution, norm = projection.children()
