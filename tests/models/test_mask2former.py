@@ -18,13 +18,14 @@ from swin_transformer_pytorch.models.mask2former import Mask2Former
 from swin_transformer_pytorch.models.mask2former_config import Mask2FormerConfig
 from swin_transformer_pytorch.models.panoptic_inference import panoptic
 from swin_transformer_pytorch.models.query_masks import MaskInferenceError, query_masks
-from swin_transformer_pytorch.models.registry import create_model, list_models
+from swin_transformer_pytorch.models.registry import create_model, list_models, load_model
+from swin_transformer_pytorch.models.saving import save_model
 from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.training.recipes.parts import ModelRecipe, RecipeError
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 SMALL: dict[str, Any] = {"embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2), "window_size": 3}
-PARTS: dict[str, Any] = {"dim": 64, "attention_heads": 4, "encoder_dim": 16, "encoder_layers": 1, "feedforward_dim": 16}
+PARTS: dict[str, Any] = {"dim": 32, "attention_heads": 4, "encoder_dim": 16, "encoder_layers": 1, "feedforward_dim": 16}
 TINY = Mask2FormerConfig(num_classes=4, num_queries=5, **PARTS).replace(**SMALL, drop_path_rate=0.0)
 
 
@@ -97,7 +98,7 @@ def test_its_answers_say_its_task(answers: str, task: str, divisor: int) -> None
     model = create_model(f"mask2former_swin_tiny_patch4_window7_{answers}", num_classes=7, **SMALL, **PARTS)
     assert isinstance(model, Mask2Former)
     assert model.task == task and model.num_classes == 7 and model.config.things is None
-    assert model.preprocessing.size_divisor == divisor
+    assert model.preprocessing.size_divisor == divisor and model.preprocessing.antialias
     again = ModelDescription.from_dict(model.metadata())
     assert again == describe(model) and again.task == task
     assert build(again).config == model.config
@@ -115,8 +116,7 @@ def test_a_config_of_another_task_is_an_error() -> None:
     [
         ({"answers": "depth"}, "answers='depth' is not possible: use one of panoptic, instance, semantic"),
         ({"dim": 80}, "dim=80 is not possible: use a multiple of 32"),
-        ({"dim": 32}, "of at least 64"),
-        ({"attention_heads": 5}, "attention_heads=5 is not possible: use a divisor of dim=64"),
+        ({"attention_heads": 5}, "attention_heads=5 is not possible: use a divisor of dim=32"),
         ({"things": (0, 4)}, r"things=\(0, 4\) is not possible: give the indices of classes, 0 to 3"),
         ({"things": (1, 1)}, "each once"),
         ({"answers": "semantic", "things": (1,)}, "leave it out of a model with answers='semantic'"),
@@ -197,7 +197,7 @@ def test_other_classes() -> None:
     model.reset_classifier(3, classes=("x", "y", "z"), things=(0, 2))
     assert model.num_classes == 3 and model.classes == ("x", "y", "z") and model.palette is None
     assert model.config.thing_classes == (0, 2)
-    assert model.sem_seg_head.predictor.class_embed.weight.shape == (4, 64)
+    assert model.sem_seg_head.predictor.class_embed.weight.shape == (4, 32)
     assert ModelDescription.from_dict(model.metadata()).config == model.config
     with pytest.raises(ConfigError, match="2 class names for num_classes=3"):
         model.reset_classifier(3, classes=("x", "y"))
@@ -240,3 +240,31 @@ def test_what_does_not_take_it_yet_says_so(tmp_path: Path) -> None:
             call()
     with pytest.raises(ExportError, match="Mask2Former"):
         export_program(model, tmp_path / "model.pt2")
+
+
+@pytest.mark.parametrize("answers", ["panoptic", "instance", "semantic"])
+def test_its_own_file_is_all_that_it_takes(answers: str, tmp_path: Path) -> None:
+    config = TINY.replace(answers=answers, **({"things": (1, 2)} if answers == "panoptic" else {}))
+    model = build(ModelDescription(config=config, classes=tuple("abcd"), preprocessing=DensePreprocessing.coco()))
+    path = tmp_path / "model.safetensors"
+    save_model(model, path)
+    again = load_model(path)
+    assert isinstance(again, Mask2Former) and describe(again) == describe(model)
+    assert all(torch.equal(one, again.state_dict()[name]) for name, one in model.state_dict().items())
+    others = load_model(path, num_classes=6)
+    assert others.num_classes == 6 and others.config.things is None
+    name = f"mask2former_swin_tiny_patch4_window7_{answers}"
+    fields = {**SMALL, **PARTS, "num_queries": 5}
+    named = create_model(name, weights=path, **fields)
+    assert named.classes == tuple("abcd") and named.config.thing_classes == model.config.thing_classes
+    assert create_model(name, weights=path, num_classes=6, **fields).config.things is None
+
+
+def test_a_classifier_starts_its_backbone(tmp_path: Path) -> None:
+    classifier = create_model("swin_tiny_patch4_window7_224", num_classes=3, **SMALL)
+    save_model(classifier, tmp_path / "classifier.pth")
+    name = "mask2former_swin_tiny_patch4_window7_panoptic"
+    model = create_model(name, weights=tmp_path / "classifier.pth", **SMALL, **PARTS)
+    assert model.num_classes == 133 and model.config.thing_classes == tuple(range(80))
+    key = "layers.2.blocks.1.mlp.fc1.weight"
+    assert torch.equal(model.state_dict()[f"backbone.{key}"], classifier.state_dict()[key])

@@ -53,8 +53,9 @@ _NOTES = {
         "train. `swin models --name NAME` lists a model's weights."
     ),
     "panoptic": (
-        "PQ: of the default weights on their data set's validation images, in percent, as their authors published it.\n"
-        "Without weights: start from a classifier's and train. `swin models --name NAME` lists a model's weights."
+        "PQ, mask AP, mIoU: of the default weights on COCO's validation images, in percent, as their authors\n"
+        "published them. Without weights: start from a classifier's and train. `swin models --name NAME` lists a\n"
+        "model's weights, of which those for non-commercial use alone are never the default."
     ),
     "pretraining": (
         "Masked pre-training (SimMIM), to fine-tune others from. The weights are those of the classifier of the same\n"
@@ -129,7 +130,7 @@ _FIGURES = {
     "classification": ("top1",),
     "detection": ("box_ap", "mask_ap"),
     "segmentation": ("miou", "miou_multiscale"),
-    "panoptic": ("pq",),
+    "panoptic": ("pq", "mask_ap", "miou"),
 }
 _DIGITS = {"box_ap": 1, "mask_ap": 1, "miou": 2, "miou_multiscale": 2, "pq": 1}
 _TITLES = {
@@ -179,7 +180,8 @@ def _dense_table(names: list[str], task: str) -> Table:
     table = terminal.table("model", "params", *_titles(task), "weights", numbers=slice(1, None))
     for name in names:
         own = records(name)
-        published = [_percent(own[0], figure) if own else "" for figure in figures]
+        default = next((record for record in own if record.commercial), None)
+        published = [_percent(default, figure) if default is not None else "" for figure in figures]
         table.add_row(name, f"{parameter_counts()[name] / 1e6:.1f}M", *published, str(len(own)))
     return table
 

@@ -21,12 +21,19 @@ NORM_GROUPS = 32
 """Groups of channels that the norms of convolutions take together."""
 
 
+class GroupNorm(nn.GroupNorm):
+    """That of `torch.nn`, and where a group is a single number, its bias."""
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class NormedConvolution(nn.Conv2d):
     """A square convolution without bias that keeps the map's size, and a group norm."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
-        self.norm = nn.GroupNorm(NORM_GROUPS, out_channels)
+        self.norm = GroupNorm(NORM_GROUPS, out_channels)
         _init_fan_in(self)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
@@ -92,7 +99,7 @@ class PixelDecoder(nn.Module):
         super().__init__()
         finest, *others = in_channels
         self.input_proj = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, dim, 1), nn.GroupNorm(NORM_GROUPS, dim)) for channels in reversed(others)
+            nn.Sequential(nn.Conv2d(channels, dim, 1), GroupNorm(NORM_GROUPS, dim)) for channels in reversed(others)
         )
         init_xavier(layer for layer in self.input_proj.modules() if isinstance(layer, nn.Conv2d))
         self.transformer = DeformableTransformer(

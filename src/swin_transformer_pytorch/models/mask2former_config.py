@@ -27,7 +27,7 @@ class Mask2FormerConfig(WithBackbone):
         things: indices of the classes whose segments are objects, each by itself; None: all. Of a panoptic model only.
             Where `num_classes` changes and nothing is said of them, all are.
         num_queries: most segments of an image; the published large models have 200, but for semantic ones.
-        dim: channels of queries, of the pixel decoder and of mask features; a multiple of 32, at least 64.
+        dim: channels of queries, of the pixel decoder and of mask features; a multiple of 32.
         attention_heads: of every attention but the backbone's, which divide it.
         encoder_dim: hidden channels of the pixel decoder's layers.
         encoder_layers: of the pixel decoder.
@@ -79,8 +79,7 @@ class Mask2FormerConfig(WithBackbone):
             check_count(name, getattr(self, name), 1)
         for name in ("encoder_layers", "decoder_layers"):
             check(is_count(getattr(self, name), 1, 100), name, getattr(self, name), "use a whole number from 1 to 100")
-        fix = "use a multiple of 32, the groups of its norms, of at least 64"
-        check(self.dim % 32 == 0 and self.dim >= 64, "dim", self.dim, fix)
+        check(self.dim % 32 == 0, "dim", self.dim, "use a multiple of 32, the groups of its norms")
         check(
             self.dim % self.attention_heads == 0,
             "attention_heads",

@@ -189,11 +189,13 @@ def describe_named(
     # A dense model may start from a classifier's file, whose classes are not its own; one of masked pre-training is, to
     # a classifier, one without a head.
     alike = (task, "pretraining") if task == "classification" else (task,)
-    own = checkpoint if checkpoint is not None and checkpoint.task in alike else None
+    own = checkpoint if checkpoint is not None and any(each in alike for each in checkpoint.tasks) else None
     if own is not None and num_classes is None and (own.num_classes or task == "classification"):
         num_classes = own.num_classes
     if isinstance(config, DenseConfig) and num_classes is not None:
         config = config.replace(num_classes=num_classes)
+    if isinstance(config, Mask2FormerConfig) and own is not None and "things" not in overrides:
+        config = _with_things(config, own)
     described = ModelDescription(
         config=config,
         num_classes=cast(int, num_classes),  # None: the description's default
@@ -291,9 +293,9 @@ def _preprocessing(
     """The checkpoint's own, else that of the official models, for the config's channels where they are known."""
     official: dict[Task, Callable[[], Preprocessing | DensePreprocessing]] = {
         "classification": lambda: Preprocessing.imagenet(find_variant(name).image_size),
-        "detection": DensePreprocessing.coco,
-        "segmentation": lambda: _segmenter_preprocessing(config),
-        "panoptic": DensePreprocessing.coco,
+        "detection": lambda: _as_official(DensePreprocessing.coco(), config),
+        "segmentation": lambda: _as_official(DensePreprocessing.ade20k(), config),
+        "panoptic": lambda: _as_official(DensePreprocessing.coco(), config),
         "pretraining": lambda: _masked_preprocessing(name),
     }
     known = checkpoint.preprocessing if checkpoint is not None else None
@@ -313,11 +315,18 @@ def _preprocessing(
     return dataclasses.replace(known, mean=(mean,), std=(std,))
 
 
-def _segmenter_preprocessing(config: ModelConfig) -> DensePreprocessing:
-    """A Mask2Former's images are padded as detectors' are."""
-    official = DensePreprocessing.ade20k()
-    is_padded = isinstance(config, Mask2FormerConfig)
-    return dataclasses.replace(official, size_divisor=32) if is_padded else official
+def _as_official(preprocessing: DensePreprocessing, config: ModelConfig) -> DensePreprocessing:
+    """A Mask2Former's images are resized by Pillow, and padded whatever it answers."""
+    is_another = isinstance(config, Mask2FormerConfig)
+    return dataclasses.replace(preprocessing, antialias=True, size_divisor=32) if is_another else preprocessing
+
+
+def _with_things(config: Mask2FormerConfig, checkpoint: Checkpoint) -> Mask2FormerConfig:
+    """With the classes of things that a checkpoint of as many classes has, where it or the catalogue tells them."""
+    if config.answers != "panoptic" or checkpoint.num_classes != config.num_classes:
+        return config
+    described = (checkpoint.metadata or {}).get("config", {})
+    return config.replace(things=described.get("things", checkpoint.things))
 
 
 def _masked_preprocessing(name: str) -> Preprocessing:
