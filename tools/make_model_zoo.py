@@ -92,7 +92,7 @@ def dense_variants_table(task: str) -> str:
                 f"`{name}`",
                 f"{parameter_counts()[name] / 1e6:.1f} M",
                 f"`{variant.backbone}`",
-                f"`{own[0].tag}`" if own else "none",
+                f"`{own[0].tag}`" if own and own[0].commercial else "none",
                 *figures(task, own),
             )
         )
