@@ -1,7 +1,8 @@
 """Lists the published models, their size, their public weights and the figures that their authors published.
 
   swin models                          one line a classifier
-  swin models --task detection         the detectors; --task segmentation: the segmenters; --task pretraining: SimMIM's
+  swin models --task detection         the detectors; --task segmentation: the segmenters; --task panoptic: those that
+                                       do both; --task pretraining: SimMIM's
   swin models --name swinv2_tiny       one line for each set of weights of the models so named
   swin models --json                   all of it, for a program
 

@@ -22,6 +22,7 @@ from ..data.images.opened import OpenedImage
 from ..data.images.pixels import ImageInput, as_picture
 from ..data.images.remote import fetched
 from ..models.config import FINE_TUNE_FIRST
+from ..models.mask2former_config import refuse_mask2former
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
@@ -101,6 +102,7 @@ class Predictor:
                 f"the model's weights are damaged: {len(bad):,} of its tensors hold NaN or infinite numbers "
                 f"({named(bad)}), with which no answer is right; load other weights"
             )
+        refuse_mask2former(getattr(model, "config", None), "is not taken by Predictor")
         name = getattr(model, "task", None)
         views = {"multi_scale": multi_scale, "flip": flip}
         windows = {"mode": mode, "crop_size": crop_size, "stride": stride}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalog_dense import DENSE_RECORDS
+from .catalog_mask2former import MASK2FORMER_RECORDS
 from .preprocessing import Preprocessing
 from .record import CatalogError, WeightsRecord
 
@@ -227,7 +228,7 @@ def _records() -> tuple[WeightsRecord, ...]:
     for line in _TORCHVISION_FILES.split("\n")[1:-1]:
         name, file, sha256, resize_size, accuracy = line.split()
         table.append(_torchvision(name, file, sha256, int(resize_size), float(accuracy)))
-    return (*table, *_simmim_records(), *DENSE_RECORDS)
+    return (*table, *_simmim_records(), *DENSE_RECORDS, *MASK2FORMER_RECORDS)
 
 
 RECORDS: tuple[WeightsRecord, ...] = _records()
