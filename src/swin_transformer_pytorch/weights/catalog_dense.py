@@ -1,8 +1,9 @@
 """Every public checkpoint of the detectors and segmenters that this package has: address, format, published figures.
 
 Imports no torch. Nothing here was measured by this project, and none of these files was ever read by it: the figures
-are what their sources published, on COCO's and ADE20K's validation images. Mask2Former, MaskFormer, OneFormer,
-RepPoints v2 and other methods on Swin are other architectures and are not here; no HTC or HTC++ on Swin is public.
+are what their sources published, on COCO's and ADE20K's validation images. Mask2Former's are in
+`catalog_mask2former`. MaskFormer, OneFormer, RepPoints v2 and other methods on Swin are other architectures and are not
+here; no HTC or HTC++ on Swin is public.
 """
 
 from __future__ import annotations
