@@ -19,6 +19,7 @@ END = "<!-- tables written by tools/make_model_zoo.py: end -->"
 FIGURES = {
     "detection": {"box_ap": "published box AP", "mask_ap": "published mask AP"},
     "segmentation": {"miou": "published mIoU", "miou_multiscale": "at several scales, mirrored"},
+    "panoptic": {"pq": "published PQ"},
 }
 
 
@@ -91,7 +92,7 @@ def dense_variants_table(task: str) -> str:
                 f"`{name}`",
                 f"{parameter_counts()[name] / 1e6:.1f} M",
                 f"`{variant.backbone}`",
-                f"`{own[0].tag}`" if own else "none",
+                f"`{own[0].tag}`" if own and own[0].commercial else "none",
                 *figures(task, own),
             )
         )
@@ -116,8 +117,8 @@ def dense_weights_table(task: str) -> str:
 
 
 def figures(task: str, own: Sequence[WeightsRecord]) -> list[str]:
-    """Those of the first record, as its source writes them: AP with one digit, mean IoU with two."""
-    digits = 1 if task == "detection" else 2
+    """Those of the first record, as its source writes them: AP and PQ with one digit, mean IoU with two."""
+    digits = 2 if task == "segmentation" else 1
     values = [getattr(own[0], name) if own else None for name in FIGURES[task]]
     return ["" if value is None else f"{value:.{digits}f}" for value in values]
 
@@ -159,6 +160,10 @@ def tables() -> str:
             dense_variants_table("segmentation"),
             "## Weights that segment",
             dense_weights_table("segmentation"),
+            "## Panoptic models",
+            dense_variants_table("panoptic"),
+            "## Weights of panoptic models",
+            dense_weights_table("panoptic"),
             END,
         )
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         MaskedConfig as MaskedConfig,
         SegmenterConfig as SegmenterConfig,
     )
+    from .models.mask2former_config import Mask2FormerConfig as Mask2FormerConfig
     from .models.registry import (
         create_backbone as create_backbone,
         create_model as create_model,
@@ -53,6 +54,7 @@ _HOMES = {
     "explain": ("attention_maps", "grad_cam"),
     "export": ("export_onnx", "export_openvino"),
     "models.config": ("DetectorConfig", "MaskedConfig", "SegmenterConfig"),
+    "models.mask2former_config": ("Mask2FormerConfig",),
     "models.registry": ("create_backbone", "create_model", "list_models", "load_model"),
     "models.saving": ("push_to_hub", "save_model"),
     "optimize": ("optimize_for_inference",),

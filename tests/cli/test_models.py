@@ -55,7 +55,7 @@ def test_json_holds_what_the_tables_show(swin) -> None:
     assert entry["weights"][0]["top1_source"].startswith("github.com/microsoft")
 
 
-@pytest.mark.parametrize("task", ["detection", "segmentation"])
+@pytest.mark.parametrize("task", ["detection", "segmentation", "panoptic"])
 def test_lists_the_models_of_a_task(swin, task) -> None:
     lines = [line.split() for line in swin("models", "--task", task).out.splitlines()]
     assert sorted(words[0] for words in lines if words and words[0] in DENSE_VARIANTS) == list_models(task)

@@ -105,8 +105,8 @@ def test_parts_that_do_not_fit_are_named(values: dict[str, Any], message: str) -
 
 def test_what_cannot_be_read_is_named() -> None:
     plain = SEGMENTER.to_dict()
-    with pytest.raises(ConfigError, match="task='panoptic'; this version has: classification, detection, segmentation"):
-        ModelDescription.from_dict({**plain, "task": "panoptic"})
+    with pytest.raises(ConfigError, match="task='depth'; this version has: classification, detection, segmentation"):
+        ModelDescription.from_dict({**plain, "task": "depth"})
     with pytest.raises(PreprocessingError, match="unknown: colour"):
         ModelDescription.from_dict({**plain, "preprocessing": {**plain["preprocessing"], "colour": 1}})
     config = SegmenterConfig(num_classes=3).to_dict()

@@ -108,7 +108,7 @@ def test_official_names() -> None:
         assert shapes[key] == shape, key
 
 
-TINY = [name for name, variant in DENSE_VARIANTS.items() if variant.task == "detection" and "tiny" in name]
+TINY = [name for name, one in DENSE_VARIANTS.items() if isinstance(one.config, DetectorConfig) and "tiny" in name]
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swin_transformer_pytorch.models import segmentation_inference
+from swin_transformer_pytorch.models import bands
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
@@ -74,7 +74,7 @@ def model() -> Blocks:
 @pytest.fixture(params=[2**20, 300])
 def _bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows in one band, or few in many."""
-    monkeypatch.setattr(segmentation_inference, "_BAND_ELEMENTS", request.param)
+    monkeypatch.setattr(bands, "BAND_ELEMENTS", request.param)
 
 
 @pytest.mark.usefixtures("_bands")
@@ -101,15 +101,15 @@ def test_every_image_has_its_own_original_size(model: Blocks) -> None:
 )
 def test_a_resize_in_bands_is_a_resize(source: Pair, target: Pair, elements: int, cuts: list[int]) -> None:
     x = torch.randn(3, *source)
-    bands = []
-    while sum(band.shape[1] for band in bands) < source[0]:
-        top = sum(band.shape[1] for band in bands)
-        bands.append(x[:, top : top + cuts[len(bands) % len(cuts)]])
-    before, segmentation_inference._BAND_ELEMENTS = segmentation_inference._BAND_ELEMENTS, elements
+    parts = []
+    while sum(part.shape[1] for part in parts) < source[0]:
+        top = sum(part.shape[1] for part in parts)
+        parts.append(x[:, top : top + cuts[len(parts) % len(cuts)]])
+    before, bands.BAND_ELEMENTS = bands.BAND_ELEMENTS, elements
     try:
-        resized = list(segmentation_inference._resize_bands(bands, source, target))
+        resized = list(bands.resize_bands(parts, source, target))
     finally:
-        segmentation_inference._BAND_ELEMENTS = before
+        bands.BAND_ELEMENTS = before
     assert len({band.shape[1] for band in resized[:-1]}) <= 1
     torch.testing.assert_close(torch.cat(resized, dim=1), resize(x[None], target)[0], atol=1e-5, rtol=1e-5)
 
@@ -252,7 +252,7 @@ class LargestTensor(TorchDispatchMode):
 def test_sliding_never_holds_all_classes_for_the_whole_image(
     output: Pair | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmentation_inference, "_BAND_ELEMENTS", 2**13)
+    monkeypatch.setattr(bands, "BAND_ELEMENTS", 2**13)
     classes, crop, width = 50, 16, 64
     image = torch.randn(3, 180, width)
     with LargestTensor() as largest:
@@ -262,7 +262,7 @@ def test_sliding_never_holds_all_classes_for_the_whole_image(
 
 
 def test_whole_images_are_reduced_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmentation_inference, "_BAND_ELEMENTS", 2**15)
+    monkeypatch.setattr(bands, "BAND_ELEMENTS", 2**15)
     with LargestTensor() as largest:
         segment(Blocks(50).eval(), torch.randn(1, 3, 80, 80), [(320, 320)])
     assert largest.elements <= 50 * 320 * 320 // 100

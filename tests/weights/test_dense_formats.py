@@ -151,7 +151,7 @@ def test_transformers_takes_and_gives_upernet(tmp_path, dense_configs, official_
     [
         ("mask_rcnn", "timm", "'timm' has no place for a whole detector or segmenter"),
         ("upernet", "torchvision", "'torchvision' has no place for a whole detector or segmenter"),
-        ("cascade_mask_rcnn", "transformers", "'transformers' has UPerNet on Swin V1 alone"),
+        ("cascade_mask_rcnn", "transformers", "'transformers' has UPerNet and Mask2Former on Swin V1 alone"),
         ("mask_rcnn", "seed", "does not convert"),
     ],
 )

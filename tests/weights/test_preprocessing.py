@@ -83,6 +83,15 @@ def test_a_white_level_is_written_only_where_there_is_one(made):
             dataclasses.replace(made, white_level=wrong)
 
 
+def test_antialiasing_is_written_only_where_it_is_done():
+    assert "antialias" not in DensePreprocessing().to_dict()  # so that versions without it read the file
+    other = DensePreprocessing(antialias=True)
+    assert other.to_dict()["antialias"] is True
+    assert preprocessing_from_dict(other.to_dict()) == other
+    with pytest.raises(PreprocessingError, match="antialias=1.*use true or false"):
+        DensePreprocessing(antialias=1)
+
+
 def test_dense_resize_keeps_the_shape_within_both_limits():
     coco = DensePreprocessing.coco()
     assert coco.resized((480, 640)) == (800, 1067)  # the shorter side decides

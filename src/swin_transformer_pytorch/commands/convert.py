@@ -5,12 +5,12 @@
   swin convert upernet_from_mmseg.pth --to official upernet.pth
   swin convert best.ckpt --to transformers folder_for_transformers
 
-IN is a .pth, .pt, .bin, .ckpt or .safetensors file, a folder of transformers, a URL, or hf:owner/repo; its format is
-recognised from its keys. OUT ends in .safetensors, .pth, .pt or .bin, which chooses the kind of file; with --to
+IN is a .pth, .pt, .bin, .ckpt, .pkl or .safetensors file, a folder of transformers, a URL, or hf:owner/repo; its format
+is recognised from its keys. OUT ends in .safetensors, .pth, .pt or .bin, which chooses the kind of file; with --to
 transformers and no ending it is a folder with config and processor, of a classifier that IN or --model names, which
 `AutoModelForImageClassification` and `AutoImageProcessor` load. The result loads strictly in the library
 that it is for; the official code and OpenMMLab's make index buffers themselves, so those are left out for them. Whole
-detectors and segmenters convert between official and openmmlab, segmenters also to and from transformers.
+detectors and segmenters convert between official and openmmlab, UPerNet and Mask2Former also to and from transformers.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ..data.segmentation.source import SegmentationKind
 from ..data.shards.places import has_shards
 from ..data.unlabelled.source import UnlabelledKind
 from ..labels import IGNORED
+from ..models.mask2former_config import refuse_mask2former
 from . import model_source
 from .errors import UsageError
 from .predict import add_view_options
@@ -166,6 +167,7 @@ def run(options: argparse.Namespace) -> int:
         )
     device = model_source.check_device(options.device)
     model = model_source.load(options)
+    refuse_mask2former(model.config, "cannot be evaluated", UsageError)
     shardable = model.task in ("classification", "pretraining")
     if kind == "folder" and shardable and options.data.root and has_shards(options.data.root):
         kind = options.data.kind = "shards"

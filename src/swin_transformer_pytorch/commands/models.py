@@ -1,7 +1,8 @@
 """Lists the published models, their size, their public weights and the figures that their authors published.
 
   swin models                          one line a classifier
-  swin models --task detection         the detectors; --task segmentation: the segmenters; --task pretraining: SimMIM's
+  swin models --task detection         the detectors; --task segmentation: the segmenters; --task panoptic: those that
+                                       do both; --task pretraining: SimMIM's
   swin models --name swinv2_tiny       one line for each set of weights of the models so named
   swin models --json                   all of it, for a program
 
@@ -50,6 +51,11 @@ _NOTES = {
         "mIoU, ms+flip: of the default weights on ADE20K's validation images, in percent, at one scale and at several\n"
         "with their mirror images, as their authors published it. Without weights: start from a classifier's and\n"
         "train. `swin models --name NAME` lists a model's weights."
+    ),
+    "panoptic": (
+        "PQ, mask AP, mIoU: of the default weights on COCO's validation images, in percent, as their authors\n"
+        "published them. Without weights: start from a classifier's and train. `swin models --name NAME` lists a\n"
+        "model's weights, of which those for non-commercial use alone are never the default."
     ),
     "pretraining": (
         "Masked pre-training (SimMIM), to fine-tune others from. The weights are those of the classifier of the same\n"
@@ -124,9 +130,17 @@ _FIGURES = {
     "classification": ("top1",),
     "detection": ("box_ap", "mask_ap"),
     "segmentation": ("miou", "miou_multiscale"),
+    "panoptic": ("pq", "mask_ap", "miou"),
 }
-_DIGITS = {"box_ap": 1, "mask_ap": 1, "miou": 2, "miou_multiscale": 2}
-_TITLES = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU", "miou_multiscale": "ms+flip"}
+_DIGITS = {"box_ap": 1, "mask_ap": 1, "miou": 2, "miou_multiscale": 2, "pq": 1}
+_TITLES = {
+    "top1": "top-1",
+    "box_ap": "box AP",
+    "mask_ap": "mask AP",
+    "miou": "mIoU",
+    "miou_multiscale": "ms+flip",
+    "pq": "PQ",
+}
 
 
 def _describe_weights(record: WeightsRecord) -> dict[str, Any]:
@@ -166,7 +180,8 @@ def _dense_table(names: list[str], task: str) -> Table:
     table = terminal.table("model", "params", *_titles(task), "weights", numbers=slice(1, None))
     for name in names:
         own = records(name)
-        published = [_percent(own[0], figure) if own else "" for figure in figures]
+        default = next((record for record in own if record.commercial), None)
+        published = [_percent(default, figure) if default is not None else "" for figure in figures]
         table.add_row(name, f"{parameter_counts()[name] / 1e6:.1f}M", *published, str(len(own)))
     return table
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..backbone.swin import Swin
 from ..checks import shown
 from ..models.config import FINE_TUNE_FIRST
+from ..models.mask2former_config import refuse_mask2former
 from ..names import did_you_mean
 from ..predict import AnyImage, Predictor
 from ..predict.task import class_names, name_of
@@ -115,6 +116,7 @@ def _checked(model: Any, target: int | str | None, detection: int | None) -> int
     task = getattr(model, "task", None)
     if task == "pretraining":
         raise ExplainError(f"this {type(model).__name__} has no answer to be explained: {FINE_TUNE_FIRST}")
+    refuse_mask2former(getattr(model, "config", None), "cannot be explained", ExplainError)
     if task not in ("classification", "detection", "segmentation") or model.num_classes == 0:
         raise ExplainError(
             f"this {type(model).__name__} has no answer to be explained: give a classifier with a head, a detector or "

@@ -10,18 +10,20 @@ from .backbone import SwinBackbone
 from .classification import SwinClassifier
 from .config import DetectorConfig, MaskedConfig, SegmenterConfig
 from .description import ModelDescription
+from .mask2former_config import Mask2FormerConfig
 
 if TYPE_CHECKING:
     from .detection import Detector
+    from .mask2former import Mask2Former
     from .masked import MaskedSwin
     from .segmentation import Segmenter
 
-    Model = SwinClassifier | Detector | Segmenter | MaskedSwin
+    Model = SwinClassifier | Detector | Segmenter | Mask2Former | MaskedSwin
 
 
 def build(description: ModelDescription) -> Model:
-    """The model of that description, with random weights: a classifier, a detector, a segmenter, or one of masked
-    pre-training.
+    """The model of that description, with random weights: a classifier, a detector, a segmenter, a mask
+    transformer, or one of masked pre-training.
 
     Raises:
         ConfigError: the description cannot be built.
@@ -31,6 +33,8 @@ def build(description: ModelDescription) -> Model:
         return _detector(config, description)
     if isinstance(config, SegmenterConfig):
         return _segmenter(config, description)
+    if isinstance(config, Mask2FormerConfig):
+        return _mask2former(config, description)
     if isinstance(config, MaskedConfig):
         return _masked(config, description)
     return SwinClassifier(
@@ -87,6 +91,37 @@ def _segmenter(config: SegmenterConfig, description: ModelDescription) -> Segmen
         backbone,
         UPerHead(backbone.channels, config.decode_dim, config.num_classes, config.pool_scales, config.dropout),
         FCNHead(backbone.channels[config.auxiliary_index], config.auxiliary_dim, config.num_classes, config.dropout),
+        palette=description.palette,
+        **_named(description),
+    )
+
+
+def _mask2former(config: Mask2FormerConfig, description: ModelDescription) -> Mask2Former:
+    """All maps but the finest go through the encoder, however many there are."""
+    from ..heads.masked_attention import MaskedDecoder
+    from ..heads.pixel_decoder import PixelDecoder
+    from .mask2former import Mask2Former
+
+    backbone = build_backbone(config.backbone)
+    return Mask2Former(
+        config,
+        backbone,
+        PixelDecoder(
+            backbone.channels,
+            config.dim,
+            feedforward_dim=config.encoder_dim,
+            num_layers=config.encoder_layers,
+            num_heads=config.attention_heads,
+        ),
+        MaskedDecoder(
+            config.dim,
+            config.feedforward_dim,
+            num_classes=config.num_classes,
+            num_queries=config.num_queries,
+            num_layers=config.decoder_layers,
+            num_heads=config.attention_heads,
+            num_levels=len(backbone.channels) - 1,
+        ),
         palette=description.palette,
         **_named(description),
     )

@@ -18,6 +18,7 @@ _PIPELINES = {
     "classification": "image-classification",
     "detection": "object-detection",
     "segmentation": "image-segmentation",
+    "panoptic": "image-segmentation",
     "pretraining": "image-feature-extraction",
 }
 _PREDICT = """```python

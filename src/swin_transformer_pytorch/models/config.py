@@ -5,22 +5,21 @@ Imports no torch, so that the command line can list and check models at once.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from ..backbone.config import VARIANTS, ConfigError, SingleWindow, SwinConfig
-from ..checks import is_count, is_rate, require, shown
+from ..checks import is_count, is_rate, shown
 from ..names import did_you_mean
 from ..sizes import Size
+from .base_config import Task, WithBackbone, check, check_count
+from .mask2former_config import MASK2FORMER_VARIANTS, Mask2FormerConfig
 
 Method = Literal["mask_rcnn", "cascade_mask_rcnn", "htc"]
-Task = Literal["classification", "detection", "segmentation", "pretraining"]
 
 FINE_TUNE_FIRST = (
     "it was pre-trained to foretell hidden pixels; fine-tune a model from its file: `swin train finetune --data.root "
@@ -29,69 +28,10 @@ FINE_TUNE_FIRST = (
 """What to do with a model of masked pre-training that is asked for answers."""
 
 PARAMETER_COUNTS = Path(__file__).with_name("parameter_counts.json")
-_DENSE_BACKBONE = SwinConfig(single_window="keep", drop_path_rate=0.2)
-
-
-_require = functools.partial(require, error=ConfigError)
-
-
-def _require_count(name: str, value: object, least: int) -> None:
-    _require(is_count(value, least, 65535), name, value, f"use a whole number of at least {least}, at most 65,535")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _BackboneConfig:
-    """What all have: a backbone, and overrides that may name its fields too.
-
-    Attributes:
-        usual_windows: the backbone's `single_window` where nothing else is said.
-    """
-
-    usual_windows: ClassVar[SingleWindow] = "keep"
-
-    backbone: SwinConfig = field(default=_DENSE_BACKBONE)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.backbone, Mapping):
-            known = {"single_window": self.usual_windows, **self.backbone}
-            object.__setattr__(self, "backbone", SwinConfig.from_dict(known))
-        _require(isinstance(self.backbone, SwinConfig), "backbone", self.backbone, "give the fields of a SwinConfig")
-
-    def replace(self, **overrides: Any) -> Self:
-        """A copy with other values. A name that is no field here is looked up among the backbone's.
-
-        Raises:
-            ConfigError: neither has such a field; the message lists both's.
-        """
-        own = {item.name for item in dataclasses.fields(self)}
-        inner = {item.name for item in dataclasses.fields(SwinConfig)}
-        for name in overrides:
-            if name not in own | inner:
-                near = difflib.get_close_matches(name, own | inner, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ConfigError(
-                    f"unknown config field {name!r}{hint}; {type(self).__name__} has: {', '.join(sorted(own))}; its "
-                    f"backbone: {', '.join(sorted(inner))}"
-                )
-        changed = dataclasses.replace(self, **{name: value for name, value in overrides.items() if name in own})
-        for_backbone = {name: value for name, value in overrides.items() if name not in own}
-        return dataclasses.replace(changed, backbone=changed.backbone.replace(**for_backbone))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, as they travel in a checkpoint; `from_dict` reads them back."""
-        plain = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
-        }
-        return {**plain, "backbone": self.backbone.to_dict()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what `to_dict` wrote; a field that is not there has its default."""
-        return cls().replace(**values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorConfig(_BackboneConfig):
+class DetectorConfig(WithBackbone):
     """The architecture of a detector that gives boxes and masks.
 
     Attributes:
@@ -128,25 +68,25 @@ class DetectorConfig(_BackboneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.method in get_args(Method), "method", self.method, f"use one of {', '.join(get_args(Method))}")
+        check(self.method in get_args(Method), "method", self.method, f"use one of {', '.join(get_args(Method))}")
         for name in ("num_classes", "fpn_dim", "fc_dim", "num_semantic_classes", "max_detections"):
-            _require_count(name, getattr(self, name), 1)
-        _require_count("rpn_samples", self.rpn_samples, 2)
-        _require_count("roi_samples", self.roi_samples, 4)
+            check_count(name, getattr(self, name), 1)
+        check_count("rpn_samples", self.rpn_samples, 2)
+        check_count("roi_samples", self.roi_samples, 4)
         for name in ("global_attention", "soft_nms"):
-            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "use True or False")
+            check(isinstance(getattr(self, name), bool), name, getattr(self, name), "use True or False")
         if self.score_threshold is None:
             object.__setattr__(self, "score_threshold", 0.001 if self.method == "htc" else 0.05)
         for name in ("score_threshold", "nms_threshold"):
-            _require(is_rate(getattr(self, name)), name, getattr(self, name), "use a number in [0, 1]")
+            check(is_rate(getattr(self, name)), name, getattr(self, name), "use a number in [0, 1]")
         stages = len(self.backbone.depths)
-        _require(stages >= 2, "backbone", self.backbone, "a feature pyramid needs a backbone of two stages or more")
+        check(stages >= 2, "backbone", self.backbone, "a feature pyramid needs a backbone of two stages or more")
         patch = self.backbone.patch_size
-        _require(patch[0] == patch[1], "patch_size", patch, "anchors need square patches")
+        check(patch[0] == patch[1], "patch_size", patch, "anchors need square patches")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterConfig(_BackboneConfig):
+class SegmenterConfig(WithBackbone):
     """The architecture of UPerNet with an auxiliary head.
 
     Attributes:
@@ -171,24 +111,24 @@ class SegmenterConfig(_BackboneConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("num_classes", "decode_dim", "auxiliary_dim"):
-            _require_count(name, getattr(self, name), 1)
+            check_count(name, getattr(self, name), 1)
         scales = self.pool_scales
         fix = "give whole numbers from 1 to 1,024, at most 64 of them"
-        _require(isinstance(scales, list | tuple) and 0 < len(scales) <= 64, "pool_scales", scales, fix)
+        check(isinstance(scales, list | tuple) and 0 < len(scales) <= 64, "pool_scales", scales, fix)
         object.__setattr__(self, "pool_scales", tuple(scales))
         for scale in scales:
-            _require(is_count(scale, 1, 1024), "pool_scales", scales, fix)
+            check(is_count(scale, 1, 1024), "pool_scales", scales, fix)
         stages = len(self.backbone.depths)
-        _require(stages >= 2, "backbone", self.backbone, "the decode head needs a backbone of two stages or more")
+        check(stages >= 2, "backbone", self.backbone, "the decode head needs a backbone of two stages or more")
         index = self.auxiliary_index
-        _require(isinstance(index, int) and 0 <= index < stages, "auxiliary_index", index, f"use 0 to {stages - 1}")
+        check(isinstance(index, int) and 0 <= index < stages, "auxiliary_index", index, f"use 0 to {stages - 1}")
         weight = self.auxiliary_weight
-        _require(isinstance(weight, int | float) and weight >= 0, "auxiliary_weight", weight, "use at least 0")
-        _require(is_rate(self.dropout) and self.dropout < 1, "dropout", self.dropout, "use a rate in [0, 1)")
+        check(isinstance(weight, int | float) and weight >= 0, "auxiliary_weight", weight, "use at least 0")
+        check(is_rate(self.dropout) and self.dropout < 1, "dropout", self.dropout, "use a rate in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedConfig(_BackboneConfig):
+class MaskedConfig(WithBackbone):
     """The architecture of a model of masked pre-training (SimMIM, arXiv 2111.09886), and what it is asked.
 
     The latter is a part of it because without it the numbers that the decoder gives mean nothing.
@@ -212,11 +152,11 @@ class MaskedConfig(_BackboneConfig):
         super().__post_init__()
         patch, unit, window = self.backbone.patch_size, self.mask_unit, self.target_window
         ok = is_count(unit, 1, 65535) and not any(unit % side for side in patch)
-        _require(ok, "mask_unit", unit, f"use a multiple of the patch's sides, {patch[0]} x {patch[1]} pixels")
+        check(ok, "mask_unit", unit, f"use a multiple of the patch's sides, {patch[0]} x {patch[1]} pixels")
         ok = is_rate(self.mask_ratio) and 0 < self.mask_ratio < 1
-        _require(ok, "mask_ratio", self.mask_ratio, "use a number above 0 and below 1")
+        check(ok, "mask_ratio", self.mask_ratio, "use a number above 0 and below 1")
         ok = window is None or (is_count(window, 3, 65535) and window % 2 == 1)
-        _require(ok, "target_window", window, "use an odd number of at least 3 pixels, or null for the image itself")
+        check(ok, "target_window", window, "use an odd number of at least 3 pixels, or null for the image itself")
 
     @property
     def num_classes(self) -> int:
@@ -246,7 +186,7 @@ class MaskedConfig(_BackboneConfig):
         return squares, (self.mask_unit // down, self.mask_unit // right)
 
 
-DenseConfig = DetectorConfig | SegmenterConfig
+DenseConfig = DetectorConfig | SegmenterConfig | Mask2FormerConfig
 ModelConfig = SwinConfig | DenseConfig | MaskedConfig
 
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -254,13 +194,35 @@ CONFIGS: dict[Task, type[ModelConfig]] = {
     "classification": SwinConfig,
     "detection": DetectorConfig,
     "segmentation": SegmenterConfig,
+    "panoptic": Mask2FormerConfig,
     "pretraining": MaskedConfig,
 }
+"""A task's usual kind of model. `Mask2FormerConfig` is also one of those for detection and segmentation."""
+
+
+def task_of(config: ModelConfig) -> Task:
+    """What a model of that config is for."""
+    if isinstance(config, Mask2FormerConfig):
+        return config.task
+    return next(task for task, kind in CONFIGS.items() if type(config) is kind)
+
+
+def config_from_dict(task: Task, values: Mapping[str, Any]) -> ModelConfig:
+    """Reads what a config's `to_dict` wrote; a field that is not there has its default.
+
+    Raises:
+        ConfigError: it cannot be built, or is of another task.
+    """
+    kind = Mask2FormerConfig if "answers" in values else CONFIGS[task]
+    config: ModelConfig = kind.from_dict(dict(values))
+    if task_of(config) != task:
+        raise ConfigError(f"a {kind.__name__} with answers={values['answers']!r} is for {task_of(config)}, not {task}")
+    return config
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseVariant:
-    """A named detector or segmenter.
+    """A named detector, segmenter or mask transformer.
 
     Attributes:
         config: its architecture.
@@ -274,7 +236,7 @@ class DenseVariant:
 
     @property
     def task(self) -> Task:
-        return "detection" if isinstance(self.config, DetectorConfig) else "segmentation"
+        return task_of(self.config)
 
 
 def _dense_variants() -> dict[str, DenseVariant]:
@@ -316,6 +278,8 @@ def _dense_variants() -> dict[str, DenseVariant]:
         segmenter = SegmenterConfig(backbone=dense_backbone(variant, 0.3))
         name = f"upernet_{short}_512x512"
         table[name] = DenseVariant(config=segmenter, backbone=variant, published=short not in v2)
+    for name, (mask2former, variant) in MASK2FORMER_VARIANTS.items():
+        table[name] = DenseVariant(config=mask2former, backbone=variant, published=mask2former.backbone.version == 1)
     return table
 
 

@@ -11,7 +11,10 @@ from ..backbone.config import ConfigError, SwinConfig
 from ..checks import is_count, require
 from ..colours import Colour
 from ..weights.preprocessing import DensePreprocessing, Preprocessing, preprocessing_from_dict
-from .config import CONFIGS, TASKS, DenseConfig, MaskedConfig, ModelConfig, Task
+from .config import TASKS, DenseConfig, MaskedConfig, ModelConfig, Task, config_from_dict, task_of
+
+PAINTED: tuple[Task, ...] = ("segmentation", "panoptic")
+"""The tasks whose classes may have colours of their own."""
 
 METADATA = "swin_transformer_pytorch"
 """Under this name an exported file holds its description, as JSON."""
@@ -28,7 +31,7 @@ class ModelDescription:
             None, which is not kept: 1000, or the config's.
         multi_label: classification: whether an image may have any number of the classes.
         classes: the classes' names by index, or None.
-        palette: segmentation: the colours, red, green and blue of 0 to 255, that they are drawn in, or None.
+        palette: segmentation, panoptic: the colours, red, green and blue of 0 to 255, that they are drawn in, or None.
         preprocessing: what the weights expect of an image, or None.
         name: the variant's official name, or None.
 
@@ -53,8 +56,8 @@ class ModelDescription:
             raise ConfigError(f"it is of num_classes={own} and of {self.num_classes}; leave the latter out")
         check_length("class names", self.classes, self.num_classes)
         check_length("colours", self.palette, self.num_classes)
-        if self.palette is not None and self.task != "segmentation":
-            raise ConfigError(f"a palette is for segmentation, and this model for {self.task}; leave it out")
+        if self.palette is not None and self.task not in PAINTED:
+            raise ConfigError(f"a palette is for {' and '.join(PAINTED)}, and this model for {self.task}; leave it out")
         if self.multi_label not in ((False, True) if self.task == "classification" else (False,)):
             raise ConfigError(
                 f"multi_label={self.multi_label!r:.60} of {self.task}; it is true or false, of a classifier"
@@ -66,7 +69,7 @@ class ModelDescription:
     @property
     def task(self) -> Task:
         """What the model does."""
-        return next(task for task, kind in CONFIGS.items() if type(self.config) is kind)
+        return task_of(self.config)
 
     def with_num_classes(self, num_classes: int) -> ModelDescription:
         """The same model for that many classes, which have no names yet.
@@ -95,7 +98,7 @@ class ModelDescription:
         }
         if self.multi_label:
             plain["multi_label"] = True
-        if self.task == "segmentation":
+        if self.task in PAINTED:
             plain["palette"] = None if self.palette is None else [list(colour) for colour in self.palette]
         return plain
 
@@ -112,7 +115,7 @@ class ModelDescription:
         task: Task = values["task"]
         classes, palette, preprocessing = values["classes"], values.get("palette"), values["preprocessing"]
         return cls(
-            config=CONFIGS[task].from_dict(values["config"]),
+            config=config_from_dict(task, values["config"]),
             num_classes=values["num_classes"],
             multi_label=values.get("multi_label", False),
             classes=None if classes is None else tuple(classes),

@@ -13,7 +13,6 @@ from torch import nn
 
 from ..backbone.config import VARIANTS, ConfigError, SwinConfig, find_variant
 from ..weights.catalog import SHIPPED, CatalogError, find_record, records
-from ..weights.checkpoint import DENSE_TASKS
 from ..weights.containers import Which
 from ..weights.imagenet_classes import class_names
 from ..weights.load import Checkpoint, CheckpointError, load_weights, open_checkpoint
@@ -29,9 +28,11 @@ from .config import (
     Task,
     find_other_variant,
     model_names,
+    task_of,
 )
-from .description import ModelDescription
+from .description import PAINTED, ModelDescription
 from .exported import ExportedDetector, ExportedModel
+from .mask2former_config import Mask2FormerConfig
 from .runtimes import ExportedFile, is_exported
 from .size import check_size
 
@@ -53,8 +54,8 @@ _TIMM = {
 
 
 def list_models(task: str | None = None) -> list[str]:
-    """Names that `create_model` takes; `task` is "classification", "detection", "segmentation", "pretraining", or
-    None for all.
+    """Names that `create_model` takes; `task` is "classification", "detection", "segmentation", "panoptic",
+    "pretraining", or None for all.
 
     Raises:
         ValueError: there is no such task.
@@ -73,8 +74,9 @@ def create_model(
 ) -> Model:
     """Builds the model of an official name, such as "swin_tiny_patch4_window7_224".
 
-    A name of `list_models("detection")` gives a `Detector`, of "segmentation" a `Segmenter`, of "pretraining" a
-    `MaskedSwin`; any other a `SwinClassifier`.
+    A name of `list_models("detection")` gives a `Detector`, of "segmentation" a `Segmenter`, of "panoptic" a
+    `Mask2Former`, of "pretraining" a `MaskedSwin`; any other a `SwinClassifier`. Names of any task that begin with
+    "mask2former" give a `Mask2Former`.
 
     Args:
         name: one of `list_models()`; "name.tag" is short for `weights=tag`. A model in the package, such as "fashion",
@@ -83,13 +85,13 @@ def create_model(
             "owner/repository", in any known format, also a folder of transformers. A detector or segmenter also takes
             a classifier's, such as "swin_tiny_patch4_window7_224.in1k", which fill its backbone.
         num_classes: None for as many as the weights have (without weights: 1000 of a classifier, COCO's 80 of a
-            detector, ADE20K's 150 of a segmenter); another number starts what depends on it afresh. 0 leaves a
-            classifier's head out, the model then gives pooled features.
+            detector, its 133 of a panoptic model, ADE20K's 150 of a segmenter); another number starts what depends on
+            it afresh. 0 leaves a classifier's head out, the model then gives pooled features.
         in_channels: channels of the images. The first convolution of the weights is adapted to them.
         which: of a training's checkpoint the "averaged" or the "raw" weights. None: the averaged of ours, and what
             `state_dict`, `model` or the like holds of others'.
         config_overrides: fields of `SwinConfig`, such as `window_size=12` or `drop_path_rate=0.3`, and those of
-            `DetectorConfig` or `SegmenterConfig`.
+            `DetectorConfig`, `SegmenterConfig` or `Mask2FormerConfig`.
 
     Raises:
         ValueError: for an unknown name, tag or field, or a checkpoint that does not fit; the message says which.
@@ -174,7 +176,8 @@ def describe_named(
         config = find_variant(name).config.replace(**overrides)
     else:
         variant = find_other_variant(name)
-        task, config = variant.task, variant.config.replace(**overrides)
+        config = variant.config.replace(**overrides)
+        task = task_of(config)
         if weights == "default" and isinstance(variant, MaskedVariant) and variant.weights is not None:
             weights = variant.weights
         if weights == "default" and not records(name):
@@ -186,11 +189,13 @@ def describe_named(
     # A dense model may start from a classifier's file, whose classes are not its own; one of masked pre-training is, to
     # a classifier, one without a head.
     alike = (task, "pretraining") if task == "classification" else (task,)
-    own = checkpoint if checkpoint is not None and checkpoint.task in alike else None
+    own = checkpoint if checkpoint is not None and any(each in alike for each in checkpoint.tasks) else None
     if own is not None and num_classes is None and (own.num_classes or task == "classification"):
         num_classes = own.num_classes
     if isinstance(config, DenseConfig) and num_classes is not None:
         config = config.replace(num_classes=num_classes)
+    if isinstance(config, Mask2FormerConfig) and own is not None and "things" not in overrides:
+        config = _with_things(config, own)
     described = ModelDescription(
         config=config,
         num_classes=cast(int, num_classes),  # None: the description's default
@@ -204,7 +209,7 @@ def describe_named(
     if classes is None and task == "classification" and own.metadata is None and num_classes == 1000:
         # Another project's file with a head of 1000 classes, or of 22K that is mapped to them, is ImageNet's.
         classes = class_names("imagenet1k") if own.num_classes in (1000, 21841) else None
-    palette = own.palette if task == "segmentation" and own.num_classes == described.num_classes else None
+    palette = own.palette if task in PAINTED and own.num_classes == described.num_classes else None
     return dataclasses.replace(described, classes=classes, palette=palette), checkpoint
 
 
@@ -231,6 +236,7 @@ def _description_of(checkpoint: Checkpoint) -> ModelDescription:
             "classification": "swin_tiny_patch4_window7_224",
             "detection": "mask_rcnn_swin_tiny_patch4_window7",
             "segmentation": "upernet_swin_tiny_patch4_window7_512x512",
+            "panoptic": "mask2former_swin_tiny_patch4_window7_panoptic",
             "pretraining": "simmim_swin_base_patch4_window6_192",
         }[checkpoint.task]
         raise CheckpointError(
@@ -287,8 +293,9 @@ def _preprocessing(
     """The checkpoint's own, else that of the official models, for the config's channels where they are known."""
     official: dict[Task, Callable[[], Preprocessing | DensePreprocessing]] = {
         "classification": lambda: Preprocessing.imagenet(find_variant(name).image_size),
-        "detection": DensePreprocessing.coco,
-        "segmentation": DensePreprocessing.ade20k,
+        "detection": lambda: _as_official(DensePreprocessing.coco(), config),
+        "segmentation": lambda: _as_official(DensePreprocessing.ade20k(), config),
+        "panoptic": lambda: _as_official(DensePreprocessing.coco(), config),
         "pretraining": lambda: _masked_preprocessing(name),
     }
     known = checkpoint.preprocessing if checkpoint is not None else None
@@ -296,7 +303,7 @@ def _preprocessing(
         # Fine-tuning has other images than masked pre-training, of the same kind.
         own = known
         known = dataclasses.replace(official[task](), mean=own.mean, std=own.std, white_level=own.white_level)
-    if known is None or isinstance(known, DensePreprocessing) != (task in DENSE_TASKS):
+    if known is None or isinstance(known, DensePreprocessing) != isinstance(config, DenseConfig):
         known = official[task]()
     in_channels = config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels
     if in_channels == known.channels:
@@ -306,6 +313,20 @@ def _preprocessing(
     # Grey images take the mean over the colours; of other channels nothing is known.
     mean, std = sum(known.mean) / known.channels, sum(known.std) / known.channels
     return dataclasses.replace(known, mean=(mean,), std=(std,))
+
+
+def _as_official(preprocessing: DensePreprocessing, config: ModelConfig) -> DensePreprocessing:
+    """A Mask2Former's images are resized by Pillow, and padded whatever it answers."""
+    is_another = isinstance(config, Mask2FormerConfig)
+    return dataclasses.replace(preprocessing, antialias=True, size_divisor=32) if is_another else preprocessing
+
+
+def _with_things(config: Mask2FormerConfig, checkpoint: Checkpoint) -> Mask2FormerConfig:
+    """With the classes of things that a checkpoint of as many classes has, where it or the catalogue tells them."""
+    if config.answers != "panoptic" or checkpoint.num_classes != config.num_classes:
+        return config
+    described = (checkpoint.metadata or {}).get("config", {})
+    return config.replace(things=described.get("things", checkpoint.things))
 
 
 def _masked_preprocessing(name: str) -> Preprocessing:

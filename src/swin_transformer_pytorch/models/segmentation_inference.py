@@ -1,8 +1,7 @@
 """From a segmenter's logits to label maps: of whole images, of overlapping windows, of several sizes.
 
 Logits are resized as in the authors' code, to the size of the input and then to that of the original image, and never
-exist at full size for all classes: bands of rows are resized, reduced to labels and forgotten. A band is a tensor
-(classes, rows, width); a map is a sequence of bands from its top to its bottom.
+exist at full size for all classes: bands of rows are resized, reduced to labels and forgotten.
 """
 
 from __future__ import annotations
@@ -11,20 +10,18 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..ops.padding import group_by_size
 from ..sizes import Size
 from ..weights.preprocessing import DensePreprocessing
+from .bands import band_rows, resize_bands, resize_columns, source_rows
 from .inputs import model_input
 
 RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Sizes of multi-scale inference in the published results, each as it is and mirrored."""
 
-# Of the same speed from 2**19 to 2**22 (a CPU's caches hold them), and small beside a row of windows.
-_BAND_ELEMENTS = 2**20
 # Rows of the image whose sums over windows are taken together, at least, but for windows of less than eight times as
 # many: fewer cost more calls than they save memory.
 _SUMMED_ROWS = 16
@@ -94,7 +91,7 @@ def segment_multi_scale(
             if flip:
                 # Resizing a mirrored map is mirroring a resized one, so the small one is mirrored back.
                 logits.append(_logits(model, image.flip(2).unsqueeze(0))[0].flip(2))
-            rows = _band_rows(len(logits[0]), output_size[1])
+            rows = band_rows(len(logits[0]), output_size[1])
             views += [_resized(one, (image.shape[1], image.shape[2]), output_size, rows) for one in logits]
         return _labels(_mean_probabilities(views), output_size)
 
@@ -135,7 +132,7 @@ def segment_sliding(
     output_size = input_size if output_size is None else output_size
     with torch.no_grad():
         bands = _sliding_bands(model, model_input(model, image), crop_size, stride, batch_size)
-        return _labels(_resize_bands(bands, input_size, output_size), output_size)
+        return _labels(resize_bands(bands, input_size, output_size), output_size)
 
 
 def preprocessing_at_ratio(preprocessing: DensePreprocessing, ratio: float, image_size: Size) -> DensePreprocessing:
@@ -165,8 +162,8 @@ def _resized(
     logits: Float[Tensor, "classes h w"], input_size: Size, output_size: Size, rows: int | None = None
 ) -> Iterator[Float[Tensor, "classes rows W"]]:
     """Logits resized to the size of the input, and then to that wanted."""
-    at_input_size = _resize_bands([logits], (logits.shape[1], logits.shape[2]), input_size)
-    return _resize_bands(at_input_size, input_size, output_size, rows)
+    at_input_size = resize_bands([logits], (logits.shape[1], logits.shape[2]), input_size)
+    return resize_bands(at_input_size, input_size, output_size, rows)
 
 
 def _labels(bands: Iterable[Float[Tensor, "classes rows W"]], size: Size) -> Integer[Tensor, "H W"]:
@@ -188,64 +185,6 @@ def _mean_probabilities(views: Sequence[Iterator[Tensor]]) -> Iterator[Float[Ten
         for band in others:
             mean += band.softmax(dim=0)
         yield mean / len(views)
-
-
-def _resize_bands(
-    bands: Iterable[Float[Tensor, "classes rows w"]], source_size: Size, target_size: Size, rows: int | None = None
-) -> Iterator[Float[Tensor, "classes rows W"]]:
-    """Bilinear resize with `align_corners=False` of a map that comes in bands.
-
-    Every band that it gives but the last has that many rows; by default as many as keep what is held small, on
-    either side of the resize.
-    """
-    same_rows = source_size[0] == target_size[0]
-    held: Tensor | None = None
-    top = 0  # of `held` in the source
-    done = 0
-    for band in bands:
-        held = band if held is None or not held.shape[1] else torch.cat([held, band], dim=1)
-        bottom = top + held.shape[1]
-        if rows is None:
-            of_source = _band_rows(len(band), source_size[1]) * target_size[0] // source_size[0]
-            rows = max(min(_band_rows(len(band), target_size[1]), of_source), 1)
-        while done < target_size[0]:
-            end = min(done + rows, target_size[0])
-            lower, upper, fraction = _source_rows(done, end, source_size[0], target_size[0])
-            if int(upper[-1]) >= bottom:
-                break
-            if same_rows:
-                taken = held[:, done - top : end - top]
-            else:
-                first, second, weight = (x.to(held.device) for x in (lower - top, upper - top, fraction.unsqueeze(1)))
-                taken = torch.lerp(held[:, first], held[:, second], weight)
-            yield _resize_columns(taken, target_size[1])
-            done = end
-            # The next rows may lie between the last ones that these used.
-            unused = (done if same_rows else int(lower[-1])) - top
-            held, top = held[:, unused:], top + unused
-
-
-def _band_rows(classes: int, width: int) -> int:
-    return max(_BAND_ELEMENTS // (classes * width), 1)
-
-
-def _source_rows(
-    start: int, stop: int, source: int, target: int
-) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """For each row of the target the two rows of the source that it lies between, and how far it is from the first.
-
-    In float32, as PyTorch's own resize has it.
-    """
-    position = (torch.arange(start, stop) + 0.5) * (torch.tensor(float(source)) / target) - 0.5
-    position = position.clamp(min=0)
-    lower = position.long().clamp(max=source - 1)
-    return lower, (lower + 1).clamp(max=source - 1), position - lower
-
-
-def _resize_columns(x: Float[Tensor, "classes rows w"], width: int) -> Float[Tensor, "classes rows W"]:
-    if width == x.shape[2]:
-        return x
-    return F.interpolate(x.unsqueeze(0), size=(x.shape[1], width), mode="bilinear", align_corners=False)[0]
 
 
 def _sliding_bands(
@@ -278,7 +217,7 @@ def _sliding_bands(
                 else:
                     sums.add(window, crop)
         classes = sums.rows.shape[0] if sums is not None else len(windows[0].logits)
-        rows = max(_band_rows(classes, width), min(_SUMMED_ROWS, crop[0] // 8))
+        rows = max(band_rows(classes, width), min(_SUMMED_ROWS, crop[0] // 8))
         for start in range(top, next_top, rows):
             stop = min(start + rows, next_top)
             if sums is None:
@@ -303,10 +242,10 @@ class _Window:
         if height == crop[0]:
             taken = self.logits[:, start - self.top : stop - self.top]
         else:
-            found = _source_rows(start - self.top, stop - self.top, height, crop[0])
+            found = source_rows(start - self.top, stop - self.top, height, crop[0])
             lower, upper, fraction = (one.to(self.logits.device) for one in found)
             taken = torch.lerp(self.logits[:, lower], self.logits[:, upper], fraction.unsqueeze(1))
-        return _resize_columns(taken, crop[1])
+        return resize_columns(taken, crop[1])
 
 
 def _sum_of_windows(
@@ -331,7 +270,7 @@ class _Ring:
 
     def add(self, window: _Window, crop: Size) -> None:
         """Adds a window, a band of rows at a time."""
-        length, step = self.rows.shape[1], _band_rows(len(self.rows), crop[1])
+        length, step = self.rows.shape[1], band_rows(len(self.rows), crop[1])
         for start in range(window.top, window.top + crop[0], step):
             stop = min(start + step, window.top + crop[0])
             rows = torch.arange(start, stop, device=self.rows.device) % length

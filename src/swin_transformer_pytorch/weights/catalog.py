@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalog_dense import DENSE_RECORDS
+from .catalog_mask2former import MASK2FORMER_RECORDS
 from .preprocessing import Preprocessing
 from .record import CatalogError, WeightsRecord
 
@@ -227,7 +228,7 @@ def _records() -> tuple[WeightsRecord, ...]:
     for line in _TORCHVISION_FILES.split("\n")[1:-1]:
         name, file, sha256, resize_size, accuracy = line.split()
         table.append(_torchvision(name, file, sha256, int(resize_size), float(accuracy)))
-    return (*table, *_simmim_records(), *DENSE_RECORDS)
+    return (*table, *_simmim_records(), *DENSE_RECORDS, *MASK2FORMER_RECORDS)
 
 
 RECORDS: tuple[WeightsRecord, ...] = _records()
@@ -243,7 +244,8 @@ def find_record(name: str, tag: str = "default") -> WeightsRecord:
 
     "default" is the official file that classifies ImageNet-1K (trained on 1K alone where there is one, else
     fine-tuned from 22K), or the official 22K file where the variant has no other; of a detector or segmenter the
-    official file of the longest training, else the first there is.
+    official file of the longest training, else the first there is. Files whose licence forbids commercial use are
+    taken by their tags alone.
 
     Raises:
         CatalogError: there are no weights of that variant, or none with that tag; the message lists the tags.
@@ -252,9 +254,16 @@ def find_record(name: str, tag: str = "default") -> WeightsRecord:
     if not found:
         with_weights = ", ".join(dict.fromkeys(record.name for record in RECORDS))
         raise CatalogError(f"no public weights are known for {name!r}; there are some for: {with_weights}")
+    tags = ", ".join(record.tag for record in found)
     if tag == "default":
-        return found[0]
+        default = next((record for record in found if record.commercial), None)
+        if default is None:
+            raise CatalogError(
+                f"{name} has no default weights: the licence of all that are public ({found[0].licence}) forbids "
+                f"commercial use, so name the ones that you may use: {tags}"
+            )
+        return default
     for record in found:
         if record.tag == tag:
             return record
-    raise CatalogError(f"no weights {tag!r} of {name}; use default, {', '.join(record.tag for record in found)}")
+    raise CatalogError(f"no weights {tag!r} of {name}; use default, {tags}")

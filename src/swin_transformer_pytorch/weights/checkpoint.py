@@ -18,7 +18,7 @@ from ..colours import Colour, is_colour
 from ..names import did_you_mean
 from .catalog import RECORDS, SHIPPED, CatalogError, WeightsRecord, find_record, records
 from .containers import Which, unwrap_state_dict
-from .dense_classes import CLASS_SETS, class_palette, dense_class_names
+from .dense_classes import CLASS_SETS, class_palette, dense_class_names, thing_classes
 from .download import WEIGHTS_OPTIONS, fetch, fetch_beside
 from .files import CheckpointError, CheckpointFile, DamagedFileError, checkpoint_file, refuse_exported
 from .folders import CONFIG, PREPROCESSOR, described_by, read_files
@@ -29,9 +29,9 @@ from .limits import check_extent
 from .methods import method_of, num_classes_of
 from .preprocessing import DensePreprocessing, Preprocessing, PreprocessingError, preprocessing_from_dict
 
-DENSE_TASKS = ("detection", "segmentation")
+DENSE_TASKS = ("detection", "segmentation", "panoptic")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
 # What a model's own description must hold.
 _DESCRIPTION: dict[str, type | UnionType] = {
     "task": str,
@@ -79,15 +79,23 @@ class Checkpoint:
 
     @property
     def task(self) -> str:
-        """What it is for: "detection" or "segmentation" where it is a whole model, else "classification".
+        """What it is for: "detection", "segmentation" or "panoptic" where it is a whole model, else "classification".
 
         A backbone, and one of masked pre-training, count as a classifier without a head. Of a task that names do not
-        tell, the file's word is taken.
+        tell, the file's word is taken, or the catalogue's.
         """
         if (method := method_of(self.state_dict)) is not None:
-            return method.task
+            told = self.metadata["task"] if self.metadata is not None else self.record.task if self.record else None
+            return told if told in method.also else method.task
         said: str = self.metadata["task"] if self.metadata is not None else "classification"
         return "classification" if said in DENSE_TASKS else said
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it may be for: `task`, and where nothing but the names tell it, all tasks that the same names have."""
+        method = method_of(self.state_dict)
+        told = self.metadata is not None or self.record is not None
+        return (self.task,) if method is None or told else (self.task, *method.also)
 
     @property
     def num_classes(self) -> int:
@@ -115,6 +123,12 @@ class Checkpoint:
         if colours is None or len(colours) != self.num_classes:
             return None
         return tuple((red, green, blue) for red, green, blue in colours)
+
+    @property
+    def things(self) -> tuple[int, ...] | None:
+        """The indices of those classes that are things, where the catalogue tells whose classes they are."""
+        known = self._class_set
+        return thing_classes(known) if known and len(dense_class_names(known)) == self.num_classes else None
 
     @property
     def preprocessing(self) -> Preprocessing | DensePreprocessing | None:
@@ -248,7 +262,9 @@ def _published(path: str) -> WeightsRecord | None:
     """The record whose file has that name. Hub files are all named alike, so they are told by their repository."""
     name = Path(path).name
     found = [
-        r for r in RECORDS if r.source == f"hf:{path}" or (name.endswith(".pth") and r.source.endswith(f"/{name}"))
+        r
+        for r in RECORDS
+        if r.source == f"hf:{path}" or (name.endswith((".pth", ".pkl")) and r.source.endswith(f"/{name}"))
     ]
     return found[0] if found else None
 

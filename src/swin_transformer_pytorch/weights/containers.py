@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..colours import Colour, is_colour
 from .errors import CheckpointError
+from .formats.dense import is_named_model
 
 Which = Literal["averaged", "raw"]
 """Of weights and their running mean: a training's checkpoint may hold both."""
@@ -72,7 +73,7 @@ def unwrap_state_dict(content: object, where: str, which: Which | None = None) -
         if "n_averaged" in state_dict:
             found.append("averaged")
         groups = _by_first_name(state_dict)
-        if not (sets := _sets(groups, ours)):
+        if is_named_model(state_dict) or not (sets := _sets(groups, ours)):
             break
         state_dict = sets[_choose(sets, which, found)]
         has_both |= len(sets) == 2

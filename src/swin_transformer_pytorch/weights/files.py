@@ -1,4 +1,4 @@
-"""Checkpoint files, read without ever running code from them: safetensors, and torch files with plain types only."""
+"""Checkpoint files, read without ever running code from them: safetensors, and pickles with plain types only."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from ..whole import failure, is_intact, replacing
 from .containers import METADATA_KEY, RESAVE, Unwrapped, Which, openmmlab_classes, unwrap_state_dict
 from .errors import CheckpointError, DamagedFileError
 from .formats import FormatError, dense, detect_format, find_format
+from .formats.mask2former import is_mask2former
+from .pickled_arrays import is_pickled_arrays, read_pickled_arrays
 
 EXPORTED_ENDINGS = (".onnx", ".xml", ".pt2")
 """Of files that run without this package. Those of ONNX and OpenVINO are models for inference here as well."""
@@ -61,10 +63,11 @@ class CheckpointFile:
 
 
 def read_checkpoint(path: str | os.PathLike[str], which: Which | None = None) -> CheckpointFile:
-    """Reads a safetensors or torch file (.pth, .pt, .bin, .ckpt), told apart by content and not by name.
+    """Reads a safetensors or torch file (.pth, .pt, .bin, .ckpt) or pickled arrays (.pkl), told apart by content.
 
-    Containers ("model", "state_dict", ...) and prefixes ("module.", "net.") are taken off. Pickles are read with
-    `weights_only=True`: one that wants anything but tensors and plain types is refused, and none of its code runs.
+    Containers ("model", "state_dict", ...) and prefixes ("module.", "net.") are taken off. Of pickles no code runs:
+    torch's are read with `weights_only=True`, those of arrays by `pickled_arrays`, and one that wants anything but
+    tensors, arrays and plain types is refused.
 
     Args:
         path: the file.
@@ -86,7 +89,7 @@ def read_checkpoint(path: str | os.PathLike[str], which: Which | None = None) ->
             _check_archive(path)
         if not is_intact(path):
             raise DamagedFileError(f"{path} is damaged (its sha256 has changed): use another checkpoint")
-        content = _read_torch(path)
+        content = read_pickled_arrays(path) if is_pickled_arrays(start) else _read_torch(path)
         if isinstance(content, Mapping):
             metadata = content.get(METADATA_KEY)
     else:
@@ -139,9 +142,9 @@ def save_checkpoint(
 ) -> None:
     """Writes a checkpoint, whole or not at all: .safetensors, or a torch file (.pth, .pt, .bin).
 
-    A torch file has the container that the format's own code looks for ("model" for the official names of a backbone
-    or classifier, "state_dict" for those of a whole detector or segmenter and for OpenMMLab's), and none for the other
-    formats.
+    A torch file has the container that the format's own code looks for ("model" for the official names of a backbone,
+    a classifier or Mask2Former, "state_dict" for those of other whole models and for OpenMMLab's), and none for the
+    other formats.
 
     Args:
         path: its ending chooses the kind of file; the folder must exist.
@@ -191,7 +194,8 @@ def _contained(
         meta: dict[str, Any] = {"CLASSES": tuple(classes)} if classes is not None else {}
         if palette is not None:
             meta["PALETTE"] = [list(colour) for colour in palette]
-        return {"meta": meta, "state_dict": tensors, **described}
+        # Mask2Former's authors' code is of another library than their code for the other methods.
+        return {"meta": meta, container if is_mask2former(tensors) else "state_dict": tensors, **described}
     container = "model" if described else container
     return {container: tensors, **described} if container else dict(tensors)
 

@@ -11,23 +11,28 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-HEADS = ("rpn_head", "roi_head", "decode_head", "auxiliary_head")
-"""What whole detectors and segmenters have beside backbone and neck."""
+HEADS = ("rpn_head", "roi_head", "decode_head", "auxiliary_head", "sem_seg_head")
+"""What whole detectors and segmenters have beside backbone and neck, under the names of this package."""
 
 
 class Method(NamedTuple):
     """A way to detect or segment: its name, its task, how the names begin that tell it, and which parameter has one
-    row a class, and `background` more."""
+    row a class, and `background` more; `also` are further tasks that the same names may be for."""
 
     name: str
-    task: Literal["detection", "segmentation"]
+    task: Literal["detection", "segmentation", "panoptic"]
     part: str
     classes: str
     background: int = 0
+    also: tuple[str, ...] = ()
 
 
 # The first whose part is there.
 METHODS = (
+    Method(
+        *("mask2former", "panoptic", "sem_seg_head.predictor.", "sem_seg_head.predictor.class_embed.weight", 1),
+        also=("detection", "segmentation"),
+    ),
     Method("upernet", "segmentation", "decode_head.", "decode_head.conv_seg.weight"),
     Method("htc", "detection", "roi_head.semantic_head.", "roi_head.bbox_head.0.fc_cls.weight", 1),
     Method("cascade_mask_rcnn", "detection", "roi_head.bbox_head.0.", "roi_head.bbox_head.0.fc_cls.weight", 1),

@@ -99,14 +99,16 @@ class Preprocessing:
 class DensePreprocessing:
     """Resize within limits, keeping the shape; normalise; pad at the right and the bottom: in that order.
 
-    The resize is bilinear without antialiasing on the stored bytes, with OpenCV's rounding, as the official detection
-    and segmentation code does it.
+    The resize is bilinear on the stored bytes: without antialiasing and with OpenCV's rounding, as the official
+    detection and segmentation code does it, or as Pillow does it.
 
     Attributes:
         scale: pixels (most of the longer side, most of the shorter side). An image of sides h and w is scaled by
             `s = min(scale[0] / max(h, w), scale[1] / min(h, w))` to `int(side * s + 0.5)`, up or down. None: not at
             all.
         size_divisor: each side is padded with zeros to a multiple of it; 1 is no padding.
+        antialias: whether the resize is Pillow's, which takes the mean of all pixels that a smaller image covers, as
+            code on detectron2 does it. It and OpenCV's enlarge alike, but for a level of rounding.
         mean: subtracted from each channel, on the scale of the bytes, 0 to 255.
         std: each channel is then divided by it. Its length is the number of channels: 1 is grey, 3 is RGB; images
             with any other number of channels come as files of bands or as tensors.
@@ -115,6 +117,7 @@ class DensePreprocessing:
 
     scale: Size | None = (1333, 800)
     size_divisor: int = 32
+    antialias: bool = False
     mean: tuple[float, ...] = IMAGENET_BYTE_MEAN
     std: tuple[float, ...] = IMAGENET_BYTE_STD
     white_level: int | None = None
@@ -126,6 +129,7 @@ class DensePreprocessing:
             object.__setattr__(self, "scale", tuple(self.scale))
         divisor = self.size_divisor
         _require(is_count(divisor), "size_divisor", divisor, "use a whole number of at least 1")
+        _require(isinstance(self.antialias, bool), "antialias", self.antialias, "use true or false")
         _normalise(self)
 
     @property
@@ -184,7 +188,8 @@ def _plain(preprocessing: Preprocessing | DensePreprocessing) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(preprocessing).items()
-        if (name, value) != ("white_level", None)  # which versions before it was there would refuse
+        # Versions before these were there would refuse them.
+        if (name, value) not in (("white_level", None), ("antialias", False))
     }
 
 

@@ -53,6 +53,48 @@ def test_every_bit_is_the_official_codes(size):
     np.testing.assert_array_equal(np.array(prepared.scale_factor), factor.astype(np.float64))
 
 
+def detectron2(image, long, short):
+    """Its ResizeShortestEdge, and the normalisation of its models, from RGB bytes."""
+    height, width = image.shape[:2]
+    scale = short / min(height, width)
+    new = (short, scale * width) if height < width else (scale * height, short)
+    if max(new) > long:
+        new = [side * long / max(new) for side in new]
+    rows, columns = (int(side + 0.5) for side in new)
+    resized = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (COCO.mean, COCO.std))
+    return (torch.from_numpy(resized.copy()).permute(2, 0, 1) - mean) / std
+
+
+@pytest.mark.parametrize("size", [(480, 640), (333, 500), (1200, 801), (64, 64), (20, 900), (2000, 1500), (999, 1333)])
+def test_with_antialiasing_it_is_detectron2s(size):
+    image = noise(*size)
+    prepared = create_transform(DensePreprocessing(antialias=True))(image)
+    expected = detectron2(image, 1333, 800)
+    assert prepared.pixels.shape == expected.shape
+    torch.testing.assert_close(prepared.pixels, expected, rtol=0, atol=1e-6)
+    assert prepared.original_size == size
+
+
+def test_both_resizes_enlarge_alike_and_shrink_otherwise():
+    image = noise(40, 60)
+    plain, smooth = DensePreprocessing(scale=(120, 80)), DensePreprocessing(scale=(120, 80), antialias=True)
+    level = 1 / min(COCO.std)
+    assert (DenseTransform(plain)(image).pixels - DenseTransform(smooth)(image).pixels).abs().max() < 1.01 * level
+    image = noise(400, 600)
+    assert DenseTransform(plain)(image).pixels.std() > 3 * DenseTransform(smooth)(image).pixels.std()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_antialiasing_takes_each_channel_by_itself(channels):
+    image = noise(50, 70, channels)
+    described = DensePreprocessing(scale=(35, 35), antialias=True, mean=(0.0,) * channels, std=(1.0,) * channels)
+    prepared = DenseTransform(described)(torch.from_numpy(image).permute(2, 0, 1))
+    for channel in range(channels):
+        alone = Image.fromarray(image[:, :, channel]).resize((35, 25), Image.Resampling.BILINEAR)
+        assert np.array_equal(prepared.pixels[channel].numpy(), np.asarray(alone, dtype=np.float32))
+
+
 def test_all_levels_are_normalised_as_by_opencv():
     image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     expected, _ = opencv(image, 16, 16)

@@ -1,4 +1,4 @@
-"""Images prepared for detectors and segmenters: OpenCV's resize, normalisation, padding; no randomness."""
+"""Images prepared for detectors and segmenters: OpenCV's or Pillow's resize, normalisation; no randomness."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class PreparedImage:
 class DenseTransform:
     """Evaluation's preprocessing of a detector or segmenter, with the numbers of the official code.
 
-    The bytes are resized as OpenCV does it, then normalised as mmcv does it; see `normalize_bytes`. From decoded
-    bytes on, every bit is the official code's. Decoders of JPEG differ by a few levels, and we lay transparency over
-    white (see `decode.read_image`) where OpenCV would drop it. Float tensors in [0, 1] are rounded to 8 bits first.
+    The bytes are resized as OpenCV does it, with `antialias` as Pillow does it, then normalised as mmcv does it; see
+    `normalize_bytes`. From decoded bytes on, every bit is the official code's, but for the last one of detectron2's,
+    which divides by the deviation. Decoders of JPEG differ by a few levels, and we lay transparency over white (see
+    `decode.read_image`) where OpenCV would drop it. Float tensors in [0, 1] are rounded to 8 bits first.
     """
 
     def __init__(self, preprocessing: DensePreprocessing) -> None:
@@ -62,7 +63,7 @@ class DenseTransform:
         original_size = array.shape[0], array.shape[1]
         image_size = self.preprocessing.resized(original_size)
         return PreparedImage(
-            pixels=normalize_bytes(resize_bilinear_uint8(array, image_size), self.preprocessing),
+            pixels=normalize_bytes(resize_bytes(array, image_size, self.preprocessing), self.preprocessing),
             image_size=image_size,
             original_size=original_size,
             scale_factor=scale_factor(original_size, image_size),
@@ -84,6 +85,17 @@ def as_byte_array(
         array = np.asarray(pixels)
         return array[:, :, None] if array.ndim == 2 else array
     return pixels.mul(255).round_().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def resize_bytes(
+    image: UInt8[np.ndarray, "H W C"], size: tuple[int, int], preprocessing: DensePreprocessing
+) -> UInt8[np.ndarray, "h w C"]:
+    """The image at another size (height, width), as its preprocessing resizes it."""
+    if not preprocessing.antialias:
+        return resize_bilinear_uint8(image, size)
+    channels = [Image.fromarray(np.ascontiguousarray(image[:, :, channel])) for channel in range(image.shape[2])]
+    resized = [np.asarray(channel.resize((size[1], size[0]), Image.Resampling.BILINEAR)) for channel in channels]
+    return np.stack(resized, axis=2)
 
 
 def normalize_bytes(image: UInt8[np.ndarray, "H W C"], preprocessing: DensePreprocessing) -> Float[Tensor, "C H W"]:

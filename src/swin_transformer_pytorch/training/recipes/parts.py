@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from ... import checks
 from ...backbone.config import ConfigError, find_variant
 from ...models.config import CONFIGS, ModelConfig, Task, find_other_variant
+from ...models.mask2former_config import refuse_mask2former
 from ...weights.catalog import SHIPPED
 
 _log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class ModelRecipe:
                 if variant.task != task:
                     raise RecipeError(f"model.name={self.name!r} is for {variant.task}; this recipe is for {task}")
                 config = variant.config
+            refuse_mask2former(config, "cannot be trained", RecipeError)
             config = config.replace(**self.overrides)
         except ConfigError as error:
             raise RecipeError(f"the recipe's model cannot be built: {error}") from error

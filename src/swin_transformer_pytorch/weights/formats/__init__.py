@@ -42,7 +42,7 @@ def detect_format(state_dict: Mapping[str, Tensor]) -> str:
     """
     keys = set(state_dict)
     whole = dense.is_whole(keys)
-    names = {key.removeprefix(dense.BACKBONE) for key in keys} if whole else keys
+    names = set(map(dense.without_prefix, keys)) if whole else keys
     for record in reversed(_RECORDS):
         if (record.write_whole is not None or not whole) and record.matches(names):
             return record.name

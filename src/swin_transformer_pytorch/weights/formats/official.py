@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ...sizes import Size
-from . import dense
+from . import dense, mask2former
 from .format import Format, StateDict
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _KEY = re.compile(
     """,
     re.VERBOSE,
 )
-_DERIVED = ("attn_mask", "relative_position_index", "relative_coords_table")
+_DERIVED = ("attn_mask", "relative_position_index", "relative_coords_table", "empty_weight")
 _BLOCK = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.")
 _DENSE_NORM = re.compile(r"norm\d+\.(weight|bias)")
 
@@ -143,5 +143,11 @@ def depths_of(keys: Iterable[str]) -> tuple[int, ...]:
 
 
 FORMAT = Format(
-    name="official", matches=matches, read=to_official, write=from_official, write_whole=dense.join, container="model"
+    name="official",
+    matches=matches,
+    read=to_official,
+    write=from_official,
+    read_heads=mask2former.read_authors,
+    write_whole=dense.join,
+    container="model",
 )

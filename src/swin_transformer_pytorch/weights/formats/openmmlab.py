@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...sizes import Size
+from . import mask2former
 from .format import Format, StateDict
 from .official import depths_of, split_v2_bias, without_masked_pretraining
 
@@ -64,8 +65,11 @@ def from_official(state_dict: StateDict, _window: Size | None = None) -> StateDi
 
 
 def write_whole(backbone: StateDict, heads: StateDict) -> StateDict:
-    """The backbone alone has other names. Index buffers are left out: OpenMMLab's models make them themselves."""
-    return {**from_official(backbone), **heads}
+    """But for Mask2Former the backbone alone has other names. Index buffers are left out: OpenMMLab's models make them
+    themselves.
+    """
+    named = mask2former.write_openmmlab(heads) if mask2former.is_mask2former(heads) else heads
+    return {**from_official(backbone), **named}
 
 
 def _reorder(state_dict: StateDict, order: Callable[[Tensor], Tensor]) -> StateDict:
@@ -94,6 +98,7 @@ FORMAT = Format(
     matches=matches,
     read=to_official,
     write=from_official,
+    read_heads=mask2former.read_openmmlab,
     write_whole=write_whole,
     container="state_dict",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...sizes import Size
-from . import dense
+from . import dense, mask2former
 from .format import Format, FormatError, StateDict
 from .official import depths_of
 
@@ -60,7 +60,7 @@ _WRITE_V2: _Rules = (
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
-# The same in the heads of `UperNetForSemanticSegmentation`.
+# The same in the heads of `UperNetForSemanticSegmentation`; those of Mask2Former are in mask2former.py.
 _READ_HEADS: _Rules = ((r"\.batch_norm\.", ".bn."), (r"^(decode_head|auxiliary_head)\.classifier\.", r"\1.conv_seg."))
 _WRITE_HEADS: _Rules = ((r"\.bn\.", ".batch_norm."), (r"\.conv_seg\.", ".classifier."))
 _DENSE_NORM = re.compile(r"hidden_states_norms\.stage(\d+)\.")
@@ -93,22 +93,26 @@ def from_official(state_dict: StateDict, _window: Size | None = None) -> StateDi
 
 
 def read_heads(heads: StateDict) -> StateDict:
+    heads = mask2former.read_transformers(heads)
     return {_rename(key, _READ_HEADS): tensor for key, tensor in heads.items()}
 
 
 def write_whole(backbone: StateDict, heads: StateDict) -> StateDict:
     """Their backbone has a last norm that it never uses, whose first values are written so that it loads strictly."""
-    if not any(key.startswith("decode_head.") for key in heads) or any(
+    masks = mask2former.is_mask2former(heads)
+    if not (masks or any(key.startswith("decode_head.") for key in heads)) or any(
         key.endswith(".logit_scale") for key in backbone
     ):
         raise FormatError(
-            "'transformers' has UPerNet on Swin V1 alone of these models: use official or openmmlab, or convert the "
-            "backbone alone"
+            "'transformers' has UPerNet and Mask2Former on Swin V1 alone of these models: use official or openmmlab, "
+            "or convert the backbone alone"
         )
     last = backbone[f"norm{len(depths_of(backbone)) - 1}.weight"]
     unused = {"norm.weight": last.new_ones(last.shape), "norm.bias": last.new_zeros(last.shape)}
-    named_heads = {_rename(key, _WRITE_HEADS): tensor for key, tensor in heads.items()}
-    return dense.join(from_official({**backbone, **unused}), named_heads)
+    named = from_official({**backbone, **unused})
+    if masks:
+        return dense.join(named, mask2former.write_transformers(heads), dense.BACKBONE_OF_TRANSFORMERS)
+    return dense.join(named, {_rename(key, _WRITE_HEADS): tensor for key, tensor in heads.items()})
 
 
 def _rename(key: str, rules: _Rules) -> str:

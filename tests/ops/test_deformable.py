@@ -1,0 +1,106 @@
+"""Deformable attention against the same written number by number."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from swin_transformer_pytorch.ops.deformable import deformable_attention
+
+SIZES = [(3, 5), (2, 2), (1, 4)]
+TOKENS = sum(height * width for height, width in SIZES)
+
+
+def inputs(seed: int = 0, low: float = -0.4, high: float = 1.4) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, places also beyond the maps, and weights that do not sum to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    value = torch.randn(2, TOKENS, 2, 3, generator=generator, dtype=torch.float64)
+    locations = torch.rand(2, 6, 2, len(SIZES), 4, 2, generator=generator, dtype=torch.float64) * (high - low) + low
+    weights = torch.randn(2, 6, 2, len(SIZES), 4, generator=generator, dtype=torch.float64)
+    return value, locations, weights
+
+
+def read(of_map: Tensor, height: int, width: int, x: float, y: float) -> Tensor:
+    """A bilinear reading of (height * width, D); what lies beyond the map is 0."""
+    column, row = x * width - 0.5, y * height - 0.5
+    left, top = math.floor(column), math.floor(row)
+    total = torch.zeros(of_map.shape[1], dtype=of_map.dtype)
+    for i, share_y in ((top, 1 - (row - top)), (top + 1, row - top)):
+        for j, share_x in ((left, 1 - (column - left)), (left + 1, column - left)):
+            if 0 <= i < height and 0 <= j < width:
+                total += share_y * share_x * of_map[i * width + j]
+    return total
+
+
+def by_loops(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    batch, queries, heads, _, points, _ = locations.shape
+    out = torch.zeros(batch, queries, heads, value.shape[3], dtype=value.dtype)
+    for b in range(batch):
+        for q in range(queries):
+            for h in range(heads):
+                start = 0
+                for level, (height, width) in enumerate(SIZES):
+                    of_map = value[b, start : start + height * width, h]
+                    start += height * width
+                    for p in range(points):
+                        x, y = locations[b, q, h, level, p].tolist()
+                        out[b, q, h] += weights[b, q, h, level, p] * read(of_map, height, width, x, y)
+    return out.flatten(2)
+
+
+def test_it_is_its_definition() -> None:
+    arguments = inputs()
+    expected = by_loops(*arguments)
+    assert expected.abs().max() > 1
+    value, locations, weights = arguments
+    actual = deformable_attention(value, SIZES, locations, weights)
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_centre_of_a_cell_gives_the_cell() -> None:
+    value, locations, weights = inputs()
+    weights = torch.zeros_like(weights)
+    weights[:, 0, :, 0, 0] = 1
+    locations[:, 0, :, 0, 0] = torch.tensor([(3 + 0.5) / 5, (1 + 0.5) / 3], dtype=torch.float64)
+    actual = deformable_attention(value, SIZES, locations, weights)
+    torch.testing.assert_close(actual[:, 0], value[:, 1 * 5 + 3].flatten(1))
+    assert not actual[:, 1:].any()
+
+
+def test_gradients() -> None:
+    # Away from the centres of cells, where the slope of a bilinear reading jumps.
+    value, locations, weights = (one.requires_grad_() for one in inputs(seed=3))
+    assert torch.autograd.gradcheck(
+        lambda v, where, w: deformable_attention(v, SIZES, where, w), (value, locations, weights)
+    )
+
+
+def test_places_far_beyond_the_maps_read_nothing() -> None:
+    value, locations, weights = inputs(low=2.0, high=9.0)
+    assert not deformable_attention(value, SIZES, locations, weights).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_are_computed_in_float32(dtype: torch.dtype) -> None:
+    value, locations, weights = (one.float() for one in inputs())
+    value, weights = value.to(dtype), weights.to(dtype)
+    actual = deformable_attention(value, SIZES, locations, weights)
+    expected = deformable_attention(value.float(), SIZES, locations, weights.float())
+    assert actual.dtype == dtype
+    torch.testing.assert_close(actual, expected.to(dtype), rtol=0, atol=0)
+
+
+def test_images_and_queries_do_not_see_each_other() -> None:
+    value, locations, weights = inputs()
+    all_of_them = deformable_attention(value, SIZES, locations, weights)
+    alone = deformable_attention(value[1:], SIZES, locations[1:, 2:4], weights[1:, 2:4])
+    torch.testing.assert_close(alone, all_of_them[1:, 2:4])
+
+
+def test_maps_that_do_not_fit_are_named() -> None:
+    value, locations, weights = inputs()
+    with pytest.raises(ValueError, match="2 map_sizes for locations in 3 maps"):
+        deformable_attention(value, SIZES[:2], locations, weights)
+    with pytest.raises(ValueError, match="value has 23 tokens, and maps of 3 x 5, 2 x 2, 1 x 5 have another number"):
+        deformable_attention(value, [*SIZES[:2], (1, 5)], locations, weights)
