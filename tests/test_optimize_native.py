@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.backbone.swin import Swin
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.ops import Map, Program, force_implementation
 from swin_transformer_pytorch.ops.cpu.library import why_not
@@ -175,6 +176,49 @@ def test_what_is_changed_in_an_optimised_model_counts(monkeypatch: pytest.Monkey
             assert (fast(images) - before).abs().max() > 3e-5  # of which rounding is a hundredth
 
 
+def test_hooks_on_all_modules_see_maps() -> None:
+    fast, images = optimize_for_inference(classifier()), torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = fast(images)
+        seen: list[object] = []
+        for module in fast.modules():
+            module.register_forward_hook(lambda module, inputs, out: seen.append(out))
+        torch.testing.assert_close(fast(images), before, rtol=1e-5, atol=1e-5)
+    assert len(seen) > 6 and all(isinstance(one, Tensor) for one in seen)
+
+
+def test_who_goes_through_stages_in_another_way_later_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, images = optimize_for_inference(classifier()), torch.randn(1, 3, 64, 64)
+    real, calls = Swin.forward_stages, []
+
+    def mine(self: Swin, tokens: Tensor, count: int | None = None) -> list[Tensor]:
+        calls.append(count)
+        return real(self, tokens, count)
+
+    with torch.inference_mode():
+        before = fast(images)
+        for place, function in ((fast, mine.__get__(fast)), (Swin, mine)):
+            with monkeypatch.context() as patch:
+                patch.setattr(place, "forward_stages", function)
+                assert torch.equal(fast(images), before)
+        assert len(calls) == 2
+        fast.layers = torch.nn.ModuleList(fast.layers)
+        torch.testing.assert_close(fast(images), before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_scales_of_scores_may_have_been_of_another_type(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier(2)
+    for name, parameter in model.named_parameters():
+        if name.endswith("logit_scale"):
+            parameter.data.uniform_(1, 4)
+    fast, images = optimize_for_inference(model.to(dtype), torch.float32), torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        together = fast(images)
+        by_operators(monkeypatch)
+        assert torch.equal(together, fast(images))
+
+
 def test_modes_and_other_tensors_see_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     fast, images = optimize_for_inference(classifier()), torch.randn(1, 3, 64, 64)
     calls = count_calls(monkeypatch)
@@ -209,12 +253,12 @@ def test_copies_and_files_of_stages_that_ran_are_stages_of_their_own() -> None:
     fast = optimize_for_inference(classifier())
     with torch.inference_mode():
         tokens = fast.patch_embed(torch.randn(1, 3, 64, 64))
-        before = fast.layers(tokens)[-1]
+        before = fast.layers.maps(tokens)[-1]
         for other in (copy.deepcopy(fast.layers), pickle.loads(pickle.dumps(fast.layers))):  # noqa: S301  # our own
             assert other._kept is None
-            assert torch.equal(other(tokens)[-1], before)
+            assert torch.equal(other.maps(tokens)[-1], before)
             other[0].blocks[0].fc1.weight.zero_()
-            assert not torch.equal(other(tokens)[-1], before) and torch.equal(fast.layers(tokens)[-1], before)
+            assert not torch.equal(other.maps(tokens)[-1], before) and torch.equal(fast.layers.maps(tokens)[-1], before)
 
 
 def test_a_stage_run_of_ones_own_is_taken() -> None:
@@ -247,3 +291,7 @@ def test_blocks_of_other_widths_go_together_and_maps_that_do_not_fit_are_an_erro
                 fast.get_submodule(name)(torch.randn(1, 8, 8, 96))
         with pytest.raises(ValueError, match="takes torch.float32"):
             fast.get_submodule("layers.0.downsample")(torch.randn(1, 8, 8, 32).bfloat16())
+        fast.patch_embed.norm = optimize_for_inference(torch.nn.ModuleList((torch.nn.LayerNorm(16), model)))[0]
+        for call in (fast, fast.patch_embed):
+            with pytest.raises((ValueError, RuntimeError)):
+                call(images)

@@ -66,6 +66,13 @@ def test_batches_that_differ_are_an_error() -> None:
         pixel_cross_entropy(torch.zeros(2, 3, 4, 4), torch.zeros(1, 8, 8, dtype=torch.long))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("shape", [(2, 8), (2, 8, 8, 1)])
+def test_labels_that_are_no_maps_are_an_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="one label map an image"):
+        pixel_cross_entropy(torch.zeros(2, 3, 4, 4), torch.zeros(shape, dtype=torch.long))
+
+
 def resized(logits: torch.Tensor, size: tuple[int, int]) -> list[list[list[list[float]]]]:
     return [[scalar_resize(plane, size) for plane in one.tolist()] for one in logits]
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from swin_transformer_pytorch.ops import resized_sum
 from swin_transformer_pytorch.ops.resized_sum import sum_over_resized
@@ -55,6 +56,19 @@ def test_transforms_see_the_operators() -> None:
     found = torch.func.grad(lambda x: sum_over_resized(x, (7, 5), cubes(weights)))(logits.detach())
     (expected,) = torch.autograd.grad(sum_over_resized(logits, (7, 5), cubes(weights)), logits)
     torch.testing.assert_close(found, expected)
+
+
+def test_a_checkpoint_around_it_computes_all_once_more() -> None:
+    logits, weights = case((3, 2), (7, 5))
+    calls = []
+
+    def total(x: Tensor) -> Tensor:
+        calls.append(x)
+        return sum_over_resized(x.tanh(), (7, 5), cubes(weights))
+
+    checkpoint(total, logits, use_reentrant=False).backward()
+    assert len(calls) == 2
+    torch.testing.assert_close(logits.grad, torch.autograd.grad(total(logits), logits)[0])
 
 
 def test_bands_are_never_the_whole_map() -> None:

@@ -77,9 +77,9 @@ class SwinStage(nn.Module):
 
 class StagesTogether(nn.ModuleList):
     """What may stand in `layers`' place to go through stages in one step. Both answers may be None: the stages are then
-    to be called one after the other."""
+    to be called one after the other. Like any list it is never called itself, so that hooks on it see nothing."""
 
-    def forward(
+    def maps(
         self, tokens: Float[Tensor, "B h w C"], count: int | None = None
     ) -> list[Float[Tensor, "B h_i w_i C_i"]] | None:
         """`Swin.forward_stages`."""
@@ -95,14 +95,10 @@ class Swin(nn.Module):
 
     Masked pre-training steps in between `patch_embed` and `forward_stages`. A model's `forward` is a pure function of
     the images, the parameters, the mode and the random generator: sizes may change from call to call.
-
-    Attributes:
-        stages_together: whether `layers` are a `StagesTogether`.
     """
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
-        self.stages_together = False
         self.config = config
         self.patch_embed = PatchEmbed(config.in_channels, config.embed_dim, config.patch_size)
         self.layers = nn.ModuleList(SwinStage(config, stage) for stage in range(len(config.depths)))
@@ -110,22 +106,22 @@ class Swin(nn.Module):
 
     def forward_last(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
         """The last stage's map."""
-        return self._last_together(images) if self.stages_together else self._last(images)
-
-    def _last(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
+        # Whoever put another function in `forward_stages`' place has it called.
+        if (
+            isinstance(self.layers, StagesTogether)
+            and getattr(self.forward_stages, "__func__", None) is _FORWARD_STAGES
+        ):
+            last: Tensor | None = self.layers.last(self.patch_embed, images)
+            if last is not None:
+                return last
         return self.forward_stages(self.patch_embed(images))[-1]
-
-    def _last_together(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"]:
-        assert isinstance(self.layers, StagesTogether)
-        last = self.layers.last(self.patch_embed, images)
-        return self._last(images) if last is None else last
 
     def forward_stages(
         self, tokens: Float[Tensor, "B h w C"], count: int | None = None
     ) -> list[Float[Tensor, "B h_i w_i C_i"]]:
         """Each stage's map, before its patch merging; of the first `count` stages alone where it is given."""
         if isinstance(self.layers, StagesTogether):
-            together: list[Tensor] | None = self.layers(tokens, count)
+            together: list[Tensor] | None = self.layers.maps(tokens, count)
             if together is not None:
                 return together
         maps = []
@@ -138,6 +134,9 @@ class Swin(nn.Module):
             if stage.downsample is not None:
                 tokens = stage.downsample(tokens)
         return maps
+
+
+_FORWARD_STAGES = Swin.forward_stages
 
 
 def _initialise(module: nn.Module) -> None:

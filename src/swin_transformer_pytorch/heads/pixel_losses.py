@@ -36,9 +36,9 @@ class PixelLosses:
         official code; `F.cross_entropy` leaves them out.
 
         Raises:
-            ValueError: the batches differ.
+            ValueError: the batches differ, or labels are no maps.
         """
-        if len(logits) != len(labels):
+        if len(logits) != len(labels) or labels.ndim != 3:
             raise ValueError(
                 f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; give one label map an image"
             )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from ..sizes import Size
@@ -66,7 +67,8 @@ class _SumOverResized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, size: Size, loss: BandLoss, wanted: bool) -> Tensor:
         total, gradient = logits.new_zeros(()), torch.zeros_like(logits) if wanted else None
-        with without_autocast(logits.device.type):
+        # What checkpoints and the like do with saved tensors is for graphs that stay: this one is gone at once.
+        with without_autocast(logits.device.type), saved_tensors_hooks(lambda x: x, lambda x: x):
             weights = resize_matrix(logits.shape[2], size[0], logits)
             for image in range(len(logits)):
                 for rows, sources in _bands(logits, size):

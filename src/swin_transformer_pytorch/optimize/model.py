@@ -69,7 +69,7 @@ def optimize_for_inference(model: _Model, dtype: torch.dtype | None = None, *, c
             for module in fast.modules():
                 # Whoever goes through the stages in a way of their own goes on to do so.
                 if isinstance(module, Swin) and type(module).forward_stages is Swin.forward_stages:
-                    module.layers, module.stages_together = FastStages(module.layers), True
+                    module.layers = FastStages(module.layers)
     if compile:
         for module in fast.modules():
             if isinstance(module, Swin):

@@ -165,7 +165,7 @@ class FastStages(StagesTogether):
         super().__init__(stages)
         self._kept: _Kept | None = None
 
-    def forward(
+    def maps(
         self, tokens: Float[Tensor, "B h w C"], count: int | None = None
     ) -> list[Float[Tensor, "B h_i w_i C_i"]] | None:
         if not takes_map(tokens):
@@ -213,7 +213,7 @@ class FastStages(StagesTogether):
         return program
 
     def _last_map(self, embed: FastPatchEmbed, images: Tensor) -> Program | None:
-        embedding = embed.native(images.dtype)
+        embedding = embed.native(images)
         shape = (len(images), *embed.map_size(images), embed.proj.out_features)
         parts = self._parts(shape, images.dtype, None)
         if embedding is None or parts is None:

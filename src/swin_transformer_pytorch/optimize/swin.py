@@ -62,7 +62,7 @@ class FastBlock(Fixed):
         super().__init__()
         self.norm_first, self.shifted = block.norm_first, block.shifted
         self.window_size, self.single_window = block.window_size, block.single_window
-        self.bias, self.logit_scale = scores.bias, scores.logit_scale
+        self.bias = scores.bias
         self.norm1, self.norm2 = block.norm1, block.norm2
         attn = block.attn
         qkv_bias = attn.qkv_bias() if isinstance(attn, WindowAttentionV2) else attn.qkv.bias
@@ -72,6 +72,9 @@ class FastBlock(Fixed):
         self.fc2 = FusedLinear.of(block.mlp.fc2, pack=pack)
         self.example = self.qkv.example
         self.padded_bias = pad_keys(self._bias_of(self.window_size)) if self.qkv.form == "panels" else None
+        # The library reads it in float32, whatever the parameters were.
+        scale = scores.logit_scale
+        self.logit_scale = scale if scale is None or self.padded_bias is None else scale.float()
         # Whoever hooks a norm sees the whole map.
         self.in_pieces = self.qkv.form != "plain" and all(is_usual_norm(one) for one in (self.norm1, self.norm2))
 
@@ -192,7 +195,7 @@ class FastPatchEmbed(nn.Module):
         images = self.whole_patches(images)
         if self.proj.form == "plain" or not is_usual_norm(self.norm):
             return self._run(images)
-        native = self.native(images.dtype) if takes_map(images) else None
+        native = self.native(images) if takes_map(images) else None
         if native is not None:
             program = Program(images.shape, images.dtype)
             out = program.new((len(images), *self.map_size(images), self.proj.out_features), result=True)
@@ -210,12 +213,13 @@ class FastPatchEmbed(nn.Module):
         """Of whole patches."""
         return images.shape[2] // self.patch_size[0], images.shape[3] // self.patch_size[1]
 
-    def native(self, dtype: torch.dtype) -> Embedding | None:
-        """What the library needs of it for such images, or None where a part is not as it was made."""
+    def native(self, images: Float[Tensor, "B C H W"]) -> Embedding | None:
+        """What the library needs of it for such images, or None where a part is not as it was made, or does not fit."""
         proj, norm = native_layer(self.proj), native_norm(self.norm)
-        if proj is None or norm is None or dtype != self.proj.example.dtype:
+        if proj is None or norm is None or images.dtype != self.proj.example.dtype:
             return None
-        return Embedding(patch_size=self.patch_size, proj=proj, norm=norm)
+        embedding = Embedding(patch_size=self.patch_size, proj=proj, norm=norm)
+        return embedding if embedding.fits(images.shape[1], self.proj.out_features) else None
 
     @staticmethod
     def add_to(program: Program, native: Embedding, images: Tensor, first: int, out: Map) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -119,6 +120,11 @@ class Embedding:
     patch_size: Size
     proj: Layer
     norm: Norm
+
+    def fits(self, channels: int, columns: int) -> bool:
+        """Whether its parts are for images of that many channels, and make as many columns."""
+        made, depth = self.proj.panels.shape
+        return channels * prod(self.patch_size) <= depth and made == len(self.norm.weight) == columns
 
     def pack(self) -> bytes:
         """As the library reads it."""
