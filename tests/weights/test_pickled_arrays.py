@@ -281,14 +281,20 @@ def test_dicts_in_dicts_without_end(tmp_path):
     loop["model"] = loop
     path.write_bytes(pickle.dumps(loop))
     refused(path, "a dict in a dict")
-    path.write_bytes(b"\x80\x04" + b"](" * 300_000 + b"a" * 300_000 + b".")
+    path.write_bytes(b"\x80\x04" + b"](" * 60_000 + b"a" * 60_000 + b".")
     refused(path, "not a state dict|damaged")
-    path.write_bytes(b"\x80\x04]" + b"\x85" * 300_000 + b".")
+    path.write_bytes(b"\x80\x04]" + b"\x85" * 190_000 + b".")
     refused(path, "holds a tuple")
     # Each is a key that takes twice as long to hash as the one before.
     doubled = b")\x94" + b"".join(b"h%ch%c\x86\x94" % (i, i) for i in range(60))
     path.write_bytes(b"\x80\x04" + doubled + b"}h\x3cNs.")
     refused(path, "damaged or cut short .a tuple stands where a str belongs")
+
+
+def test_more_instructions_than_any_model_takes(tmp_path):
+    path = tmp_path / "m.pkl"
+    path.write_bytes(b"\x80\x04" + b"]" * 4_000_000 + b".")
+    refused(path, r"is refused: it has over 200,000 instructions")
 
 
 def test_cut_anywhere_it_is_named(tmp_path):

@@ -47,6 +47,7 @@ _COLUMNS = {
     "classification": ("image", "class", "score", "then"),
     "detection": ("image", "objects", "best first"),
     "segmentation": ("image", "largest", "share", "then"),
+    "panoptic": ("image", "segments", "largest first"),
 }
 
 
@@ -79,7 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=PositiveInt, default=5, metavar="K", help="classification: classes to name")
     add_view_options(parser)
     parser.add_argument(
-        "--labels", metavar="DIR", help="segmentation: write label maps, PNGs whose values are class indices"
+        "--labels",
+        metavar="DIR",
+        help="segmentation: write label maps, PNGs whose values are class indices; panoptic: COCO's PNGs of segments' "
+        "ids, and their JSON beside them",
     )
     parser.add_argument("--coco", metavar="FILE", help="detection: write COCO's results, a JSON list of all objects")
     parser.add_argument(
@@ -185,7 +189,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--workers {options.workers} is for --engine ray; add that, or leave it out")
     device = model_source.check_device(options.device)
     model = model_source.load(options)
-    if options.labels is not None and model.task != "segmentation":
+    if options.labels is not None and model.task not in ("segmentation", "panoptic"):
         raise UsageError(f"--labels is for segmenters, and this model is for {model.task}; leave it out")
     _check_files(options, model.task)
     coco = result_files.CocoResults(options.coco, options.annotations) if options.coco is not None else None
@@ -295,11 +299,13 @@ def row_settings(options: argparse.Namespace, model: Model | ExportedModel) -> d
 
 def _cells(result: Prediction, shown_score: float) -> tuple[str, ...]:
     """The best first, and the others on one line."""
-    from ..results import Classification, Detections
+    from ..results import Classification, Detections, PanopticSegmentation
 
     if isinstance(result, Detections):
         shown = result.above(shown_score)
         return str(len(shown)), some(shown.texts(), _NAMED) or "no objects"
+    if isinstance(result, PanopticSegmentation):
+        return str(len(result)), some(result.texts(), _NAMED) or "no segments"
     if isinstance(result, Classification):
         names, values = result.names, result.scores
     else:
@@ -338,10 +344,14 @@ def _annotate(
 
 
 def _save_labels(image: str, result: Any, folder: Path) -> str:
-    """Likewise the map of an image's classes."""
+    """Likewise the map of an image's classes, or of its segments."""
+    from ..results import PanopticSegmentation
     from ..visualize import save_label_map
 
     place = free_path(folder, Path(file_name(image)).stem)
+    if isinstance(result, PanopticSegmentation):
+        result.save_coco(place)  # two files, each put in place when it is whole
+        return str(place)
     with writing(place, file=beside(place)):
         save_label_map(result, beside(place))
     return str(place)

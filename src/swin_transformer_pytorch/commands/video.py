@@ -114,10 +114,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _names(result: Prediction, shown_score: float) -> set[str]:
     """The classes of a frame that are told of: of a classifier the likeliest."""
-    from ..results import Classification, Detections
+    from ..results import Classification, Detections, PanopticSegmentation
 
     if isinstance(result, Detections):
         return set(result.above(shown_score).names)
+    if isinstance(result, PanopticSegmentation):
+        return set(result.counts())
     return {result.names[0]} if isinstance(result, Classification) else {result.names[label] for label in result.shares}
 
 

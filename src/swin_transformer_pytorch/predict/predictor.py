@@ -22,10 +22,11 @@ from ..data.images.opened import OpenedImage
 from ..data.images.pixels import ImageInput, as_picture
 from ..data.images.remote import fetched
 from ..models.config import FINE_TUNE_FIRST
-from ..models.mask2former_config import refuse_mask2former
+from ..models.mask2former import Mask2Former
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
+from .mask2former import Mask2FormerTask
 from .segmentation import SegmentationTask
 from .task import AnyImage, Mode, Prediction, PredictionTask, class_names
 
@@ -37,8 +38,8 @@ class Predictor:
 
     An image may be a path, an http(s) address (of at most 100 MB, within two minutes), a file's bytes, a PIL image, a
     uint8 array (H, W, 3), or a uint8 or [0, 1] float tensor (3, H, W); grey ones (H, W), (H, W, 1) or (1, H, W) as
-    well. An image gets the same answer alone and in a list: `Classification`, `Detections` or `SegmentationMap`, the
-    latter two in the image's own pixels.
+    well. An image gets the same answer alone and in a list: `Classification`, `Detections`, `SegmentationMap` or
+    `PanopticSegmentation`, all but the first in the image's own pixels.
 
     Args:
         model_or_name: a model (it is moved to `device` and put into evaluation mode, and stays so), a name of
@@ -48,12 +49,12 @@ class Predictor:
         top_k: classification: classes to name for an image, the likeliest first; at most all.
         batch_size: images that go through the model at once, those of equal size; None for 32 to classify, else 4.
         score_threshold: detection: least score of the objects that are given; None for all that the model gives.
-        mode: detection and segmentation: "whole", or "slide" for large images, through overlapping windows; see
-            `DetectionTask` and `SegmentationTask`.
+        mode: detection and segmentation, but for a Mask2Former: "whole", or "slide" for large images, through
+            overlapping windows; see `DetectionTask` and `SegmentationTask`.
         crop_size: "slide": (height, width) of a window.
         stride: "slide": (height, width) from a window to the next.
-        multi_scale: detection and segmentation: whether to look at each image at several sizes. Slow.
-        flip: detection and segmentation: whether to look at its mirror image too.
+        multi_scale: likewise: whether to look at each image at several sizes. Slow.
+        flip: likewise: whether to look at its mirror image too.
         max_pixels: the most pixels that a file may have; None for PIL's own limit, see `data.images.decode.open_image`.
         decoding: classification: "exact", or "scaled" to decode large JPEGs no larger than needed, which is faster and
             gives other numbers; see `data.images.opened.OpenedImage`.
@@ -102,7 +103,6 @@ class Predictor:
                 f"the model's weights are damaged: {len(bad):,} of its tensors hold NaN or infinite numbers "
                 f"({named(bad)}), with which no answer is right; load other weights"
             )
-        refuse_mask2former(getattr(model, "config", None), "is not taken by Predictor")
         name = getattr(model, "task", None)
         views = {"multi_scale": multi_scale, "flip": flip}
         windows = {"mode": mode, "crop_size": crop_size, "stride": stride}
@@ -112,6 +112,11 @@ class Predictor:
         if name == "classification" and getattr(model, "num_classes", None) != 0:
             _refuse(name, score_threshold=score_threshold, **windows, **views)
             task = ClassificationTask(model, top_k=top_k)
+        elif isinstance(model, Mask2Former):
+            _refuse(f"{name} by a Mask2Former, which looks at whole images once", **windows, **views)
+            if name != "detection":
+                _refuse(name, score_threshold=score_threshold)
+            task = Mask2FormerTask(model, score_threshold=score_threshold)
         elif name == "detection":
             task = DetectionTask(
                 model,
@@ -132,8 +137,8 @@ class Predictor:
                 raise ValueError(f"this {type(model).__name__} has nothing to say of an image yet: {FINE_TUNE_FIRST}")
             what = "has no head (num_classes=0)" if name == "classification" else f"has the task {name!r}"
             raise ValueError(
-                f"this {type(model).__name__} {what}; Predictor takes models for classification, detection and "
-                "segmentation"
+                f"this {type(model).__name__} {what}; Predictor takes models for classification, detection, "
+                "segmentation and panoptic segmentation"
             )
         self._task = task
         self.looks_once = not (multi_scale or flip or mode == "slide")

@@ -27,6 +27,7 @@ _COLUMNS: dict[Task, dict[str, str]] = {
         "masks": "list<mask>",
     },
     "segmentation": {"image_size": _COUNTS, "labels": _COUNTS, "names": _TEXTS, "shares": _NUMBERS},
+    "panoptic": {"image_size": _COUNTS, "segments": "list<segment>"},
 }
 
 
@@ -78,6 +79,18 @@ def _schema(pyarrow: Any, task: Task) -> Any:
         _TEXTS: pyarrow.list_(text),
         "list<list<float>>": pyarrow.list_(pyarrow.list_(number)),
         "list<mask>": pyarrow.list_(pyarrow.struct([("size", pyarrow.list_(count)), ("counts", text)])),
+        "list<segment>": pyarrow.list_(
+            pyarrow.struct(
+                [
+                    ("id", count),
+                    ("label", count),
+                    ("name", text),
+                    ("score", number),
+                    ("area", count),
+                    ("is_thing", pyarrow.bool_()),
+                ]
+            )
+        ),
     }
     columns = {name: kinds[kind] for name, kind in _COLUMNS[task].items()}
     return pyarrow.schema([("path", text), ("error", text), *columns.items()])

@@ -15,12 +15,12 @@ from ..data.images.dense_transforms import DenseTransform, PreparedImage, as_byt
 from ..data.images.pixels import ImageInput
 from ..models.named_classes import NamedClasses
 from ..models.segmentation_inference import preprocessing_at_ratio
-from ..results import Classification, Detections, SegmentationMap
+from ..results import Classification, Detections, PanopticSegmentation, SegmentationMap
 from ..sizes import Size
 from ..weights.preprocessing import DensePreprocessing
 
 AnyImage: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8] | Tensor
-Prediction: TypeAlias = Classification | Detections | SegmentationMap
+Prediction: TypeAlias = Classification | Detections | SegmentationMap | PanopticSegmentation
 Mode = Literal["whole", "slide"]
 
 _USUAL_CROP = 512

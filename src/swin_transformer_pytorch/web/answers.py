@@ -12,7 +12,7 @@ from PIL import Image
 from ..data.classification.fashion import FashionSample
 from ..data.scenes.dataset import open_scenes
 from ..predict import Prediction, Predictor
-from ..results import Classification, Detections
+from ..results import Detections, SegmentationMap
 from ..visualize import class_colour, label_map, overlay, palette_of
 
 _NUM_SAMPLES = 6
@@ -23,7 +23,7 @@ def drawn(image: bytes, result: Prediction, predictor: Predictor) -> dict[str, A
     fields: dict[str, Any] = {"picture": _base64(overlay(predictor.picture(image), result))}
     if isinstance(result, Detections):
         fields["colours"] = [class_colour(label) for label in result.labels.tolist()]
-    elif not isinstance(result, Classification):
+    elif isinstance(result, SegmentationMap):
         palette = palette_of(result)
         fields["colours"] = [palette[label] for label in result.shares]
         fields["label_map"] = _base64(label_map(result))

@@ -26,7 +26,7 @@ from .errors import CheckpointError, DamagedFileError
 # A torch file of the old kind is several pickles, and the first is this number.
 _TORCH_MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _NUMBERS = re.compile(r"b1|u1|i[1248]|f[248]")  # those that torch has too
-_MOST_DIMENSIONS, _LONGEST = 8, 1 << 40
+_MOST_DIMENSIONS, _LONGEST, _MOST_INSTRUCTIONS = 8, 1 << 40, 200_000
 _WHY = " when it is read, which could run code of the file's maker"
 
 _Kind = TypeVar("_Kind")
@@ -90,9 +90,15 @@ class _Program:
 
     def run(self, content: mmap.mmap) -> object:
         try:
-            for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]  # read, readline and tell
+            steps = pickletools.genops(content)  # type: ignore[arg-type]  # it has read, readline and tell
+            for count, (opcode, argument, _) in enumerate(steps):
                 if opcode.name == "STOP":
                     break
+                if count >= _MOST_INSTRUCTIONS:  # one of a single byte may make a list
+                    raise CheckpointError(
+                        f"{self._path} is refused: it has over {_MOST_INSTRUCTIONS:,} instructions, and arrays of a "
+                        "model take some ten thousands; fetch it again, from where it was published"
+                    )
                 self._do(opcode.name, argument)
             return _filled(self._stack.pop())
         except CheckpointError:

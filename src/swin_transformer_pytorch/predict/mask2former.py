@@ -1,0 +1,94 @@
+"""Images to what a Mask2Former answers: segments, objects with masks, or a class for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ..data.images.dense_transforms import DenseTransform, PreparedImage
+from ..data.images.pixels import ImageInput
+from ..data.transforms import create_transform
+from ..models.mask2former import Mask2Former
+from ..models.mask2former_config import Answers
+from ..models.panoptic_inference import instances, panoptic, semantic
+from ..models.query_masks import QueryMasks, query_masks
+from ..results import Detections, PanopticSegmentation, SegmentationMap
+from ..results.panoptic import Segment
+from ..rle import encode_mask
+from .task import Prediction, check_class_layers, class_names, name_of, views_of
+
+
+class Mask2FormerTask:
+    """Answers by the authors' rules, at the image's own size. See `PredictionTask`.
+
+    Args:
+        model: its config's `answers` says what is given: `PanopticSegmentation`, `Detections` or `SegmentationMap`.
+        score_threshold: of objects: least score of what is given; None for all that the model gives.
+    """
+
+    batch_size = 4
+
+    def __init__(self, model: Mask2Former, *, score_threshold: float | None) -> None:
+        check_class_layers(model)
+        self.model = model
+        self.score_threshold = score_threshold
+        self.transform: DenseTransform = create_transform(model)
+        known = class_names(model)
+        self.names = tuple(name_of(known, label) for label in range(model.num_classes))
+
+    def prepare(self, image: ImageInput) -> PreparedImage:
+        """One image, resized and normalised but not padded."""
+        (view,) = views_of(image, self.transform, (1.0,))
+        return view
+
+    def predict(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
+        """See `models.panoptic_inference`."""
+        pixels = [image.pixels for image in prepared]
+        found = query_masks(self.model, pixels, [image.original_size for image in prepared])
+        answer: dict[Answers, Callable[[QueryMasks], Prediction]] = {
+            "panoptic": self._segments,
+            "instance": self._objects,
+            "semantic": self._classes,
+        }
+        return [answer[self.model.config.answers](one) for one in found]
+
+    def _segments(self, image: QueryMasks) -> PanopticSegmentation:
+        config = self.model.config
+        found = panoptic(
+            image,
+            config.thing_classes,
+            least_probability=config.segment_threshold,
+            least_share=config.overlap_threshold,
+        )
+        columns = (found.ids, found.labels, found.scores, found.areas, found.is_thing)
+        return PanopticSegmentation(
+            segment_ids=_numpy(found.segment_ids),
+            segments=tuple(
+                Segment(id=number, label=label, score=score, area=area, is_thing=is_thing)
+                for number, label, score, area, is_thing in zip(*(one.tolist() for one in columns), strict=True)
+            ),
+            names=self.names,
+            palette=self.model.palette,
+        )
+
+    def _objects(self, image: QueryMasks) -> Detections:
+        found = instances(image, max_detections=self.model.config.max_detections)
+        labels = found.labels.tolist()
+        result = Detections(
+            boxes_xyxy=_numpy(found.boxes_xyxy),
+            scores=_numpy(found.scores),
+            labels=np.array(labels, dtype=np.int64),
+            names=tuple(self.names[label] for label in labels),
+            image_size=image.output_size,
+            mask_rles=tuple(encode_mask(_numpy(mask)) for mask in found.masks),
+        )
+        return result if self.score_threshold is None else result.above(self.score_threshold)
+
+    def _classes(self, image: QueryMasks) -> SegmentationMap:
+        return SegmentationMap(labels=_numpy(semantic(image)), names=self.names, palette=self.model.palette)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()

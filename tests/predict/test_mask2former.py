@@ -1,0 +1,130 @@
+"""A Mask2Former in `Predictor` and `swin predict`: one answer of each kind, at the image's size."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from swin_transformer_pytorch.cli import main
+from swin_transformer_pytorch.models.build import build
+from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.mask2former import Mask2Former
+from swin_transformer_pytorch.models.mask2former_config import Answers, Mask2FormerConfig
+from swin_transformer_pytorch.models.panoptic_inference import instances, panoptic, semantic
+from swin_transformer_pytorch.models.query_masks import query_masks
+from swin_transformer_pytorch.models.saving import save_model
+from swin_transformer_pytorch.predict import Predictor
+from swin_transformer_pytorch.results import Detections, PanopticSegmentation, SegmentationMap
+from swin_transformer_pytorch.web.app import create_app
+from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
+
+NAMES = ("cat", "road", "sky")
+CONFIG = Mask2FormerConfig(
+    num_classes=3, num_queries=6, dim=64, attention_heads=4, encoder_dim=16, encoder_layers=1, feedforward_dim=16
+).replace(embed_dim=8, depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 2), window_size=3, drop_path_rate=0.0)
+
+
+def model(answers: Answers) -> Mask2Former:
+    """Its queries are sure of their classes, and their masks are of all signs."""
+    torch.manual_seed(3)
+    things = (0,) if answers == "panoptic" else None
+    made = build(
+        ModelDescription(
+            config=CONFIG.replace(answers=answers, things=things, overlap_threshold=0.1),
+            classes=NAMES,
+            palette=None if answers == "instance" else ((250, 0, 0), (0, 250, 0), (0, 0, 250)),
+            preprocessing=DensePreprocessing.coco(),
+        )
+    )
+    assert isinstance(made, Mask2Former)
+    predictor = made.sem_seg_head.predictor
+    with torch.no_grad():
+        predictor.class_embed.weight.mul_(40)
+        predictor.class_embed.bias.copy_(torch.tensor([5.0, 5, 5, -9]))
+        predictor.query_feat.weight.mul_(5)
+        predictor.mask_embed.layers[2].weight.mul_(20)
+    return made.eval()
+
+
+def photo(height: int, width: int) -> Image.Image:
+    generator = np.random.default_rng(height)
+    return Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def queries(predictor: Predictor, image: Image.Image) -> Any:
+    prepared = predictor.prepare(image)
+    return query_masks(predictor.model, [prepared.pixels], [prepared.original_size])[0]  # type: ignore[arg-type]
+
+
+def test_segments_are_the_rules_of_the_authors() -> None:
+    predictor = Predictor(model("panoptic"), device="cpu")
+    images = [photo(50, 71), photo(64, 40)]
+    results = predictor(images)
+    for image, result in zip(images, results, strict=True):
+        assert isinstance(result, PanopticSegmentation) and result.names == NAMES
+        assert result.image_size == (image.height, image.width) and len(result) > 0
+        assert result == predictor(image)
+        expected = panoptic(queries(predictor, image), (0,), least_share=0.1)
+        assert np.array_equal(result.segment_ids, expected.segment_ids.numpy())
+        assert [one.label for one in result.segments] == expected.labels.tolist()
+        assert all(one.is_thing == (one.label == 0) for one in result.segments)
+
+
+def test_objects_have_masks_of_the_image() -> None:
+    image, everything = photo(50, 71), Predictor(model("instance"), device="cpu")
+    result = everything(image)
+    assert isinstance(result, Detections) and len(result) == 18  # six queries, three classes
+    expected = instances(queries(everything, image))
+    assert np.array_equal(result.masks, expected.masks.numpy())
+    assert result.scores.tolist() == expected.scores.tolist() and result.labels.tolist() == expected.labels.tolist()
+    least = float(np.median(result.scores))
+    some = Predictor(model("instance"), device="cpu", score_threshold=least)(image)
+    assert len(some) == (result.scores >= least).sum() < len(result)
+
+
+def test_classes_of_pixels() -> None:
+    image, predictor = photo(50, 71), Predictor(model("semantic"), device="cpu")
+    result = predictor(image)
+    assert isinstance(result, SegmentationMap) and result.palette is not None
+    assert np.array_equal(result.labels, semantic(queries(predictor, image)).numpy())
+
+
+@pytest.mark.parametrize(
+    ("answers", "options", "message"),
+    [
+        ("panoptic", {"mode": "slide"}, r"mode='slide' .*Mask2Former, which looks at whole images once"),
+        ("semantic", {"flip": True}, "flip=True .*Mask2Former"),
+        ("panoptic", {"score_threshold": 0.5}, "score_threshold=0.5 .*panoptic"),
+        ("semantic", {"score_threshold": 0.5}, "score_threshold=0.5 .*segmentation"),
+    ],
+)
+def test_options_that_would_change_nothing_are_errors(answers: Answers, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Predictor(model(answers), **options)
+
+
+def test_the_command_writes_rows_pictures_and_cocos_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(model("panoptic"), tmp_path / "model.safetensors")
+    (tmp_path / "images").mkdir()
+    photo(50, 71).save(tmp_path / "images" / "one.png")
+    photo(40, 40).save(tmp_path / "images" / "two.png")
+    command = ["predict", str(tmp_path / "images"), "--weights", str(tmp_path / "model.safetensors"), "--device", "cpu"]
+    files = {name: str(tmp_path / name) for name in ("rows.jsonl", "pictures", "ids")}
+    outputs = ["--output", files["rows.jsonl"], "--pictures", files["pictures"], "--labels", files["ids"]]
+    assert main([*command, *outputs]) == 0
+    assert "segments" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [Path(row["path"]).name for row in rows] == ["one.png", "two.png"]
+    for row in rows:
+        saved = PanopticSegmentation.read_coco(row["label_map"])
+        assert row["segments"] == saved.to_dict()["segments"] and len(saved) > 0
+        assert Image.open(row["picture"]).size[0] > 0
+
+
+def test_the_page_says_that_it_has_no_panoptic_segmentation() -> None:
+    with pytest.raises(ValueError, match="mine: no page for panoptic segmentation"):
+        create_app({"mine": Predictor(model("panoptic"), device="cpu")})
