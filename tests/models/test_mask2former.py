@@ -20,7 +20,6 @@ from swin_transformer_pytorch.models.panoptic_inference import panoptic
 from swin_transformer_pytorch.models.query_masks import MaskInferenceError, query_masks
 from swin_transformer_pytorch.models.registry import create_model, list_models, load_model
 from swin_transformer_pytorch.models.saving import save_model
-from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.training.recipes.parts import ModelRecipe, RecipeError
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
@@ -231,7 +230,6 @@ def test_what_does_not_take_it_yet_says_so(tmp_path: Path) -> None:
     model.preprocessing = DensePreprocessing.coco()
     semantic = "mask2former_swin_tiny_patch4_window7_semantic"
     for call, error in (
-        (lambda: Predictor(model), ValueError),
         (lambda: grad_cam(model, torch.zeros(3, 32, 32)), ExplainError),
         (lambda: ModelRecipe(config=TINY.to_dict()).described_config("panoptic"), RecipeError),
         (lambda: ModelRecipe(name=semantic).described_config("segmentation"), RecipeError),

@@ -122,7 +122,8 @@ def test_the_command_writes_rows_pictures_and_cocos_files(tmp_path: Path, capsys
     for row in rows:
         saved = PanopticSegmentation.read_coco(row["label_map"])
         assert row["segments"] == saved.to_dict()["segments"] and len(saved) > 0
-        assert Image.open(row["picture"]).size[0] > 0
+        with Image.open(row["picture"]) as picture:
+            assert picture.size[0] > 0
 
 
 def test_the_page_says_that_it_has_no_panoptic_segmentation() -> None:
