@@ -20,6 +20,7 @@ from swin_transformer_pytorch.models.panoptic_inference import panoptic
 from swin_transformer_pytorch.models.query_masks import MaskInferenceError, query_masks
 from swin_transformer_pytorch.models.registry import create_model, list_models, load_model
 from swin_transformer_pytorch.models.saving import save_model
+from swin_transformer_pytorch.ops.regions.instances import MaskTargets
 from swin_transformer_pytorch.training.recipes.parts import ModelRecipe, RecipeError
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
@@ -266,3 +267,37 @@ def test_a_classifier_starts_its_backbone(tmp_path: Path) -> None:
     assert model.num_classes == 133 and model.config.thing_classes == tuple(range(80))
     key = "layers.2.blocks.1.mlp.fc1.weight"
     assert torch.equal(model.state_dict()[f"backbone.{key}"], classifier.state_dict()[key])
+
+
+def test_losses_teach_every_parameter() -> None:
+    model = tiny(loss_points=64).train()
+    images = torch.randn(2, 3, 64, 96)
+    masks = torch.zeros(3, 50, 90, dtype=torch.bool)
+    for place, mask in enumerate(masks):
+        mask[10 * place : 10 * place + 20, 20 * place : 20 * place + 30] = True
+    targets = [
+        MaskTargets(labels=torch.tensor([0, 2, 3]), masks=masks),
+        MaskTargets(labels=torch.zeros(0, dtype=torch.long), masks=torch.zeros(0, 64, 96, dtype=torch.bool)),
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    totals = []
+    for _ in range(12):
+        losses = model.losses(images, targets)
+        assert list(losses) == ["loss_ce", "loss_mask", "loss_dice"]
+        optimizer.zero_grad()
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    silent = [name for name, one in model.named_parameters() if one.grad is None]
+    assert not silent
+    assert sum(totals[-3:]) < 0.8 * sum(totals[:3])
+
+
+def test_targets_that_do_not_go_with_the_images_are_errors() -> None:
+    model = tiny(loss_points=16).train()
+    target = MaskTargets(labels=torch.tensor([1]), masks=torch.ones(1, 65, 20, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"masks of 65 x 20 pixels for images padded to \(64, 64\)"):
+        model.losses(torch.randn(1, 3, 64, 64), [target])
+    with pytest.raises(ValueError, match="2 targets for 1 images"):
+        model.losses(torch.randn(1, 3, 64, 64), [target, target])

@@ -8,11 +8,10 @@ import torch
 from swin_transformer_pytorch.backbone.config import SwinConfig
 from swin_transformer_pytorch.models.backbone import SwinBackbone
 from swin_transformer_pytorch.models.classification import SwinClassifier
+from swin_transformer_pytorch.models.mask2former_config import Mask2FormerConfig
 from swin_transformer_pytorch.weights.files import CheckpointError
 from swin_transformer_pytorch.weights.formats import convert_state_dict
 from swin_transformer_pytorch.weights.load import load_weights
-
-Mask2FormerConfig = pytest.importorskip("swin_transformer_pytorch.models.mask2former_config").Mask2FormerConfig
 
 SWIN = SwinConfig(
     embed_dim=8, depths=(2, 1, 1, 1), num_heads=(1, 2, 2, 4), window_size=3, single_window="keep", drop_path_rate=0.0

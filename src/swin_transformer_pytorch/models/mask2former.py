@@ -6,12 +6,17 @@ from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..backbone.config import ConfigError
 from ..colours import Colour
+from ..heads.mask_losses import MaskLosses
 from ..heads.mask_outputs import MaskOutputs
 from ..heads.masked_attention import MaskedDecoder
 from ..heads.pixel_decoder import PixelDecoder
+from ..heads.shapes import Losses
+from ..ops.regions.instances import MaskTargets
+from ..sizes import Size
 from ..weights.adapt import ClassParameters
 from ..weights.preprocessing import DensePreprocessing
 from .backbone import SwinBackbone
@@ -119,6 +124,38 @@ class Mask2Former(NamedClasses):
         """What the queries give before the first layer and after each one, for the losses."""
         return self.sem_seg_head(self.backbone(images), every=True)
 
+    def losses(self, images: Float[Tensor, "B C H W"], targets: Sequence[MaskTargets]) -> Losses:
+        """`loss_ce`, `loss_mask` and `loss_dice` of all predictions; their sum is the training loss. See `MaskLosses`.
+
+        Args:
+            images: preprocessed, and padded to one size.
+            targets: of each image; its masks have the size of the image before padding, or that of all.
+
+        Raises:
+            ValueError: there are not as many targets as images, a mask is larger than they are, or a label is no class.
+        """
+        size = (images.shape[2], images.shape[3])
+        if len(targets) != len(images):
+            raise ValueError(f"{len(targets)} targets for {len(images)} images; give one an image")
+        padded = [_padded(target, size) for target in targets]
+        config = self.config
+        losses = MaskLosses(
+            class_weight=config.class_weight,
+            mask_weight=config.mask_weight,
+            dice_weight=config.dice_weight,
+            none_weight=config.none_weight,
+            num_points=config.loss_points,
+        )
+        return losses(self.outputs(images), padded)
+
     def class_parameters(self) -> tuple[ClassParameters, ...]:
         """Those whose rows are classes, and last none."""
         return (ClassParameters(names=self._class_parameter_names(MaskedDecoder), background=1),)
+
+
+def _padded(target: MaskTargets, size: Size) -> MaskTargets:
+    """With masks of that size: what is beyond an image is no part of any."""
+    height, width = target.masks.shape[1:]
+    if height > size[0] or width > size[1]:
+        raise ValueError(f"masks of {height} x {width} pixels for images padded to {size}: (height, width)")
+    return MaskTargets(labels=target.labels, masks=F.pad(target.masks, (0, size[1] - width, 0, size[0] - height)))

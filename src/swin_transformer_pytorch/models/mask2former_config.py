@@ -88,9 +88,11 @@ class Mask2FormerConfig(WithBackbone):
         )
         for name in ("segment_threshold", "overlap_threshold"):
             check(is_rate(getattr(self, name)), name, getattr(self, name), "use a number in [0, 1]")
-        for name in ("class_weight", "mask_weight", "dice_weight", "none_weight"):
+        for name in ("class_weight", "mask_weight", "dice_weight"):
             value = getattr(self, name)
             check(is_number(value) and value >= 0, name, value, "use at least 0")
+        ok = is_number(self.none_weight) and self.none_weight > 0
+        check(ok, "none_weight", self.none_weight, "use a number above 0: images without targets have no other loss")
         self._check_things()
         stages = len(self.backbone.depths)
         check(stages >= 2, "backbone", self.backbone, "the pixel decoder needs a backbone of two stages or more")
