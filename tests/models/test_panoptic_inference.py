@@ -1,5 +1,6 @@
 """Answers from made-up queries, against the authors' rules written pixel by pixel, and against transformers' own."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 import transformers
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from swin_transformer_pytorch.models import bands
 from swin_transformer_pytorch.models.panoptic_inference import instances, panoptic, semantic
@@ -266,3 +268,29 @@ def test_another_policy_is_named() -> None:
             answer()
     with pytest.raises(ValueError, match="resized='both' is not possible"):
         semantic(image, resized="both")
+
+
+class LargestTensor(TorchDispatchMode):
+    """The most numbers that a floating-point tensor has while it is active."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                self.elements = max(self.elements, tensor.numel())
+        return out
+
+
+def test_no_floats_of_all_queries_and_pixels_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "BAND_ELEMENTS", 2**13)
+    image = dataclasses.replace(made_up("crowded", "enlarged"), output_size=(400, 500))
+    with LargestTensor() as largest:
+        for policy in ("authors", "transformers"):
+            panoptic(image, THINGS, policy=policy)
+            instances(image, policy=policy)
+            semantic(image, policy=policy)
+        semantic(image, resized="masks")
+    queries, height, width = len(image.mask_logits), *image.output_size
+    assert largest.elements < queries * height * width / 50

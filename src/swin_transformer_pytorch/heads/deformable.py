@@ -115,7 +115,9 @@ class DeformableEncoder(nn.Module):
         """Tokens of the maps, one map after the other, after all layers; `position` is what tells them apart."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         centres = torch.cat([cell_centres(size, x.device, dtype) for size in map_sizes])
-        lengths = torch.tensor([(width, height) for height, width in map_sizes], dtype=dtype, device=x.device)
+        # Not `torch.tensor`, which would fix the sizes in a graph.
+        sides = [torch.full((1,), side, dtype=dtype, device=x.device) for size in map_sizes for side in reversed(size)]
+        lengths = torch.cat(sides).view(-1, 2)
         for layer in self.layers:
             x = layer(x, position, map_sizes, centres, lengths)
         return x
@@ -124,4 +126,5 @@ class DeformableEncoder(nn.Module):
 def cell_centres(map_size: Size, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "cells 2"]:
     """(x, y) of the centre of each cell, row by row; 0 and 1 are the map's edges."""
     y, x = ((torch.arange(side, device=device, dtype=dtype) + 0.5) / side for side in map_size)
-    return torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=2).flatten(0, 1)
+    height, width = map_size  # a tensor's `len` would be the example's in an exported graph
+    return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=2).flatten(0, 1)

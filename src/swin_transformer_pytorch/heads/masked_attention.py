@@ -173,7 +173,7 @@ class MaskedDecoder(nn.Module):
             one.flatten(2).transpose(1, 2) + level for one, level in zip(maps, self.level_embed.weight, strict=True)
         ]
         query_position = self.query_embed.weight
-        x = self.query_feat.weight.expand(len(mask_features), -1, -1)
+        x = self.query_feat.weight.expand(mask_features.shape[0], -1, -1)
         outputs = []
         blocks = zip(
             self.transformer_cross_attention_layers,

@@ -40,7 +40,7 @@ def resize_bands(
         while done < target_size[0]:
             end = min(done + rows, target_size[0])
             lower, upper, fraction = source_rows(done, end, source_size[0], target_size[0])
-            if int(upper[-1]) >= bottom:
+            if (end - 1 if same_rows else int(upper[-1])) >= bottom:
                 break
             if same_rows:
                 taken = held[:, done - top : end - top]

@@ -241,8 +241,9 @@ class _Contest:
             bands = (band * scores[:, None, None] for band in resize_bands(squares, _SQUARE, image.output_size))
         top = 0
         for band in bands:
-            winners = (band * scores[:, None, None] if policy == "authors" else band).argmax(dim=0)
             own = band >= 0.5
+            products = band.mul_(scores[:, None, None]) if policy == "authors" else band
+            winners = products.max(dim=0).indices  # of equal ones the first; `argmax` takes four times as long
             self.won += winners.flatten().bincount(minlength=count)
             self.areas += own.flatten(1).sum(dim=1)
             if policy == "authors":

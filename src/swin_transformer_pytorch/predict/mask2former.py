@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from torch import Tensor
-
 from ..data.images.dense_transforms import DenseTransform, PreparedImage
 from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
 from ..models.mask2former import Mask2Former
 from ..models.mask2former_config import Answers
+from ..models.mask_results import masks_to_detections, segments_to_panoptic
 from ..models.panoptic_inference import instances, panoptic, semantic
 from ..models.query_masks import QueryMasks, query_masks
 from ..results import Detections, PanopticSegmentation, SegmentationMap
-from ..results.panoptic import Segment
-from ..rle import encode_mask
 from .task import Prediction, check_class_layers, class_names, name_of, views_of
 
 
@@ -62,33 +58,12 @@ class Mask2FormerTask:
             least_probability=config.segment_threshold,
             least_share=config.overlap_threshold,
         )
-        columns = (found.ids, found.labels, found.scores, found.areas, found.is_thing)
-        return PanopticSegmentation(
-            segment_ids=_numpy(found.segment_ids),
-            segments=tuple(
-                Segment(id=number, label=label, score=score, area=area, is_thing=is_thing)
-                for number, label, score, area, is_thing in zip(*(one.tolist() for one in columns), strict=True)
-            ),
-            names=self.names,
-            palette=self.model.palette,
-        )
+        return segments_to_panoptic(found, self.names, self.model.palette)
 
     def _objects(self, image: QueryMasks) -> Detections:
         found = instances(image, max_detections=self.model.config.max_detections)
-        labels = found.labels.tolist()
-        result = Detections(
-            boxes_xyxy=_numpy(found.boxes_xyxy),
-            scores=_numpy(found.scores),
-            labels=np.array(labels, dtype=np.int64),
-            names=tuple(self.names[label] for label in labels),
-            image_size=image.output_size,
-            mask_rles=tuple(encode_mask(_numpy(mask)) for mask in found.masks),
-        )
+        result = masks_to_detections(found, self.names)
         return result if self.score_threshold is None else result.above(self.score_threshold)
 
     def _classes(self, image: QueryMasks) -> SegmentationMap:
-        return SegmentationMap(labels=_numpy(semantic(image)), names=self.names, palette=self.model.palette)
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
+        return SegmentationMap(labels=semantic(image).cpu().numpy(), names=self.names, palette=self.model.palette)

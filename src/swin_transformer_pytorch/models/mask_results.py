@@ -1,0 +1,57 @@
+"""From the answers of a Mask2Former as tensors to what a user gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..colours import Colour
+from ..results import Detections, PanopticSegmentation, Segment
+from ..rle import encode_mask
+from .panoptic_inference import MaskedInstances, PanopticSegments
+
+
+def segments_to_panoptic(
+    found: PanopticSegments, names: Sequence[str], palette: tuple[Colour, ...] | None = None
+) -> PanopticSegmentation:
+    """Names the segments, on the CPU.
+
+    Args:
+        found: of one image. Of segments that share an id, as transformers' rules give them, the first says what it is.
+        names: all classes' names by index.
+        palette: their colours, or None.
+    """
+    columns = (found.ids, found.labels, found.scores, found.areas, found.is_thing)
+    segments: dict[int, Segment] = {}
+    for number, label, score, area, is_thing in zip(*(column.tolist() for column in columns), strict=True):
+        # A probability may be 1 and a rounding error.
+        one = Segment(id=number, label=label, score=min(score, 1.0), area=area, is_thing=is_thing)
+        segments.setdefault(number, one)
+    return PanopticSegmentation(
+        segment_ids=found.segment_ids.cpu().numpy(),
+        segments=tuple(segments.values()),
+        names=tuple(names),
+        palette=palette,
+    )
+
+
+def masks_to_detections(found: MaskedInstances, names: Sequence[str] | None) -> Detections:
+    """Names the objects, and makes run lengths of their masks, on the CPU. Objects without a pixel are left out.
+
+    Args:
+        found: of one image.
+        names: class names by index; None names them "class 0", ...
+    """
+    masks = found.masks.cpu().numpy()
+    kept = [index for index, mask in enumerate(masks) if mask.any()]
+    labels = found.labels.cpu().numpy()[kept].astype(np.int64)
+    height, width = masks.shape[1:]
+    return Detections(
+        boxes_xyxy=found.boxes_xyxy.cpu().numpy()[kept],
+        scores=found.scores.clamp(max=1).cpu().numpy()[kept],
+        labels=labels,
+        names=tuple(f"class {label}" if names is None else names[label] for label in labels),
+        image_size=(height, width),
+        mask_rles=tuple(encode_mask(masks[index]) for index in kept),
+    )
