@@ -131,8 +131,10 @@ def differences(case: Case, answers: BinaryIO) -> list[str]:
     lines = []
     for name, right in expected.items():
         rounded = found[name].dtype == torch.bfloat16
-        # The logit scale's gradient is a sum over all pairs of tokens, in which much cancels.
-        tolerance = (2**-7 if rounded else 2e-4 if name == "logit_scale" else 3e-5) * (1 + right.abs().max().item())
+        # The logit scale's gradient is a sum over all pairs of tokens, in which much cancels. Of maps in bfloat16 the
+        # backward pass computes weights anew in float32, which differ from the forward pass's by these numbers' rounding.
+        loose = name == "logit_scale" or case.qkv.dtype == torch.bfloat16
+        tolerance = (2**-7 if rounded else 2e-4 if loose else 3e-5) * (1 + right.abs().max().item())
         error = (found[name].double() - right).abs().max().item()
         if not error <= tolerance:
             lines.append(f"{name} is off by {error:.2e}: {case}")
