@@ -132,7 +132,7 @@ def differences(case: Case, answers: BinaryIO) -> list[str]:
     for name, right in expected.items():
         rounded = found[name].dtype == torch.bfloat16
         # The logit scale's gradient is a sum over all pairs of tokens, in which much cancels. Of maps in bfloat16 the
-        # backward pass computes weights anew in float32, which differ from the forward pass's by these numbers' rounding.
+        # backward pass computes weights anew in float32: they differ from the forward pass's by its rounding.
         loose = name == "logit_scale" or case.qkv.dtype == torch.bfloat16
         tolerance = (2**-7 if rounded else 2e-4 if loose else 3e-5) * (1 + right.abs().max().item())
         error = (found[name].double() - right).abs().max().item()
