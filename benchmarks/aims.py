@@ -117,7 +117,7 @@ AIMS: tuple[Aim, ...] = (
     *(_simple(_PIXELS, "size", 1.05, ours=ours, batch_size=1, peers=()) for ours in (OPTIMIZED, OURS)),
     # Of the eager form alone: optimised, many images take less the more there are, by pieces.
     _simple(_PIXELS, "size", 1.10, batch_size=1, peers=(), quantity="peak memory"),
-    _simple("1x1792x1792", "size", 0.35, ours=OPTIMIZED, batch_size=1, quantity="peak memory"),
+    _simple("one image of 1792x1792", "size", 0.35, ours=OPTIMIZED, batch_size=1, quantity="peak memory"),
     *(_simple("Swin V2-T window 16, inference B=8", "v2", 0.75, ours=ours) for ours in (OPTIMIZED, OURS)),
     _simple("Swin V2-T window 16, training step B=8", "v2", 0.75, mode="training"),
     *(
