@@ -122,6 +122,22 @@ def test_large_maps_in_bands_have_the_bits_of_the_whole(size: tuple[int, int], b
         assert torch.equal(fast(images), whole)
 
 
+@pytest.mark.parametrize("form", ["channels last", "turned", "part", "one for all"])
+def test_images_in_any_form_of_memory(form: str) -> None:
+    images = {
+        "channels last": torch.randn(2, 3, 40, 64).contiguous(memory_format=torch.channels_last),
+        "turned": torch.randn(2, 3, 64, 40).transpose(2, 3),
+        "part": torch.randn(2, 5, 50, 80)[:, 1:4, 4:44, 8:72],
+        "one for all": torch.randn(1, 3, 40, 64).expand(2, -1, -1, -1),
+    }[form]
+    fast = optimize_for_inference(classifier())
+    with torch.inference_mode():
+        assert torch.equal(fast(images), fast(images.clone(memory_format=torch.contiguous_format)))
+        embedded = fast.patch_embed(images)
+        assert torch.equal(embedded, fast.patch_embed(images.clone(memory_format=torch.contiguous_format)))
+        assert torch.equal(fast.forward_stages(embedded)[-1], fast.forward_last(images))
+
+
 def test_early_maps_of_a_batch_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimize_stages, "PIECE_TOKENS", 256)
     fast = optimize_for_inference(classifier())

@@ -32,7 +32,7 @@ from .cpu.linear import (
     pack_weight as pack_weight,
     panel_layout as panel_layout,
 )
-from .cpu.program import Map as Map, Program as Program
+from .cpu.program import Map as Map, Program as Program, with_rows as with_rows
 from .cpu.winograd import pack_kernel as pack_kernel
 from .layer_norm import has_own_layer_norm as has_own_layer_norm
 from .linear import gelu_then as gelu_then, has_packed_linear as has_packed_linear, linear as linear, mlp as mlp

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..backbone.layers import PatchMerging
 from ..backbone.swin import StagesTogether, SwinStage
-from ..ops import Block, Map, Merging, Program, Snapshot, is_plain, replaceable
+from ..ops import Block, Map, Merging, Program, Snapshot, is_plain, replaceable, with_rows
 from ..sizes import Size
 from .linear import FusedLinear
 from .native import native_layer, native_norm, takes_map
@@ -177,8 +177,7 @@ class FastStages(StagesTogether):
     def last(self, embed: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"] | None:
         if not is_plain(embed, FastPatchEmbed):
             return None
-        images = embed.whole_patches(images)
-        images = images if images.stride(3) == 1 else images.contiguous()
+        images = with_rows(embed.whole_patches(images))
         if not takes_map(images):
             return None
         key = (tuple(images.shape), images.stride(), images.dtype)

@@ -25,6 +25,7 @@ from ..ops import (
     pad_keys,
     replaceable,
     window_attention,
+    with_rows,
 )
 from ..sizes import Size
 from .linear import Fixed, FusedLinear
@@ -197,10 +198,11 @@ class FastPatchEmbed(nn.Module):
             return self._run(images)
         native = self.native(images) if takes_map(images) else None
         if native is not None:
+            images = with_rows(images)
             program = Program(images.shape, images.dtype)
             out = program.new((len(images), *self.map_size(images), self.proj.out_features), result=True)
             self.add_to(program, native, images, 0, out)
-            return program.run(images if images.stride(3) == 1 else images.contiguous())[0]
+            return program.run(images)[0]
         rows = max(1, PIECE_TOKENS // (images.shape[0] * images.shape[3] // width))
         bands = [self._run(band) for band in images.split(rows * height, dim=2)]
         return torch.cat(bands, dim=1) if len(bands) > 1 else bands[0]

@@ -60,6 +60,7 @@ class Program:
         self._steps: list[bytes] = []  # with the addresses of the parts
         self._tensors: list[Tensor] = []
         self._addresses: list[int] = []
+        self._strides: tuple[int, ...] | None = None  # of images
 
     def new(self, shape: Sequence[int], *, result: bool = False) -> Map:
         """A map that steps write; one that `run` returns if it is a result."""
@@ -85,6 +86,7 @@ class Program:
         """From one of the images, like these, whose rows are contiguous, to some rows of its map."""
         columns, depth = embedding.proj.panels.shape
         self._keep(prod(out.shape[:3]) * depth, 0)
+        self._strides = images.stride()
         _, channels, height, width = images.shape
         top, steps = first_row * embedding.patch_size[0], images.stride()
         shape = (1, channels, min(height - top, out.shape[1] * embedding.patch_size[0]), width)
@@ -102,6 +104,7 @@ class Program:
 
     def run(self, x: Tensor) -> list[Tensor]:
         """The results, in the order in which they were made, of an input whose rows are contiguous."""
+        assert self._strides in (None, x.stride()), "images lie in memory as those do that the steps were made for"
         maps = [x.new_empty(shape) for shape in self._maps]
         tensors = (x, *(x.new_empty(count) for count in self._numbers), *maps)
         bases = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
@@ -127,6 +130,11 @@ class Program:
         places = (*((one.base, one.offset * self.dtype.itemsize) for one in maps), (_FIRST, 0), (_SECOND, 0))
         numbers = (number for place in places for number in place)
         self._steps.append(_STEP.pack(kind, self._parts[packed], *numbers, *sizes, *(0,) * (11 - len(sizes))))
+
+
+def with_rows(images: Tensor) -> Tensor:
+    """Images (B, C, H, W) as `Program.add_embedding` and `run` take them: whose rows are contiguous."""
+    return images if images.stride(3) == 1 else images.contiguous()
 
 
 def _shape(shape: Sequence[int]) -> Shape:
