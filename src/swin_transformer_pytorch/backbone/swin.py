@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -75,19 +77,19 @@ class SwinStage(nn.Module):
         return x
 
 
-class StagesTogether(nn.ModuleList):
+class StagesTogether(nn.ModuleList, ABC):
     """What may stand in `layers`' place to go through stages in one step. Both answers may be None: the stages are then
     to be called one after the other. Like any list it is never called itself, so that hooks on it see nothing."""
 
+    @abstractmethod
     def maps(
         self, tokens: Float[Tensor, "B h w C"], count: int | None = None
     ) -> list[Float[Tensor, "B h_i w_i C_i"]] | None:
         """`Swin.forward_stages`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def last(self, embed: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B h w D"] | None:
         """`Swin.forward_last`, of images that `embed` takes."""
-        raise NotImplementedError
 
 
 class Swin(nn.Module):

@@ -134,9 +134,7 @@ def refuse_mask2former(config: object, what: str, error: type[ValueError] = Valu
         error: what to raise.
     """
     if isinstance(config, Mask2FormerConfig):
-        raise error(
-            f"a Mask2Former {what} in this version: models.query_masks and models.panoptic_inference answer for images"
-        )
+        raise error(f"a Mask2Former {what} in this version: Predictor and `swin predict` answer for images")
 
 
 def _variants() -> dict[str, tuple[Mask2FormerConfig, str]]:

@@ -38,8 +38,8 @@ class FastStage(nn.Module):
             program = Program(x.shape, x.dtype)
             native.add_to(program, program.x, program.new(x.shape, result=True))
             return program.run(x.contiguous())[0]
-        images = max(1, PIECE_TOKENS // (x.shape[1] * x.shape[2]))
-        if images >= len(x) or not self.in_pieces:
+        images = images_at_once(x.shape)
+        if images == len(x) or not self.in_pieces:
             return self._run(x)
         out = x.new_empty(x.shape)
         for part, to in zip(x.split(images), out.split(images), strict=True):
@@ -76,8 +76,7 @@ class NativeStage:
     def add_to(self, program: Program, x: Map, out: Map) -> None:
         """Steps from x to out, which may be the same: some images at a time, or a large one in bands of rows."""
         in_bands = x.shape[1] * x.shape[2] > PIECE_TOKENS
-        for start, count in pieces(x.shape):
-            source, to = x.images(start, count), out.images(start, count)
+        for source, to in zip(pieces(x), pieces(out), strict=True):
             for block, (window, shift) in zip(self.blocks, self.geometry, strict=True):
                 if in_bands:
                     _add_bands(program, block, source, to, window, shift)
@@ -218,7 +217,7 @@ class FastStages(StagesTogether):
         if embedding is None or parts is None:
             return None
         program = Program(images.shape, images.dtype)
-        at_once = [max(count for _, count in pieces(shape)) for _, _, shape in parts]
+        at_once = [images_at_once(shape) for _, _, shape in parts]
         maps = [program.new((count, *shape[1:])) for count, (_, _, shape) in zip(at_once[:-1], parts[:-1], strict=True)]
         maps.append(program.new(parts[-1][2], result=True))
 
@@ -234,8 +233,8 @@ class FastStages(StagesTogether):
                     add_merging(program, merging, source, out.images(start, source.shape[0]))
             stage.add_to(program, out, out)
 
-        for start, count in pieces(parts[-1][2]):
-            add(len(parts) - 1, start, maps[-1].images(start, count))
+        for start in range(0, len(images), at_once[-1]):
+            add(len(parts) - 1, start, maps[-1].images(start, min(at_once[-1], len(images) - start)))
         return program
 
     def _parts(
@@ -268,9 +267,14 @@ class _Kept:
     program: Program
 
 
-def pieces(shape: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Images of a map (first, how many) that go through the layers together."""
+def images_at_once(shape: Sequence[int]) -> int:
+    """How many images of a map (B, H, W, C) go through the layers together."""
     batch, height, width, _ = shape
-    images = max(1, PIECE_TOKENS // (height * width))
-    for first in range(0, batch, images):
-        yield first, min(images, batch - first)
+    return min(batch, max(1, PIECE_TOKENS // (height * width)))
+
+
+def pieces(x: Map) -> Iterator[Map]:
+    """A map's images, so many at a time."""
+    count = images_at_once(x.shape)
+    for first in range(0, x.shape[0], count):
+        yield x.images(first, min(count, x.shape[0] - first))

@@ -69,7 +69,7 @@ class Block:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Channels of the hidden map, and heads: of blocks that go together they are the same."""
+        """Channels of the hidden map, and heads."""
         return self.fc1.panels.shape[0], self.bias.shape[0]
 
     def fits(self, channels: int) -> bool:
