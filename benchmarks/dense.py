@@ -1,8 +1,8 @@
-"""What the benchmarks of detection and of segmentation have in common: steps that take turns, memory, a table.
+"""What the benchmarks of detection, segmentation and Mask2Former share: steps that take turns, memory, a table.
 
     python benchmarks/dense.py
 
-only says what it is for; `detection.py` and `segmentation.py` are run.
+only says what it is for; `detection.py`, `segmentation.py` and `mask2former.py` are run.
 """
 
 from __future__ import annotations
@@ -73,8 +73,17 @@ def measure(
     ]
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, rounds: int, training_rounds: int) -> None:
-    """What both benchmarks can be told."""
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a benchmark was told, the clock that counts, and that in words."""
+
+    arguments: argparse.Namespace
+    clock: Callable[[], float]
+    timed: str
+
+
+def start(parser: argparse.ArgumentParser, *, rounds: int, training_rounds: int) -> Run:
+    """Reads what all of these benchmarks can be told, sets the number of threads and seeds."""
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--training-rounds", type=int, default=training_rounds)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -83,12 +92,12 @@ def add_arguments(parser: argparse.ArgumentParser, *, rounds: int, training_roun
         action="store_true",
         help="count the process's own time on the processor: with one thread, for a machine that is not idle",
     )
-
-
-def clock_of(arguments: argparse.Namespace) -> Callable[[], float]:
-    """Sets the number of threads, too."""
+    arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    return time.process_time if arguments.processor_time else time.perf_counter
+    torch.manual_seed(0)
+    if arguments.processor_time:
+        return Run(arguments=arguments, clock=time.process_time, timed="the process's own time")
+    return Run(arguments=arguments, clock=time.perf_counter, timed="by the clock")
 
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:

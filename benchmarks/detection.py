@@ -24,7 +24,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 import swin_transformer_pytorch as swin
-from dense import Step, add_arguments, clock_of, measure, table, training_step, write
+from dense import Step, measure, start, table, training_step, write
 from swin_transformer_pytorch import benchmark
 from swin_transformer_pytorch.models.detection import InstanceTargets
 from swin_transformer_pytorch.ops.padding import pad_batch
@@ -122,11 +122,7 @@ def train_torchvisions(*, around_ours: bool) -> Step:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, rounds=7, training_rounds=3)
-    arguments = parser.parse_args()
-    clock = clock_of(arguments)
-    timed = "the process's own time" if arguments.processor_time else "by the clock"
-    torch.manual_seed(0)
+    run = start(parser, rounds=7, training_rounds=3)
     others = (AROUND_OURS, AROUND_THEIRS)
     around: dict[str, Callable[[], Step]] = {
         AROUND_OURS: partial(torchvisions, around_ours=True),
@@ -135,8 +131,8 @@ def main() -> None:
     inference = measure(
         {benchmark.OURS: partial(ours, optimized=False), "optimized": partial(ours, optimized=True), **around},
         others,
-        arguments.rounds,
-        clock=clock,
+        run.arguments.rounds,
+        clock=run.clock,
     )
     training = measure(
         {
@@ -145,14 +141,17 @@ def main() -> None:
             AROUND_THEIRS: partial(train_torchvisions, around_ours=False),
         },
         others,
-        arguments.training_rounds,
-        clock=clock,
+        run.arguments.training_rounds,
+        clock=run.clock,
     )
     size = f"{IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} pixels"
-    lines = [f"One image of {size}, {arguments.rounds} rounds:", "", *table(inference, others)]
-    lines += ["", f"A training step on one image of {size} with {OBJECTS} objects, {arguments.training_rounds} rounds:"]
+    lines = [f"One image of {size}, {run.arguments.rounds} rounds:", "", *table(inference, others)]
+    lines += [
+        "",
+        f"A training step on one image of {size} with {OBJECTS} objects, {run.arguments.training_rounds} rounds:",
+    ]
     lines += ["", *table(training, others)]
-    write("detection", VARIANT, ["torchvision"], {"inference": inference, "training": training}, lines, timed=timed)
+    write("detection", VARIANT, ["torchvision"], {"inference": inference, "training": training}, lines, timed=run.timed)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import swin_transformer_pytorch as swin
-from dense import Step, add_arguments, clock_of, measure, table, training_step, write
+from dense import Step, measure, start, table, training_step, write
 from swin_transformer_pytorch import benchmark
 from swin_transformer_pytorch.models.config import find_other_variant
 from swin_transformer_pytorch.models.mask2former_config import Mask2FormerConfig
@@ -83,26 +83,26 @@ def train_theirs() -> Step:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, rounds=7, training_rounds=3)
-    arguments = parser.parse_args()
-    clock = clock_of(arguments)
-    timed = "the process's own time" if arguments.processor_time else "by the clock"
-    torch.manual_seed(0)
+    run = start(parser, rounds=7, training_rounds=3)
     inference = measure(
         {benchmark.OURS: partial(ours, optimized=False), "optimized": partial(ours, optimized=True), PEER: theirs},
         [PEER],
-        arguments.rounds,
-        clock=clock,
+        run.arguments.rounds,
+        clock=run.clock,
     )
-    training = measure({benchmark.OURS: train_ours, PEER: train_theirs}, [PEER], arguments.training_rounds, clock=clock)
+    training = measure(
+        {benchmark.OURS: train_ours, PEER: train_theirs}, [PEER], run.arguments.training_rounds, clock=run.clock
+    )
     size = f"{IMAGE_SIZE} x {IMAGE_SIZE} pixels"
-    lines = [f"One image of {size} to 100 queries, {arguments.rounds} rounds:", "", *table(inference, [PEER])]
+    lines = [f"One image of {size} to 100 queries, {run.arguments.rounds} rounds:", "", *table(inference, [PEER])]
     lines += [
         "",
-        f"A training step on one image of {size} with {SEGMENTS} segments, {arguments.training_rounds} rounds:",
+        f"A training step on one image of {size} with {SEGMENTS} segments, {run.arguments.training_rounds} rounds:",
     ]
     lines += ["", *table(training, [PEER])]
-    write("mask2former", VARIANT, ["transformers"], {"inference": inference, "training": training}, lines, timed=timed)
+    write(
+        "mask2former", VARIANT, ["transformers"], {"inference": inference, "training": training}, lines, timed=run.timed
+    )
 
 
 def _transformers() -> Any:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import swin_transformer_pytorch as swin
-from dense import Step, add_arguments, clock_of, measure, table, training_step, write
+from dense import Step, measure, start, table, training_step, write
 from swin_transformer_pytorch import benchmark
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import SegmenterConfig, find_other_variant
@@ -134,27 +134,30 @@ def measure_sliding(height: int, width: int, crop_size: int, stride: int, *, opt
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, rounds=9, training_rounds=3)
     parser.add_argument("--sliding-height", type=int, default=4096)
-    arguments = parser.parse_args()
-    clock = clock_of(arguments)
-    timed = "the process's own time" if arguments.processor_time else "by the clock"
-    torch.manual_seed(0)
+    run = start(parser, rounds=9, training_rounds=3)
     whole = measure(
         {benchmark.OURS: partial(ours, optimized=False), "optimized": partial(ours, optimized=True), PEER: theirs},
         [PEER],
-        arguments.rounds,
-        clock=clock,
+        run.arguments.rounds,
+        clock=run.clock,
     )
-    training = measure({benchmark.OURS: train_ours, PEER: train_theirs}, [PEER], arguments.training_rounds, clock=clock)
+    training = measure(
+        {benchmark.OURS: train_ours, PEER: train_theirs}, [PEER], run.arguments.training_rounds, clock=run.clock
+    )
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        memory = pool.apply(measure_sliding, (arguments.sliding_height, 4096, 512, 384), {"optimized": True})
-    lines = [f"One image of {IMAGE_SIZE} x {IMAGE_SIZE} pixels to its label map, {arguments.rounds} rounds:", ""]
+        memory = pool.apply(measure_sliding, (run.arguments.sliding_height, 4096, 512, 384), {"optimized": True})
+    lines = [f"One image of {IMAGE_SIZE} x {IMAGE_SIZE} pixels to its label map, {run.arguments.rounds} rounds:", ""]
     lines += table(whole, [PEER])
-    lines += ["", f"A training step, batch {BATCH}, {arguments.training_rounds} rounds:", "", *table(training, [PEER])]
+    lines += [
+        "",
+        f"A training step, batch {BATCH}, {run.arguments.training_rounds} rounds:",
+        "",
+        *table(training, [PEER]),
+    ]
     lines += ["", *sliding_lines(memory)]
     parts = {"whole": whole, "training": training, "sliding": dataclasses.asdict(memory)}
-    write("segmentation", VARIANT, ["transformers"], parts, lines, timed=timed)
+    write("segmentation", VARIANT, ["transformers"], parts, lines, timed=run.timed)
 
 
 def sliding_lines(memory: SlidingMemory) -> list[str]:

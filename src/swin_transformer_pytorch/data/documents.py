@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -38,6 +39,30 @@ def head(path: Path) -> str:
             return file.read(_HEAD).decode("utf-8-sig", "replace").lstrip() if path.is_file() else ""
     except OSError:
         return ""
+
+
+def annotation_file(
+    root: Path, pattern: str, what: str, *, fix: str, is_one: Callable[[Path], bool] = Path.is_file
+) -> Path | None:
+    """The one file below a data set's folder that a pattern stands for, or None.
+
+    Args:
+        what: what it is of, such as a part's name.
+        fix: what may be given by name instead.
+        is_one: whether a file of that name is one at all.
+
+    Raises:
+        DataError: there are several.
+    """
+    # Sorted and without hidden files, such as those of another system's file browser.
+    visible = sorted(path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("._"))
+    found = [path for path in visible if is_one(path)]
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(root)) for path in found)
+        raise DataError(
+            f"{root} has several annotation files for {what!r}: {names}; keep one of them there, or give {fix} by name"
+        )
+    return found[0] if found else None
 
 
 def holds_choices(text: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..documents import head
+from ..documents import annotation_file, head
 from ..errors import DataError, NothingFoundError
 from ..held_out import PART_NAMES
 from .annotations import read_annotations
@@ -85,19 +85,17 @@ def coco_parts(root: Path) -> Parts:
 
 def _first(root: Path, layouts: Iterator[tuple[str, tuple[str, ...]]], what: str) -> CocoFolder | None:
     for pattern, folders in layouts:
-        # Sorted and without hidden files, such as those of another system's file browser.
-        found = sorted(path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("._"))
-        if what == "all images":  # of names that other tools use as well
-            found = [path for path in found if (text := head(path)).startswith("{") and '"shapes"' not in text]
-        if len(found) > 1:
-            names = ", ".join(str(path.relative_to(root)) for path in found)
-            raise DataError(
-                f"{root} has several annotation files for {what!r}: {names}; keep one of them there, or give the "
-                "images folder and the annotations file by name"
-            )
-        if found:
-            return _with_images(root, found[0], folders)
+        # Files of all images have names that other tools use as well.
+        is_one = _is_coco if what == "all images" else Path.is_file
+        fix = "the images folder and the annotations file"
+        if file := annotation_file(root, pattern, what, fix=fix, is_one=is_one):
+            return _with_images(root, file, folders)
     return None
+
+
+def _is_coco(file: Path) -> bool:
+    text = head(file)
+    return text.startswith("{") and '"shapes"' not in text
 
 
 def _layouts(split: str) -> Iterator[tuple[str, tuple[str, ...]]]:

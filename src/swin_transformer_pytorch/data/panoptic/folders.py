@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import annotation_file
 from ..errors import DataError, NothingFoundError
 from ..held_out import PART_NAMES
 from .annotations import read_cityscapes, read_panoptic
@@ -56,16 +57,8 @@ def find_panoptic(root: str | os.PathLike[str], split: str) -> PanopticFolder:
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; give the one that holds a COCO panoptic data set")
     for pattern, whole in _patterns(split):
-        # Sorted and without hidden files, such as those of another system's file browser.
-        found = sorted(path for path in root.glob(pattern) if path.is_file() and not path.name.startswith("._"))
-        if len(found) > 1:
-            names = ", ".join(str(path.relative_to(root)) for path in found)
-            raise DataError(
-                f"{root} has several annotation files for {split!r}: {names}; keep one of them there, or give the "
-                "folders and the file by name"
-            )
-        if found:
-            return _part(root, found[0], split, whole)
+        if file := annotation_file(root, pattern, split, fix="the folders and the file"):
+            return _part(root, file, split, whole)
     tried = ", ".join(pattern for pattern, _ in _patterns(split))
     raise NothingFoundError(
         f"{root} has no COCO panoptic annotations for {split!r}; looked for {tried} there; add them"
