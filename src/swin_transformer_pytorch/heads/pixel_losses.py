@@ -49,12 +49,13 @@ class PixelLosses:
         def of_band(resized: Float[Tensor, "1 classes rows W"], image: int, rows: slice) -> Float[Tensor, ""]:
             return self._of_pixels(resized, truth[image : image + 1, rows]).sum()
 
-        total = sum_over_resized(logits.float(), size, of_band)
-        losses = {"loss_focal" if self.focal_gamma else "loss_ce": total / truth.numel()}
-        if self.dice_weight:
-            resized = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
-            losses["loss_dice"] = self.dice_weight * dice_loss(resized, truth, truth != IGNORED)
-        return losses
+        name = "loss_focal" if self.focal_gamma else "loss_ce"
+        if not self.dice_weight:
+            return {name: sum_over_resized(logits.float(), size, of_band) / truth.numel()}
+        # Dice loss is of the whole batch, so that the resized logits exist anyway.
+        resized = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+        dice = self.dice_weight * dice_loss(resized, truth, truth != IGNORED)
+        return {name: self._of_pixels(resized, truth).mean(), "loss_dice": dice}
 
     def _of_pixels(
         self, logits: Float[Tensor, "B classes H W"], truth: Integer[Tensor, "B H W"]
