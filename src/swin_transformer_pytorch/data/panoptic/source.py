@@ -12,9 +12,10 @@ from ..held_out import Split
 from .folders import PanopticFolder, find_panoptic
 
 if TYPE_CHECKING:
+    from ..scenes.panoptic import PanopticScenes
     from .dataset import PanopticDataset
 
-PanopticKind = Literal["coco"]
+PanopticKind = Literal["coco", "scenes_sample", "scenes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class PanopticSource:
     """A data set of segments.
 
     Attributes:
-        kind: "coco" (COCO's panoptic format, in the layouts of `find_panoptic`).
+        kind: "coco" (COCO's panoptic format, in the layouts of `find_panoptic`), "scenes_sample" (scenes of the
+            Fashion-MNIST items in the package) or "scenes" (of all of Fashion-MNIST, from the four files in `root`).
         root: the folder.
         train: instead of `root`, where the training part is.
         val: likewise the validation part.
@@ -65,8 +67,17 @@ class PanopticSource:
         assert self.root is not None, "who makes it has checked that"
         return find_panoptic(self.root, split)
 
-    def open(self, split: Split) -> PanopticDataset:
+    def open(self, split: Split) -> PanopticDataset | PanopticScenes:
         """One part of it. A `DataError` says what is missing or broken."""
+        if self.kind == "scenes" or self.kind == "scenes_sample":
+            from ..scenes.dataset import open_scenes
+            from ..scenes.panoptic import PanopticScenes
+
+            number = self.num_scenes if split == "train" else self.num_val_scenes
+            scenes = open_scenes(
+                self.kind, split, num_scenes=number, root=self.root, seed=self.seed, image_size=self.scene_size
+            )
+            return PanopticScenes(scenes)
         from .dataset import PanopticDataset
 
         folder = self.folder(split)
