@@ -11,8 +11,8 @@ from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
 from ..models.mask2former import Mask2Former
 from ..models.mask2former_config import Answers
-from ..models.mask_results import masks_to_detections, segments_to_panoptic
-from ..models.panoptic_inference import instances, panoptic, semantic
+from ..models.mask_results import masks_to_detections, segments_of
+from ..models.panoptic_inference import instances, semantic
 from ..models.query_masks import QueryMasks, query_masks
 from ..results import Detections, PanopticSegmentation, SegmentationMap
 from .task import Prediction, check_class_layers, class_names, name_of, views_of
@@ -77,14 +77,7 @@ class Mask2FormerTask:
         return query_masks(self.model, pixels, [image.original_size for image in prepared])
 
     def _segments(self, image: QueryMasks) -> PanopticSegmentation:
-        config = self.model.config
-        found = panoptic(
-            image,
-            config.thing_classes,
-            least_probability=config.segment_threshold,
-            least_share=config.overlap_threshold,
-        )
-        return segments_to_panoptic(found, self.names, self.model.palette)
+        return segments_of(self.model, image, self.names)
 
     def _objects(self, image: QueryMasks) -> Detections:
         config = self.model.config

@@ -15,10 +15,11 @@ from .folders import PanopticFolder, find_panoptic
 from .layouts import InstanceMapFolders, PanopticLayout, find_instance_maps, recognised
 
 if TYPE_CHECKING:
+    from ..scenes.panoptic import PanopticScenes
     from .dataset import PanopticDataset
     from .instance_maps import InstanceMaps
 
-PanopticKind = Literal["folder", PanopticLayout]
+PanopticKind = Literal["folder", PanopticLayout, "scenes_sample", "scenes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,9 @@ class PanopticSource:
 
     Attributes:
         kind: "folder" (one of the next two, which is recognised), "coco" (COCO's panoptic format, in the layouts of
-            `find_panoptic`) or "instance_maps" (label and instance PNGs, in those of `find_instance_maps`).
+            `find_panoptic`), "instance_maps" (label and instance PNGs, in those of `find_instance_maps`),
+            "scenes_sample" (scenes of the Fashion-MNIST items in the package) or "scenes" (of all of Fashion-MNIST,
+            from the four files in `root`).
         root: the folder.
         train: instead of `root`, where the training part is.
         val: likewise the validation part.
@@ -74,8 +77,17 @@ class PanopticSource:
         layout = recognised(self.root) if self.kind == "folder" else self.kind
         return (find_panoptic if layout == "coco" else find_instance_maps)(self.root, split)
 
-    def open(self, split: Split) -> PanopticDataset | InstanceMaps:
+    def open(self, split: Split) -> PanopticDataset | InstanceMaps | PanopticScenes:
         """One part of it. A `DataError` says what is missing or broken."""
+        if self.kind == "scenes" or self.kind == "scenes_sample":
+            from ..scenes.dataset import open_scenes
+            from ..scenes.panoptic import PanopticScenes
+
+            number = self.num_scenes if split == "train" else self.num_val_scenes
+            scenes = open_scenes(
+                self.kind, split, num_scenes=number, root=self.root, seed=self.seed, image_size=self.scene_size
+            )
+            return PanopticScenes(scenes)
         folder = self.folder(split)
         return self._maps(folder, split) if isinstance(folder, InstanceMapFolders) else self._coco(folder, split)
 

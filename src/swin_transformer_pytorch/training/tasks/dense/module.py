@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from ....models.detection import Detector
     from ....models.segmentation import Segmenter
     from ...recipes.detection import DetectionRecipe
+    from ...recipes.panoptic import PanopticRecipe
     from ...recipes.segmentation import SegmentationRecipe
 
 
 class DenseTraining(Training):
     """Trains a model for a dense task by the official rules for these."""
 
-    model: Detector | Segmenter
-    recipe: DetectionRecipe | SegmentationRecipe
+    model: Detector | Segmenter | Mask2Former
+    recipe: DetectionRecipe | SegmentationRecipe | PanopticRecipe
 
     def schedule(self, total_steps: int) -> Schedule:
         chosen = self.recipe
