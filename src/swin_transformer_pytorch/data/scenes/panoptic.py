@@ -6,7 +6,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ...colours import Colour
-from ..samples import PanopticSample
+from ..samples import DetectionSample, PanopticSample
 from .dataset import SceneDataset
 
 
@@ -32,21 +32,24 @@ class PanopticScenes(Dataset[PanopticSample]):
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> PanopticSample:
-        scene = self.scenes[index]
-        assert scene.semantic is not None, "scenes have them"
-        ground = len(self.classes) - 1
-        is_ground = scene.semantic == ground
-        ids = np.zeros(is_ground.shape, dtype=np.int32)
-        for number, mask in enumerate(scene.masks, start=1):
-            ids[mask != 0] = number
-        labels = scene.labels
-        if is_ground.any():
-            ids[is_ground] = len(labels) + 1
-            labels = np.append(labels, ground)
-        return PanopticSample(
-            image=scene.image,
-            image_id=scene.image_id,
-            segment_ids=ids,
-            labels=labels,
-            crowd=np.zeros(len(labels), dtype=np.bool_),
-        )
+        return with_segments(self.scenes[index], ground=len(self.classes) - 1)
+
+
+def with_segments(scene: DetectionSample, *, ground: int) -> PanopticSample:
+    """A scene's items and its ground, whose label is `ground`, as segments."""
+    assert scene.semantic is not None, "scenes have them"
+    is_ground = scene.semantic == ground
+    ids = np.zeros(is_ground.shape, dtype=np.int32)
+    for number, mask in enumerate(scene.masks, start=1):
+        ids[mask != 0] = number
+    labels = scene.labels
+    if is_ground.any():
+        ids[is_ground] = len(labels) + 1
+        labels = np.append(labels, ground)
+    return PanopticSample(
+        image=scene.image,
+        image_id=scene.image_id,
+        segment_ids=ids,
+        labels=labels,
+        crowd=np.zeros(len(labels), dtype=np.bool_),
+    )
