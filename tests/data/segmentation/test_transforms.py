@@ -9,15 +9,13 @@ import torch
 from PIL import Image
 
 from swin_transformer_pytorch.data.images.hsv import hsv_to_rgb, rgb_to_hsv
+from swin_transformer_pytorch.data.images.photometric import change_saturation, distort, shift_hue
 from swin_transformer_pytorch.data.segmentation.augmentation import SegmentationAugmentation
 from swin_transformer_pytorch.data.segmentation.dataset import SegmentationSample
 from swin_transformer_pytorch.data.segmentation.transforms import (
     SegmentationTrainingTransform,
-    change_saturation,
     collate_segmentation,
-    distort,
     random_crop,
-    shift_hue,
 )
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
