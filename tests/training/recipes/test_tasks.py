@@ -11,7 +11,7 @@ from swin_transformer_pytorch.models.config import Task
 from swin_transformer_pytorch.training import load_recipe
 from swin_transformer_pytorch.training.recipes.tasks import TASKS
 
-OPTIMIZER = {"weight_decay": 0.05, "betas": [0.9, 0.999], "eps": 1e-8, "layer_decay": 1.0}
+OPTIMIZER = {"weight_decay": 0.05, "betas": [0.9, 0.999], "eps": 1e-8, "layer_decay": 1.0, "backbone_lr": 1.0}
 DENSE_SCHEDULE = {"steps": None, "milestones": [], "gamma": 0.1, "power": 1.0, "min_lr": 0.0}
 TRAINER = {
     "device": "auto",

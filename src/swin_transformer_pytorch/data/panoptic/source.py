@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...labels import IGNORED
+from ..choice import ClassChoice
 from ..held_out import Split
 from .folders import PanopticFolder, find_panoptic
 
@@ -25,8 +27,14 @@ class PanopticSource:
         train: instead of `root`, where the training part is.
         val: likewise the validation part.
         classes: a model's class names; None for the annotations' own.
+        choice: which of the annotations' classes there are, and which become one, before that; None for all.
+        label_suffix: what the names of label PNGs have at the end that those of images have not; None to look.
+        ignore_label: pixels of this value in label PNGs are void, as those of 255 always are.
         val_fraction: the part of the images that is held out where `root` has none for validation.
-        seed: chooses what is held out.
+        seed: chooses what is held out, and the scenes.
+        num_scenes: scenes for training.
+        num_val_scenes: scenes of a validation.
+        scene_size: (height, width) of a scene in pixels.
         channels: of the images: 3 for RGB, 1 for grey, or those of files of bands; see `images.bands.read_pixels`.
         max_pixels: larger image files cannot be used; None for PIL's own limit, see `images.decode.open_image`.
         white_level: the value of white in files of 16 bits; None for 65535, see `images.decode.read_image`.
@@ -37,8 +45,14 @@ class PanopticSource:
     train: PanopticFolder | None = None
     val: PanopticFolder | None = None
     classes: tuple[str, ...] | None = None
+    choice: ClassChoice | None = None
+    label_suffix: str | None = None
+    ignore_label: int = IGNORED
     val_fraction: float = 0.2
     seed: int = 0
+    num_scenes: int = 4000
+    num_val_scenes: int = 200
+    scene_size: tuple[int, int] = (128, 128)
     channels: int | None = 3
     max_pixels: int | None = None
     white_level: int | None = None

@@ -14,7 +14,6 @@ from ...colours import Colour
 from ...models.build import build
 from ...models.config import MaskedConfig, Task
 from ...models.description import ModelDescription
-from ...models.mask2former_config import refuse_mask2former
 from ...models.registry import describe_named, describe_source
 from ...models.size import count_parameters
 from ...weights.errors import CheckpointError
@@ -121,7 +120,6 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
     else:
         assert recipe.weights is not None, "the recipe has checked that there is a model"
         described, checkpoint = describe_source(recipe.weights, which)
-        refuse_mask2former(described.config, "cannot be trained", RecipeError)
         if task == "classification" and isinstance(described.config, MaskedConfig):
             described = _classifier_of(described)
         if described.task != task:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ....models.mask2former import Mask2Former
 from ...engine.module import Training
-from ...engine.parameter_groups import decays_in_dense_models, parameter_groups
+from ...engine.parameter_groups import decays_in_dense_models, decays_in_mask_transformer, parameter_groups
 from ...engine.schedule import CosineSchedule, MultiStepSchedule, PolySchedule, Schedule, Warmup
 from ...recipes.dense import DenseScheduleRecipe
 from ...recipes.parts import chosen
@@ -37,7 +38,10 @@ class DenseTraining(Training):
             lr=chosen.lr * self.lr_factor,
             weight_decay=chosen.weight_decay,
             layer_decay=chosen.layer_decay,
-            rule=decays_in_dense_models,
+            backbone_lr=chosen.backbone_lr,
+            rule=decays_in_mask_transformer(self.model)
+            if isinstance(self.model, Mask2Former)
+            else decays_in_dense_models,
         )
 
 
