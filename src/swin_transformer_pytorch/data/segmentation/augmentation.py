@@ -55,10 +55,10 @@ class SegmentationAugmentation:
         step = self.ratio_step
         _require(step is None or (is_number(step) and step > 0), "ratio_step", step, "a number above 0, or null")
         if self.max_long is not None:
-            _require(isinstance(self.scale, tuple), "max_long", self.max_long, f"null with scale={self.scale}")
-            largest = int(self.scale[1] * ratios[1])  # type: ignore[index]
-            fix = f"a whole number of pixels, at least {largest}, the largest shorter side, or null"
-            _require(is_count(self.max_long, largest, 65535), "max_long", self.max_long, fix)
+            least = int(self.scale[1] * ratios[1]) if isinstance(self.scale, tuple) else None
+            fix = f"a whole number of pixels, at least {least}, the largest shorter side, or null"
+            ok = least is not None and is_count(self.max_long, least, 65535)
+            _require(ok, "max_long", self.max_long, fix if least else f"null with scale={self.scale}")
         ok = self.pad_value is None or is_count(self.pad_value, 0, 255)
         _require(ok, "pad_value", self.pad_value, "a whole number from 0 to 255, or null")
         ok = is_number(self.cat_max_ratio) and 0 < self.cat_max_ratio <= 1
