@@ -32,8 +32,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "detection": {"fpn_dim": 8, "fc_dim": 8, "rpn_samples": 8, "roi_samples": 8},
     "segmentation": {"decode_dim": 8, "auxiliary_dim": 8, "auxiliary_index": 0, "dropout": 0.1},
     "panoptic": {
-        "dim": 32, "attention_heads": 2, "encoder_dim": 32, "encoder_layers": 1, "feedforward_dim": 32,
-        "decoder_layers": 2, "num_queries": 8, "loss_points": 64, "segment_threshold": 0.0,
+        "dim": 32,
+        "attention_heads": 2,
+        "encoder_dim": 32,
+        "encoder_layers": 1,
+        "feedforward_dim": 32,
+        "decoder_layers": 2,
+        "num_queries": 8,
+        "loss_points": 64,
+        "segment_threshold": 0.0,
     },
 }
 TINY: dict[str, Any] = {
