@@ -12,7 +12,7 @@ from PIL import Image
 
 from swin_transformer_pytorch.data.images.dense_transforms import DenseTransform, normalize_bytes, resize_labels
 from swin_transformer_pytorch.data.panoptic.augmentation import PanopticAugmentation
-from swin_transformer_pytorch.data.panoptic.transforms import CollateMasks, PanopticTrainingTransform
+from swin_transformer_pytorch.data.panoptic.transforms import PanopticTrainingTransform
 from swin_transformer_pytorch.data.samples import PanopticSample
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
@@ -72,7 +72,7 @@ def test_large_scale_jitter_is_what_pillow_makes_of_the_same_chance(seed: int, p
     canvas, segments = np.full((64, 48, 3), 128, dtype=np.uint8), np.zeros((64, 48), dtype=np.int32)
     part = np.asarray(image)[top : top + 64, left : left + 48]
     part_ids = np.asarray(ids)[top : top + 64, left : left + 48]
-    if uniform() < 0.5:
+    if torch.rand((), generator=chance).item() < 0.5:
         part, part_ids = part[:, ::-1], part_ids[:, ::-1]
     canvas[: part.shape[0], : part.shape[1]] = part
     segments[: part.shape[0], : part.shape[1]] = part_ids
@@ -107,21 +107,6 @@ def test_colours_change_the_image_alone() -> None:
     plain, masks = PanopticTrainingTransform(PILLOW, NONE)(sample, generator())
     assert any(not torch.equal(pixels, plain) for pixels, _ in changed)
     assert all(torch.equal(targets.masks, masks.masks) for _, targets in changed)
-
-
-def test_a_batch_is_padded_with_grey_and_no_mask() -> None:
-    preprocessing = replace(PILLOW, size_divisor=16)
-    transform = PanopticTrainingTransform(preprocessing, NONE)
-    items = [transform(random_sample(*size), generator()) for size in ((20, 30), (12, 40))]
-    batch = CollateMasks(preprocessing)(items)
-    assert batch.images.shape == (2, 3, 32, 48) and len(batch) == 2
-    grey = normalize_bytes(np.full((1, 1, 3), 128, dtype=np.uint8), preprocessing)
-    assert torch.equal(batch.images[0, :, :20, :30], items[0][0])
-    assert torch.equal(batch.images[1, :, 12:], grey.expand(3, 20, 48))
-    assert torch.equal(batch.targets[1].masks[:, :12, :40], items[1][1].masks)
-    assert not batch.targets[1].masks[:, 12:].any() and not batch.targets[1].masks[:, :, 40:].any()
-    with pytest.raises(ValueError, match="no images"):
-        CollateMasks(preprocessing)([])
 
 
 def test_ids_are_resized_to_the_nearest_pixel_as_pillow_does_it() -> None:

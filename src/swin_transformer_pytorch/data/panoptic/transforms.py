@@ -2,71 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
-from ...ops.padding import padded_size
 from ...ops.regions.instances import MaskTargets
 from ...weights.preprocessing import DensePreprocessing
+from ..images.chance import below, happens, uniform
 from ..images.dense_transforms import as_byte_array, normalize_bytes, resize_bytes, resize_labels
+from ..images.filled import filled
+from ..images.photometric import distort
 from ..samples import PanopticSample
-from ..segmentation.transforms import distort
 from .augmentation import PanopticAugmentation
-
-PADDING = 128
-"""What bytes are beyond an image in training: the authors pad before they normalise, and not so in evaluation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskBatch:
-    """Training images of any sizes as one batch, and what a mask transformer learns of each.
-
-    Attributes:
-        images: normalised, each at the top left of its place.
-        targets: of each image, with masks of the batch's size.
-    """
-
-    images: Float[Tensor, "B C H W"]
-    targets: list[MaskTargets]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def to(self, device: torch.device | str) -> MaskBatch:
-        """The same on another device."""
-        return MaskBatch(images=self.images.to(device), targets=[target.to(device) for target in self.targets])
-
-
-@dataclass(frozen=True)
-class CollateMasks:
-    """Prepared images and their masks as one batch, padded to the largest of them, to multiples of `size_divisor`.
-
-    Images are padded with what `PADDING` is when it is normalised; padding is part of no mask.
-    """
-
-    preprocessing: DensePreprocessing
-
-    def __call__(self, items: Sequence[tuple[Float[Tensor, "C _h _w"], MaskTargets]]) -> MaskBatch:
-        """The batch. A `ValueError` says that there are no images."""
-        if not items:
-            raise ValueError("a batch of no images has no size; give at least one")
-        largest = (max(pixels.shape[1] for pixels, _ in items), max(pixels.shape[2] for pixels, _ in items))
-        height, width = padded_size(largest, self.preprocessing.size_divisor)
-        channels = self.preprocessing.channels
-        beyond = normalize_bytes(np.full((1, 1, channels), PADDING, dtype=np.uint8), self.preprocessing)
-        images = beyond.expand(len(items), channels, height, width).clone()
-        targets = []
-        for place, (pixels, target) in zip(images, items, strict=True):
-            place[:, : pixels.shape[1], : pixels.shape[2]] = pixels
-            masks = target.masks.new_zeros(len(target), height, width)
-            masks[:, : target.masks.shape[1], : target.masks.shape[2]] = target.masks
-            targets.append(MaskTargets(labels=target.labels, masks=masks))
-        return MaskBatch(images=images, targets=targets)
 
 
 class PanopticTrainingTransform:
@@ -111,14 +61,13 @@ class PanopticTrainingTransform:
         if augmentation.crop_size is not None:
             assert augmentation.crop_size != "auto", "it has been chosen"
             image, ids = self._crop(image, ids, augmentation.crop_size, generator)
-        if _uniform(0, 1, generator) < augmentation.flip_prob:
+        if happens(augmentation.flip_prob, generator):
             image, ids = image[:, ::-1], ids[:, ::-1]
         if augmentation.photometric:
             image = distort(image, generator)
         if augmentation.crop_size is not None:
-            beyond = [(0, side - part) for side, part in zip(augmentation.crop_size, ids.shape, strict=True)]
-            image = np.pad(image, (*beyond, (0, 0)), constant_values=PADDING)
-            ids = np.pad(ids, beyond)
+            image = filled(image, augmentation.crop_size)
+            ids = filled(ids, augmentation.crop_size, 0)
         learnt = np.flatnonzero(~sample.crowd)
         masks = torch.from_numpy(np.ascontiguousarray(ids)) == torch.from_numpy(learnt + 1).int()[:, None, None]
         targets = MaskTargets(labels=torch.from_numpy(sample.labels[learnt]), masks=masks)
@@ -128,10 +77,10 @@ class PanopticTrainingTransform:
         augmentation = self.augmentation
         least, most = augmentation.ratio_range
         if augmentation.ratio_step is None:
-            ratio = _uniform(least, most, generator)
+            ratio = uniform(least, most, generator)
         else:
             steps = int((most - least) / augmentation.ratio_step + 1e-6)
-            ratio = least + augmentation.ratio_step * int(torch.randint(steps + 1, (), generator=generator))
+            ratio = least + augmentation.ratio_step * below(steps + 1, generator)
         if augmentation.scale is None:
             height, width = (max(int(side * ratio + 0.5), 1) for side in size)
             return height, width
@@ -150,13 +99,9 @@ class PanopticTrainingTransform:
         """As much of a random part of that size as there is."""
         free = [max(side - part, 0) for side, part in zip(ids.shape, size, strict=True)]
         if self.augmentation.crop_place == "diagonal":
-            share = _uniform(0, 1, generator)
+            share = uniform(0, 1, generator)
             top, left = (round(most * share) for most in free)
         else:
-            top, left = (int(torch.randint(most + 1, (), generator=generator)) for most in free)
+            top, left = (below(most + 1, generator) for most in free)
         rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
         return image[rows, columns], ids[rows, columns]
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()

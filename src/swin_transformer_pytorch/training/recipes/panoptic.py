@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ...data.panoptic.augmentation import PanopticAugmentation
 from ...data.panoptic.folders import PanopticFolder
+from ...data.panoptic.layouts import InstanceMapFolders
 from ...data.panoptic.source import PanopticKind, PanopticSource
 from ...labels import IGNORED
 from ...models.config import Task
@@ -21,7 +22,7 @@ from .dense import (
 )
 from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, RecipeError, require
 
-_GIVEN = ("images", "annotations", "segments")
+_COCO, _MAPS = ("images", "annotations", "segments"), ("images", "labels", "instances")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +36,16 @@ class PanopticDataRecipe:
             (of all of Fashion-MNIST, from `root`).
         root: the folder of images and segments (see the guide); for "scenes" that of Fashion-MNIST's four files.
         train_images: instead of `root`, the folder of the training images.
-        train_annotations: their panoptic JSON.
+        train_annotations: their panoptic JSON, and then
         train_segments: the folder of their PNGs of segments.
+        train_labels: or the folder of their label PNGs, and then
+        train_instances: the folder of their instance PNGs.
         val_images: the folder of the validation images.
-        val_annotations: their panoptic JSON.
+        val_annotations: their panoptic JSON, and then
         val_segments: the folder of their PNGs of segments.
+        val_labels: or the folder of their label PNGs, and then
+        val_instances: the folder of their instance PNGs.
+        things: of label and instance PNGs, the classes of things; null for things.txt, or those that have objects.
         classes: the classes to keep, [car, sky], or {vehicle: [car, truck], sky: [sky]}, which makes one of several;
             "*" in such a list is all others. Pixels of what is left out are void. null for all.
         label_suffix: what the names of label maps have at the end that those of images have not, such as "_mask"; null
@@ -60,14 +66,19 @@ class PanopticDataRecipe:
         augmentation: the random changes.
     """
 
-    kind: PanopticKind = "coco"
+    kind: PanopticKind = "folder"
     root: str | None = None
     train_images: str | None = None
     train_annotations: str | None = None
     train_segments: str | None = None
+    train_labels: str | None = None
+    train_instances: str | None = None
     val_images: str | None = None
     val_annotations: str | None = None
     val_segments: str | None = None
+    val_labels: str | None = None
+    val_instances: str | None = None
+    things: list[str] | None = None
     classes: dict[str, list[str]] | list[str] | None = None
     label_suffix: str | None = None
     ignore_label: int = IGNORED
@@ -96,6 +107,7 @@ class PanopticDataRecipe:
             root=self.root,
             train=self._given("train") if of_folders else None,
             val=self._given("val") if of_folders else None,
+            things=None if self.things is None else tuple(self.things),
             choice=self.classes,
             label_suffix=self.label_suffix,
             ignore_label=self.ignore_label,
@@ -108,20 +120,27 @@ class PanopticDataRecipe:
             white_level=self.white_level,
         )
 
-    def _given(self, split: str) -> PanopticFolder | None:
+    def _given(self, split: str) -> PanopticFolder | InstanceMapFolders | None:
         """The three places of a part, where the recipe names them rather than the root."""
-        given = {name: getattr(self, f"{split}_{name}") for name in _GIVEN}
-        if not any(given.values()):
-            if self.root is None:
-                raise RecipeError(
-                    f"data.kind={self.kind!r} needs data.root: add --data.root FOLDER, or --data.train_images, "
-                    "--data.train_annotations and --data.train_segments, and the same three of val"
-                )
+        given = {name: value for name in {*_COCO, *_MAPS} if (value := getattr(self, f"{split}_{name}")) is not None}
+        if not given and self.root is not None:
             return None
-        if missing := [name for name, value in given.items() if value is None]:
-            raise RecipeError(f"data.{split}_{missing[0]} is missing, and others of the three are given: give all")
-        images, annotations, segments = (Path(value) for value in given.values())
-        return PanopticFolder(images_folder=images, annotations_file=annotations, segments_folder=segments)
+        if not given:
+            raise RecipeError(
+                f"data.kind={self.kind!r} needs data.root: add --data.root FOLDER, or --data.train_images, "
+                "--data.train_annotations and --data.train_segments (or _labels and _instances), and those of val"
+            )
+        wanted = _MAPS if "labels" in given or "instances" in given else _COCO
+        if set(given) != set(wanted):
+            raise RecipeError(
+                f"of {split}'s places {' and '.join(sorted(given))} are given; a part has three: "
+                f"data.{split}_images with {split}_annotations and {split}_segments, or with {split}_labels and "
+                f"{split}_instances"
+            )
+        first, second, third = (Path(given[name]) for name in wanted)
+        if wanted is _MAPS:
+            return InstanceMapFolders(images=first, labels=second, instances=third)
+        return PanopticFolder(images_folder=first, annotations_file=second, segments_folder=third)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from ... import checks
 from ...backbone.config import ConfigError, find_variant
-from ...models.config import CONFIGS, ModelConfig, Task, find_other_variant
+from ...models.config import ModelConfig, Task, config_from_dict, find_other_variant
 from ...weights.catalog import SHIPPED
 
 _log = logging.getLogger(__name__)
@@ -40,8 +40,9 @@ class ModelRecipe:
     Attributes:
         name: a name of `swin models`, such as "mask_rcnn_swin_tiny_patch4_window7"; "name.tag" says which weights. A
             model in the package, such as "scenes_detection", is taken with its weights.
-        config: instead of a name, the fields of the model's config (`DetectorConfig` or `SegmenterConfig`, with its
-            backbone) for an architecture of your own. With neither, `weights` must be a checkpoint of ours.
+        config: instead of a name, the fields of the model's config (`DetectorConfig`, `SegmenterConfig` or, with
+            `answers`, `Mask2FormerConfig`; with its backbone) for an architecture of your own. With neither, `weights`
+            must be a checkpoint of ours.
         weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; a classification checkpoint,
             such as "swin_tiny_patch4_window7_224.in1k", starts the backbone alone, as that of a dense model of another
             kind does; null starts from random.
@@ -97,7 +98,7 @@ class ModelRecipe:
         """
         try:
             if self.name is None:
-                config: ModelConfig = CONFIGS[task].from_dict(self.config or {})
+                config = config_from_dict(task, self.config or {})
             elif task == "classification":
                 config = find_variant(self.name.partition(".")[0]).config
             else:

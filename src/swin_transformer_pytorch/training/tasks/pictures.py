@@ -17,12 +17,9 @@ from ...data.images.unusable import Samples, item_or_problem
 from ...data.samples import DetectionSample, PanopticSample, SegmentationSample
 from ...data.transforms import create_transform
 from ...models.classification import probabilities
-from ...models.detection_inference import detect
-from ...models.detection_results import instances_to_detections
 from ...models.inputs import as_bytes
 from ...models.mask_results import segments_of
 from ...models.query_masks import query_masks
-from ...models.segmentation_inference import segment
 from ...results import Classification, SegmentationMap
 from ...visualize import (
     detection_overlay,
@@ -33,6 +30,9 @@ from ...visualize import (
     segmentation_overlay,
 )
 from ...visualize.pictures import readable
+from ..recipes.segmentation import PixelLossRecipe
+from .detection.learning import learning_of as detector_learning
+from .segmentation.learning import learning_of as segmenter_learning
 
 if TYPE_CHECKING:
     from ...models.build import Model
@@ -109,15 +109,14 @@ def _draw_masked(model: Any, drawn: dict[int, tuple[Image.Image | torch.Tensor, 
 
 def _detected(model: Any, sample: DetectionSample) -> tuple[Image.Image, Image.Image]:
     image = create_transform(model)(sample.image)
-    (found,) = detect(model, [image.pixels], [image.scale_factor])
-    result = instances_to_detections(found, image.original_size, model.classes).above(_SHOWN_SCORE)
+    (found,) = detector_learning(model).answers(model, [image])
     truth = detection_overlay(sample.picture, sample.detections(model.classes), scores=False)
-    return truth, detection_overlay(sample.picture, result)
+    return truth, detection_overlay(sample.picture, found.above(_SHOWN_SCORE))
 
 
 def _segmented(model: Any, sample: SegmentationSample) -> tuple[Image.Image, Image.Image]:
     image = create_transform(model)(sample.image)
-    (found,) = segment(model, [image.pixels], [image.original_size])
+    (found,) = segmenter_learning(model, PixelLossRecipe()).answers(model, [image])
     truth, result = (
         SegmentationMap(labels=labels, names=model.classes, palette=model.palette)
         for labels in (sample.labels, found.cpu().numpy())

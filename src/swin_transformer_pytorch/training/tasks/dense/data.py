@@ -65,7 +65,7 @@ class DenseData(TrainingData):
         groups: the group of each training sample; batches have one group each.
         change: a training sample and a generator -> an item of a batch.
         prepare: a validation sample -> an item of a batch.
-        collate: items -> a training batch. Validation's batches are lists.
+        collate: items -> a training batch, which moves to a device by `to`. Validation's batches are lists.
     """
 
     def __init__(

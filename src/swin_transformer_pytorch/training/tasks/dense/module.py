@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ....models.mask2former import Mask2Former
 from ...engine.module import Training
 from ...engine.parameter_groups import decays_in_dense_models, decays_in_mask_transformer, parameter_groups
@@ -24,6 +26,10 @@ class DenseTraining(Training):
 
     model: Detector | Segmenter | Mask2Former
     recipe: DetectionRecipe | SegmentationRecipe | PanopticRecipe
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # A validation batch, which is a list, is moved part by part.
+        return batch if isinstance(batch, list) else batch.to(device)
 
     def schedule(self, total_steps: int) -> Schedule:
         chosen = self.recipe

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ....data.images.dense_transforms import DenseTransform, PreparedImage
+from ....data.mask_batches import collate_masks
 from ....data.panoptic.dataset import PanopticDataset
 from ....data.panoptic.instance_maps import InstanceMaps
 from ....data.panoptic.source import PanopticSource
-from ....data.panoptic.transforms import CollateMasks, PanopticTrainingTransform
+from ....data.panoptic.transforms import PanopticTrainingTransform
 from ....data.samples import PanopticSample
 from ....data.scenes.panoptic import PanopticScenes
 from ....weights.preprocessing import DensePreprocessing
@@ -52,7 +54,7 @@ class PanopticData(DenseData):
             groups=[0] * len(train),
             change=PanopticTrainingTransform(preprocessing, recipe.data.augmentation),
             prepare=PreparePanoptic(preprocessing),
-            collate=CollateMasks(preprocessing),
+            collate=partial(collate_masks, size_divisor=preprocessing.size_divisor),
         )
         self.counted = "segments"
         self._train_images = train

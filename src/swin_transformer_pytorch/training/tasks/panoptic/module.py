@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ....data.images.dense_transforms import PreparedImage
-from ....data.panoptic.transforms import MaskBatch
+from ....data.mask_batches import MaskBatch
 from ....data.samples import PanopticSample
 from ....evaluation.panoptic import PanopticEvaluator
 from ....models.mask2former import Mask2Former
@@ -39,10 +38,6 @@ class PanopticTraining(DenseTraining):
     def _new_evaluator(self) -> PanopticEvaluator:
         assert self.model.classes is not None, "the data has named them"
         return PanopticEvaluator(self.model.classes, self.model.config.thing_classes)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        # A validation batch is moved part by part.
-        return batch.to(device) if isinstance(batch, MaskBatch) else batch
 
     def losses(self, batch: MaskBatch, batch_idx: int) -> dict[str, Tensor]:
         return self.model.losses(batch.images, batch.targets)
