@@ -116,7 +116,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
             "bird 0 thing none ground 2 stuff few cat 105 thing",
             "- all: 2.1% of the pixels are ignored",
             "- all: 2 crowds, which training leaves out",
-            "- all: 1 image with more than 100 segments, which a Mask2Former finds at most; --model.config_overrides",
+            "- all: 1 image with more than 100 segments, which a Mask2Former finds at most (the",
             "- all: nothing of 1 of 3 classes: bird",
         ],
         "finetune_mask2former_panoptic",

@@ -162,8 +162,8 @@ def _counted(name: str, part: Part, one: Look) -> list[str]:
         f"{part.tiny:,} of {total:,} boxes have a side below 8 pixels": part.tiny,
         f"{part.ignored / max(1, pixels):.1%} of the pixels are ignored{rest}": part.ignored,
         f"{plural(part.crowds, 'crowd')}, which training leaves out and evaluation ignores": part.crowds,
-        f"{plural(part.many, 'image')} with more than {MOST_SEGMENTS} segments, which a Mask2Former finds at most; "
-        "--model.config_overrides.num_queries N has it find more": part.many,
+        f"{plural(part.many, 'image')} with more than {MOST_SEGMENTS} segments, which a Mask2Former finds at most (the "
+        "large ones: 200)": part.many,
     }
     return [f"{name}: {line}" for line, count in lines.items() if count]
 
