@@ -34,15 +34,22 @@ class MaskBatch:
         return MaskBatch(images=self.images.to(device), targets=[target.to(device) for target in self.targets])
 
 
-def collate_objects(
-    items: Sequence[tuple[Float[Tensor, "C _h _w"], InstanceTargets]], size_divisor: int = 32
-) -> MaskBatch:
-    """Images and their objects as one batch: padded to the largest of them, to multiples of `size_divisor`.
-
-    Objects without a pixel are dropped: a crop may leave the box of one, and a small scale nothing of it.
+def collate_masks(items: Sequence[tuple[Float[Tensor, "C _h _w"], MaskTargets]], size_divisor: int = 32) -> MaskBatch:
+    """Images and their masks as one batch: padded to the largest of them, to multiples of `size_divisor`.
 
     Raises:
         ValueError: there are no images.
+    """
+    images = pad_batch([pixels for pixels, _ in items], size_divisor)
+    return MaskBatch(images=images, targets=[target for _, target in items])
+
+
+def collate_objects(
+    items: Sequence[tuple[Float[Tensor, "C _h _w"], InstanceTargets]], size_divisor: int = 32
+) -> MaskBatch:
+    """Images and their objects as one batch, likewise.
+
+    Objects without a pixel are dropped: a crop may leave the box of one, and a small scale nothing of it.
     """
     images = pad_batch([pixels for pixels, _ in items], size_divisor)
     return MaskBatch(images=images, targets=[_objects(target) for _, target in items])
@@ -51,11 +58,7 @@ def collate_objects(
 def collate_classes(
     items: Sequence[tuple[Float[Tensor, "C _h _w"], UInt8[Tensor, "_h _w"]]], size_divisor: int = 32
 ) -> MaskBatch:
-    """Images and label maps as one batch, likewise; each class in a label map is a mask, but for 255.
-
-    Raises:
-        ValueError: there are no images.
-    """
+    """Images and label maps as one batch, likewise; each class in a label map is a mask, but for 255."""
     images = pad_batch([pixels for pixels, _ in items], size_divisor)
     return MaskBatch(images=images, targets=[_classes(labels) for _, labels in items])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from jaxtyping import UInt8
+from numpy.typing import NDArray
 
 from ...sizes import Size
 
@@ -11,7 +13,7 @@ GREY = 128
 """What detectron2's recipes fill images up with."""
 
 
-def filled(image: UInt8[np.ndarray, "_h _w C"], size: Size, value: int = GREY) -> UInt8[np.ndarray, "H W C"]:
-    """An image no larger than `size` (height, width), with `value` at its right and below it."""
+def filled(image: NDArray[Any], size: Size, value: int = GREY) -> NDArray[Any]:
+    """An image (h, w, C), or a map of two axes, no larger than `size`, with `value` at its right and below it."""
     height, width = (side - own for side, own in zip(size, image.shape, strict=False))
-    return np.pad(image, ((0, height), (0, width), (0, 0)), constant_values=value)
+    return np.pad(image, ((0, height), (0, width), (0, 0))[: image.ndim], constant_values=value)

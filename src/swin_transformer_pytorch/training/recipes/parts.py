@@ -44,7 +44,8 @@ class ModelRecipe:
             `answers`, `Mask2FormerConfig`; with its backbone) for an architecture of your own. With neither, `weights`
             must be a checkpoint of ours.
         weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; a classification checkpoint,
-            such as "swin_tiny_patch4_window7_224.in1k", starts the backbone alone; null starts from random.
+            such as "swin_tiny_patch4_window7_224.in1k", starts the backbone alone, as that of a dense model of another
+            kind does; null starts from random.
         which: of a training's checkpoint the "averaged" or the "raw" weights; null for the averaged of ours, and what
             `state_dict`, `model` or the like holds of others'.
         init: how the backbone's random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of

@@ -17,6 +17,7 @@ from ...recipes.parts import chosen
 
 if TYPE_CHECKING:
     from ...recipes.detection import DetectionRecipe
+    from ...recipes.panoptic import PanopticRecipe
     from ...recipes.segmentation import SegmentationRecipe
 
 
@@ -69,7 +70,7 @@ class DenseData(TrainingData):
 
     def __init__(
         self,
-        recipe: DetectionRecipe | SegmentationRecipe,
+        recipe: DetectionRecipe | SegmentationRecipe | PanopticRecipe,
         train: Samples[Any],
         val: Samples[Any],
         *,

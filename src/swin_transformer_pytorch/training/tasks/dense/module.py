@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ....models.detection import Detector
     from ....models.segmentation import Segmenter
     from ...recipes.detection import DetectionRecipe
+    from ...recipes.panoptic import PanopticRecipe
     from ...recipes.segmentation import SegmentationRecipe
 
 
@@ -24,7 +25,7 @@ class DenseTraining(Training):
     """Trains a model for a dense task by the official rules for these."""
 
     model: Detector | Segmenter | Mask2Former
-    recipe: DetectionRecipe | SegmentationRecipe
+    recipe: DetectionRecipe | SegmentationRecipe | PanopticRecipe
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         # A validation batch, which is a list, is moved part by part.
