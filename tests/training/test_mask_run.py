@@ -158,14 +158,19 @@ def test_a_persons_own_folder_and_then_other_classes(
     model: Any = load_model(result.weights)
     assert model.preprocessing.antialias and model.config.answers == ANSWERS[task]
 
-    # A layer of classes for others is all that is begun afresh, and a frozen backbone stays as it is.
-    weights = {"model.weights": str(result.weights), "model.config": None}
+    # A layer of classes for others is all that is begun afresh, of a model that answers otherwise too.
     classes = ("a", "b", "c")
-    begun: Any = build_model(own(task, root, tmp_path / "next", **weights).model, task, classes)  # type: ignore[arg-type]
-    fresh = {name for name, value in begun.state_dict().items() if not torch.equal(value, model.state_dict()[name])}
-    assert fresh == {f"sem_seg_head.predictor.class_embed.{part}" for part in ("weight", "bias")}
+    other = next(each for each in TASKS if each != task)
+    weights = {"model.weights": str(result.weights), "model.config": None}
+    for wanted, start in ((task, weights), (other, {"model.weights": str(result.weights)})):
+        recipe = own(wanted, root, tmp_path / "next", **start).model
+        begun: Any = build_model(recipe, wanted, classes)  # type: ignore[arg-type]
+        fresh = {name for name, value in begun.state_dict().items() if not torch.equal(value, model.state_dict()[name])}
+        assert fresh == {f"sem_seg_head.predictor.class_embed.{part}" for part in ("weight", "bias")}
+        assert begun.config.answers == ANSWERS[wanted]
     assert begun.classes == classes and begun.config.num_classes == 3
 
+    # A frozen backbone stays as it is.
     choice: Any = {"data.classes": {"clothes": ["Dress", "Coat"], "other": ["*"]}} if task == "detection" else {}
     values = {**weights, **choice, "trainer.freeze": "backbone", "optimizer.lr": 0.01, "schedule.warmup_steps": 0}
     again = train(own(task, root, tmp_path / "again", **values), progress=False)
