@@ -97,7 +97,7 @@ class PanopticSource:
         if self.label_suffix is not None or self.ignore_label != IGNORED:
             given = f"data.label_suffix={self.label_suffix!r} and data.ignore_label={self.ignore_label}"
             raise DataError(
-                f"{given} are for label PNGs, and {folder.annotations_file} is in COCO's panoptic format; leave both out"
+                f"{given} are for label PNGs, and {folder.annotations_file} is COCO's panoptic JSON; leave both out"
             )
         return PanopticDataset(
             folder.images_folder,
