@@ -7,6 +7,8 @@ the model is for.
   swin evaluate --weights detector.ckpt --data.root coco/ --multi-scale --flip
   swin evaluate --weights detector.ckpt --data.annotations boxes.json --data.images photos/
   swin evaluate --weights segmenter.ckpt --data ade20k --data.root ade20k/
+  swin evaluate --weights panoptic.ckpt --data.root coco/
+  swin evaluate --weights panoptic.ckpt --data.images photos/ --data.labels maps/ --data.instances numbers/
   swin evaluate --weights detector.ckpt --data scenes_sample
 
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
