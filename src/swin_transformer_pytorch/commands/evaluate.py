@@ -185,5 +185,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(kinds)}")
     if options.data.class_order is not None and (model.task, kind) != ("classification", "folder"):
         raise UsageError("--data.class_order is for a classifier's folder (--data.root); leave it out")
+    if options.data.instances is not None and model.task != "panoptic":
+        raise UsageError(f"--data.instances is for panoptic models, and this one is for {model.task}; leave it out")
     task = importlib.import_module(f"{__package__}.evaluate_{model.task}")
     return task.run(model, options, device)
