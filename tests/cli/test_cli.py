@@ -151,7 +151,7 @@ def test_choices_written_out_for_speed_are_the_real_ones() -> None:
     kinds = [get_args(kind) for kind in (ClassificationKind, DetectionKind, PanopticKind, SegmentationKind)]
     assert set(evaluate.KINDS) == set().union(*kinds)
     assert set(evaluate.KINDS) == {kind for kinds in evaluate.KINDS_OF_TASK.values() for kind in kinds}
-    assert set(evaluate.KINDS_OF_TASK) == set(TASKS) - {"panoptic"}  # which is not evaluated yet
+    assert set(evaluate.KINDS_OF_TASK) == set(TASKS)
 
 
 def test_usage_errors_are_value_errors() -> None:
