@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..models.mask2former_config import Mask2FormerConfig
+from ..models.mask2former import Mask2Former
 from .mask2former import EveryAnswer, Mask2FormerTask
 from .predictor import Predictor
 from .task import AnyImage
@@ -27,9 +27,8 @@ class EveryAnswerPredictor:
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        model: Any = predictor.model
-        config = getattr(model, "config", None)
-        if not (isinstance(config, Mask2FormerConfig) and config.answers == "panoptic"):
+        model = predictor.model
+        if not (isinstance(model, Mask2Former) and model.task == "panoptic"):
             raise ValueError(
                 f"a {type(model).__name__} for {getattr(model, 'task', None)} has one kind of answer; give a "
                 "Mask2Former with answers='panoptic'"
