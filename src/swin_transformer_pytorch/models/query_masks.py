@@ -12,6 +12,7 @@ from torch import Tensor
 from ..ops.padding import group_by_size, pad_batch, padded_size
 from ..sizes import Size
 from .bands import resize_bands
+from .exported import ExportedMask2Former
 from .inputs import model_input
 from .mask2former import Mask2Former
 
@@ -40,7 +41,9 @@ class QueryMasks:
 
 
 def query_masks(
-    model: Mask2Former, images: Sequence[Float[Tensor, "C _ _"]], output_sizes: Sequence[Size] | None = None
+    model: Mask2Former | ExportedMask2Former,
+    images: Sequence[Float[Tensor, "C _ _"]],
+    output_sizes: Sequence[Size] | None = None,
 ) -> list[QueryMasks]:
     """What the model gives for images of any sizes, each image's as it gets it alone.
 

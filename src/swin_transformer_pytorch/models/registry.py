@@ -31,7 +31,7 @@ from .config import (
     task_of,
 )
 from .description import PAINTED, ModelDescription
-from .exported import ExportedDetector, ExportedModel
+from .exported import ExportedDetector, ExportedMask2Former, ExportedModel
 from .mask2former_config import Mask2FormerConfig
 from .runtimes import ExportedFile, is_exported
 from .size import check_size
@@ -154,6 +154,8 @@ def load_model(
         raise CheckpointError(f"{source} is an exported model, which stays as it is: leave num_classes and which out")
     file = ExportedFile(Path(source), torch.device("cpu"))
     described = _described(file.description, str(source))
+    if isinstance(described.config, Mask2FormerConfig):
+        return ExportedMask2Former(described, file)
     return (ExportedDetector if described.task == "detection" else ExportedModel)(described, file)
 
 

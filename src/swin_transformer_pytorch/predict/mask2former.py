@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ..data.images.dense_transforms import DenseTransform, PreparedImage
 from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
+from ..models.exported import ExportedMask2Former
 from ..models.mask2former import Mask2Former
 from ..models.mask2former_config import Answers
 from ..models.mask_results import masks_to_detections, segments_to_panoptic
@@ -26,7 +27,7 @@ class Mask2FormerTask:
 
     batch_size = 4
 
-    def __init__(self, model: Mask2Former, *, score_threshold: float | None) -> None:
+    def __init__(self, model: Mask2Former | ExportedMask2Former, *, score_threshold: float | None) -> None:
         check_class_layers(model)
         self.model = model
         self.score_threshold = score_threshold

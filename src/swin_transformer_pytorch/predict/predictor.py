@@ -22,6 +22,7 @@ from ..data.images.opened import OpenedImage
 from ..data.images.pixels import ImageInput, as_picture
 from ..data.images.remote import fetched
 from ..models.config import FINE_TUNE_FIRST
+from ..models.exported import ExportedMask2Former
 from ..models.mask2former import Mask2Former
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
@@ -112,7 +113,7 @@ class Predictor:
         if name == "classification" and getattr(model, "num_classes", None) != 0:
             _refuse(name, score_threshold=score_threshold, **windows, **views)
             task = ClassificationTask(model, top_k=top_k)
-        elif isinstance(model, Mask2Former):
+        elif isinstance(model, Mask2Former | ExportedMask2Former):
             _refuse(f"{name} by a Mask2Former, which looks at whole images once", **windows, **views)
             if name != "detection":
                 _refuse(name, score_threshold=score_threshold)
