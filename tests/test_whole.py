@@ -71,9 +71,9 @@ def test_a_failure_leaves_the_old_file_and_no_litter(name, fails, tmp_path, monk
     assert {path.name for path in tmp_path.iterdir()} <= {name, "detections.segm.json"}
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", range(6))
 def test_scenes_come_into_place_when_they_are_whole(at, tmp_path, monkeypatch) -> None:
-    """The picture that does not fit is a scene's or a label map; a kill leaves folders that the next call replaces."""
+    """The picture that does not fit is of any kind; a kill leaves folders that the next call replaces."""
     scenes = open_scenes("scenes_sample", "train", num_scenes=2, image_size=(32, 32))
     save, left = Image.Image.save, iter([True] * at)
 
@@ -87,13 +87,15 @@ def test_scenes_come_into_place_when_they_are_whole(at, tmp_path, monkeypatch) -
         with pytest.raises(OSError, match=f"'{tmp_path}'"):
             write_scenes(scenes, tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file() or path.name.startswith(".")] == []
-    for folder in (tmp_path / ".train.partial", tmp_path / "labels" / ".train.partial"):
+    for folder in (tmp_path / f"{name}.partial" for name in (".train", "labels/.train", "annotations/.panoptic_train")):
         folder.mkdir(parents=True)
         (folder / "stale.png").write_bytes(b"half")
     files = write_scenes(scenes, tmp_path)
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     pictures = [f"{folder}/{index:06}.png" for folder in ("labels/train", "train") for index in range(2)]
-    assert names == ["annotations/instances_train.json", "classes.txt", *pictures]
+    segments = [f"annotations/panoptic_train/{index:06}.png" for index in range(2)]
+    documents = [f"annotations/{name}_train.json" for name in ("instances", "panoptic")]
+    assert names == [*documents, *segments, "classes.txt", *pictures]
     assert files.images == tmp_path / "train" and not list(tmp_path.rglob(".*"))
 
 

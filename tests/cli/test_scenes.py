@@ -10,10 +10,11 @@ import numpy as np
 from swin_transformer_pytorch.data.classification.fashion import FashionSample
 from swin_transformer_pytorch.data.detection.coco import CocoDataset
 from swin_transformer_pytorch.data.detection.folders import find_coco
+from swin_transformer_pytorch.data.panoptic.folders import find_panoptic
 from swin_transformer_pytorch.data.segmentation.dataset import open_segmentation
 
 
-def test_writes_both_kinds_of_data_set_and_says_where(swin, tmp_path) -> None:
+def test_writes_each_kind_of_data_set_and_says_where(swin, tmp_path) -> None:
     output = tmp_path / "new" / "scenes"
     outcome = swin("scenes", output, "--train", 4, "--val", 2, "--image-size", 64, "--seed", 5)
     assert outcome.code == 0, outcome.err
@@ -24,6 +25,8 @@ def test_writes_both_kinds_of_data_set_and_says_where(swin, tmp_path) -> None:
         assert len(detection) == len(segmentation) == count
         assert detection[0].image.size == segmentation[0].image.size == (64, 64)
         assert segmentation.classes == (*detection.classes, "ground")
+        panoptic = find_panoptic(output, split)
+        assert str(panoptic.annotations_file) in outcome.out and len(list(panoptic.segments_folder.iterdir())) == count
         assert str(folder.images_folder) in outcome.out and str(folder.annotations_file) in outcome.out
     assert str(output / "labels" / "val") in outcome.out
 

@@ -211,15 +211,39 @@ def test_what_does_not_go_together_is_an_error(make: Callable[[], object], messa
         make()
 
 
-def _count_in_process(rank: int, folder: str) -> None:
+def _fixed_points(count: int, points: int, *, like: Tensor, generator: Any) -> Tensor:
+    """The same for every mask, in place of those drawn."""
+    numbers = torch.arange(points, dtype=like.dtype)
+    return torch.stack([(numbers * 0.618) % 1, (numbers * 0.382 + 0.1) % 1], dim=1).expand(count, points, 2)
+
+
+def _losses_of(images: slice) -> dict[str, Tensor]:
+    """Of some of two images, with their gradients, whatever process this is."""
+    torch.manual_seed(7)
+    whole, truth = outputs(dtype=torch.float64), targets([0, 1], [2, 2])
+    layer = MaskOutputs(class_logits=whole.class_logits[images], mask_logits=whole.mask_logits[images])
+    losses = FEW([layer], truth[images])
+    gradients = torch.autograd.grad(sum(losses.values()), (whole.class_logits, whole.mask_logits))  # type: ignore[type-var]
+    return {**{name: loss.detach() for name, loss in losses.items()}, "classes": gradients[0], "masks": gradients[1]}
+
+
+def _in_process(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     truth = targets([0, 1, 2] if rank == 0 else [], [1] if rank == 0 else [2, 2])
-    torch.save(module.masks_per_device(truth), f"{folder}/{rank}.pt")
+    count = module.masks_per_device(truth)
+    module._uniform = _fixed_points  # type: ignore[assignment]  # this process ends with the test
+    torch.save({"count": count, **_losses_of(slice(rank, rank + 1))}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_masks_are_counted_over_all_processes(tmp_path: Path) -> None:
+def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert masks_per_device(targets([0, 1], [])).item() == 2
-    torch.multiprocessing.spawn(_count_in_process, (str(tmp_path),), nprocs=2)
-    assert [torch.load(tmp_path / f"{rank}.pt").item() for rank in (0, 1)] == [3.0, 3.0]
+    torch.multiprocessing.spawn(_in_process, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert first.pop("count") == second.pop("count") == 3.0, "masks of a process, of six in both"
+    monkeypatch.setattr(module, "_uniform", _fixed_points)
+    alone = _losses_of(slice(0, 2))
+    assert alone["loss_mask"] > 0 and alone["masks"].abs().sum() > 0
+    for name, expected in alone.items():  # what DistributedDataParallel makes of the two
+        torch.testing.assert_close((first[name] + second[name]) / 2, expected, msg=name)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
-from swin_transformer_pytorch.demo.scenes import NUM_SCENES, measure_detector, measure_segmenter
+from swin_transformer_pytorch.demo.scenes import NUM_SCENES, measure_detector, measure_panoptic, measure_segmenter
 from swin_transformer_pytorch.models.registry import SHIPPED, load_model
 
 MAX_BYTES = 8_000_000
@@ -24,7 +24,7 @@ def card_figures(name: str) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["scenes_detection", "scenes_segmentation"])
+@pytest.mark.parametrize("name", ["scenes_detection", "scenes_segmentation", "scenes_panoptic"])
 def test_a_shipped_scene_model_is_what_its_card_says(name: str) -> None:
     assert SHIPPED[name].stat().st_size <= MAX_BYTES
     model: Any = load_model(name)
@@ -33,6 +33,8 @@ def test_a_shipped_scene_model_is_what_its_card_says(name: str) -> None:
         report, _ = measure_detector(model, scenes)
         assert report.masks is not None
         measured = [report.boxes.metrics["AP"], report.masks.metrics["AP"]]
+    elif model.task == "panoptic":
+        measured = [measure_panoptic(model, scenes)[0].all.pq]
     else:
         measured = [measure_segmenter(model, scenes)[0].miou]
     assert measured == pytest.approx(card_figures(name), abs=TOLERANCE)

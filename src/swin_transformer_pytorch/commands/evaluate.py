@@ -1,4 +1,5 @@
-"""Measures a model on images: classification, detection, segmentation or pre-training, by what the model is for.
+"""Measures a model on images: classification, detection, segmentation, panoptic segmentation or pre-training, by what
+the model is for.
 
   swin evaluate --weights runs/flowers/best.ckpt --data.root flowers/
   swin evaluate --weights fashion --data fashion_sample
@@ -14,6 +15,8 @@ several labels an image: mAP, F1, average precision of each class; a folder has 
 Detection: COCO's twelve numbers for boxes and masks, average precision of each class, precision against recall, and
 the detections as COCO's JSON. A folder has images and annotations, as tools export them.
 Segmentation: mIoU, mean and overall accuracy, IoU of each class. A folder has images and label PNGs of the same names.
+Panoptic segmentation: panoptic quality, of things and of stuff, of each class; and of the same look at each image,
+COCO's numbers for its things and mIoU. A folder has COCO's panoptic JSON and PNGs, or label and instance PNGs.
 Pre-training: the loss, and pictures of what was hidden and foretold. A folder has images, wherever in it.
 """
 
@@ -25,11 +28,11 @@ from typing import get_args
 
 from ..data.classification.source import ClassificationKind
 from ..data.detection.source import DetectionKind
+from ..data.panoptic.source import PanopticKind
 from ..data.segmentation.source import SegmentationKind
 from ..data.shards.places import has_shards
 from ..data.unlabelled.source import UnlabelledKind
 from ..labels import IGNORED
-from ..models.mask2former_config import refuse_mask2former
 from . import model_source
 from .errors import UsageError
 from .predict import add_view_options
@@ -40,12 +43,13 @@ KINDS_OF_TASK = {
         ("classification", ClassificationKind),
         ("detection", DetectionKind),
         ("segmentation", SegmentationKind),
+        ("panoptic", PanopticKind),
         ("pretraining", UnlabelledKind),
     )
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in KINDS_OF_TASK.values() for kind in kinds))
 FOLDERS = tuple(kind for kind in KINDS if "fashion" not in kind and "scenes" not in kind)
-_FILES = ("root", "annotations", "images", "labels")
+_FILES = ("root", "annotations", "images", "labels", "instances")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,13 +73,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "before 2) or a file of their names, one a line (default: by name; sorted for a model without names)",
     )
     add_data_choices(parser)
-    parser.add_argument("--data.annotations", metavar="FILE", help="detection: COCO annotations, instead of a root")
-    parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation: their images")
+    parser.add_argument(
+        "--data.annotations", metavar="FILE", help="detection, panoptic: COCO annotations, instead of a root"
+    )
+    parser.add_argument("--data.images", metavar="DIR", help="detection, segmentation, panoptic: their images")
     parser.add_argument(
         "--data.labels",
         metavar="PATH",
-        help="segmentation: label PNGs, instead of a root; several labels an image: their file, if it has another name",
+        help="segmentation: label PNGs, instead of a root; panoptic: PNGs of segments, where they are not in a folder "
+        "of the annotations' name, or label PNGs; several labels an image: their file, if it has another name",
     )
+    parser.add_argument("--data.instances", metavar="DIR", help="panoptic: the instance PNGs that go with label PNGs")
     parser.add_argument(
         "--data.ignore_label",
         type=NonNegativeInt,
@@ -167,7 +175,6 @@ def run(options: argparse.Namespace) -> int:
         )
     device = model_source.check_device(options.device)
     model = model_source.load(options)
-    refuse_mask2former(model.config, "cannot be evaluated", UsageError)
     shardable = model.task in ("classification", "pretraining")
     if kind == "folder" and shardable and options.data.root and has_shards(options.data.root):
         kind = options.data.kind = "shards"

@@ -13,6 +13,8 @@ from . import terminal
 from .errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..data.detection.coco import CocoDataset
     from ..data.scenes.dataset import SceneDataset
     from ..evaluation.coco import CocoEvaluator, DetectionReport
@@ -46,7 +48,7 @@ def run(model: Detector, options: argparse.Namespace, device: str | None) -> int
     if len(classes) != model.num_classes:
         raise UsageError(f"the data has {len(classes)} classes and the model {model.num_classes}, without names")
     evaluator = CocoEvaluator(samples.coco(), classes=classes)
-    unusable = measure(predictor, samples, "image_id", evaluator.update, options.num_workers)
+    unusable = measure(predictor, samples, ["image_id"], evaluator.update, options.num_workers)
     report = evaluator.report(skipped=list(unusable.problems))
     show(report)
     save(report, evaluator, Path(options.output))
@@ -113,12 +115,18 @@ def show(report: DetectionReport) -> None:
         classes.add_row(name, *(percent(column[name]) for column in columns))
     output.print(classes)
     output.print("P and R: precision and recall at IoU 0.50, from the score on at which a class's F1 is best")
+    output.print(numbers_table(report))
+    figures = ", ".join(f"{kind} {percent(scores.metrics['AP'])}" for kind, scores in kinds.items())
+    output.print(f"{plural(report.num_images, 'image')}, {plural(report.num_objects, 'object')}: AP of {figures}")
+
+
+def numbers_table(report: DetectionReport) -> Table:
+    """COCO's twelve numbers and what they mean."""
+    kinds = report.by_kind
     numbers = terminal.table("", *kinds, "meaning", numbers=slice(1, 1 + len(kinds)))
     for metric, meaning in _MEANING.items():
         numbers.add_row(metric, *(percent(scores.metrics[metric]) for scores in kinds.values()), meaning)
-    output.print(numbers)
-    figures = ", ".join(f"{kind} {percent(scores.metrics['AP'])}" for kind, scores in kinds.items())
-    output.print(f"{plural(report.num_images, 'image')}, {plural(report.num_objects, 'object')}: AP of {figures}")
+    return numbers
 
 
 def save(report: DetectionReport, evaluator: CocoEvaluator, folder: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,13 +20,23 @@ from .errors import EXIT_SOME_BAD
 from .predict import view_options
 
 
+class Answering(Protocol):
+    """What prepares images and answers for a few at once, as a `Predictor` does."""
+
+    batch_size: int
+
+    def prepare(self, image: Any) -> Any: ...
+
+    def predict_prepared(self, prepared: Sequence[Any]) -> Sequence[Any]: ...
+
+
 class PreparedSamples(Dataset[Any]):
     """Items are (what is known of the image, the image as the model takes it), or what is wrong with it, as text."""
 
-    def __init__(self, samples: Samples[Any], predictor: Predictor, truth: str) -> None:
+    def __init__(self, samples: Samples[Any], predictor: Answering, truth: Sequence[str]) -> None:
         self.samples = samples
         self.prepare = predictor.prepare
-        self.truth = truth
+        self.truth = attrgetter(*truth)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -34,7 +45,7 @@ class PreparedSamples(Dataset[Any]):
         return item_or_problem(lambda: self._prepared(self.samples[index]))
 
     def _prepared(self, sample: Any) -> tuple[Any, Any]:
-        return getattr(sample, self.truth), self.prepare(sample.image)
+        return self.truth(sample), self.prepare(sample.image)
 
 
 def build_predictor(model: Any, options: argparse.Namespace, device: str | None) -> Predictor:
@@ -43,9 +54,14 @@ def build_predictor(model: Any, options: argparse.Namespace, device: str | None)
 
 
 def measure(
-    predictor: Predictor, samples: Samples[Any], truth: str, update: Callable[[Any, Any], None], num_workers: int
+    predictor: Answering,
+    samples: Samples[Any],
+    truth: Sequence[str],
+    update: Callable[[Any, Any], None],
+    num_workers: int,
 ) -> Unusable:
-    """Hands what `truth` names of each sample and the result for its image to `update`, with a bar on a terminal.
+    """Hands what `truth` names of each sample, a tuple of several, and the result for its image to `update`, with a bar
+    on a terminal.
 
     Those that cannot be used, or that do not go together, are named on stderr, and counted in what is returned.
     """

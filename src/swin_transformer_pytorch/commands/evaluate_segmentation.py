@@ -30,7 +30,11 @@ def run(model: Segmenter, options: argparse.Namespace, device: str | None) -> in
     check_classes(model, samples.classes)
     evaluator = SegmentationEvaluator(model.num_classes, samples.classes)
     unusable = measure(
-        predictor, samples, "labels", lambda known, result: evaluator.update(result.labels, known), options.num_workers
+        predictor,
+        samples,
+        ["labels"],
+        lambda known, result: evaluator.update(result.labels, known),
+        options.num_workers,
     )
     report = evaluator.report(skipped=list(unusable.problems))
     show(report)

@@ -3,10 +3,13 @@
   swin scenes scenes/
   swin scenes scenes/ --train 1000 --val 200 --image-size 160 --seed 7
 
-It can be trained on as a COCO folder (boxes and masks) and as image and label folders (segmentation):
+It can be trained on as a COCO folder (boxes and masks, or panoptic segments) and as image and label folders
+(segmentation):
 
   scenes/train/000000.png                      scenes/val/000000.png
   scenes/annotations/instances_train.json      scenes/annotations/instances_val.json
+  scenes/annotations/panoptic_train.json       scenes/annotations/panoptic_val.json
+  scenes/annotations/panoptic_train/000000.png and so on, the PNGs of segments
   scenes/labels/train/000000.png               scenes/labels/val/000000.png
   scenes/classes.txt
 
@@ -66,15 +69,14 @@ def run(options: argparse.Namespace) -> int:
             )
     output = terminal.output()
     table = terminal.table(
-        "part", "scenes", "objects", "pictures", "boxes and masks", "label maps", numbers=slice(1, 3)
+        "part", "scenes", "objects", "pictures", "boxes and masks", "segments", "label maps", numbers=slice(1, 3)
     )
     for split, made in scenes.items():
         files = write_scenes(made, folder, split, progress=partial(_progress, split=split))
         table.add_row(split, str(len(made)), str(files.num_objects), *_shown(files))
     output.print(table)
-    output.print(
-        f"classes: {', '.join(made.classes)}; in label maps also {made.semantic_classes[-1]} ({files.classes})"
-    )
+    ground = f"in label maps and segments also {made.semantic_classes[-1]} ({files.classes})"
+    output.print(f"classes: {', '.join(made.classes)}; {ground}")
     return 0
 
 
@@ -82,5 +84,5 @@ def _progress(indices: range, split: str) -> Iterable[int]:
     return terminal.progress(indices, len(indices), f"composing {split}")
 
 
-def _shown(files: SceneFiles) -> tuple[str, str, str]:
-    return f"{files.images}/", str(files.annotations), f"{files.labels}/"
+def _shown(files: SceneFiles) -> tuple[str, str, str, str]:
+    return f"{files.images}/", str(files.annotations), str(files.panoptic), f"{files.labels}/"

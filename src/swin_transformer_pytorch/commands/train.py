@@ -40,6 +40,11 @@ _SCORES = {
     "mask AP50": "val_mask_ap50",
     "mIoU": "val_miou",
     "pixel accuracy": "val_aacc",
+    "PQ": "val_pq",
+    "SQ": "val_sq",
+    "RQ": "val_rq",
+    "PQ of things": "val_pq_things",
+    "PQ of stuff": "val_pq_stuff",
 }
 _COUNTED = " over {} of {val_num_classes} classes"
 

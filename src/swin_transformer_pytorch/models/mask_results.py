@@ -9,7 +9,21 @@ import numpy as np
 from ..colours import Colour
 from ..results import Detections, PanopticSegmentation, Segment
 from ..rle import encode_mask
-from .panoptic_inference import MaskedInstances, PanopticSegments
+from .mask2former import Mask2Former
+from .panoptic_inference import MaskedInstances, PanopticSegments, panoptic
+from .query_masks import QueryMasks
+
+
+def segments_of(model: Mask2Former, image: QueryMasks, names: Sequence[str]) -> PanopticSegmentation:
+    """An image's segments by the model's own thresholds, things and colours; `names` are the classes' by index."""
+    config = model.config
+    found = panoptic(
+        image,
+        config.thing_classes,
+        least_probability=config.segment_threshold,
+        least_share=config.overlap_threshold,
+    )
+    return segments_to_panoptic(found, names, model.palette)
 
 
 def segments_to_panoptic(

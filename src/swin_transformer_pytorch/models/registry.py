@@ -295,9 +295,9 @@ def _preprocessing(
     """The checkpoint's own, else that of the official models, for the config's channels where they are known."""
     official: dict[Task, Callable[[], Preprocessing | DensePreprocessing]] = {
         "classification": lambda: Preprocessing.imagenet(find_variant(name).image_size),
-        "detection": lambda: _as_official(DensePreprocessing.coco(), config),
-        "segmentation": lambda: _as_official(DensePreprocessing.ade20k(), config),
-        "panoptic": lambda: _as_official(DensePreprocessing.coco(), config),
+        "detection": lambda: as_official(DensePreprocessing.coco(), config),
+        "segmentation": lambda: as_official(DensePreprocessing.ade20k(), config),
+        "panoptic": lambda: as_official(DensePreprocessing.coco(), config),
         "pretraining": lambda: _masked_preprocessing(name),
     }
     known = checkpoint.preprocessing if checkpoint is not None else None
@@ -317,8 +317,13 @@ def _preprocessing(
     return dataclasses.replace(known, mean=(mean,), std=(std,))
 
 
-def _as_official(preprocessing: DensePreprocessing, config: ModelConfig) -> DensePreprocessing:
-    """A Mask2Former's images are resized by Pillow, and padded whatever it answers."""
+def as_official(preprocessing: DensePreprocessing, config: ModelConfig | None) -> DensePreprocessing:
+    """A task's preprocessing for a model: a Mask2Former's images are resized by Pillow, and padded whatever it answers.
+
+    Args:
+        preprocessing: that of the task's other models.
+        config: the model's; None where it is not known.
+    """
     is_another = isinstance(config, Mask2FormerConfig)
     return dataclasses.replace(preprocessing, antialias=True, size_divisor=32) if is_another else preprocessing
 

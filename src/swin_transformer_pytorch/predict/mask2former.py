@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from ..data.images.dense_transforms import DenseTransform, PreparedImage
 from ..data.images.pixels import ImageInput
@@ -10,11 +12,26 @@ from ..data.transforms import create_transform
 from ..models.exported import ExportedMask2Former
 from ..models.mask2former import Mask2Former
 from ..models.mask2former_config import Answers
-from ..models.mask_results import masks_to_detections, segments_to_panoptic
-from ..models.panoptic_inference import instances, panoptic, semantic
+from ..models.mask_results import masks_to_detections, segments_of
+from ..models.panoptic_inference import instances, semantic
 from ..models.query_masks import QueryMasks, query_masks
 from ..results import Detections, PanopticSegmentation, SegmentationMap
 from .task import Prediction, check_class_layers, class_names, name_of, views_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryAnswer:
+    """What the queries for one image say in each way, of one look at it.
+
+    Attributes:
+        panoptic: each pixel's segment.
+        instance: things with masks and scores; they may overlap.
+        semantic: each pixel's class.
+    """
+
+    panoptic: PanopticSegmentation
+    instance: Detections
+    semantic: SegmentationMap
 
 
 class Mask2FormerTask:
@@ -42,29 +59,34 @@ class Mask2FormerTask:
 
     def predict(self, prepared: Sequence[PreparedImage]) -> list[Prediction]:
         """See `models.panoptic_inference`."""
-        pixels = [image.pixels for image in prepared]
-        found = query_masks(self.model, pixels, [image.original_size for image in prepared])
         answer: dict[Answers, Callable[[QueryMasks], Prediction]] = {
             "panoptic": self._segments,
             "instance": self._objects,
             "semantic": self._classes,
         }
-        return [answer[self.model.config.answers](one) for one in found]
+        return [answer[self.model.config.answers](one) for one in self._queries(prepared)]
+
+    def every_answer(self, prepared: Sequence[PreparedImage]) -> list[EveryAnswer]:
+        """All three at once, of a model of panoptic answers, as the authors measure it."""
+        return [
+            EveryAnswer(panoptic=self._segments(one), instance=self._objects(one), semantic=self._classes(one))
+            for one in self._queries(prepared)
+        ]
+
+    def _queries(self, prepared: Sequence[PreparedImage]) -> list[QueryMasks]:
+        pixels = [image.pixels for image in prepared]
+        return query_masks(self.model, pixels, [image.original_size for image in prepared])
 
     def _segments(self, image: QueryMasks) -> PanopticSegmentation:
-        config = self.model.config
-        found = panoptic(
-            image,
-            config.thing_classes,
-            least_probability=config.segment_threshold,
-            least_share=config.overlap_threshold,
-        )
-        return segments_to_panoptic(found, self.names, self.model.palette)
+        return segments_of(self.model, image, self.names)
 
     def _objects(self, image: QueryMasks) -> Detections:
-        found = instances(image, max_detections=self.model.config.max_detections)
+        config = self.model.config
+        found = instances(image, config.thing_classes, max_detections=config.max_detections)
         result = masks_to_detections(found, self.names)
         return result if self.score_threshold is None else result.above(self.score_threshold)
 
     def _classes(self, image: QueryMasks) -> SegmentationMap:
-        return SegmentationMap(labels=semantic(image).cpu().numpy(), names=self.names, palette=self.model.palette)
+        resized: Literal["scores", "masks"] = "scores" if self.model.config.answers == "semantic" else "masks"
+        labels = semantic(image, resized=resized).cpu().numpy()
+        return SegmentationMap(labels=labels, names=self.names, palette=self.model.palette)

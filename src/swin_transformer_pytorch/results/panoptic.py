@@ -176,7 +176,7 @@ class PanopticSegmentation(Shown):
             ValueError: a class has no category.
         """
         category_of = self._category_ids(category_ids)
-        boxes = _boxes(self.segment_ids, [segment.id for segment in self.segments])
+        boxes = segment_boxes(self.segment_ids, [segment.id for segment in self.segments])
         return {
             "image_id": image_id,
             "file_name": file_name,
@@ -359,7 +359,7 @@ def _check_segments(segments: Sequence[Segment], ids: NDArray[np.int32], names: 
         )
 
 
-def _boxes(segment_ids: NDArray[np.int32], ids: Sequence[int]) -> list[list[int]]:
+def segment_boxes(segment_ids: NDArray[np.integer[Any]], ids: Sequence[int]) -> list[list[int]]:
     """[left, top, width, height] of the pixels of each id."""
     boxes = []
     for number in ids:

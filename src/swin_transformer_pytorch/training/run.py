@@ -59,8 +59,8 @@ class TrainResult:
         last: the checkpoint to resume from.
         best: the weights with the best validation.
         history: a line an epoch, as in history.jsonl.
-        metrics: of the exported weights on the validation images, such as "val_top1", "val_box_ap" or "val_miou"; and
-            on those of the data's part "test", where there is one, such as "test_top1".
+        metrics: of the exported weights on the validation images, such as "val_top1", "val_box_ap", "val_miou" or
+            "val_pq"; and on those of the data's part "test", where there is one, such as "test_top1".
         best_score: the task's main metric (those three, or "val_map") in the best validation.
         unusable: a line for training and for validation where images of theirs could not be used.
     """

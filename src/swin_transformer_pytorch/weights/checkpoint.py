@@ -6,7 +6,7 @@ import os
 import re
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -22,7 +22,7 @@ from .dense_classes import CLASS_SETS, class_palette, dense_class_names, thing_c
 from .download import WEIGHTS_OPTIONS, fetch, fetch_beside
 from .files import CheckpointError, CheckpointFile, DamagedFileError, checkpoint_file, refuse_exported
 from .folders import CONFIG, PREPROCESSOR, described_by, read_files
-from .formats import FormatError, detect_format, to_official
+from .formats import FormatError, dense, detect_format, to_official
 from .formats.official import is_derived, trained_windows, window_of_buffers
 from .imagenet_classes import class_names
 from .limits import check_extent
@@ -142,6 +142,10 @@ class Checkpoint:
     def config(self) -> SwinConfig | None:
         """The backbone's configuration in this package's own description; None where there is none."""
         return _backbone_config(self.metadata) if self.metadata is not None else None
+
+    def backbone_alone(self) -> Checkpoint:
+        """Of a whole detector or segmenter its backbone, for a model of another kind to start from."""
+        return replace(self, state_dict=dense.split(self.state_dict)[0])
 
     @property
     def _class_set(self) -> str | None:

@@ -64,7 +64,9 @@ def write(
 
 
 def opened(root: Path, **options: Any) -> PanopticDataset:
-    return PanopticSource(root=str(root), **options).open("val")
+    data = PanopticSource(root=str(root), **options).open("val")
+    assert isinstance(data, PanopticDataset)
+    return data
 
 
 def test_an_image_has_its_segments(tmp_path: Path) -> None:
@@ -115,6 +117,34 @@ def test_pixels_of_classes_that_a_model_has_not_are_void(tmp_path: Path, caplog:
     assert data.class_counts() == {"tree": 0, "car": 2, "person": 2}
     with pytest.raises(DataError, match=r"none of the classes asked for \(tree\); its categories are person, car, sky"):
         opened(tmp_path, classes=("tree",))
+
+
+def test_classes_are_chosen_and_merged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, document(2))
+    with caplog.at_level(logging.WARNING):
+        data = opened(tmp_path, choice=["sky", "car"])
+    assert "segments whose pixels are void, as data.classes has not their class: person 2" in caplog.text
+    assert (data.classes, data.things, data.palette) == (("sky", "car"), (1,), ((0, 0, 255), (255, 0, 0)))
+    assert data[1].segment_ids.tolist() == [[0, 0, 0, 1], [0, 2, 2, 1]] and data[1].labels.tolist() == [0, 1]
+    merged = opened(tmp_path, choice={"moving": ["person", "car"], "rest": ["*"]}, classes=("rest", "moving"))
+    assert (merged.things, merged[0].labels.tolist()) == ((1,), [0, 1, 1])
+    assert merged[0].crowd.tolist() == [False, True, False]
+    for choice, message in (
+        (["sky", "cra"], "data.classes names 'cra'.*did you mean 'car'"),
+        ({"x": ["sky", "car"]}, r"makes 'x' of things and of stuff of .*json: car \(thing\), sky \(stuff\)"),
+    ):
+        with pytest.raises(DataError, match=message):
+            opened(tmp_path, choice=choice)
+
+
+def test_stuff_that_becomes_one_class_is_one_segment(tmp_path: Path) -> None:
+    content = document()
+    for category in content["categories"]:
+        category["isthing"] = 0
+    data = opened(write(tmp_path, content), choice={"stuff": ["sky", "car", "person"]})
+    sample = data[0]
+    assert (sample.labels.tolist(), sample.crowd.tolist()) == ([0, 0], [False, True])
+    assert sample.segment_ids.tolist() == [[2, 2, 0, 1], [2, 1, 1, 1]]
 
 
 def test_images_without_an_annotation_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,9 +11,11 @@ from swin_transformer_pytorch.data.classification.fashion import CLASSES, Fashio
 from swin_transformer_pytorch.data.classification.folder import DataError
 from swin_transformer_pytorch.data.detection.coco import CocoDataset
 from swin_transformer_pytorch.data.detection.folders import find_coco
+from swin_transformer_pytorch.data.panoptic.source import PanopticSource
 from swin_transformer_pytorch.data.scenes.cutouts import cut_out, place
 from swin_transformer_pytorch.data.scenes.dataset import SceneDataset, open_scenes
 from swin_transformer_pytorch.data.scenes.files import write_scenes
+from swin_transformer_pytorch.data.scenes.panoptic import PanopticScenes
 
 FIELDS = ("boxes_xyxy", "labels", "masks", "crowd", "semantic")
 
@@ -158,6 +160,24 @@ def test_written_label_maps_show_the_palette(scenes, tmp_path):
         colours = np.asarray(labels.convert("RGB"))
     np.testing.assert_array_equal(colours, np.array(scenes.semantic_palette)[scenes[2].semantic])
     assert files.classes.read_text().splitlines()[-1] == "64 64 64 ground"
+
+
+def test_written_scenes_are_data_of_segments(scenes, tmp_path):
+    files = write_scenes(scenes, tmp_path)
+    read = PanopticSource(root=str(tmp_path)).open("train")
+    expected = PanopticScenes(scenes)
+    assert (len(read), read.classes, read.things) == (12, expected.classes, expected.things)
+    assert (read.palette, read.image_ids) == (expected.palette, list(range(12)))
+    for index in (0, 7):
+        first, second = read[index], expected[index]
+        assert all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("segment_ids", "labels"))
+    entry = json.loads(files.panoptic.read_text())["annotations"][3]
+    ground = entry["segments_info"][-1]
+    assert (entry["file_name"], ground["category_id"], ground["area"]) == (
+        "000003.png",
+        11,
+        int((scenes[3].semantic == 10).sum()),
+    )
 
 
 def test_nothing_is_overwritten(scenes, tmp_path):

@@ -9,15 +9,13 @@ import torch
 from PIL import Image
 
 from swin_transformer_pytorch.data.images.hsv import hsv_to_rgb, rgb_to_hsv
+from swin_transformer_pytorch.data.images.photometric import change_saturation, distort, shift_hue
 from swin_transformer_pytorch.data.segmentation.augmentation import SegmentationAugmentation
 from swin_transformer_pytorch.data.segmentation.dataset import SegmentationSample
 from swin_transformer_pytorch.data.segmentation.transforms import (
     SegmentationTrainingTransform,
-    change_saturation,
     collate_segmentation,
-    distort,
     random_crop,
-    shift_hue,
 )
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
@@ -155,6 +153,57 @@ def test_resize_is_opencvs(seed):
     np.testing.assert_array_equal(labels.numpy(), expected)
 
 
+def resize_shortest_edge(size, short, most):
+    """detectron2's, with its way of rounding."""
+    height, width = size
+    scale = short / min(height, width)
+    height, width = (short, scale * width) if height < width else (scale * height, short)
+    if max(height, width) > most:
+        again = most / max(height, width)
+        height, width = height * again, width * again
+    return int(height + 0.5), int(width + 0.5)
+
+
+@pytest.mark.parametrize("side", [512, 640, 1024, 2048])
+def test_steps_of_the_ratio_are_the_sides_of_mask2formers_recipes(side):
+    policy = {"scale": (4 * side, side), "ratio_range": (0.5, 2.0), "ratio_step": 0.1, "max_long": 4 * side}
+    change = transform(**policy)
+    sides = [int(tenths * 0.1 * side) for tenths in range(5, 21)]
+    found = set()
+    for seed in range(120):
+        size = tuple(int(one) for one in np.random.default_rng(seed).integers(side // 5, 2 * side, 2))
+        short = sides[int(torch.randint(16, (), generator=seeded(seed)))]
+        found.add(short)
+        assert change._random_size(size, seeded(seed)) == resize_shortest_edge(size, short, 4 * side)
+    assert found == set(sides)
+
+
+def test_the_longer_side_has_its_most_whatever_the_ratio():
+    wide = {"scale": (100, 60), "ratio_range": (0.5, 0.5)}
+    assert transform(**wide)(sample(20, 60), seeded(0))[0].shape == (3, 17, 50)
+    assert transform(**wide, max_long=100)(sample(20, 60), seeded(0))[0].shape == (3, 30, 90)
+
+
+def test_it_is_resized_as_evaluation_resizes():
+    made = sample(37, 53)
+    options = SegmentationAugmentation(
+        scale=(30, 20), ratio_range=(1, 1), crop_size=None, flip_prob=0.0, photometric=False
+    )
+    preprocessing = DensePreprocessing(scale=(30, 20), antialias=True)
+    pixels, labels = SegmentationTrainingTransform(preprocessing, options)(made, seeded(0))
+    assert close(pixels, np.asarray(made.image.resize((29, 20), Image.Resampling.BILINEAR)))
+    np.testing.assert_array_equal(labels.numpy(), cv2.resize(made.labels, (29, 20), interpolation=cv2.INTER_NEAREST))
+
+
+def test_what_a_crop_lacks_may_be_of_a_colour():
+    made = sample(20, 40)
+    pixels, labels = transform(crop_size=(32, 64), pad_value=128, photometric=True)(made, seeded(3))
+    assert pixels.shape == (3, 32, 64) and labels.shape == (32, 64)
+    assert close(pixels[:, 20:], np.full((12, 64, 3), 128)) and close(pixels[:, :, 40:], np.full((32, 24, 3), 128))
+    assert (labels[20:] == 255).all() and (labels[:, 40:] == 255).all()
+    np.testing.assert_array_equal(labels[:20, :40].numpy(), made.labels)
+
+
 def test_without_a_scale_the_ratio_is_of_the_images_own_size():
     pixels, labels = transform(ratio_range=(1.5, 1.5))(sample(11, 20), seeded(0))
     assert pixels.shape == (3, 17, 30) and labels.shape == (17, 30)
@@ -284,6 +333,9 @@ def test_images_that_are_not_rgb_change_in_brightness_and_contrast_alone(channel
         {"ratio_range": (0, 1)},
         {"ratio_range": (2, 1)},
         {"ratio_range": (1,)},
+        {"ratio_step": 0},
+        {"max_long": 1023},
+        {"pad_value": 256},
         {"cat_max_ratio": 0},
         {"flip_prob": 1.5},
         {"photometric": 1},
@@ -293,6 +345,11 @@ def test_impossible_augmentations_are_named(fields):
     (name,) = fields
     with pytest.raises(ValueError, match=f"augmentation {name}="):
         SegmentationAugmentation(**fields)
+
+
+def test_the_most_of_the_longer_side_needs_a_scale():
+    with pytest.raises(ValueError, match="augmentation max_long=4096 is not possible: use null with scale=auto"):
+        SegmentationAugmentation(scale="auto", max_long=4096)
 
 
 def test_lists_of_a_recipe_become_pairs():

@@ -1,5 +1,7 @@
 """Which parameters decay, and layer-wise decay, as the official optimizer.py has them."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,9 +11,11 @@ from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.detection import Detector
+from swin_transformer_pytorch.models.mask2former_config import Mask2FormerConfig
 from swin_transformer_pytorch.training.engine.parameter_groups import (
     decays,
     decays_in_dense_models,
+    decays_in_mask_transformer,
     layer_index,
     parameter_groups,
 )
@@ -106,3 +110,62 @@ def test_layers_of_a_dense_models_backbone_are_counted_too() -> None:
     assert rates[id(named["backbone.patch_embed.proj.weight"])] == 0.5**6
     assert rates[id(named["backbone.layers.1.blocks.2.attn.qkv.bias"])] == 0.5
     assert rates[id(named["backbone.norm0.weight"])] == rates[id(named["rpn_head.rpn_conv.weight"])] == 1.0
+
+
+def build_mask_transformer(version: int) -> Any:
+    backbone = SwinConfig(
+        version=version,  # type: ignore[arg-type]
+        embed_dim=8,
+        depths=DEPTHS,
+        num_heads=(1, 2),
+        single_window="keep",
+    )
+    config = Mask2FormerConfig(
+        backbone=backbone, num_classes=3, dim=32, num_queries=4, encoder_layers=1, decoder_layers=2
+    )
+    with torch.device("meta"):
+        return build(ModelDescription(config=config))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_mask_transformers_decay_by_the_kinds_of_layers(version: int) -> None:
+    model = build_mask_transformer(version)
+    decays = decays_in_mask_transformer(model)
+    rule = {name: decays(name, parameter) for name, parameter in model.named_parameters()}
+    pixels, masks = "sem_seg_head.pixel_decoder.", "sem_seg_head.predictor."
+    for name in (
+        f"{pixels}input_proj.0.1.weight",  # a group norm that no name tells
+        f"{pixels}transformer.encoder.layers.0.norm1.bias",
+        f"{pixels}layer_1.norm.weight",
+        f"{masks}decoder_norm.weight",
+        f"{masks}query_feat.weight",
+        f"{masks}query_embed.weight",
+        f"{masks}level_embed.weight",
+        "backbone.norm0.bias",
+        "backbone.layers.0.downsample.norm.weight",
+        "backbone.layers.0.blocks.0.norm1.weight",
+    ):
+        assert not rule[name], name
+    for name in (
+        f"{pixels}input_proj.0.0.bias",
+        f"{pixels}transformer.level_embed",
+        f"{pixels}transformer.encoder.layers.0.self_attn.sampling_offsets.bias",
+        f"{masks}class_embed.bias",
+        "backbone.layers.0.blocks.0.attn.proj.bias",
+    ):
+        assert rule[name], name
+    words = ("relative_position_bias_table",) if version == 1 else ("logit_scale", "cpb_mlp")
+    assert all(any(word in name and not decays for name, decays in rule.items()) for word in words)
+
+
+def test_a_backbone_learns_at_a_rate_of_its_own() -> None:
+    model = build_mask_transformer(1)
+    rule = decays_in_mask_transformer(model)
+    groups = parameter_groups(model, DEPTHS, lr=1.0, weight_decay=0.05, backbone_lr=0.1, layer_decay=0.5, rule=rule)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    named = dict(model.named_parameters())
+    assert len(rates) == len(named)
+    assert rates[id(named["backbone.patch_embed.proj.weight"])] == 0.1 * 0.5**6
+    assert rates[id(named["backbone.norm0.weight"])] == 0.1
+    assert rates[id(named["sem_seg_head.predictor.class_embed.weight"])] == 1.0
+    assert len({group["name"] for group in groups}) == len(groups)

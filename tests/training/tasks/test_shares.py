@@ -7,6 +7,7 @@ import pytest
 from swin_transformer_pytorch.training import load_recipe
 from swin_transformer_pytorch.training.tasks.classification.prepare import prepare as prepare_classification
 from swin_transformer_pytorch.training.tasks.detection.prepare import prepare as prepare_detection
+from swin_transformer_pytorch.training.tasks.panoptic.prepare import prepare as prepare_panoptic
 from swin_transformer_pytorch.training.tasks.segmentation.prepare import prepare as prepare_segmentation
 
 SMALL = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
@@ -25,6 +26,15 @@ RECIPES: dict[str, tuple[Any, str, dict[str, Any]]] = {
             **SCENES,
             "data.kind": "scenes_sample",
             "model.config": {"backbone": SMALL, "decode_dim": 8, "auxiliary_dim": 8, "auxiliary_index": 0},
+        },
+    ),
+    "panoptic": (
+        prepare_panoptic,
+        "scenes_panoptic",
+        {
+            **SCENES,
+            "data.kind": "scenes_sample",
+            "model.config": {"backbone": SMALL, "dim": 32, "encoder_layers": 1, "decoder_layers": 1},
         },
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ...checks import is_count, is_rate, require
+from ...checks import is_count, is_number, is_pair, is_rate, require
 
 _SCALES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 
@@ -23,6 +23,12 @@ class DetectionAugmentation:
         crop_scales: for such a crop, the image's shorter side first becomes one of these pixels.
         crop_range: each side of the part is then drawn from these pixels, least and most, as far as the image has
             them. A part without objects is as good as any other.
+        jitter_range: instead of `scales`, the image is made to fit into `fixed_size` times a random number, of which
+            these are the least and the largest: large-scale jitter (arXiv 2012.07177, where it is 0.1 to 2). None,
+            written null, for none.
+        fixed_size: (height, width) in pixels of a random part of the resized image; what the image has not is grey. An
+            object that has no box in it is dropped. None, written null, for the whole image.
+        photometric: whether brightness, contrast, saturation and hue change, each with probability 0.5.
         instaboost: whether objects are moved about in their image first (InstaBoost, arXiv 1908.07801), as in HTC++.
     """
 
@@ -32,6 +38,9 @@ class DetectionAugmentation:
     crop_prob: float = 0.5
     crop_scales: tuple[int, ...] = (400, 500, 600)
     crop_range: tuple[int, int] = (384, 600)
+    jitter_range: tuple[float, float] | None = None
+    fixed_size: tuple[int, int] | None = None
+    photometric: bool = False
     instaboost: bool = False
 
     def __post_init__(self) -> None:
@@ -50,7 +59,19 @@ class DetectionAugmentation:
         largest = self._largest
         ok = self.max_long == "auto" or is_count(self.max_long, largest, 65535)
         _require(ok, "max_long", self.max_long, f"a whole number of pixels, at least {largest}, the largest scale")
-        _require(isinstance(self.instaboost, bool), "instaboost", self.instaboost, "true or false")
+        if self.fixed_size is not None:
+            fix = "[height, width] in pixels, or null for the whole image"
+            _require(is_pair(self.fixed_size), "fixed_size", self.fixed_size, fix)
+            object.__setattr__(self, "fixed_size", tuple(self.fixed_size))
+        if self.jitter_range is not None:
+            factors = self.jitter_range
+            ok = isinstance(factors, list | tuple) and len(factors) == 2 and all(is_number(one) for one in factors)
+            fix = "two positive numbers, the smaller first, or null"
+            _require(ok and 0 < factors[0] <= factors[1], "jitter_range", factors, fix)
+            _require(self.fixed_size is not None, "fixed_size", None, "[height, width] in pixels beside jitter_range")
+            object.__setattr__(self, "jitter_range", tuple(factors))
+        for name in ("photometric", "instaboost"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
 
     @property
     def _largest(self) -> int:

@@ -15,9 +15,12 @@ from torchvision.transforms.v2 import functional as F
 from ...labels import IGNORED
 from ...ops.padding import pad_batch, padded_size
 from ...ops.regions.instances import InstanceTargets
-from ...ops.resize import resize_bilinear_uint8, resize_nearest
+from ...ops.resize import resize_nearest
 from ...weights.preprocessing import DensePreprocessing
-from ..images.dense_transforms import as_byte_array, normalize_bytes, scale_factor
+from ..images.chance import below, happens, uniform
+from ..images.dense_transforms import as_byte_array, normalize_bytes, resize_bytes, scale_factor
+from ..images.filled import filled
+from ..images.photometric import distort
 from ..samples import DetectionSample
 from .augmentation import DetectionAugmentation
 from .instaboost import instaboost
@@ -76,7 +79,8 @@ class DetectionTrainingTransform:
     """Random changes of an image and its objects, then normalisation: the official recipe's, for Swin detectors.
 
     InstaBoost where it is on; flip; then, by chance, either a multi-scale resize, or a resize to a smaller scale, a
-    random crop and that multi-scale resize. Images are resized as OpenCV does it, masks and label maps to the nearest
+    random crop and that multi-scale resize; in Mask2Former's recipes a resize by jitter or to one of several scales, a
+    part of a fixed size, and other colours. Images are resized as evaluation's are, masks and label maps to the nearest
     pixel; boxes are scaled by the same ratios and clipped. An object whose box has nothing left in a crop is dropped,
     and the box of one that is cut is not tightened around its mask; a crop may have no objects. Crowds are left out.
     Where the recipe pads label maps with class 0, we pad with 255, which is ignored.
@@ -108,19 +112,28 @@ class DetectionTrainingTransform:
             generator: where all chance comes from.
 
         Returns:
-            The normalised image without padding; its objects, and its semantic map at an eighth of the padded size
-            where the sample has one.
+            The normalised image, padded to `fixed_size` at most; its objects, and its semantic map at an eighth of the
+            padded size where the sample has one.
         """
         augmentation = self.augmentation
         if augmentation.instaboost:
             sample = instaboost(sample, generator)
-        scene = _Scene.of(sample, self.preprocessing.channels)
-        if _chance(augmentation.flip_prob, generator):
+        scene = _Scene.of(sample, self.preprocessing)
+        if happens(augmentation.flip_prob, generator):
             scene = scene.flip()
-        if _chance(augmentation.crop_prob, generator):
+        if happens(augmentation.crop_prob, generator):
             scene = scene.resize(self._limits(augmentation.crop_scales, generator).resized(scene.size))
             scene = scene.crop(*_random_crop(scene.size, augmentation.crop_range, generator))
-        scene = scene.resize(self._limits(augmentation.scales, generator).resized(scene.size))
+        if augmentation.jitter_range is None:
+            scene = scene.resize(self._limits(augmentation.scales, generator).resized(scene.size))
+        else:
+            scene = scene.resize(self._jittered(scene.size, generator))
+        if augmentation.fixed_size is not None:
+            scene = scene.crop(*self._fixed_part(scene.size, generator))
+        if augmentation.photometric:
+            scene = replace(scene, image=distort(scene.image, generator))
+        if augmentation.fixed_size is not None:
+            scene = scene.fill(augmentation.fixed_size)
         targets = InstanceTargets(
             boxes_xyxy=scene.boxes.as_subclass(Tensor),
             labels=scene.labels,
@@ -129,6 +142,27 @@ class DetectionTrainingTransform:
         )
         return normalize_bytes(scene.image, self.preprocessing), targets
 
+    def _jittered(self, size: tuple[int, int], generator: torch.Generator) -> tuple[int, int]:
+        """(height, width): as large as it fits into the fixed size times a random number."""
+        fixed, factors = self.augmentation.fixed_size, self.augmentation.jitter_range
+        assert fixed is not None and factors is not None, "it is asked for then alone"
+        factor = uniform(*factors, generator)
+        scale = min(most * factor / side for most, side in zip(fixed, size, strict=True))
+        height, width = (max(round(side * scale), 1) for side in size)  # a half goes to the even number, as in numpy
+        return height, width
+
+    def _fixed_part(self, size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
+        """(top, left, height, width) of what is left; after a jitter one random number says both places."""
+        assert self.augmentation.fixed_size is not None, "it is asked for then alone"
+        part = tuple(min(pair) for pair in zip(size, self.augmentation.fixed_size, strict=True))
+        room = [side - own for side, own in zip(size, part, strict=True)]
+        if self.augmentation.jitter_range is None:
+            top, left = (below(rest + 1, generator) for rest in room)
+        else:
+            place = uniform(0, 1, generator)
+            top, left = (round(rest * place) for rest in room)
+        return top, left, part[0], part[1]
+
     def _limits(self, scales: tuple[int, ...] | str, generator: torch.Generator) -> DensePreprocessing:
         """The preprocessing with one of the scales."""
         max_long = self.augmentation.max_long
@@ -136,7 +170,7 @@ class DetectionTrainingTransform:
         assert max_long != "auto", "it has been chosen"
         if not scales:
             return self.preprocessing
-        return replace(self.preprocessing, scale=(max_long, scales[_below(len(scales), generator)]))
+        return replace(self.preprocessing, scale=(max_long, scales[below(len(scales), generator)]))
 
     def _coarse(self, semantic: tv_tensors.Mask | None) -> UInt8[Tensor, "h w"] | None:
         """The label of each eighth pixel of the padded image."""
@@ -150,8 +184,9 @@ class DetectionTrainingTransform:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scene:
-    """An image and what lies on it, between two steps."""
+    """An image and what lies on it, between two steps. `preprocessing` says how it is resized."""
 
+    preprocessing: DensePreprocessing
     image: UInt8[np.ndarray, "H W C"]
     boxes: tv_tensors.BoundingBoxes
     labels: Tensor
@@ -163,11 +198,12 @@ class _Scene:
         return self.image.shape[0], self.image.shape[1]
 
     @classmethod
-    def of(cls, sample: DetectionSample, channels: int) -> _Scene:
+    def of(cls, sample: DetectionSample, preprocessing: DensePreprocessing) -> _Scene:
         """A sample without its crowds."""
-        image = as_byte_array(sample.image, channels)
+        image = as_byte_array(sample.image, preprocessing.channels)
         things = ~sample.crowd
         return cls(
+            preprocessing=preprocessing,
             image=image,
             boxes=_boxes(torch.from_numpy(sample.boxes_xyxy[things]), (image.shape[0], image.shape[1])),
             labels=torch.from_numpy(sample.labels[things]),
@@ -206,11 +242,24 @@ class _Scene:
         kept = _has_area(boxes)
         return replace(
             self,
-            image=resize_bilinear_uint8(self.image, size),
+            image=resize_bytes(self.image, size, self.preprocessing),
             boxes=_boxes(boxes[kept], size),
             labels=self.labels[kept],
             masks=_resized(self.masks[kept], size),
             semantic=None if self.semantic is None else _resized(self.semantic, size),
+        )
+
+    def fill(self, size: tuple[int, int]) -> _Scene:
+        """Grey at its right and below it; its label map is ignored there."""
+        if size == self.size:
+            return self
+        padding = [0, 0, size[1] - self.size[1], size[0] - self.size[0]]
+        return replace(
+            self,
+            image=filled(self.image, size),
+            boxes=_boxes(self.boxes.as_subclass(Tensor), size),
+            masks=F.pad(self.masks, padding),
+            semantic=None if self.semantic is None else F.pad(self.semantic, padding, fill=IGNORED),
         )
 
 
@@ -232,18 +281,10 @@ def _random_crop(
 ) -> tuple[int, int, int, int]:
     """(top, left, height, width): each side from the range, as far as the image has it, then any place."""
     height, width = (
-        min(side, sides[0]) + _below(min(side, sides[1]) - min(side, sides[0]) + 1, generator) for side in size
+        min(side, sides[0]) + below(min(side, sides[1]) - min(side, sides[0]) + 1, generator) for side in size
     )
-    top, left = (_below(side - part + 1, generator) for side, part in zip(size, (height, width), strict=True))
+    top, left = (below(side - part + 1, generator) for side, part in zip(size, (height, width), strict=True))
     return top, left, height, width
-
-
-def _chance(probability: float, generator: torch.Generator) -> bool:
-    return torch.rand((), generator=generator).item() < probability
-
-
-def _below(number: int, generator: torch.Generator) -> int:
-    return int(torch.randint(number, (), generator=generator))
 
 
 def _padded(semantic: Tensor, height: int, width: int) -> Tensor:

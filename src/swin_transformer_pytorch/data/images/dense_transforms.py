@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ...ops.resize import resize_bilinear_uint8
+from ...ops.resize import resize_bilinear_uint8, resize_nearest
 from ...weights.preprocessing import DensePreprocessing
 from .bands import read_pixels
 from .decode import ImageSource
@@ -96,6 +96,27 @@ def resize_bytes(
     channels = [Image.fromarray(np.ascontiguousarray(image[:, :, channel])) for channel in range(image.shape[2])]
     resized = [np.asarray(channel.resize((size[1], size[0]), Image.Resampling.BILINEAR)) for channel in channels]
     return np.stack(resized, axis=2)
+
+
+def resize_labels(
+    labels: NDArray[np.generic], size: tuple[int, int], preprocessing: DensePreprocessing
+) -> NDArray[np.generic]:
+    """Label maps, ids of segments or masks (..., H, W) at another size (height, width), to the nearest pixel.
+
+    With `antialias` as Pillow does it, where the middle of a pixel decides; else as OpenCV, where its upper left corner
+    does.
+    """
+    if not preprocessing.antialias:
+        return resize_nearest(labels, size)
+    rows, columns = (_nearest_middles(old, new) for old, new in zip(labels.shape[-2:], size, strict=True))
+    return labels[..., rows[:, None], columns]
+
+
+def _nearest_middles(old: int, new: int) -> NDArray[np.intp]:
+    """The pixels, of `old`, that the middles of `new` ones lie in; added up step by step, as Pillow does it."""
+    steps = np.full(new, old / new)
+    steps[0] /= 2
+    return np.cumsum(steps).astype(np.intp).clip(max=old - 1)
 
 
 def normalize_bytes(image: UInt8[np.ndarray, "H W C"], preprocessing: DensePreprocessing) -> Float[Tensor, "C H W"]:

@@ -118,21 +118,44 @@ class PanopticDataset(Dataset[PanopticSample]):
                 )
         segments = self._segments[index]
         places = self._places(ids, segments, self.segment_paths[index])
-        kept = [place for place, one in enumerate(segments) if one["category_id"] in self._labels]
-        new = np.zeros(len(segments) + 1, dtype=np.int32)
-        new[[place + 1 for place in kept]] = np.arange(1, len(kept) + 1)
+        new, labels, crowd = self._numbered(segments)
         return PanopticSample(
             image=image,
             image_id=self.image_ids[index],
             segment_ids=new[places],
-            labels=np.array([self._labels[segments[place]["category_id"]] for place in kept], dtype=np.int64),
-            crowd=np.array([segments[place]["iscrowd"] == 1 for place in kept], dtype=np.bool_),
+            labels=np.array(labels, dtype=np.int64),
+            crowd=np.array(crowd, dtype=np.bool_),
         )
 
     def class_counts(self) -> dict[str, int]:
         """Segments of each class, by its name."""
         counts = Counter(self._labels.get(one["category_id"]) for segments in self._segments for one in segments)
         return {name: counts[label] for label, name in enumerate(self.classes)}
+
+    def _numbered(self, segments: Sequence[dict[str, Any]]) -> tuple[Int32[np.ndarray, " n"], list[int], list[bool]]:
+        """The new id of each, void being the first; and classes and crowds by these, from 1.
+
+        Segments of one class of stuff are one, as they are where several classes have become it.
+        """
+        new = np.zeros(len(segments) + 1, dtype=np.int32)
+        labels: list[int] = []
+        crowd: list[bool] = []
+        of_stuff: dict[int, int] = {}
+        for place, one in enumerate(segments, start=1):
+            label = self._labels.get(one["category_id"])
+            if label is None:
+                continue
+            is_crowd = one["iscrowd"] == 1
+            joins = label not in self.things and not is_crowd
+            if joins and label in of_stuff:
+                new[place] = of_stuff[label]
+                continue
+            labels.append(label)
+            crowd.append(is_crowd)
+            new[place] = len(labels)
+            if joins:
+                of_stuff[label] = len(labels)
+        return new, labels, crowd
 
     def _set_classes(self, classes: Sequence[str] | None) -> None:
         categories = sorted(self.annotations["categories"], key=lambda one: one["id"])
@@ -156,7 +179,7 @@ class PanopticDataset(Dataset[PanopticSample]):
         """Logs which categories' segments are void, the most first, if there are any."""
         names = {one["id"]: one["name"] for one in self.annotations["categories"]}
         ids = (one["category_id"] for segments in self._segments for one in segments)
-        left_out = Counter(names[number] for number in ids if number not in self._labels)
+        left_out = Counter(names[number] for number in ids if number in names and number not in self._labels)
         if left_out:
             listed = some([f"{name} {count:,}" for name, count in left_out.most_common()])
             _log.warning(

@@ -1,4 +1,4 @@
-"""Scenes as files: COCO's annotations, pictures, and label maps beside them."""
+"""Scenes as files: pictures, COCO's annotations of objects and of segments, and label maps beside them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 
 from PIL import Image
 
+from ...results.panoptic import ids_as_colours
 from ...whole import naming, write_text
 from ..errors import DataError
-from .coco import describe, empty_document, file_name
+from .coco import describe, describe_segments, empty_document, empty_panoptic_document, file_name
 from .dataset import SceneDataset
+from .panoptic import with_segments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,8 @@ class SceneFiles:
 
     Attributes:
         images: the folder of pictures.
-        annotations: COCO's file.
+        annotations: COCO's file of objects.
+        panoptic: COCO's file of segments; their PNGs are in a folder of its name beside it.
         labels: the folder of label maps.
         classes: the file of names and colours of the label maps' classes.
         num_objects: how many annotations there are.
@@ -32,9 +35,15 @@ class SceneFiles:
 
     images: Path
     annotations: Path
+    panoptic: Path
     labels: Path
     classes: Path
     num_objects: int = 0
+
+    @property
+    def segments(self) -> Path:
+        """The folder of PNGs of segments."""
+        return self.panoptic.with_suffix("")
 
 
 def write_scenes(
@@ -44,10 +53,13 @@ def write_scenes(
     *,
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> SceneFiles:
-    """Writes a data set that can be trained on as a COCO folder and as image and label folders.
+    """Writes a data set that can be trained on as a COCO folder, of objects or of segments, and as image and label
+    folders.
 
         folder/train/000000.png ...                 the pictures
         folder/annotations/instances_train.json     boxes and masks in COCO's format
+        folder/annotations/panoptic_train.json      segments in COCO's panoptic format; the ground is stuff
+        folder/annotations/panoptic_train/000000.png ...    their ids as colours
         folder/labels/train/000000.png ...          label maps with palette; the ground is the last class
         folder/classes.txt                          "red green blue name" of each class of the label maps
 
@@ -70,30 +82,33 @@ def write_scenes(
         raise DataError(f"{files.classes} exists already and has other classes: choose another folder")
 
     # What a kill leaves of these folders is replaced by the next call.
-    images, labels = (path.with_name(f".{path.name}.partial") for path in (files.images, files.labels))
-    for path in (images, labels):
+    whole = (files.images, files.labels, files.segments)
+    partial = [path.with_name(f".{path.name}.partial") for path in whole]
+    images, labels, segments = partial
+    for path in partial:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
     try:
         with naming(Path(folder)):
-            document = _write_images(scenes, images, labels, progress)
-        files.annotations.parent.mkdir(exist_ok=True)
+            document, panoptic = _write_images(scenes, images, labels, segments, progress)
         write_text(files.classes, classes)
         write_text(files.annotations, json.dumps(document))
-        os.replace(labels, files.labels)
-        os.replace(images, files.images)
+        write_text(files.panoptic, json.dumps(panoptic))
+        for old, new in reversed([*zip(partial, whole, strict=True)]):
+            os.replace(old, new)
     finally:
-        for path in (images, labels):
+        for path in partial:
             shutil.rmtree(path, ignore_errors=True)
     return replace(files, num_objects=len(document["annotations"]))
 
 
 def _write_images(
-    scenes: SceneDataset, images: Path, labels: Path, progress: Callable[[range], Iterable[int]]
-) -> dict[str, Any]:
-    """Writes pictures and label maps, and gives COCO's description of them."""
+    scenes: SceneDataset, images: Path, labels: Path, segments: Path, progress: Callable[[range], Iterable[int]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Writes pictures, label maps and PNGs of segments, and gives COCO's description of objects and of segments."""
     colours = [value for colour in scenes.semantic_palette for value in colour]
     document = empty_document(scenes.classes, seed=scenes.seed)
+    panoptic = empty_panoptic_document(scenes.semantic_classes, scenes.semantic_palette, seed=scenes.seed)
     for index in progress(range(len(scenes))):
         sample = scenes[index]
         assert sample.semantic is not None
@@ -102,20 +117,26 @@ def _write_images(
         label_map.putpalette(colours)
         label_map.save(labels / file_name(index))
         describe(sample, document)
-    return document
+        parts = with_segments(sample, ground=len(scenes.classes))
+        Image.fromarray(ids_as_colours(parts.segment_ids)).save(segments / file_name(index))
+        describe_segments(parts, panoptic)
+    return document, panoptic
 
 
 def check_free(folder: str | Path, split: str) -> None:
     """Raises a `DataError` where `write_scenes` would overwrite something."""
     files = _places(folder, split)
-    for path in (files.images, files.annotations, files.labels):
+    for path in (files.images, files.annotations, files.panoptic, files.segments, files.labels):
         if path.exists():
             raise DataError(f"{path} exists already: choose another folder, or remove it first")
 
 
 def _places(folder: str | Path, split: str) -> SceneFiles:
     root = Path(folder)
-    annotations = root / "annotations" / f"instances_{split}.json"
     return SceneFiles(
-        images=root / split, annotations=annotations, labels=root / "labels" / split, classes=root / "classes.txt"
+        images=root / split,
+        annotations=root / "annotations" / f"instances_{split}.json",
+        panoptic=root / "annotations" / f"panoptic_{split}.json",
+        labels=root / "labels" / split,
+        classes=root / "classes.txt",
     )

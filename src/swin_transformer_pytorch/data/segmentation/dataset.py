@@ -59,7 +59,9 @@ class SegmentationFolder(Dataset[SegmentationSample]):
 
     Attributes:
         classes: class names by label.
-        palette: an RGB colour of each, or None.
+        file_classes: those that the label maps have, by the values in them, before the choice.
+        chosen: for each of these its index among `classes`, or None.
+        palette: an RGB colour of each of `classes`, or None.
         pairs: (image path, label path) of each sample, sorted by image.
         names: of each sample: the image's path below its folder, without its ending.
         folder: that of the label maps.
@@ -91,15 +93,16 @@ class SegmentationFolder(Dataset[SegmentationSample]):
             raise ValueError(f"ignore_label={ignore_label} is not possible: use a number from 0 to 255")
         self.folder = Path(labels)
         known = _classes(classes, Path(images), self.folder)
-        self._known = known.names
+        self.file_classes = known.names
         self._colours = known.palette if palette is None else tuple(palette)
-        if self._colours is not None and len(self._colours) != len(self._known):
-            raise ValueError(f"palette has {len(self._colours)} colours for {len(self._known)} classes; give one each")
-        self.classes, chosen = choose_classes(self._known, choice, of=self.folder)
+        if self._colours is not None and len(self._colours) != len(self.file_classes):
+            raise ValueError(f"palette has {len(self._colours)} colours for {len(known.names)} classes; give one each")
+        self.classes, self.chosen = choose_classes(self.file_classes, choice, of=self.folder)
+        chosen = self.chosen
         self._chosen = np.full(IGNORED + 1, IGNORED, dtype=np.uint8)
         self._chosen[: len(chosen)] = [IGNORED if index is None else index for index in chosen]
         self.palette = self._colours and tuple(self._colours[chosen.index(index)] for index in range(len(self.classes)))
-        left_out = [name for name, index in zip(self._known, chosen, strict=True) if index is None]
+        left_out = [name for name, index in zip(self.file_classes, chosen, strict=True) if index is None]
         self.guess = f"pixels of classes that data.classes has not are ignored: {some(left_out)}" if left_out else ""
         self.ignore_label = ignore_label
         self.reduce_zero_label = reduce_zero_label
@@ -146,14 +149,14 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         image_path, label_path = self.pairs[index]
         with _naming(image_path, SampleError):
             labels = self._mapped(read_label_map(label_path, self._colours, max_pixels=self.max_pixels))
-        beyond = (labels >= len(self._known)) & (labels != IGNORED)
+        beyond = (labels >= len(self.file_classes)) & (labels != IGNORED)
         if beyond.any():
             y, x = (int(place) for place in np.argwhere(beyond)[0])
             value = int(labels[y, x]) + self.reduce_zero_label
             first = int(self.reduce_zero_label)
             raise SampleError(
                 f"the label map {label_path} of {image_path} has the label {value} at x={x}, y={y}, and there are "
-                f"{len(self._known)} classes, {first} to {len(self._known) - 1 + first} "
+                f"{len(self.file_classes)} classes, {first} to {len(self.file_classes) - 1 + first} "
                 f"(and {self.ignore_label} to ignore); correct it, or name all classes"
             )
         return self._chosen[labels]
@@ -331,6 +334,12 @@ def _check_ade20k(data: SegmentationFolder, root: Path) -> None:
         )
 
 
+def file_beside(images: Path, labels: Path, names: Sequence[str]) -> Path | None:
+    """The first file of these names in the folder of the label maps, that of the images, or the one around either."""
+    folders = dict.fromkeys((labels, images, labels.parent, images.parent))
+    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
+
+
 def _classes(given: Sequence[str] | str | os.PathLike[str] | None, images: Path, labels: Path) -> SegmentationClasses:
     if isinstance(given, str | os.PathLike):
         return read_classes(given)
@@ -339,10 +348,8 @@ def _classes(given: Sequence[str] | str | os.PathLike[str] | None, images: Path,
         if not 1 <= len(names) <= MAX_CLASSES:
             raise DataError(f"{len(names)} classes are not possible for label maps of bytes: use 1 to {MAX_CLASSES}")
         return SegmentationClasses(names=names)
-    folders = dict.fromkeys((labels, images, labels.parent, images.parent))
-    for path in (folder / name for folder in folders for name in CLASS_FILES):
-        if path.is_file():
-            return read_classes(path)
+    if path := file_beside(images, labels, CLASS_FILES):
+        return read_classes(path)
     raise DataError(
         f"the classes of the label maps in {labels} are not known; write their names, one a line, into "
         f"{labels.parent / CLASS_FILES[0]}, or give classes"

@@ -13,12 +13,16 @@ _SHOWN = 5
 
 
 def match(
-    images: Path, labels: Path, suffixes: tuple[str, str | None], listed: Collection[str] | None
+    images: Path,
+    labels: Path,
+    suffixes: tuple[str, str | None],
+    listed: Collection[str] | None,
+    what: str = "label map",
 ) -> tuple[list[tuple[str, str]], str]:
-    """Pairs each image with the PNG of its name, and says what the latter has at the end."""
-    for folder, what in ((images, "images"), (labels, "label maps")):
+    """Pairs each image with the PNG of its name, `what` it is called, and says what the latter has at the end."""
+    for folder, of in ((images, "images"), (labels, f"{what}s")):
         if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; give the one that holds the {what}")
+            raise DataError(f"{folder} is not a folder; give the one that holds the {of}")
     maps = {stem(path, labels): path for path in find_images(labels) if path.lower().endswith(".png")}
     name_of = by_name({name: name for name in maps})
     together = images == labels
@@ -36,7 +40,7 @@ def match(
     for path in found:
         name = name_of(wanted := f"{stems[path]}{ending}") or wanted
         if name in pairs:
-            raise DataError(f"{pairs[name][0]} and {path} would share one label map; rename or remove one")
+            raise DataError(f"{pairs[name][0]} and {path} would share one {what}; rename or remove one")
         if name in maps:
             pairs[name] = (path, maps[name])
         else:
@@ -44,7 +48,7 @@ def match(
     if lonely:
         more = f"\n  and {len(lonely) - _SHOWN} more" if len(lonely) > _SHOWN else ""
         listed_ones = "\n  ".join(lonely[:_SHOWN])
-        raise DataError(f"{len(lonely)} of {len(found)} images have no label map:\n  {listed_ones}{more}")
+        raise DataError(f"{len(lonely)} of {len(found)} images have no {what}:\n  {listed_ones}{more}")
     return list(pairs.values()), ending
 
 

@@ -12,17 +12,16 @@ from torch import Tensor
 
 from ...labels import IGNORED
 from ...ops.padding import pad_batch
-from ...ops.resize import resize_bilinear_uint8, resize_nearest
+from ...ops.resize import resize_nearest
 from ...weights.preprocessing import DensePreprocessing
-from ..images.dense_transforms import as_byte_array, normalize_bytes
-from ..images.hsv import NUM_HUES, hsv_to_rgb, rgb_to_hsv
+from ..images.chance import below, uniform
+from ..images.dense_transforms import as_byte_array, normalize_bytes, resize_bytes
+from ..images.filled import filled
+from ..images.photometric import distort
 from ..samples import SegmentationSample
 from .augmentation import SegmentationAugmentation
 
 _CROP_RETRIES = 10
-_MAX_BRIGHTNESS = 32.0
-_CONTRAST = _SATURATION = (0.5, 1.5)
-_MAX_HUE = 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +63,8 @@ class SegmentationTrainingTransform:
     """Random changes of an image and its label map, then normalisation: the official recipe's, for UPerNet on Swin.
 
     Resize by a random factor, crop without one class taking nearly all of it, flip, photometric distortion, normalise,
-    pad. Images are resized as OpenCV does it, label maps to the nearest pixel, and colours are changed on 8 bits; of
-    images that are not RGB, brightness and contrast alone.
+    pad, in Mask2Former's recipes pad, normalise. Images are resized as evaluation's are, label maps to the nearest
+    pixel, and colours are changed on 8 bits; of images that are not RGB, brightness and contrast alone.
 
     Attributes:
         preprocessing: normalisation. Its `scale` is evaluation's; the augmentation has its own.
@@ -96,28 +95,38 @@ class SegmentationTrainingTransform:
         assert augmentation.crop_size != "auto", "it has been chosen"
         image, labels = as_byte_array(sample.image, self.preprocessing.channels), sample.labels
         size = self._random_size((image.shape[0], image.shape[1]), generator)
-        image, labels = resize_bilinear_uint8(image, size), np.asarray(resize_nearest(labels, size), dtype=np.uint8)
+        image = resize_bytes(image, size, self.preprocessing)
+        labels = np.asarray(resize_nearest(labels, size), dtype=np.uint8)
         if augmentation.crop_size is not None:
             top, left = random_crop(labels, augmentation.crop_size, augmentation.cat_max_ratio, generator)
             rows, columns = (
                 slice(start, start + side) for start, side in zip((top, left), augmentation.crop_size, strict=True)
             )
             image, labels = image[rows, columns], labels[rows, columns]
-        if _uniform(0, 1, generator) < augmentation.flip_prob:
+        if uniform(0, 1, generator) < augmentation.flip_prob:
             image, labels = image[:, ::-1], labels[:, ::-1]
         if augmentation.photometric:
             image = distort(image, generator)
+        if augmentation.crop_size is not None and augmentation.pad_value is not None:
+            image = filled(image, augmentation.crop_size, augmentation.pad_value)
         pixels = normalize_bytes(image, self.preprocessing)
         return _padded(pixels, torch.from_numpy(np.ascontiguousarray(labels)), augmentation.crop_size)
 
     def _random_size(self, size: tuple[int, int], generator: torch.Generator) -> tuple[int, int]:
-        ratio = _uniform(*self.augmentation.ratio_range, generator)
-        if self.augmentation.scale is None:
+        augmentation, ratio = self.augmentation, self._random_ratio(generator)
+        if augmentation.scale is None:
             height, width = (max(int(side * ratio + 0.5), 1) for side in size)
             return height, width
-        assert self.augmentation.scale != "auto", "it has been chosen"
-        long, short = (max(int(side * ratio), 1) for side in self.augmentation.scale)
-        return replace(self.preprocessing, scale=(long, short)).resized(size)
+        assert augmentation.scale != "auto", "it has been chosen"
+        long, short = (max(int(side * ratio), 1) for side in augmentation.scale)
+        return replace(self.preprocessing, scale=(augmentation.max_long or long, short)).resized(size)
+
+    def _random_ratio(self, generator: torch.Generator) -> float:
+        (least, most), step = self.augmentation.ratio_range, self.augmentation.ratio_step
+        if step is None:
+            return uniform(least, most, generator)
+        count = int((most - least) / step + 1e-6) + 1
+        return (least / step + below(count, generator)) * step  # as detectron2's recipes round it: 0.7 is 7 * 0.1
 
 
 def random_crop(
@@ -140,72 +149,21 @@ def random_crop(
     return place
 
 
-def distort(image: UInt8[np.ndarray, "H W C"], generator: torch.Generator) -> UInt8[np.ndarray, "H W C"]:
-    """Changes brightness, contrast, saturation and hue of an image, each with probability 0.5; the latter two of RGB.
-
-    Contrast comes second or last, as chance has it. After each change values are cut off at 0 and 255 and their
-    fractions are dropped; a hue is shifted by one of -18 to 17 steps of two degrees. See `hsv` for how near the
-    conversions are to OpenCV's.
-    """
-    if _coin(generator):
-        image = _linear(image, 1.0, _uniform(-_MAX_BRIGHTNESS, _MAX_BRIGHTNESS, generator))
-    contrast_first = _coin(generator)
-    if contrast_first and _coin(generator):
-        image = _linear(image, _uniform(*_CONTRAST, generator), 0.0)
-    coloured = image.shape[2] == 3
-    if coloured and _coin(generator):
-        image = change_saturation(image, _uniform(*_SATURATION, generator))
-    if coloured and _coin(generator):
-        image = shift_hue(image, int(torch.randint(-_MAX_HUE, _MAX_HUE, (), generator=generator)))
-    if not contrast_first and _coin(generator):
-        image = _linear(image, _uniform(*_CONTRAST, generator), 0.0)
-    return image
-
-
-def change_saturation(image: UInt8[np.ndarray, "H W 3"], factor: float) -> UInt8[np.ndarray, "H W 3"]:
-    """Multiplies each pixel's saturation, in HSV of 8 bits."""
-    hsv = rgb_to_hsv(image)
-    hsv[..., 1] = _linear(hsv[..., 1], factor, 0.0)
-    return hsv_to_rgb(hsv)
-
-
-def shift_hue(image: UInt8[np.ndarray, "H W 3"], steps: int) -> UInt8[np.ndarray, "H W 3"]:
-    """Turns each pixel's hue by so many steps of two degrees, in HSV of 8 bits."""
-    hsv = rgb_to_hsv(image)
-    hsv[..., 0] = (hsv[..., 0].astype(np.int16) + steps) % NUM_HUES
-    return hsv_to_rgb(hsv)
-
-
-def _linear(values: UInt8[np.ndarray, "*shape"], factor: float, offset: float) -> UInt8[np.ndarray, "*shape"]:
-    """Each value times a factor plus an offset, in 32 bits; cut off at 0 and 255, fractions dropped."""
-    levels = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(offset)
-    return np.clip(levels, 0, 255).astype(np.uint8)[values]
-
-
 def _padded(
     pixels: Float[Tensor, "C h w"], labels: UInt8[Tensor, "h w"], size: tuple[int, int] | None
 ) -> tuple[Tensor, Tensor]:
-    """Both filled up at the right and the bottom, with 0 and 255, to `size` (height, width)."""
+    """Both filled up at the right and the bottom, with 0 and 255, to `size` (height, width), as far as they are not."""
     if size is None or labels.shape == size:
         return pixels, labels
-    height, width = labels.shape
-    padding = (0, size[1] - width, 0, size[0] - height)
-    return torch.nn.functional.pad(pixels, padding), torch.nn.functional.pad(labels, padding, value=IGNORED)
+
+    def pad(part: Tensor, value: int) -> Tensor:
+        return torch.nn.functional.pad(part, (0, size[1] - part.shape[-1], 0, size[0] - part.shape[-2]), value=value)
+
+    return pad(pixels, 0), pad(labels, IGNORED)
 
 
 def _random_place(
     labels: UInt8[np.ndarray, "H W"], size: tuple[int, int], generator: torch.Generator
 ) -> tuple[int, int]:
-    top, left = (
-        int(torch.randint(max(side - part, 0) + 1, (), generator=generator))
-        for side, part in zip(labels.shape, size, strict=True)
-    )
+    top, left = (below(max(side - part, 0) + 1, generator) for side, part in zip(labels.shape, size, strict=True))
     return top, left
-
-
-def _coin(generator: torch.Generator) -> bool:
-    return bool(torch.randint(2, (), generator=generator))
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()

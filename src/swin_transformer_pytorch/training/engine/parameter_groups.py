@@ -24,6 +24,17 @@ def decays_in_dense_models(name: str, parameter: nn.Parameter) -> bool:
     return not any(word in name for word in DENSE_NO_DECAY_WORDS)
 
 
+def decays_in_mask_transformer(model: nn.Module) -> Callable[[str, nn.Parameter], bool]:
+    """The rule of Mask2Former's authors for this model: neither norms, embeddings nor bias tables decay.
+
+    It goes by the kinds of layers, as some norms are not called so. Other layers' biases do decay, and so do the levels
+    of the pixel decoder, which are no embedding there. V2 has no such recipe, so its words are added.
+    """
+    kinds = (nn.LayerNorm, nn.GroupNorm, nn.Embedding)
+    still = {id(one) for part in model.modules() if isinstance(part, kinds) for one in part.parameters(recurse=False)}
+    return lambda name, parameter: id(parameter) not in still and not any(word in name for word in NO_DECAY_WORDS)
+
+
 def layer_index(name: str, depths: Sequence[int]) -> int:
     """Depth of a parameter for layer-wise decay: 0 is the patch embedding, then a layer a block, then norm and head.
 
@@ -48,6 +59,7 @@ def parameter_groups(
     lr: float,
     weight_decay: float,
     layer_decay: float = 1.0,
+    backbone_lr: float = 1.0,
     rule: Callable[[str, nn.Parameter], bool] = decays,
 ) -> list[dict[str, Any]]:
     """Groups for `torch.optim.AdamW`, each with its own "lr", "weight_decay" and "name", in a fixed order.
@@ -58,20 +70,22 @@ def parameter_groups(
         lr: peak learning rate of the head; a layer k layers before it gets `lr * layer_decay**k`.
         weight_decay: for the parameters that decay.
         layer_decay: in (0, 1]; with 1 there are two groups.
+        backbone_lr: what the rates of a dense model's backbone are multiplied by; with 1 it has no groups of its own.
         rule: which parameters decay, by name and parameter.
     """
     last = sum(depths) + 1
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         layer = layer_index(name, depths) if layer_decay != 1 else last
-        key = (layer, rule(name, parameter))
+        own = backbone_lr != 1 and name.startswith("backbone.")
+        key = (layer, not own, rule(name, parameter))
         if key not in groups:
             groups[key] = {
-                "name": f"layer{layer}_{'decay' if key[1] else 'no_decay'}",
-                "lr": lr * layer_decay ** (last - layer),
-                "weight_decay": weight_decay if key[1] else 0.0,
+                "name": f"{'backbone_' * own}layer{layer}_{'decay' if key[-1] else 'no_decay'}",
+                "lr": lr * layer_decay ** (last - layer) * (backbone_lr if own else 1.0),
+                "weight_decay": weight_decay if key[-1] else 0.0,
                 "params": [],
             }
         groups[key]["params"].append(parameter)

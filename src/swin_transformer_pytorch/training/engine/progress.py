@@ -26,6 +26,9 @@ METRICS = {
     "val_mask_ap": "mask AP {:.2%}",
     "val_miou": "mIoU {:.2%} over {val_miou_classes} of {val_num_classes} classes",
     "val_aacc": "pixel accuracy {:.2%}",
+    "val_pq": "PQ {:.2%}",
+    "val_pq_things": "of things {:.2%}",
+    "val_pq_stuff": "of stuff {:.2%}",
 }
 """How metrics are shown; the history has more."""
 

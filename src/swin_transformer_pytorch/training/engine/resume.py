@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...checks import plural
 from ...names import composed
+from ...weights.checkpoint import DENSE_TASKS
 from ..recipes.parts import RecipeError
 from ..recipes.tasks import AnyRecipe
 
@@ -106,7 +107,7 @@ def _moved(old: dict[str, Any], new: dict[str, Any], recipe: AnyRecipe) -> bool:
     if before == now or len(of_step) > 1:
         return False
     # There an epoch is one of batches, whose images are of like shape.
-    if recipe.task in ("detection", "segmentation") and old["data.batch_size"] != new["data.batch_size"]:
+    if recipe.task in DENSE_TASKS and old["data.batch_size"] != new["data.batch_size"]:
         return False
     # Lanes of shards are shared out among the images that all devices take at once, without accumulation.
     at_once = {before * old["data.batch_size"], now * new["data.batch_size"]}

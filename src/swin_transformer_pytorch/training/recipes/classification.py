@@ -23,6 +23,7 @@ from .parts import (
     require,
     require_class_weights,
     require_counts,
+    require_one_rate,
 )
 
 
@@ -220,3 +221,4 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         self.model.described_config("classification")
+        require_one_rate(self.optimizer)

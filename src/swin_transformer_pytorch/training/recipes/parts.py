@@ -13,8 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from ... import checks
 from ...backbone.config import ConfigError, find_variant
-from ...models.config import CONFIGS, ModelConfig, Task, find_other_variant
-from ...models.mask2former_config import refuse_mask2former
+from ...models.config import ModelConfig, Task, config_from_dict, find_other_variant
 from ...weights.catalog import SHIPPED
 
 _log = logging.getLogger(__name__)
@@ -41,10 +40,12 @@ class ModelRecipe:
     Attributes:
         name: a name of `swin models`, such as "mask_rcnn_swin_tiny_patch4_window7"; "name.tag" says which weights. A
             model in the package, such as "scenes_detection", is taken with its weights.
-        config: instead of a name, the fields of the model's config (`DetectorConfig` or `SegmenterConfig`, with its
-            backbone) for an architecture of your own. With neither, `weights` must be a checkpoint of ours.
+        config: instead of a name, the fields of the model's config (`DetectorConfig`, `SegmenterConfig` or, with
+            `answers`, `Mask2FormerConfig`; with its backbone) for an architecture of your own. With neither, `weights`
+            must be a checkpoint of ours.
         weights: what the model starts from: a catalogue tag, a path, a URL or a hub id; a classification checkpoint,
-            such as "swin_tiny_patch4_window7_224.in1k", starts the backbone alone; null starts from random.
+            such as "swin_tiny_patch4_window7_224.in1k", starts the backbone alone, as that of a dense model of another
+            kind does; null starts from random.
         which: of a training's checkpoint the "averaged" or the "raw" weights; null for the averaged of ours, and what
             `state_dict`, `model` or the like holds of others'.
         init: how the backbone's random weights are drawn: "official" with a deviation of 0.02; "fan_in" with that of
@@ -97,7 +98,7 @@ class ModelRecipe:
         """
         try:
             if self.name is None:
-                config: ModelConfig = CONFIGS[task].from_dict(self.config or {})
+                config = config_from_dict(task, self.config or {})
             elif task == "classification":
                 config = find_variant(self.name.partition(".")[0]).config
             else:
@@ -105,7 +106,6 @@ class ModelRecipe:
                 if variant.task != task:
                     raise RecipeError(f"model.name={self.name!r} is for {variant.task}; this recipe is for {task}")
                 config = variant.config
-            refuse_mask2former(config, "cannot be trained", RecipeError)
             config = config.replace(**self.overrides)
         except ConfigError as error:
             raise RecipeError(f"the recipe's model cannot be built: {error}") from error
@@ -117,7 +117,8 @@ class OptimizerRecipe:
     """AdamW. In classification, norms, biases, bias tables and V2's scales and bias networks never decay.
 
     In dense tasks, as in their official code, a parameter decays unless its name has "norm" or is a bias table; V2's
-    score scales and bias networks never decay either. Biases do, and so do the heads' batch norms ("bn").
+    score scales and bias networks never decay either. Biases do, and so do the heads' batch norms ("bn"). Of a
+    Mask2Former neither norms nor embeddings do, whatever they are called.
 
     Attributes:
         lr: the peak learning rate, for a batch of `scale_lr` images.
@@ -127,6 +128,7 @@ class OptimizerRecipe:
         betas: decay of the first and second moment.
         eps: added to the second moment's root.
         layer_decay: factor on the learning rate from one block of the backbone to the block before it; 1 for none.
+        backbone_lr: factor on the learning rate of a dense model's backbone, beside that; 1 for none.
         clip_grad_norm: largest norm of all gradients together; null for no clipping.
     """
 
@@ -136,6 +138,7 @@ class OptimizerRecipe:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     layer_decay: float = 1.0
+    backbone_lr: float = 1.0
     clip_grad_norm: float | None = 5.0
 
     def __post_init__(self) -> None:
@@ -145,6 +148,7 @@ class OptimizerRecipe:
         require(all(0 <= beta < 1 for beta in self.betas), "optimizer.betas", self.betas, "two numbers in [0, 1)")
         require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
         require(0 < self.layer_decay <= 1, "optimizer.layer_decay", self.layer_decay, "in (0, 1]")
+        require(0 < self.backbone_lr <= 1, "optimizer.backbone_lr", self.backbone_lr, "in (0, 1]")
         clip = self.clip_grad_norm
         require(clip is None or clip > 0, "optimizer.clip_grad_norm", clip, "above 0, or null for no clipping")
 
@@ -301,6 +305,12 @@ def chosen(value: int | Auto | None) -> int:
     """A number that a recipe may leave to the run, once that has settled it."""
     assert isinstance(value, int), "prepare settles it"
     return value
+
+
+def require_one_rate(optimizer: OptimizerRecipe) -> None:
+    """Raises a `RecipeError` where a model that is no dense one is given another rate for its backbone."""
+    fix = "1: what else there is learns as fast; optimizer.layer_decay slows earlier layers down"
+    require(optimizer.backbone_lr == 1, "optimizer.backbone_lr", optimizer.backbone_lr, fix)
 
 
 def require_class_weights(weights: Any, fix: str) -> None:

@@ -16,7 +16,7 @@ from ...data.unlabelled.source import UnlabelledKind, UnlabelledSource
 from ...models.config import Task
 from ...weights.preprocessing import Interpolation
 from .classification import ScheduleRecipe, check_image_data, check_root
-from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, require, require_rising
+from .parts import Auto, BaseRecipe, ModelRecipe, OptimizerRecipe, require, require_one_rate, require_rising
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +152,7 @@ class PretrainingRecipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         self.model.described_config("pretraining")
+        require_one_rate(self.optimizer)
         require(self.model.num_classes is None, "model.num_classes", self.model.num_classes, "null: there are none")
         frozen = self.trainer.freeze
         fix = "null, or a number of stages: what is pre-trained is the backbone"

@@ -15,6 +15,7 @@ FINE_TUNING: dict[Task, str] = {
     "classification": "finetune",
     "detection": "finetune_detection",
     "segmentation": "finetune_segmentation",
+    "panoptic": "finetune_mask2former_panoptic",
     "pretraining": "pretrain",
 }
 """The recipe for a person's own folder of each task."""

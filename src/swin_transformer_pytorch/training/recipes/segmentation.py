@@ -8,7 +8,7 @@ from typing import ClassVar
 from ...data.segmentation.augmentation import SegmentationAugmentation
 from ...data.segmentation.source import DRAWN_KINDS, SegmentationKind, SegmentationSource
 from ...labels import IGNORED
-from ...models.config import Task
+from ...models.config import SegmenterConfig, Task
 from .dense import (
     DenseScheduleRecipe,
     DenseTrainerRecipe,
@@ -114,7 +114,7 @@ class SegmentationDataRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelLossRecipe:
-    """What is minimised, of both heads.
+    """What is minimised, of both heads of UPerNet; a Mask2Former's losses have their weights in its config.
 
     Attributes:
         focal_gamma: 0 is cross entropy; above it the focal loss, whose usual gamma is 2: pixels that are foretold well
@@ -158,8 +158,15 @@ class SegmentationRecipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         check_lengths(self.schedule, self.trainer)
-        self.model.described_config("segmentation")
-        # Pooling to one cell leaves batch norm a single value a channel.
-        batch = self.data.batch_size
-        enough = batch == "auto" or batch * self.trainer.world_size >= 2
-        require(enough, "data.batch_size", batch, "at least 2: batch norm needs them")
+        if isinstance(self.model.described_config("segmentation"), SegmenterConfig):
+            require_several_images(self)
+
+
+def require_several_images(recipe: SegmentationRecipe) -> None:
+    """Raises a `RecipeError` where a step has one image alone, of UPerNet.
+
+    Pooling to one cell leaves batch norm a single value a channel.
+    """
+    batch = recipe.data.batch_size
+    enough = batch == "auto" or batch * recipe.trainer.world_size >= 2
+    require(enough, "data.batch_size", batch, "at least 2: batch norm needs them")

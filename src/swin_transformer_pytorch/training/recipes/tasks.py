@@ -7,10 +7,11 @@ from typing import NamedTuple
 from ...models.config import Task
 from .classification import Recipe
 from .detection import DetectionRecipe
+from .panoptic import PanopticRecipe
 from .pretraining import PretrainingRecipe
 from .segmentation import SegmentationRecipe
 
-AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe | PretrainingRecipe
+AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe | PanopticRecipe | PretrainingRecipe
 
 
 class TrainedTask(NamedTuple):
@@ -30,5 +31,6 @@ TASKS: dict[Task, TrainedTask] = {
     "classification": TrainedTask(Recipe, "tasks.classification.prepare"),
     "detection": TrainedTask(DetectionRecipe, "tasks.detection.prepare"),
     "segmentation": TrainedTask(SegmentationRecipe, "tasks.segmentation.prepare"),
+    "panoptic": TrainedTask(PanopticRecipe, "tasks.panoptic.prepare"),
     "pretraining": TrainedTask(PretrainingRecipe, "tasks.pretraining.prepare"),
 }

@@ -46,6 +46,7 @@ _RULES: dict[Task, _Rule] = {
     "classification": _Rule(batches=20, least=4, most=32, steps=1500, epochs=(10, 60)),
     "detection": _Rule(batches=50, least=1, most=8, steps=2000, epochs=(12, 40)),
     "segmentation": _Rule(batches=25, least=2, most=8, steps=2000, epochs=(12, 60)),
+    "panoptic": _Rule(batches=50, least=1, most=8, steps=2000, epochs=(12, 60)),
     "pretraining": _Rule(batches=20, least=4, most=64, steps=10000, epochs=(20, 400)),
 }
 

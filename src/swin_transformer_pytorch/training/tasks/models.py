@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...backbone.config import SwinConfig
 from ...colours import Colour
 from ...models.build import build
 from ...models.config import MaskedConfig, Task
 from ...models.description import ModelDescription
-from ...models.mask2former_config import refuse_mask2former
 from ...models.registry import describe_named, describe_source
 from ...models.size import count_parameters
+from ...weights.checkpoint import DENSE_TASKS
 from ...weights.errors import CheckpointError
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
+from ...weights.methods import method_of
 from ...weights.preprocessing import DensePreprocessing, Preprocessing
 from ..recipes.parts import ModelRecipe, RecipeError
 from .batch_sizes import machine_memory
@@ -36,6 +37,7 @@ def build_model(
     *,
     multi_label: bool = False,
     palette: tuple[Colour, ...] | None = None,
+    things: tuple[int, ...] | None = None,
     prepare: Callable[[Any, Any], Any] = lambda known, own: known,
 ) -> Model:
     """The recipe's model for a task with these classes, and with the weights that it starts from.
@@ -45,7 +47,8 @@ def build_model(
         task: of the recipe.
         classes: the data's.
         multi_label: classification: whether an image may have any number of them.
-        palette: segmentation: their colours, or None.
+        palette: of models that colour pixels: their colours, or None.
+        things: panoptic models: which of them are things.
         prepare: from the preprocessing that the model is known to have and that of the weights, each or None, to the
             one for this run. Where it differs from that of the weights, that is said.
 
@@ -61,13 +64,19 @@ def build_model(
     own = checkpoint.preprocessing if checkpoint is not None and checkpoint.task == task else None
     chosen = prepare(known.preprocessing, own)
     description = dataclasses.replace(
-        known, classes=classes or None, multi_label=multi_label, palette=palette, preprocessing=chosen
+        known,
+        config=known.config.replace(things=things) if task == "panoptic" else known.config,
+        classes=classes or None,
+        multi_label=multi_label,
+        palette=palette,
+        preprocessing=chosen,
     )
     if differences := _differences(own, chosen):
         _log.warning("preprocessing differs from that of the weights: %s", differences)
     _check_memory(description)
     model = build(description)
     if checkpoint is not None:
+        checkpoint = _backbone_where_another(checkpoint, model.state_dict(), task)
         try:
             _log.warning("%s", load_weights(model, checkpoint))
         except CheckpointError as error:
@@ -84,6 +93,20 @@ def known_channels(recipe: ModelRecipe, task: Task) -> int:
     """Channels of the images that the recipe's model takes, or the weights where they alone say what it is."""
     config = recipe.described_config(task) or describe_source(recipe.weights or "")[0].config
     return config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels
+
+
+def _backbone_where_another(checkpoint: Checkpoint, target: Mapping[str, Tensor], task: Task) -> Checkpoint:
+    """The backbone alone of a dense model that detects or segments in another way than the one to be trained."""
+    theirs, ours = method_of(checkpoint.state_dict), method_of(target)
+    if task not in DENSE_TASKS or theirs is None or ours is None or theirs.part == ours.part:
+        return checkpoint
+    _log.warning(
+        "%s is %s: its backbone starts this %s, whose heads are left as initialised",
+        checkpoint.source,
+        theirs.name,
+        ours.name,
+    )
+    return checkpoint.backbone_alone()
 
 
 def _check_memory(description: ModelDescription) -> None:
@@ -121,7 +144,6 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
     else:
         assert recipe.weights is not None, "the recipe has checked that there is a model"
         described, checkpoint = describe_source(recipe.weights, which)
-        refuse_mask2former(described.config, "cannot be trained", RecipeError)
         if task == "classification" and isinstance(described.config, MaskedConfig):
             described = _classifier_of(described)
         if described.task != task:

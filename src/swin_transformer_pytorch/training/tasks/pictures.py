@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +14,25 @@ from PIL import Image
 from ...data.images.masking import MaskRule
 from ...data.images.pixels import as_picture
 from ...data.images.unusable import Samples, item_or_problem
-from ...data.samples import DetectionSample, SegmentationSample
+from ...data.samples import DetectionSample, PanopticSample, SegmentationSample
 from ...data.transforms import create_transform
 from ...models.classification import probabilities
-from ...models.detection_inference import detect
-from ...models.detection_results import instances_to_detections
 from ...models.inputs import as_bytes
-from ...models.segmentation_inference import segment
+from ...models.mask_results import segments_of
+from ...models.query_masks import query_masks
 from ...results import Classification, SegmentationMap
-from ...visualize import detection_overlay, label_grid, picture_grid, prediction_grid, segmentation_overlay
+from ...visualize import (
+    detection_overlay,
+    label_grid,
+    panoptic_overlay,
+    picture_grid,
+    prediction_grid,
+    segmentation_overlay,
+)
 from ...visualize.pictures import readable
+from ..recipes.segmentation import PixelLossRecipe
+from .detection.learning import learning_of as detector_learning
+from .segmentation.learning import learning_of as segmenter_learning
 
 if TYPE_CHECKING:
     from ...models.build import Model
@@ -55,7 +65,12 @@ def draw_validation(model: Model, samples: Samples[Any], path: Path) -> None:
     if model.task == "pretraining":
         _draw_masked(model, drawn, path)
         return
-    draw = _detected if model.task == "detection" else _segmented
+    drawers: dict[str, Callable[[Any, Any], tuple[Image.Image, Image.Image]]] = {
+        "detection": _detected,
+        "segmentation": _segmented,
+        "panoptic": _panoptic,
+    }
+    draw = drawers[model.task]
     pictures = [picture for sample in usable for picture in draw(model, sample)]
     titles = ["truth", f"model{f', scores from {_SHOWN_SCORE}' * (model.task == 'detection')}"] * len(usable)
     picture_grid(pictures, path, titles=titles, columns=2)
@@ -94,17 +109,24 @@ def _draw_masked(model: Any, drawn: dict[int, tuple[Image.Image | torch.Tensor, 
 
 def _detected(model: Any, sample: DetectionSample) -> tuple[Image.Image, Image.Image]:
     image = create_transform(model)(sample.image)
-    (found,) = detect(model, [image.pixels], [image.scale_factor])
-    result = instances_to_detections(found, image.original_size, model.classes).above(_SHOWN_SCORE)
+    (found,) = detector_learning(model).answers(model, [image])
     truth = detection_overlay(sample.picture, sample.detections(model.classes), scores=False)
-    return truth, detection_overlay(sample.picture, result)
+    return truth, detection_overlay(sample.picture, found.above(_SHOWN_SCORE))
 
 
 def _segmented(model: Any, sample: SegmentationSample) -> tuple[Image.Image, Image.Image]:
     image = create_transform(model)(sample.image)
-    (found,) = segment(model, [image.pixels], [image.original_size])
+    (found,) = segmenter_learning(model, PixelLossRecipe()).answers(model, [image])
     truth, result = (
         SegmentationMap(labels=labels, names=model.classes, palette=model.palette)
         for labels in (sample.labels, found.cpu().numpy())
     )
     return segmentation_overlay(sample.picture, truth), segmentation_overlay(sample.picture, result)
+
+
+def _panoptic(model: Any, sample: PanopticSample) -> tuple[Image.Image, Image.Image]:
+    image = create_transform(model)(sample.image)
+    (found,) = query_masks(model, [image.pixels], [image.original_size])
+    truth = sample.segmentation(model.classes, model.config.thing_classes, model.palette)
+    result = segments_of(model, found, model.classes)
+    return panoptic_overlay(sample.picture, truth), panoptic_overlay(sample.picture, result)

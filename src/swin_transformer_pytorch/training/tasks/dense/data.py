@@ -17,6 +17,7 @@ from ...recipes.parts import chosen
 
 if TYPE_CHECKING:
     from ...recipes.detection import DetectionRecipe
+    from ...recipes.panoptic import PanopticRecipe
     from ...recipes.segmentation import SegmentationRecipe
 
 
@@ -64,12 +65,12 @@ class DenseData(TrainingData):
         groups: the group of each training sample; batches have one group each.
         change: a training sample and a generator -> an item of a batch.
         prepare: a validation sample -> an item of a batch.
-        collate: items -> a training batch. Validation's batches are lists.
+        collate: items -> a training batch, which moves to a device by `to`. Validation's batches are lists.
     """
 
     def __init__(
         self,
-        recipe: DetectionRecipe | SegmentationRecipe,
+        recipe: DetectionRecipe | SegmentationRecipe | PanopticRecipe,
         train: Samples[Any],
         val: Samples[Any],
         *,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from ....models.mask2former import Mask2Former
 from ...engine.module import Training
-from ...engine.parameter_groups import decays_in_dense_models, parameter_groups
+from ...engine.parameter_groups import decays_in_dense_models, decays_in_mask_transformer, parameter_groups
 from ...engine.schedule import CosineSchedule, MultiStepSchedule, PolySchedule, Schedule, Warmup
 from ...recipes.dense import DenseScheduleRecipe
 from ...recipes.parts import chosen
@@ -14,14 +17,19 @@ if TYPE_CHECKING:
     from ....models.detection import Detector
     from ....models.segmentation import Segmenter
     from ...recipes.detection import DetectionRecipe
+    from ...recipes.panoptic import PanopticRecipe
     from ...recipes.segmentation import SegmentationRecipe
 
 
 class DenseTraining(Training):
     """Trains a model for a dense task by the official rules for these."""
 
-    model: Detector | Segmenter
-    recipe: DetectionRecipe | SegmentationRecipe
+    model: Detector | Segmenter | Mask2Former
+    recipe: DetectionRecipe | SegmentationRecipe | PanopticRecipe
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # A validation batch, which is a list, is moved part by part.
+        return batch if isinstance(batch, list) else batch.to(device)
 
     def schedule(self, total_steps: int) -> Schedule:
         chosen = self.recipe
@@ -37,7 +45,10 @@ class DenseTraining(Training):
             lr=chosen.lr * self.lr_factor,
             weight_decay=chosen.weight_decay,
             layer_decay=chosen.layer_decay,
-            rule=decays_in_dense_models,
+            backbone_lr=chosen.backbone_lr,
+            rule=decays_in_mask_transformer(self.model)
+            if isinstance(self.model, Mask2Former)
+            else decays_in_dense_models,
         )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 from ....data.detection.coco import CocoDataset, DetectionSample
 from ....data.detection.source import FOLDER_KINDS
-from ....data.detection.transforms import DetectionTrainingTransform, aspect_groups, collate_detection
+from ....data.detection.transforms import DetectionTrainingTransform, aspect_groups
 from ....data.images.dense_transforms import DenseTransform, PreparedImage
 from ....data.scenes.dataset import SceneDataset
 from ....weights.preprocessing import DensePreprocessing
@@ -45,8 +46,8 @@ def open_detection(
 class DetectionData(DenseData):
     """A recipe's images with their objects as Lightning wants them.
 
-    Training's batches are `DetectionBatch`es; validation's are lists of (image id, prepared image), or texts that say
-    what is wrong with an image.
+    Training's batches are what `collate` makes of images and objects; validation's are lists of (image id, prepared
+    image), or texts that say what is wrong with an image.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class DetectionData(DenseData):
         train: DetectionImages,
         val: DetectionImages,
         preprocessing: DensePreprocessing,
+        collate: Callable[[list[Any]], Any],
     ) -> None:
         super().__init__(
             recipe,
@@ -63,7 +65,7 @@ class DetectionData(DenseData):
             groups=aspect_groups(train.image_sizes) if isinstance(train, CocoDataset) else [0] * len(train),
             change=DetectionTrainingTransform(preprocessing, recipe.data.augmentation),
             prepare=PrepareDetection(preprocessing),
-            collate=partial(collate_detection, size_divisor=preprocessing.size_divisor),
+            collate=collate,
         )
         self.counted = "objects"
         self._train_images = train

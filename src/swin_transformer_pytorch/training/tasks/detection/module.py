@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ....data.detection.transforms import DetectionBatch
 from ....data.images.dense_transforms import PreparedImage
 from ....evaluation.coco import CocoEvaluator, DetectionScores
 from ....models.detection import Detector
-from ....models.detection_inference import detect
-from ....models.detection_results import instances_to_detections
+from ....models.mask2former import Mask2Former
 from ...recipes.detection import DetectionRecipe
+from ..dense.learning import Learning
 from ..dense.module import DenseTraining
 
 if TYPE_CHECKING:
@@ -30,32 +29,31 @@ class DetectionTraining(DenseTraining):
     "val_mask_ap", ..., where the annotations have masks.
 
     Args:
+        learning: how the model does it.
         annotations: makes COCO's dictionary of the validation images.
     """
 
     main_metric = "val_box_ap"
     warmup = ("schedule.warmup_steps", 500)
-    model: Detector
+    model: Detector | Mask2Former
     recipe: DetectionRecipe
 
     def __init__(
         self,
-        model: Detector,
+        model: Detector | Mask2Former,
         recipe: DetectionRecipe,
         *,
         batch_size: int,
+        learning: Learning[Detections],
         annotations: Callable[[], Mapping[str, Any]],
     ) -> None:
         super().__init__(model, recipe, batch_size=batch_size)
+        self._learning = learning
         self._annotations = annotations
         self._found: list[tuple[int, Detections]] = []
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        # A validation batch is moved part by part.
-        return batch.to(device) if isinstance(batch, DetectionBatch) else batch
-
-    def losses(self, batch: DetectionBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self.model.losses(batch.images, batch.targets, batch.image_sizes)
+    def losses(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        return self._learning.losses(self.model, batch)
 
     def on_test_start(self) -> None:
         super().on_test_start()
@@ -69,10 +67,8 @@ class DetectionTraining(DenseTraining):
         images = [image for _, image in usable]
         # In full precision, as the official code tests.
         with torch.autocast(self.device.type, enabled=False):
-            found = detect(self.model, [image.pixels for image in images], [image.scale_factor for image in images])
-        names = self.model.classes  # looked up once: it looks at each class layer
-        for (image_id, image), one in zip(usable, found, strict=True):
-            self._found.append((image_id, instances_to_detections(one, image.original_size, names)))
+            found = self._learning.answers(self.model, images)
+        self._found += [(image_id, one) for (image_id, _), one in zip(usable, found, strict=True)]
 
     def end_validation(self) -> dict[str, float]:
         assert self.model.classes is not None

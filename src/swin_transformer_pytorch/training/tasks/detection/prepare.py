@@ -10,6 +10,8 @@ import torch
 
 from ....models.config import DetectorConfig
 from ....models.detection import Detector
+from ....models.mask2former import Mask2Former
+from ....models.registry import as_official
 from ....weights.preprocessing import DensePreprocessing
 from ...engine.strategy import with_shared_batch_norms
 from ...recipes.detection import DetectionRecipe
@@ -19,6 +21,7 @@ from ..image_sizes import dense_preprocessing
 from ..models import build_model
 from ..test_part import open_test
 from .data import DetectionData, open_detection
+from .learning import learning_of
 from .module import DetectionTraining
 
 
@@ -30,19 +33,20 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
     channels = settle_channels(recipe.model, "detection", train, (val,))
     recipe = recipe.replace({"model.in_channels": channels})
     torch.manual_seed(recipe.trainer.seed)
-    official, scale = DensePreprocessing.coco(), recipe.data.scale
+    official, scale = as_official(DensePreprocessing.coco(), config), recipe.data.scale
     prepared = functools.partial(dense_preprocessing, official, scale, train, channels=channels)
-    built = cast(Detector, build_model(recipe.model, "detection", train.classes, prepare=prepared))
+    built = cast(Detector | Mask2Former, build_model(recipe.model, "detection", train.classes, prepare=prepared))
     assert built.preprocessing is not None, "it has just been chosen"
-    scale = built.preprocessing.scale
+    scale, learning = built.preprocessing.scale, learning_of(built)
     recipe = recipe.replace({"data.scale": scale, "data.augmentation": recipe.data.augmentation.at(scale)})
 
     def make(settled: DetectionRecipe) -> tuple[DetectionTraining, DetectionData]:
         assert built.preprocessing is not None
-        data = DetectionData(settled, train, val, built.preprocessing)
-        return DetectionTraining(built, settled, batch_size=data.batch_size, annotations=val.coco), data
+        data = DetectionData(settled, train, val, built.preprocessing, learning.collate)
+        size = data.batch_size
+        return DetectionTraining(built, settled, batch_size=size, learning=learning, annotations=val.coco), data
 
     module, data = settle(recipe, len(train), device, make)
     data.test_samples = open_test(replace(recipe.data.source(stuff=False), classes=train.classes, channels=channels))
-    module.model = cast(Detector, with_shared_batch_norms(built, device, recipe.trainer.world_size))
+    module.model = cast(Detector | Mask2Former, with_shared_batch_norms(built, device, recipe.trainer.world_size))
     return module, data

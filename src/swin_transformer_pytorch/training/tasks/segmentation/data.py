@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,7 +12,7 @@ from jaxtyping import UInt8
 from ....data.images.dense_transforms import DenseTransform, PreparedImage
 from ....data.images.unusable import Samples
 from ....data.segmentation.dataset import SegmentationSample
-from ....data.segmentation.transforms import SegmentationTrainingTransform, collate_segmentation
+from ....data.segmentation.transforms import SegmentationTrainingTransform
 from ....weights.preprocessing import DensePreprocessing
 from ...recipes.segmentation import SegmentationRecipe
 from ..dense.data import DenseData
@@ -19,8 +21,8 @@ from ..dense.data import DenseData
 class SegmentationData(DenseData):
     """A recipe's images with their label maps as Lightning wants them.
 
-    Training's batches are `SegmentationBatch`es; validation's are lists of (prepared image, label map), or texts that
-    say what is wrong with an image.
+    Training's batches are what `collate` makes of images and label maps; validation's are lists of (prepared image,
+    label map), or texts that say what is wrong with an image.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class SegmentationData(DenseData):
         train: Samples[SegmentationSample],
         val: Samples[SegmentationSample],
         preprocessing: DensePreprocessing,
+        collate: Callable[[list[Any]], Any],
     ) -> None:
         super().__init__(
             recipe,
@@ -37,7 +40,7 @@ class SegmentationData(DenseData):
             groups=[0] * len(train),
             change=SegmentationTrainingTransform(preprocessing, recipe.data.augmentation),
             prepare=PrepareSegmentation(preprocessing),
-            collate=collate_segmentation,
+            collate=collate,
         )
 
 

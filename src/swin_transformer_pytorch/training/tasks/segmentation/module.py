@@ -11,13 +11,13 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ....data.images.dense_transforms import PreparedImage
-from ....data.segmentation.transforms import SegmentationBatch
 from ....evaluation.segmentation import SegmentationEvaluator
-from ....models.segmentation import PixelLosses, Segmenter
-from ....models.segmentation_inference import segment
-from ...recipes.parts import require_one_a_class
+from ....models.mask2former import Mask2Former
+from ....models.segmentation import Segmenter
 from ...recipes.segmentation import SegmentationRecipe
+from ..dense.learning import Learning
 from ..dense.module import DenseTraining
+from .learning import LabelMap
 
 Prepared = tuple[PreparedImage, UInt8[np.ndarray, "H W"]]
 
@@ -25,28 +25,30 @@ Prepared = tuple[PreparedImage, UInt8[np.ndarray, "H W"]]
 class SegmentationTraining(DenseTraining):
     """Trains a segmenter. Metrics: "val_miou", "val_macc" and "val_aacc", in [0, 1]; "val_miou_classes" is how many of
     the "val_num_classes" the first is the mean of.
+
+    Args:
+        learning: how the model does it.
     """
 
     main_metric = "val_miou"
     warmup = ("schedule.warmup_steps", 1500)
-    model: Segmenter
+    model: Segmenter | Mask2Former
     recipe: SegmentationRecipe
 
-    def __init__(self, model: Segmenter, recipe: SegmentationRecipe, *, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Segmenter | Mask2Former,
+        recipe: SegmentationRecipe,
+        *,
+        batch_size: int,
+        learning: Learning[LabelMap],
+    ) -> None:
         super().__init__(model, recipe, batch_size=batch_size)
+        self._learning = learning
         self._evaluator = SegmentationEvaluator(model.num_classes, model.classes)
-        chosen, weights = recipe.loss, recipe.loss.class_weights
-        require_one_a_class(weights, model.num_classes)
-        self._pixel_losses = PixelLosses(
-            focal_gamma=chosen.focal_gamma, class_weights=weights, dice_weight=chosen.dice_weight
-        )
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        # A validation batch is moved part by part.
-        return batch.to(device) if isinstance(batch, SegmentationBatch) else batch
-
-    def losses(self, batch: SegmentationBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self.model.losses(batch.images, batch.labels, self._pixel_losses)
+    def losses(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        return self._learning.losses(self.model, batch)
 
     def begin_validation(self) -> None:
         self._evaluator = SegmentationEvaluator(self.model.num_classes, self.model.classes)
@@ -56,7 +58,7 @@ class SegmentationTraining(DenseTraining):
         images = [image for image, _ in usable]
         # In full precision, as the official code tests.
         with torch.autocast(self.device.type, enabled=False):
-            maps = segment(self.model, [image.pixels for image in images], [image.original_size for image in images])
+            maps = self._learning.answers(self.model, images)
         for found, (_, labels) in zip(maps, usable, strict=True):
             self._evaluator.update(found.cpu().numpy(), labels)
 
