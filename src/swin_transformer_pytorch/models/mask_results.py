@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Integer
+from torch import Tensor
 
 from ..colours import Colour
 from ..results import Detections, PanopticSegmentation, Segment
 from ..rle import encode_mask
+from .exported import ExportedMask2Former
 from .mask2former import Mask2Former
-from .panoptic_inference import MaskedInstances, PanopticSegments, panoptic
+from .panoptic_inference import MaskedInstances, PanopticSegments, instances, panoptic, semantic
 from .query_masks import QueryMasks
 
 
-def segments_of(model: Mask2Former, image: QueryMasks, names: Sequence[str]) -> PanopticSegmentation:
-    """An image's segments by the model's own thresholds, things and colours; `names` are the classes' by index."""
+def segments_of(
+    model: Mask2Former | ExportedMask2Former, image: QueryMasks, names: Sequence[str]
+) -> PanopticSegmentation:
+    """An image's segments by the model's own rules, things and colours; `names` are the classes' by index."""
     config = model.config
     found = panoptic(
         image,
         config.thing_classes,
         least_probability=config.segment_threshold,
         least_share=config.overlap_threshold,
+        policy=config.policy,
     )
     return segments_to_panoptic(found, names, model.palette)
+
+
+def objects_of(model: Mask2Former | ExportedMask2Former, image: QueryMasks, names: Sequence[str] | None) -> Detections:
+    """An image's objects by the model's own rules; of panoptic answers those of its things."""
+    config = model.config
+    found = instances(image, config.thing_classes, max_detections=config.max_detections, policy=config.policy)
+    return masks_to_detections(found, names)
+
+
+def label_map_of(model: Mask2Former | ExportedMask2Former, image: QueryMasks) -> Integer[Tensor, "H W"]:
+    """Each pixel's class by the model's own rules."""
+    resized: Literal["scores", "masks"] = "scores" if model.config.answers == "semantic" else "masks"
+    return semantic(image, resized=resized, policy=model.config.policy)
 
 
 def segments_to_panoptic(

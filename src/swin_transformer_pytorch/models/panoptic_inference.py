@@ -1,7 +1,12 @@
 """From the queries of a Mask2Former to answers: segments, objects or a label map, at the original image's size.
 
-The rules are the authors', or those of transformers, which differ. Masks are resized as either does it, and never exist
-at full size for all queries: see `bands`.
+There are two policies, whose rules differ; OpenMMLab's are the authors', with other numbers for segments:
+
+"authors": masks are resized to the padded input, cut to the image, and resized to the original one.
+"transformers" (of release 5, `Mask2FormerImageProcessor`): masks are resized to 384 x 384 with all padding, which suits
+images squeezed to that size alone, and probabilities, scores or finished masks to the original size.
+
+Masks never exist at full size for all queries: see `bands`.
 """
 
 from __future__ import annotations
@@ -17,18 +22,10 @@ from torch.nn import functional as F
 
 from ..checks import require
 from .bands import resize_bands
+from .mask2former_config import LEAST_PROBABILITY, Policy
 from .query_masks import QueryMasks, cut_bands, masks_at_output, resized_masks
 
-Policy = Literal["authors", "transformers"]
-"""Whose rules make answers. OpenMMLab's are the authors', with other numbers for segments.
-
-"authors": masks are resized to the padded input, cut to the image, and resized to the original one.
-"transformers" (of release 5, `Mask2FormerImageProcessor`): masks are resized to 384 x 384 with all padding, which suits
-images squeezed to that size alone, and probabilities, scores or finished masks to the original size.
-"""
-
 _SQUARE = (384, 384)
-_LEAST_PROBABILITY: dict[Policy, float] = {"authors": 0.8, "transformers": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +98,7 @@ def panoptic(
         ValueError: there is no such policy.
     """
     _check_policy(policy)
-    least = _LEAST_PROBABILITY[policy] if least_probability is None else least_probability
+    least = LEAST_PROBABILITY[policy] if least_probability is None else least_probability
     num_classes = image.class_logits.shape[1] - 1
     probabilities, classes = image.class_logits.softmax(dim=1).max(dim=1)
     kept = (classes != num_classes) & (probabilities > least)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from ..data.images.dense_transforms import DenseTransform, PreparedImage
 from ..data.images.pixels import ImageInput
@@ -12,8 +11,7 @@ from ..data.transforms import create_transform
 from ..models.exported import ExportedMask2Former
 from ..models.mask2former import Mask2Former
 from ..models.mask2former_config import Answers
-from ..models.mask_results import masks_to_detections, segments_of
-from ..models.panoptic_inference import instances, semantic
+from ..models.mask_results import label_map_of, objects_of, segments_of
 from ..models.query_masks import QueryMasks, query_masks
 from ..results import Detections, PanopticSegmentation, SegmentationMap
 from .task import Prediction, check_class_layers, class_names, name_of, views_of
@@ -35,7 +33,7 @@ class EveryAnswer:
 
 
 class Mask2FormerTask:
-    """Answers by the authors' rules, at the image's own size. See `PredictionTask`.
+    """Answers by the rules that its config names, at the image's own size. See `PredictionTask`.
 
     Args:
         model: its config's `answers` says what is given: `PanopticSegmentation`, `Detections` or `SegmentationMap`.
@@ -81,12 +79,9 @@ class Mask2FormerTask:
         return segments_of(self.model, image, self.names)
 
     def _objects(self, image: QueryMasks) -> Detections:
-        config = self.model.config
-        found = instances(image, config.thing_classes, max_detections=config.max_detections)
-        result = masks_to_detections(found, self.names)
+        result = objects_of(self.model, image, self.names)
         return result if self.score_threshold is None else result.above(self.score_threshold)
 
     def _classes(self, image: QueryMasks) -> SegmentationMap:
-        resized: Literal["scores", "masks"] = "scores" if self.model.config.answers == "semantic" else "masks"
-        labels = semantic(image, resized=resized).cpu().numpy()
+        labels = label_map_of(self.model, image).cpu().numpy()
         return SegmentationMap(labels=labels, names=self.names, palette=self.model.palette)
