@@ -93,8 +93,25 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
         "scenes_segmentation",
         {**DENSE, "model.config": {"backbone": BACKBONE, "decode_dim": 16, "auxiliary_dim": 16, "auxiliary_index": 0}},
     ),
+    "panoptic": (
+        "scenes_panoptic",
+        {
+            **DENSE,
+            "model.config": {
+                "backbone": BACKBONE,
+                "dim": 32,
+                "attention_heads": 2,
+                "encoder_dim": 32,
+                "encoder_layers": 1,
+                "feedforward_dim": 32,
+                "decoder_layers": 2,
+                "num_queries": 10,
+                "loss_points": 64,
+            },
+        },
+    ),
 }
-# Frozen sampling: a detector draws its training boxes by chance, of which each device has its own.
+# A detector draws its training boxes by chance, a Mask2Former its points: each device has its own.
 COMPARED = ("classification", "pretraining", "segmentation")
 
 
@@ -118,7 +135,7 @@ class Trials:
             "trainer.checkpoint_every_steps": 1,
             "output": str(folder / name),
         }
-        if task in ("detection", "segmentation"):
+        if task in ("detection", "segmentation", "panoptic"):
             values |= {"schedule.steps": None, "trainer.validate_every_steps": None, "schedule.warmup_steps": 1}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name}.yaml"

@@ -52,6 +52,23 @@ def label_maps(root: Path) -> None:
     (root / "classes.txt").write_text("ground\ncat\n")
 
 
+def segments(root: Path) -> None:
+    """Images whose left half is a ground, and whose right half has two cats, one of them a crowd; one has 101 cats."""
+    rows, columns = np.mgrid[:48, :64]
+    for number in range(3):
+        labels = (columns >= 32).astype(np.uint8)
+        numbers = np.where((columns >= 32) & (rows < 24), 7, 0).astype(np.uint8)
+        labels[:, 62:] = 255
+        if number == 2:
+            labels[:], numbers = 1, (rows * 64 + columns) // 30 + 1
+        for folder, pixels in (("labels", labels), ("instances", numbers.astype(np.uint8))):
+            (root / folder / "train").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(root / folder / "train" / f"{number}.png")
+        photo(root / "images" / "train" / f"{number}.png", seed=number)
+    (root / "classes.txt").write_text("ground\ncat\nbird\n")
+    (root / "things.txt").write_text("cat\nbird\n")
+
+
 FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
     "classification": (
         class_folders,
@@ -90,6 +107,20 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         ],
         "finetune_segmentation",
     ),
+    "panoptic": (
+        segments,
+        [
+            "segmentation, folder",
+            "panoptic, label and instance PNGs",
+            "all 3 107 64 x 48",
+            "bird 0 thing none ground 2 stuff few cat 105 thing",
+            "- all: 2.1% of the pixels are ignored",
+            "- all: 2 crowds, which training leaves out",
+            "- all: 1 image with more than 100 segments, which a Mask2Former finds at most (the",
+            "- all: nothing of 1 of 3 classes: bird",
+        ],
+        "finetune_mask2former_panoptic",
+    ),
 }
 
 
@@ -103,7 +134,7 @@ def test_what_a_folder_holds(swin, tmp_path, task) -> None:
         assert text in " ".join(outcome.out.split()), text
     with Image.open(tmp_path / "look.png") as picture:
         assert min(picture.size) > 100
-    line = next(line for line in outcome.out.splitlines() if line.startswith("next: "))
+    line = [line for line in outcome.out.splitlines() if line.startswith("next: ")][-1]
     command, name, *words = shlex.split(line)[2:]
     assert (command, name) == ("train", recipe)
     assert load_recipe(name, split_flags(words)[0]).data.root == str(tmp_path / "my data")
@@ -119,12 +150,29 @@ def test_the_command_has_what_was_asked_for(swin, tmp_path) -> None:
     assert (data.kind, data.classes, data.box_masks) == ("yolo", {"pet": ["cat", "dog"]}, True)
 
 
-def test_a_folder_for_two_tasks_is_told_for_both(swin, scenes, tmp_path) -> None:
+def test_a_folder_for_several_tasks_is_told_for_each(swin, scenes, tmp_path) -> None:
     for split in ("train", "val"):
         write_scenes(scenes, tmp_path, split)
     outcome = swin("data", tmp_path)
-    assert outcome.code == 0 and outcome.out.count("next: ") == 2
+    assert outcome.code == 0 and outcome.out.count("next: ") == 3
+    assert "panoptic, COCO's panoptic format" in outcome.out and "ground 6 6 stuff few" in " ".join(outcome.out.split())
     assert swin("data", tmp_path, "--task", "segmentation").out.count("next: ") == 1
+
+
+def test_cocos_segments_of_all_images_are_no_objects_and_no_label_maps(swin, scenes, tmp_path) -> None:
+    files = write_scenes(scenes, tmp_path / "made", "all")
+    (tmp_path / "data").mkdir()
+    files.images.rename(tmp_path / "data" / "images")
+    (tmp_path / "data" / "annotations").mkdir()
+    files.panoptic.rename(tmp_path / "data" / "annotations" / "panoptic.json")
+    files.segments.rename(tmp_path / "data" / "annotations" / "panoptic")
+    outcome = swin("data", tmp_path / "data", "--data.classes", "{item: ['*'], ground: [ground]}")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("next: ") == 1 and "all 6 24 80 x 64" in " ".join(outcome.out.split())
+    assert "ground 6 stuff few item 18 thing few" in " ".join(outcome.out.split())
+    last = shlex.split(outcome.out.splitlines()[-1])[3:]
+    assert last[0] == "finetune_mask2former_panoptic"
+    assert load_recipe(last[0], split_flags(last[1:])[0]).data.classes == {"item": ["*"], "ground": ["ground"]}
 
 
 def test_outlines_of_objects_are_label_maps_as_well(swin, tmp_path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swin_transformer_pytorch.ops import deformable as module
 from swin_transformer_pytorch.ops.deformable import deformable_attention
 
 SIZES = [(3, 5), (2, 2), (1, 4)]
@@ -74,6 +75,50 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(
         lambda v, where, w: deformable_attention(v, SIZES, where, w), (value, locations, weights)
     )
+
+
+def test_what_was_read_is_not_kept_and_its_gradients_are_autograds() -> None:
+    stored: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        stored[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    sizes, points = [(12, 10), (6, 5)], 4
+    value = torch.randn(2, 150, 2, 16, dtype=torch.float64, requires_grad=True)
+    locations = torch.rand(2, 150, 2, 2, points, 2, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 150, 2, 2, points, dtype=torch.float64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = deformable_attention(value, sizes, locations, weights)
+    assert sum(stored.values()) < value.numel() * points * 8, "less than what is read of one map"
+    weight = torch.randn_like(out)
+    actual = torch.autograd.grad((out * weight).sum(), (value, locations, weights))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "is_transformed", lambda: True)
+        out = deformable_attention(value, sizes, locations, weights)
+    expected = torch.autograd.grad((out * weight).sum(), (value, locations, weights))
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("wanted", [(True, False, False), (False, True, False), (False, False, True)])
+def test_each_gradient_can_be_had_alone(wanted: tuple[bool, ...]) -> None:
+    arguments = [one.requires_grad_(want) for one, want in zip(inputs(), wanted, strict=True)]
+    deformable_attention(arguments[0], SIZES, arguments[1], arguments[2]).sum().backward()
+    whole = [one.detach().requires_grad_() for one in arguments]
+    deformable_attention(whole[0], SIZES, whole[1], whole[2]).sum().backward()
+    for one, other, want in zip(arguments, whole, wanted, strict=True):
+        assert (one.grad is not None) == want
+        if want:
+            torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_functions_of_torch_func_see_the_operators() -> None:
+    value, locations, weights = inputs()
+    plain = torch.func.grad(lambda v: deformable_attention(v, SIZES, locations, weights).sum())(value)
+    value.requires_grad_()
+    deformable_attention(value, SIZES, locations, weights).sum().backward()
+    torch.testing.assert_close(plain, value.grad)
 
 
 def test_places_far_beyond_the_maps_read_nothing() -> None:

@@ -18,6 +18,7 @@ from swin_transformer_pytorch.models.panoptic_inference import instances, panopt
 from swin_transformer_pytorch.models.query_masks import query_masks
 from swin_transformer_pytorch.models.saving import save_model
 from swin_transformer_pytorch.predict import Predictor
+from swin_transformer_pytorch.predict.every_answer import EveryAnswerPredictor
 from swin_transformer_pytorch.results import Detections, PanopticSegmentation, SegmentationMap
 from swin_transformer_pytorch.web.app import create_app
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
@@ -91,6 +92,25 @@ def test_classes_of_pixels() -> None:
     result = predictor(image)
     assert isinstance(result, SegmentationMap) and result.palette is not None
     assert np.array_equal(result.labels, semantic(queries(predictor, image)).numpy())
+
+
+def test_every_answer_is_of_one_look() -> None:
+    image, predictor = photo(50, 71), Predictor(model("panoptic"), device="cpu")
+    everything = EveryAnswerPredictor(predictor)
+    calls: list[object] = []
+    hook = predictor.model.register_forward_hook(lambda *given: calls.append(given))
+    (answer,) = everything.predict_prepared([everything.prepare(image)])
+    hook.remove()
+    one = queries(predictor, image)
+    assert len(calls) == 1 and everything.batch_size == predictor.batch_size
+    assert np.array_equal(answer.panoptic.segment_ids, panoptic(one, (0,), least_share=0.1).segment_ids.numpy())
+    objects = instances(one, (0,))
+    assert answer.instance.scores.tolist() == objects.scores.tolist() and set(answer.instance.labels) == {0}
+    assert np.array_equal(answer.instance.masks, objects.masks.numpy())
+    assert np.array_equal(answer.semantic.labels, semantic(one, resized="masks").numpy())
+    assert answer.semantic.palette == answer.panoptic.palette
+    with pytest.raises(ValueError, match="for segmentation has one kind of answer"):
+        EveryAnswerPredictor(Predictor(model("semantic"), device="cpu"))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@
   swin data my_data/ --data.classes "{vehicle: [car, truck], person: [person]}"
 
 Objects: COCO, YOLO, Pascal VOC, labelme, Label Studio, CVAT. Label maps: PNGs beside images, ADE20K, Pascal VOC,
-Cityscapes, Roboflow. Classes: a folder each, or several an image in a CSV or JSON; shards (`swin shards`), also in a
-store.
+Cityscapes, Roboflow. Segments: COCO's panoptic format, label and instance PNGs. Classes: a folder each, or several an
+image in a CSV or JSON; shards (`swin shards`), also in a store.
 The last line is the command that trains on it.
 """
 
@@ -21,6 +21,7 @@ from ..data.errors import some
 from ..models.config import Task
 from ..training.recipes.proposals import FINE_TUNING
 from . import terminal
+from .data_look import MOST_SEGMENTS
 from .errors import EXIT_SOME_BAD, UsageError
 from .evaluate import FOLDERS, add_data_choices
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from .data_look import Look, Part
 
-_FEW = 20  # images or objects of a class
+_FEW = 20  # images, objects or segments of a class
 _NAMED = 5  # problems of a kind
 
 
@@ -107,12 +108,16 @@ def _parts_table(one: Look) -> Table:
 
 def _class_table(one: Look) -> Table:
     """The rarest class first."""
-    table = terminal.table("class", *one.parts, "", numbers=slice(1, 1 + len(one.parts)))
+    of_segments = one.task == "panoptic"
+    kinds = ("kind",) * of_segments
+    table = terminal.table("class", *one.parts, *kinds, "", numbers=slice(1, 1 + len(one.parts)))
+    things = one.things if of_segments else ()
     whole = next(iter(one.parts.values()))
     for name in sorted(one.classes, key=lambda name: whole.counts[name]):
         count = whole.counts[name]
         few = "none" if count == 0 else "few" if count < _FEW and one.task != "segmentation" else ""
-        table.add_row(name, *(f"{part.counts[name]:,}" for part in one.parts.values()), few)
+        kind = ("thing" if name in things else "stuff",) * of_segments
+        table.add_row(name, *(f"{part.counts[name]:,}" for part in one.parts.values()), *kind, few)
     return table
 
 
@@ -149,13 +154,16 @@ def _problems(one: Look) -> list[str]:
 
 
 def _counted(name: str, part: Part, one: Look) -> list[str]:
-    total = part.counts.total()
+    total, pixels = part.counts.total(), sum(height * width for height, width in part.sizes)
     keep = "; --data.keep_empty true has training keep them" if one.task == "detection" else ""
     rest = "; --data.background true makes those of no object a class" if "drawn" in one.layout else ""
     lines = {
         f"{plural(part.empty, 'image')} without {one.unit} of a class{keep}": part.empty,
         f"{part.tiny:,} of {total:,} boxes have a side below 8 pixels": part.tiny,
-        f"{part.ignored / max(1, part.ignored + total):.1%} of the pixels are ignored{rest}": part.ignored,
+        f"{part.ignored / max(1, pixels):.1%} of the pixels are ignored{rest}": part.ignored,
+        f"{plural(part.crowds, 'crowd')}, which training leaves out and evaluation ignores": part.crowds,
+        f"{plural(part.many, 'image')} with more than {MOST_SEGMENTS} segments, which a Mask2Former finds at most (the "
+        "large ones: 200)": part.many,
     }
     return [f"{name}: {line}" for line, count in lines.items() if count]
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from ..models.config import Task
 
+MOST_SEGMENTS = 100
+"""What a Mask2Former finds in an image at most, unless it is told otherwise."""
+
 
 @dataclass(kw_only=True)
 class Part:
@@ -16,13 +19,15 @@ class Part:
 
     Attributes:
         samples: the data set, whose `paths` are the images' files.
-        counts: objects, pixels or images of each class, in those that were read.
+        counts: objects, segments, pixels or images of each class, in those that were read.
         read: how many images were.
         sizes: (height, width) of these.
         problems: what is wrong with those that cannot be used.
         empty: images without an object, or without a pixel of a class.
         tiny: objects with a side below 8 pixels.
         ignored: pixels that do not count.
+        crowds: segments that are groups of things.
+        many: images with more segments than a Mask2Former has queries.
     """
 
     samples: Any
@@ -33,6 +38,8 @@ class Part:
     empty: int = 0
     tiny: int = 0
     ignored: int = 0
+    crowds: int = 0
+    many: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +62,11 @@ class Look:
     def classes(self) -> list[str]:
         """Those of all parts."""
         return list(dict.fromkeys(name for part in self.parts.values() for name in part.samples.classes))
+
+    @property
+    def things(self) -> set[str]:
+        """Of segments, the names of the classes of things."""
+        return {part.samples.classes[label] for part in self.parts.values() for label in part.samples.things}
 
     @property
     def is_unlabelled(self) -> bool:

@@ -25,18 +25,19 @@ from ..data.errors import DataError, ImageError, NothingFoundError
 from ..data.held_out import PART_NAMES, Split
 from ..data.images.band_headers import find_bands
 from ..data.images.bands import likely_white_level
-from ..data.images.files import find_images
 from ..data.images.pixels import as_picture, height_width
+from ..data.panoptic.layouts import PanopticLayout, recognised
+from ..data.panoptic.source import PanopticSource
 from ..data.samples import image_of
 from ..data.segmentation.drawn import DrawnLabelMaps
-from ..data.segmentation.folders import find_segmentation, layout_of
+from ..data.segmentation.folders import find_segmentation, holds_label_maps, layout_of
 from ..data.segmentation.source import DRAWN_KINDS, SegmentationKind, SegmentationSource
 from ..data.shards.places import has_shards
 from ..labels import IGNORED
 from ..models.config import Task
 from ..results import SegmentationMap
-from ..visualize import detection_overlay, segmentation_overlay
-from .data_look import Look, Part
+from ..visualize import detection_overlay, panoptic_overlay, segmentation_overlay
+from .data_look import MOST_SEGMENTS, Look, Part
 from .data_shards import look_at_shards, same_in_shards
 
 if TYPE_CHECKING:
@@ -57,12 +58,16 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
         return [look_at_shards(root, data, task)]
     if not Path(root).is_dir():
         raise DataError(f"{root} is not a folder; give the one that holds your images")
-    kinds = {"detection": FOLDER_KINDS, "segmentation": get_args(SegmentationKind)}
+    kinds: dict[Task, tuple[str, ...]] = {
+        "detection": FOLDER_KINDS,
+        "segmentation": get_args(SegmentationKind),
+        "panoptic": ("folder", *get_args(PanopticLayout)),
+    }
     wanted = [task] if task is not None else [one for one in kinds if data.kind in kinds[one]]
     found: list[Look] = []
     for one in wanted if task != "classification" else ():
         try:
-            found.append(_detection(root, data) if one == "detection" else _segmentation(root, data, task))
+            found.append(_dense(one, root, data, asked=task is not None))
         except NothingFoundError:
             if task is not None:
                 raise
@@ -82,6 +87,32 @@ def look(root: str, data: argparse.Namespace, task: Task | None) -> list[Look]:
     return found
 
 
+def _dense(task: Task, root: str, data: argparse.Namespace, *, asked: bool) -> Look:
+    if task == "detection":
+        return _detection(root, data)
+    return _panoptic(root, data) if task == "panoptic" else _segmentation(root, data, asked=asked)
+
+
+def _panoptic(root: str, data: argparse.Namespace) -> Look:
+    layout = recognised(root) if data.kind == "folder" else data.kind
+    source = PanopticSource(
+        kind=layout, root=root, choice=data.classes, label_suffix=data.label_suffix, val_fraction=0, channels=None
+    )
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    parts: dict[str, Part] = {}
+    for split in splits:
+        with suppress(NothingFoundError):
+            whole = source.folder(split).hold_out
+            if not (whole and split == "val"):
+                samples = source.open(split)
+                parts["all" if whole else split] = Part(samples=samples)
+                source = replace(source, things=tuple(samples.classes[label] for label in samples.things))
+    if not parts:
+        raise NothingFoundError(f"{root} has no images with segments; see `swin train --help` for the layouts")
+    names = {"coco": "COCO's panoptic format", "instance_maps": "label and instance PNGs"}
+    return _looked("panoptic", names[layout], "segments", parts)
+
+
 def _detection(root: str, data: argparse.Namespace) -> Look:
     layout, parts = find_parts(root, None if data.kind == "folder" else data.kind)
     source = DetectionSource(
@@ -97,7 +128,7 @@ def _detection(root: str, data: argparse.Namespace) -> Look:
     return _looked("detection", layout, "objects", made)
 
 
-def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Look:
+def _segmentation(root: str, data: argparse.Namespace, *, asked: bool) -> Look:
     if data.kind in DRAWN_KINDS:
         name, folders = find_parts(root, data.kind)
         source = DetectionSource(allow_outside=data.allow_outside, channels=None)
@@ -113,7 +144,7 @@ def _segmentation(root: str, data: argparse.Namespace, task: Task | None) -> Loo
         channels=None,
     )
     layout = find_segmentation(root, "train", layout_of(data.kind))
-    if task is None and not any(path.lower().endswith(".png") for path in find_images(layout.labels)):
+    if not asked and not holds_label_maps(layout.labels):
         raise NothingFoundError(f"{layout.labels} holds no label PNGs")
     opened: dict[str, Any] = {"all" if layout.hold_out else "train": maps.open("train")}
     opened |= {} if layout.hold_out else {"val": maps.open("val")}
@@ -195,6 +226,12 @@ def _count(part: Part, task: Task, sample: Any) -> None:
         part.empty += len(sample) == 0
         sides = sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]
         part.tiny += int((sides.min(axis=1, initial=np.inf) < _TINY).sum())
+    elif task == "panoptic":
+        part.counts.update(classes[label] for label in sample.labels[~sample.crowd])
+        part.empty += len(sample) == 0
+        part.crowds += int(sample.crowd.sum())
+        part.many += len(sample) > MOST_SEGMENTS
+        part.ignored += int((sample.segment_ids == 0).sum())
     else:
         pixels = np.bincount(sample.labels.ravel(), minlength=IGNORED + 1)
         part.counts.update({name: int(count) for name, count in zip(classes, pixels, strict=False) if count})
@@ -269,6 +306,9 @@ def samples_drawn(one: Look) -> Iterator[tuple[str, Image.Image]]:
         elif one.task == "segmentation":
             labels = SegmentationMap(labels=sample.labels, names=samples.classes, palette=samples.palette)
             yield sample.name, segmentation_overlay(sample.picture, labels)
+        elif one.task == "panoptic":
+            segments = sample.segmentation(samples.classes, samples.things, samples.palette)
+            yield Path(samples.paths[index]).name, panoptic_overlay(sample.picture, segments)
         else:
             yield (
                 samples.paths[index].name,

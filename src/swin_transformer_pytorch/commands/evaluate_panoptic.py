@@ -167,8 +167,7 @@ def show(report: EveryAnswerReport, things: list[int]) -> None:
         kinds = report.instance.by_kind
         aps = [f"{kind} {percent(scores.metrics['AP'])}" for kind, scores in kinds.items()]
         figures.append(f"AP of {', '.join(aps)}")
-    if report.semantic is not None:
-        figures.append(f"mIoU {report.semantic.miou:.2%}")
+    figures.append(f"mIoU {report.semantic.miou:.2%}")
     output.print(f"{plural(report.num_images, 'image')}: {', '.join(figures)}")
 
 
@@ -188,14 +187,10 @@ def save(report: EveryAnswerReport, things: list[int], objects: CocoEvaluator | 
     notes.print(f"figures of each class: {table}")
     for path in () if objects is None else objects.save_results(folder):
         notes.print(f"things as COCO's tools take them: {path}")
-    for what, mean, name in (
-        ("PQ", report.panoptic.all.pq, "class_pq.png"),
-        ("IoU", None if report.semantic is None else report.semantic.miou, "class_iou.png"),
-    ):
-        scores = {row["class"]: row[what] for row in rows if what in row}
-        if scores:
-            class_scores_picture(scores, folder / name, what=what, mean=mean)
-            notes.print(f"{what} of each class: {folder / name}")
+    for what, mean in (("PQ", report.panoptic.all.pq), ("IoU", report.semantic.miou)):
+        picture = folder / f"class_{what.lower()}.png"
+        class_scores_picture({row["class"]: row[what] for row in rows}, picture, what=what, mean=mean)
+        notes.print(f"{what} of each class: {picture}")
 
 
 def draw(predictor: Predictor, samples: PanopticImages, path: Path) -> None:
@@ -227,6 +222,5 @@ def _rows(report: EveryAnswerReport, things: list[int]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"class": name, "kind": "thing" if label in things else "stuff"}
         row |= report.panoptic.per_class[name] or nothing
         row |= {what: scores.get(name) for what, scores in aps.items()}
-        row |= {} if report.semantic is None else {"IoU": report.semantic.iou[name]}
-        rows.append(row)
+        rows.append(row | {"IoU": report.semantic.iou[name]})
     return rows

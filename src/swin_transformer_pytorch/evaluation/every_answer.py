@@ -27,14 +27,14 @@ class EveryAnswerReport(Report):
     Attributes:
         panoptic: by its segments.
         instance: by its things as objects that may overlap, held against the segments of things; None without things.
-        semantic: by the class of each pixel, held against the classes of the segments; None where all is void.
+        semantic: by the class of each pixel, held against the classes of the segments.
         num_images: how many were evaluated.
         skipped: for each image that could not be used, what is wrong with it.
     """
 
     panoptic: PanopticReport
     instance: DetectionReport | None
-    semantic: SegmentationReport | None
+    semantic: SegmentationReport
     num_images: int
     skipped: tuple[str, ...] = ()
 
@@ -147,10 +147,7 @@ class EveryAnswerEvaluator:
         return EveryAnswerReport(
             panoptic=panoptic,
             instance=None if found is None else found.report(),
-            semantic=self._semantic(),
+            semantic=self.semantic.report(),
             num_images=panoptic.num_images,
             skipped=tuple(skipped),
         )
-
-    def _semantic(self) -> SegmentationReport | None:
-        return self.semantic.report() if self.semantic.confusion_matrix.any() else None

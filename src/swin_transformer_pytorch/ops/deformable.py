@@ -1,11 +1,13 @@
 """Multi-scale deformable attention (arXiv 2010.04159, section 4.1): a query reads a few places of each map.
 
-Plain PyTorch, for every device, with gradients by autograd; what other implementations are tested against.
+Plain PyTorch, for every device; what other implementations are tested against. Where gradients are wanted, values that
+were read are read again on the way back: kept, they would be most of what a training step of Mask2Former stores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..sizes import Size
+from .attention import without_autocast
+from .plain import is_differentiated_again, is_transformed, plain_gradients
 
 
 def deformable_attention(
@@ -43,13 +47,48 @@ def deformable_attention(
     # To grid_sample -1 and 1 are the edges, and a head is an image.
     grids = (2 * locations.to(dtype) - 1).transpose(1, 2).flatten(0, 1)  # (B * heads, Q, levels, points, 2)
     shares = weights.to(dtype).transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (B * heads, 1, Q, levels, points)
+    weigh = _weighed if torch.compiler.is_compiling() or is_transformed() else _Weighed.apply
     sums = []
     for level, (of_map, (height, width)) in enumerate(zip(maps, map_sizes, strict=True)):
         of_heads = of_map.reshape(batch * heads, channels, height, width)
-        read = F.grid_sample(of_heads, grids[:, :, level], mode="bilinear", padding_mode="zeros", align_corners=False)
-        sums.append((read * shares[:, :, :, level]).sum(dim=3))  # (B * heads, D, Q)
+        sums.append(weigh(of_heads, grids[:, :, level], shares[:, :, :, level]))
     total = torch.stack(sums).sum(dim=0)
     return total.unflatten(0, (batch, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)
+
+
+def _read(maps: Float[Tensor, "n D h w"], grid: Float[Tensor, "n Q points 2"]) -> Float[Tensor, "n D Q points"]:
+    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _weighed(
+    maps: Float[Tensor, "n D h w"], grid: Float[Tensor, "n Q points 2"], shares: Float[Tensor, "n 1 Q points"]
+) -> Float[Tensor, "n D Q"]:
+    """The weighted sum of what is read from one map."""
+    return (_read(maps, grid) * shares).sum(dim=3)
+
+
+class _Weighed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, grid: Tensor, shares: Tensor) -> Tensor:
+        ctx.save_for_backward(maps, grid, shares)
+        return _weighed(maps, grid, shares)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        maps, grid, shares = ctx.saved_tensors
+        of_maps, of_grid, of_shares = ctx.needs_input_grad
+        with without_autocast(grad.device.type):
+            if is_differentiated_again(grad):
+                return tuple(plain_gradients(_weighed, (maps, grid, shares), ctx.needs_input_grad, grad))
+            grad = grad.unsqueeze(3)
+            grad_maps = grad_grid = None
+            grad_shares = (_read(maps, grid) * grad).sum(dim=1, keepdim=True) if of_shares else None
+            if of_maps or of_grid:
+                bilinear, zeros, aligned = 0, 0, False
+                grad_maps, grad_grid = torch.ops.aten.grid_sampler_2d_backward(
+                    grad * shares, maps, grid, bilinear, zeros, aligned, (of_maps, of_grid)
+                )
+            return grad_maps, grad_grid if of_grid else None, grad_shares
 
 
 def _check(tokens: int, map_sizes: Sequence[Size], levels: int) -> None:

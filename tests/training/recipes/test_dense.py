@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from swin_transformer_pytorch.training import RecipeError, load_recipe
+from swin_transformer_pytorch.models.mask2former_config import Mask2FormerConfig
+from swin_transformer_pytorch.training import RecipeError, list_recipes, load_recipe
 from swin_transformer_pytorch.training.recipes.detection import DetectionRecipe
 from swin_transformer_pytorch.training.recipes.segmentation import SegmentationRecipe
 
@@ -50,6 +51,65 @@ def test_the_official_numbers_of_segmentation() -> None:
     assert (schedule.warmup_steps, schedule.warmup_ratio) == (None, 1e-6)
     assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.scale_lr) == (6e-5, 0.01, 16)
     assert (recipe.data.scale, recipe.data.augmentation.crop_size) == ((2048, 512), (512, 512))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in list_recipes() if name.startswith("mask2former") and "panoptic" not in name]
+)
+def test_the_official_numbers_of_mask2former(name: str) -> None:
+    recipe = load_recipe(name)
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    assert (optimizer.lr, optimizer.weight_decay, optimizer.backbone_lr) == (1e-4, 0.05, 0.1)
+    assert (optimizer.scale_lr, optimizer.clip_grad_norm, optimizer.betas) == (16, 0.01, (0.9, 0.999))
+    assert (schedule.warmup_steps, schedule.epochs, schedule.min_lr) == (0, None, 0)
+    config = recipe.model.described_config(recipe.task)
+    assert isinstance(config, Mask2FormerConfig) and config.backbone.drop_path_rate == 0.3
+    assert config.num_queries == (200 if "large" in name and recipe.task != "segmentation" else 100)
+    size, data = (
+        name.split("_")[2],
+        next(end for end in ("coco", "ade20k", "cityscapes", "vistas") if name.endswith(end)),
+    )
+    assert recipe.model.weights is not None and recipe.model.weights.startswith(f"swin_{size}_patch4_window")
+    assert recipe.model.weights.endswith(".in22k" if "in22k" in name else ".in1k")
+    if data == "coco":
+        times = 2 if size == "large" else 1
+        assert (schedule.kind, schedule.steps, schedule.gamma) == ("multistep", 368750 * times, 0.1)
+        assert schedule.milestones == ((655556, 710184) if times == 2 else (327778, 355092))
+    else:
+        steps = {"ade20k": 160000, "cityscapes": 90000, "vistas": 300000}[data]
+        assert (schedule.kind, schedule.steps, schedule.power) == ("poly", steps, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "long", "most", "crop"),
+    [
+        ("tiny_patch4_window7_semantic_ade20k", 512, 2048, 2048, (512, 512)),
+        ("base_patch4_window12_semantic_in22k_ade20k", 640, 2560, 2560, (640, 640)),
+        ("small_patch4_window7_semantic_cityscapes", 1024, 2048, 4096, (512, 1024)),
+        ("large_patch4_window12_semantic_in22k_mapillary_vistas", 2048, 2048, 8192, (1024, 1024)),
+        ("large_patch4_window12_instance_in22k_ade20k", 640, 2560, 2560, (640, 640)),
+    ],
+)
+def test_the_official_sizes_of_mask2former(name: str, short: int, long: int, most: int, crop: tuple[int, int]) -> None:
+    recipe = load_recipe(f"mask2former_swin_{name}")
+    changes = recipe.data.augmentation
+    assert recipe.data.scale == (long, short) and changes.photometric and changes.max_long == most
+    assert changes.flip_prob == 0.5
+    if isinstance(recipe, SegmentationRecipe):
+        assert (changes.scale, changes.ratio_range, changes.ratio_step) == ((most, short), (0.5, 2.0), 0.1)
+        assert (changes.crop_size, changes.cat_max_ratio) == (crop, 1)
+        assert changes.pad_value == (None if "cityscapes" in name else 128)
+    else:
+        assert changes.scales == tuple(int(tenths * 0.1 * short) for tenths in range(5, 21))
+        assert (changes.fixed_size, changes.jitter_range, changes.crop_prob) == (crop, None, 0)
+
+
+def test_cocos_objects_are_learnt_with_large_scale_jitter() -> None:
+    recipe = load_recipe("mask2former_swin_tiny_patch4_window7_instance_coco")
+    assert isinstance(recipe, DetectionRecipe)
+    changes = recipe.data.augmentation
+    assert (changes.jitter_range, changes.fixed_size, changes.crop_prob) == ((0.1, 2.0), (1024, 1024), 0)
+    assert (changes.flip_prob, changes.photometric, recipe.data.scale) == (0.5, False, (1333, 800))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +165,16 @@ def test_lengths_are_changed_from_the_command_line() -> None:
     assert (recipe.data.source().box_masks, recipe.data.source().allow_outside) == (True, True)
 
 
-@pytest.mark.parametrize("name", ["finetune", "finetune_detection", "finetune_segmentation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "finetune",
+        "finetune_detection",
+        "finetune_segmentation",
+        "finetune_mask2former_instance",
+        "finetune_mask2former_semantic",
+    ],
+)
 def test_a_limit_of_pixels_reaches_the_data(name: str) -> None:
     assert load_recipe(name, ["--data.root", "x"]).data.source().max_pixels is None
     assert load_recipe(name, ["--data.root", "x", "--data.max_pixels", "300000000"]).data.source().max_pixels == 3e8

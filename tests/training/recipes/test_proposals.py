@@ -63,6 +63,16 @@ FOLDERS: dict[str, tuple[Mapping[str, str], list[str], bool]] = {
         ["detection", "segmentation"],
         True,
     ),
+    "coco's segments": (
+        {"images/1.png": "", "annotations/panoptic.json": COCO, "annotations/panoptic/1.png": ""},
+        ["panoptic"],
+        True,
+    ),
+    "instance maps": (
+        {f"{kind}/1.png": "" for kind in ("images", "labels", "instances")},
+        ["segmentation", "panoptic"],
+        True,
+    ),
     "labels of an unknown kind": ({"images/1.png": "", "labels/1.txt": "0 0.5 0.5 1 1"}, ["classification"], True),
 }
 
@@ -104,7 +114,7 @@ def test_a_classifier_is_not_trained_on_folders_of_another_task(
     make(tmp_path, files)
     values = {**TINY, "data.root": str(tmp_path)}
     recipe = load_recipe("finetune", values)
-    others = [FINE_TUNING[task] for task in ("detection", "segmentation") if task in tasks]
+    others = [FINE_TUNING[task] for task in ("detection", "segmentation", "panoptic") if task in tasks]
     if refused:
         with pytest.raises(
             DataError, match=r"swin data .*If its folders are classes, name them in --data\.classes"

@@ -94,6 +94,8 @@ def _first(root: Path, layouts: Iterator[tuple[str, tuple[str, ...]]], what: str
 
 
 def _is_coco(file: Path) -> bool:
+    if file.name.startswith("panoptic"):  # of segments
+        return False
     text = head(file)
     return text.startswith("{") and '"shapes"' not in text
 

@@ -120,6 +120,12 @@ def find_segmentation(
     )
 
 
+def holds_label_maps(folder: Path) -> bool:
+    """Whether there are PNGs in it, but for COCO's of segments, whose folder has a JSON of its name beside it."""
+    pngs = folder.rglob("*.[pP][nN][gG]")
+    return any(not path.parent.with_name(f"{path.parent.name}.json").is_file() for path in pngs)
+
+
 def _pairs(split: str) -> list[tuple[str, str]]:
     """Folders of images and of labels for a part, relative to the root."""
     patterns = (

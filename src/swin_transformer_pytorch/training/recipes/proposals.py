@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ...data.errors import DataError, NothingFoundError
 from ...data.held_out import part_name
-from ...data.segmentation.folders import find_segmentation
+from ...data.panoptic.layouts import recognised
+from ...data.segmentation.folders import find_segmentation, holds_label_maps
 from ...models.config import Task
 
 FINE_TUNING: dict[Task, str] = {
@@ -21,7 +22,14 @@ FINE_TUNING: dict[Task, str] = {
 """The recipe for a person's own folder of each task."""
 
 _LABELS = ("labels", "annotations", "masks", "segmentationclass", "segmentationobject")
-_NO_CLASSES = {*_LABELS, "images", "jpegimages", "imagesets", "stuffthingmaps"}  # in layouts of the dense tasks
+_NO_CLASSES = {
+    *_LABELS,
+    "instances",
+    "images",
+    "jpegimages",
+    "imagesets",
+    "stuffthingmaps",
+}  # in layouts of the dense tasks
 
 
 def fitting_recipes(root: str | os.PathLike[str]) -> list[str]:
@@ -30,12 +38,16 @@ def fitting_recipes(root: str | os.PathLike[str]) -> list[str]:
 
 
 def dense_tasks(root: Path) -> list[Task]:
-    """The tasks that a folder has annotations or label maps for, as far as its files' names and beginnings tell."""
+    """The dense tasks that a folder has annotations for, as far as its files' names and beginnings tell."""
     from ...data.detection.layouts import find_parts  # it loads what reads images
 
     if not root.is_dir():
         return []
-    looks: dict[Task, Callable[[Path], object]] = {"detection": find_parts, "segmentation": _find_label_maps}
+    looks: dict[Task, Callable[[Path], object]] = {
+        "detection": find_parts,
+        "segmentation": _find_label_maps,
+        "panoptic": recognised,
+    }
     return [task for task, look in looks.items() if _finds(look, root)]
 
 
@@ -57,7 +69,7 @@ def _folders(folder: Path) -> list[str]:
 
 def _find_label_maps(root: Path) -> None:
     labels = find_segmentation(root, "train").labels
-    if next(labels.rglob("*.[pP][nN][gG]"), None) is None:
+    if not holds_label_maps(labels):
         raise NothingFoundError(f"{labels} holds no label PNGs")
 
 
