@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import require
-from .bands import resize_bands
+from ..sizes import Size
+from .bands import band_rows, resize_bands
 from .mask2former_config import LEAST_PROBABILITY, Policy
 from .query_masks import QueryMasks, cut_bands, masks_at_output, resized_masks
 
@@ -181,22 +182,58 @@ def semantic(
     Raises:
         ValueError: there is no such policy.
     """
+    return _highest(semantic_scores(image, resized=resized, policy=policy), image.output_size)
+
+
+def semantic_of_views(
+    views: Sequence[QueryMasks],
+    mirrored: Sequence[bool],
+    *,
+    resized: Literal["masks", "scores"] = "scores",
+    policy: Policy = "authors",
+) -> Integer[Tensor, "H W"]:
+    """The class of each pixel by the mean of the views' sums; see `semantic`.
+
+    Args:
+        views: of one image, resized or mirrored, with its size as the output's.
+        mirrored: whether each is, so that its sums are mirrored back.
+        resized, policy: as there.
+
+    Raises:
+        ValueError: there is no such policy.
+    """
+    size = views[0].output_size
+    rows = band_rows(views[0].class_logits.shape[1], size[1])
+    each = [semantic_scores(view, resized=resized, policy=policy, rows=rows) for view in views]
+
+    def means() -> Iterator[Tensor]:
+        for bands in zip(*each, strict=True):
+            upright = (band.flip(2) if flipped else band for band, flipped in zip(bands, mirrored, strict=True))
+            yield sum(upright, start=torch.zeros_like(bands[0])) / len(views)
+
+    return _highest(means(), size)
+
+
+def _highest(scores: Iterator[Float[Tensor, "classes rows W"]], size: Size) -> Integer[Tensor, "H W"]:
     labels: Tensor | None = None
     top = 0
-    for band in semantic_scores(image, resized=resized, policy=policy):
+    for band in scores:
         if labels is None:
-            dtype = torch.uint8 if len(band) <= 256 else torch.int32
-            labels = torch.empty(image.output_size, dtype=dtype, device=band.device)
+            labels = torch.empty(size, dtype=torch.uint8 if len(band) <= 256 else torch.int32, device=band.device)
         labels[top : top + band.shape[1]] = band.argmax(dim=0)
         top += band.shape[1]
-    assert labels is not None and top == image.output_size[0], "a map's bands have all its rows"
+    assert labels is not None and top == size[0], "a map's bands have all its rows"
     return labels
 
 
 def semantic_scores(
-    image: QueryMasks, *, resized: Literal["masks", "scores"] = "scores", policy: Policy = "authors"
+    image: QueryMasks,
+    *,
+    resized: Literal["masks", "scores"] = "scores",
+    policy: Policy = "authors",
+    rows: int | None = None,
 ) -> Iterator[Float[Tensor, "classes rows W"]]:
-    """The sums that `semantic` compares, in bands. The authors average them over an image's views."""
+    """The sums that `semantic` compares, in bands, of so many rows if that is given."""
     _check_policy(policy)
     require(resized in ("masks", "scores"), "resized", resized, "use 'masks' or 'scores'")
     probabilities = image.class_logits.softmax(dim=1)[:, :-1].T  # (K, Q)
@@ -206,11 +243,11 @@ def semantic_scores(
             yield (probabilities @ band.sigmoid().flatten(1)).unflatten(1, band.shape[1:])
 
     if policy == "transformers":
-        return resize_bands(summed(resized_masks(image.mask_logits, _SQUARE)), _SQUARE, image.output_size)
+        return resize_bands(summed(resized_masks(image.mask_logits, _SQUARE)), _SQUARE, image.output_size, rows)
     if resized == "masks":
-        return summed(masks_at_output(image.mask_logits, image))
+        return summed(masks_at_output(image.mask_logits, image, rows))
     scores = summed(resized_masks(image.mask_logits, image.padded_size))
-    return resize_bands(cut_bands(scores, image.input_size), image.input_size, image.output_size)
+    return resize_bands(cut_bands(scores, image.input_size), image.input_size, image.output_size, rows)
 
 
 class _Contest:

@@ -80,10 +80,12 @@ def query_masks(
     return [found[place] for place in range(len(images))]
 
 
-def masks_at_output(logits: Float[Tensor, "n h w"], image: QueryMasks) -> Iterator[Float[Tensor, "n rows W"]]:
+def masks_at_output(
+    logits: Float[Tensor, "n h w"], image: QueryMasks, rows: int | None = None
+) -> Iterator[Float[Tensor, "n rows W"]]:
     """Some of the image's masks at the original image's size, resized as the authors do it, in bands."""
     cut = cut_bands(resized_masks(logits, image.padded_size), image.input_size)
-    return resize_bands(cut, image.input_size, image.output_size)
+    return resize_bands(cut, image.input_size, image.output_size, rows)
 
 
 def resized_masks(logits: Float[Tensor, "n h w"], size: Size) -> Iterator[Float[Tensor, "n rows W"]]:

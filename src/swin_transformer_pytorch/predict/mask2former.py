@@ -11,8 +11,9 @@ from ..data.transforms import create_transform
 from ..models.exported import ExportedMask2Former
 from ..models.mask2former import Mask2Former
 from ..models.mask2former_config import Answers
-from ..models.mask_results import label_map_of, objects_of, segments_of
+from ..models.mask_results import label_map_of, label_map_of_views, objects_of, segments_of
 from ..models.query_masks import QueryMasks, query_masks
+from ..models.segmentation_inference import RATIOS
 from ..results import Detections, PanopticSegmentation, SegmentationMap
 from .task import Prediction, check_class_layers, class_names, name_of, views_of
 
@@ -85,3 +86,33 @@ class Mask2FormerTask:
     def _classes(self, image: QueryMasks) -> SegmentationMap:
         labels = label_map_of(self.model, image).cpu().numpy()
         return SegmentationMap(labels=labels, names=self.names, palette=self.model.palette)
+
+
+class SeveralViewsTask:
+    """A semantic Mask2Former's label map from several views of an image. See `PredictionTask`.
+
+    Args:
+        model: its config's `answers` is "semantic".
+        multi_scale: whether to look at each image at each of the published ratios (`RATIOS`).
+        flip: whether to look at its mirror image too.
+    """
+
+    batch_size = 4
+
+    def __init__(self, model: Mask2Former | ExportedMask2Former, *, multi_scale: bool, flip: bool) -> None:
+        one = Mask2FormerTask(model, score_threshold=None)
+        self.model, self.transform, self.names = model, one.transform, one.names
+        self.ratios = RATIOS if multi_scale else (1.0,)
+        self.flip = flip
+
+    def prepare(self, image: ImageInput) -> list[PreparedImage]:
+        """One image at each ratio, resized and normalised but not padded."""
+        return views_of(image, self.transform, self.ratios)
+
+    def predict(self, prepared: Sequence[list[PreparedImage]]) -> list[SegmentationMap]:
+        """See `models.mask_results.label_map_of_views`."""
+        maps = [
+            label_map_of_views(self.model, [view.pixels for view in views], views[0].original_size, flip=self.flip)
+            for views in prepared
+        ]
+        return [SegmentationMap(labels=one.cpu().numpy(), names=self.names, palette=self.model.palette) for one in maps]
