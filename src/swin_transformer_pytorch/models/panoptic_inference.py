@@ -40,6 +40,7 @@ class PanopticSegments:
         scores: probability of the class; of stuff that several queries make up, that of the first.
         areas: pixels.
         is_thing: whether a segment is an object; else it is all of the class in the image.
+        queries: which query each is of; of stuff that several make up, the first.
     """
 
     segment_ids: Int[Tensor, "H W"]
@@ -48,6 +49,7 @@ class PanopticSegments:
     scores: Float[Tensor, " n"]
     areas: Int[Tensor, " n"]
     is_thing: Bool[Tensor, " n"]
+    queries: Int[Tensor, " n"]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,12 +64,14 @@ class MaskedInstances:
         scores: in [0, 1]: the class's probability times the mask's mean.
         labels: class indices from 0.
         masks: which pixels are the object's.
+        queries: which query each is of.
     """
 
     boxes_xyxy: Float[Tensor, "n 4"]
     scores: Float[Tensor, " n"]
     labels: Int[Tensor, " n"]
     masks: Bool[Tensor, "n H W"]
+    queries: Int[Tensor, " n"]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -126,7 +130,7 @@ def panoptic(
             of_stuff[label] = ids[query]
         if not is_known or policy == "transformers":
             found.append((ids[query], query))
-    return _segments(contest, ids, found, probabilities, classes, things)
+    return _segments(contest, ids, found, probabilities, classes, things, kept.nonzero()[:, 0])
 
 
 def instances(
@@ -161,7 +165,11 @@ def instances(
         order = order[(scores[order] >= 0.5) & masks.flatten(1).any(dim=1)[which[order]]]
     chosen = which[order]
     return MaskedInstances(
-        boxes_xyxy=_boxes(masks)[chosen], scores=scores[order], labels=labels[order], masks=masks[chosen]
+        boxes_xyxy=_boxes(masks)[chosen],
+        scores=scores[order],
+        labels=labels[order],
+        masks=masks[chosen],
+        queries=queries[order],
     )
 
 
@@ -294,8 +302,9 @@ def _segments(
     probabilities: Float[Tensor, " k"],
     classes: Int[Tensor, " k"],
     things: Sequence[int],
+    kept: Int[Tensor, " k"],
 ) -> PanopticSegments:
-    """Paints each query's pixels with its segment's id; 0 is no segment."""
+    """Paints each query's pixels with its segment's id; 0 is no segment. `kept` are the queries that are here."""
     device = classes.device
     of_query = torch.tensor([*ids, 0], dtype=torch.int32, device=device)
     segment_ids = of_query[contest.winners]
@@ -311,6 +320,7 @@ def _segments(
         scores=probabilities[queries],
         areas=areas[of_segment.long()],
         is_thing=torch.isin(labels, torch.tensor(list(things), dtype=labels.dtype, device=device)),
+        queries=kept[queries],
     )
 
 
