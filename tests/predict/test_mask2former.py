@@ -25,7 +25,6 @@ from swin_transformer_pytorch.ops.padding import pad_batch
 from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.predict.every_answer import EveryAnswerPredictor
 from swin_transformer_pytorch.results import Detections, PanopticSegmentation, SegmentationMap
-from swin_transformer_pytorch.web.app import create_app
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 NAMES = ("cat", "road", "sky")
@@ -183,8 +182,3 @@ def test_the_command_writes_rows_pictures_and_cocos_files(tmp_path: Path, capsys
         assert row["segments"] == saved.to_dict()["segments"] and len(saved) > 0
         with Image.open(row["picture"]) as picture:
             assert min(picture.size) >= 40
-
-
-def test_the_page_says_that_it_has_no_panoptic_segmentation() -> None:
-    with pytest.raises(ValueError, match="mine: no page for panoptic segmentation"):
-        create_app({"mine": Predictor(model("panoptic"), device="cpu")})
