@@ -124,21 +124,7 @@ class InstanceMaps(Dataset[PanopticSample]):
         """
         sample = self.maps[index]
         numbers, counts = self._counted(index, sample.labels)
-        # One segment for each cell, but that a class of stuff has one, whatever the numbers.
-        segment = np.zeros(counts.shape, dtype=np.int32)
-        labels: list[int] = []
-        crowd: list[bool] = []
-        of_stuff: dict[int, int] = {}
-        for place, column in np.argwhere(counts > 0).tolist():
-            label = int(self._label_of[column])
-            if label == _VOID:
-                continue
-            is_thing = label in self.things
-            if is_thing or label not in of_stuff:
-                labels.append(label)
-                crowd.append(is_thing and place == 0)
-                of_stuff[label] = len(labels)
-            segment[place, column] = len(labels) if is_thing else of_stuff[label]
+        segment, labels, crowd = self._numbered(counts)
         return PanopticSample(
             image=sample.image,
             image_id=sample.name,
@@ -146,6 +132,15 @@ class InstanceMaps(Dataset[PanopticSample]):
             labels=np.array(labels, dtype=np.int64),
             crowd=np.array(crowd, dtype=np.bool_),
         )
+
+    def num_segments(self, index: int) -> int:
+        """Segments of an image that are no crowds, without reading it.
+
+        Raises:
+            SampleError: see `__getitem__`.
+        """
+        _, counts = self._counted(index, self.maps.read_labels(index))
+        return self._numbered(counts)[2].count(False)
 
     @property
     def paths(self) -> list[str]:
@@ -210,6 +205,27 @@ class InstanceMaps(Dataset[PanopticSample]):
         counts = np.bincount(cells.ravel(), minlength=len(known) * (IGNORED + 1)).reshape(-1, IGNORED + 1)
         self._check_one_class(known, counts, index)
         return places, counts
+
+    def _numbered(self, counts: Int64[np.ndarray, "n 256"]) -> tuple[Int32[np.ndarray, "n 256"], list[int], list[bool]]:
+        """The segment of each cell, void being 0, and classes and crowds by these, from 1.
+
+        Each cell is one, but that a class of stuff has one, whatever the numbers.
+        """
+        segment = np.zeros(counts.shape, dtype=np.int32)
+        labels: list[int] = []
+        crowd: list[bool] = []
+        of_stuff: dict[int, int] = {}
+        for place, column in np.argwhere(counts > 0).tolist():
+            label = int(self._label_of[column])
+            if label == _VOID:
+                continue
+            is_thing = label in self.things
+            if is_thing or label not in of_stuff:
+                labels.append(label)
+                crowd.append(is_thing and place == 0)
+                of_stuff[label] = len(labels)
+            segment[place, column] = len(labels) if is_thing else of_stuff[label]
+        return segment, labels, crowd
 
     def _check_one_class(self, known: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, "n 256"], index: int) -> None:
         there = counts[1:, :IGNORED] > 0
