@@ -20,6 +20,8 @@ from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.results import PanopticSegmentation
 from swin_transformer_pytorch.training import RecipeError, load_recipe, train
 from swin_transformer_pytorch.training.recipes.tasks import AnyRecipe
+from swin_transformer_pytorch.training.tasks.models import build_model
+from swin_transformer_pytorch.training.tasks.panoptic.data import open_panoptic
 from swin_transformer_pytorch.training.tasks.panoptic.prepare import prepare
 
 CONFIG: dict[str, Any] = {**CONFIGS["panoptic"], "backbone": BACKBONE}
@@ -150,3 +152,27 @@ def test_a_part_has_three_places(values: dict[str, str], message: str) -> None:
 def test_a_model_that_answers_otherwise_is_refused() -> None:
     with pytest.raises(RecipeError, match="is for detection; this recipe is for panoptic"):
         load_recipe("finetune_mask2former_panoptic", {"model.name": "mask2former_swin_tiny_patch4_window7_instance"})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"things": [0]}, r"has things=\[0\], and which classes are things is what the data says: leave it out"),
+        ({"answers": "semantic"}, r"answers are 'semantic', for segmentation, and this recipe is for panoptic"),
+        ({"answers": "instance"}, r"answers are 'instance', for detection, and this recipe is for panoptic"),
+    ],
+)
+def test_overrides_do_not_say_what_the_data_or_the_task_says(overrides: dict[str, Any], message: str) -> None:
+    def built(**model: Any) -> None:
+        recipe = load_recipe("finetune_mask2former_panoptic", {**model, "model.config_overrides": overrides})
+        build_model(recipe.model, recipe.task, ("a", "b"), things=(0,))
+
+    for model in ({"model.name": "scenes_panoptic"}, {"model.name": None, "model.config": CONFIG}):
+        with pytest.raises(RecipeError, match=message):
+            built(**model)
+
+
+def test_a_json_says_itself_which_classes_are_things(folder: Path, tmp_path: Path) -> None:
+    recipe: Any = own(folder, tmp_path, **{"data.things": ["Coat"]})
+    with pytest.raises(RecipeError, match=r"data\.things=\['Coat'\] is for label .*panoptic_train\.json says it"):
+        open_panoptic(recipe.data)

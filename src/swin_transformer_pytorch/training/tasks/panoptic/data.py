@@ -15,6 +15,7 @@ from ....data.samples import PanopticSample
 from ....data.scenes.panoptic import PanopticScenes
 from ....weights.preprocessing import DensePreprocessing
 from ...recipes.panoptic import PanopticDataRecipe, PanopticRecipe
+from ...recipes.parts import RecipeError
 from ..dense.data import DenseData
 
 PanopticImages = PanopticDataset | InstanceMaps | PanopticScenes
@@ -29,6 +30,11 @@ def open_panoptic(recipe: PanopticDataRecipe, *, seed: int = 0) -> tuple[Panopti
     """
     source = recipe.source(seed=seed)
     train = source.open("train")
+    if recipe.things is not None and not isinstance(train, InstanceMaps):
+        says = (
+            f"{train.annotations_file} says it itself (isthing)" if isinstance(train, PanopticDataset) else "scenes do"
+        )
+        raise RecipeError(f"data.things={recipe.things} is for label and instance PNGs, and {says}: leave it out")
     return train, with_classes_of(source, train).open("val")
 
 
