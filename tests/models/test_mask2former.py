@@ -8,9 +8,6 @@ import torch
 
 from swin_transformer_pytorch import optimize_for_inference
 from swin_transformer_pytorch.backbone.config import ConfigError
-from swin_transformer_pytorch.explain import grad_cam
-from swin_transformer_pytorch.explain.view import ExplainError
-from swin_transformer_pytorch.export import ExportError, export_program
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DENSE_VARIANTS, config_from_dict, model_names
 from swin_transformer_pytorch.models.description import ModelDescription, describe
@@ -21,7 +18,6 @@ from swin_transformer_pytorch.models.query_masks import MaskInferenceError, quer
 from swin_transformer_pytorch.models.registry import create_model, list_models, load_model
 from swin_transformer_pytorch.models.saving import save_model
 from swin_transformer_pytorch.ops.regions.instances import MaskTargets
-from swin_transformer_pytorch.training.recipes.parts import ModelRecipe, RecipeError
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 SMALL: dict[str, Any] = {"embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2), "window_size": 3}
@@ -224,21 +220,6 @@ def test_mistakes_in_a_call_are_named() -> None:
         query_masks(model, [torch.randn(3, 32, 32)])
     with pytest.raises(MaskInferenceError, match="2 output_sizes for 1 images"):
         query_masks(model.eval(), [torch.randn(3, 32, 32)], [(1, 1), (2, 2)])
-
-
-def test_what_does_not_take_it_yet_says_so(tmp_path: Path) -> None:
-    model = tiny(answers="instance").eval()
-    model.preprocessing = DensePreprocessing.coco()
-    semantic = "mask2former_swin_tiny_patch4_window7_semantic"
-    for call, error in (
-        (lambda: grad_cam(model, torch.zeros(3, 32, 32)), ExplainError),
-        (lambda: ModelRecipe(config=TINY.to_dict()).described_config("panoptic"), RecipeError),
-        (lambda: ModelRecipe(name=semantic).described_config("segmentation"), RecipeError),
-    ):
-        with pytest.raises(error, match=r"a Mask2Former .* in this version"):
-            call()
-    with pytest.raises(ExportError, match="Mask2Former"):
-        export_program(model, tmp_path / "model.pt2")
 
 
 @pytest.mark.parametrize("answers", ["panoptic", "instance", "semantic"])

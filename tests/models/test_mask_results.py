@@ -58,6 +58,12 @@ def test_an_object_without_a_pixel_is_left_out() -> None:
     masks = torch.zeros(2, 3, 4, dtype=torch.bool)
     masks[1, 1, 2:] = True
     boxes = torch.tensor([[0.0, 0, 0, 0], [2, 1, 4, 2]])
-    found = MaskedInstances(boxes_xyxy=boxes, scores=torch.tensor([0.9, 0.5]), labels=torch.tensor([0, 1]), masks=masks)
+    found = MaskedInstances(
+        boxes_xyxy=boxes,
+        scores=torch.tensor([0.9, 0.5]),
+        labels=torch.tensor([0, 1]),
+        masks=masks,
+        queries=torch.tensor([0, 1]),
+    )
     result = masks_to_detections(found, NAMES)
     assert result.names == ("dog",) and result.boxes_xyxy.tolist() == [[2, 1, 4, 2]]

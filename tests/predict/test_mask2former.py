@@ -1,5 +1,6 @@
 """A Mask2Former in `Predictor` and `swin predict`: one answer of each kind, at the image's size."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from swin_transformer_pytorch.cli import main
+from swin_transformer_pytorch.data.transforms import create_transform
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.mask2former import Mask2Former
@@ -17,10 +20,11 @@ from swin_transformer_pytorch.models.mask2former_config import Answers, Mask2For
 from swin_transformer_pytorch.models.panoptic_inference import instances, panoptic, semantic
 from swin_transformer_pytorch.models.query_masks import query_masks
 from swin_transformer_pytorch.models.saving import save_model
+from swin_transformer_pytorch.models.segmentation_inference import RATIOS
+from swin_transformer_pytorch.ops.padding import pad_batch
 from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.predict.every_answer import EveryAnswerPredictor
 from swin_transformer_pytorch.results import Detections, PanopticSegmentation, SegmentationMap
-from swin_transformer_pytorch.web.app import create_app
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 NAMES = ("cat", "road", "sky")
@@ -113,11 +117,45 @@ def test_every_answer_is_of_one_look() -> None:
         EveryAnswerPredictor(Predictor(model("semantic"), device="cpu"))
 
 
+@pytest.mark.parametrize("options", [{"flip": True}, {"multi_scale": True}, {"multi_scale": True, "flip": True}])
+def test_classes_of_pixels_from_several_views(options: dict[str, bool]) -> None:
+    """The authors' way: each view's sums at its own padded size, cut, resized, mirrored back, and averaged."""
+    made = model("semantic")
+    made.preprocessing = DensePreprocessing(scale=(96, 48), antialias=True)
+    torch.manual_seed(13)
+    classes = made.sem_seg_head.predictor.class_embed
+    with torch.no_grad():
+        classes.weight.normal_(std=2)
+        classes.bias.copy_(torch.tensor([0.0, 0, 0, -30]))
+    image, sums = photo(50, 71), []
+    for ratio in RATIOS if "multi_scale" in options else (1.0,):
+        transform = create_transform(dataclasses.replace(made.preprocessing, scale=(int(96 * ratio), int(48 * ratio))))
+        pixels = transform(image).pixels
+        for turned in [pixels, pixels.flip(2)] if "flip" in options else [pixels]:
+            padded = pad_batch([turned], 32)
+            with torch.no_grad():
+                given = made(padded)
+            masks = F.interpolate(given.mask_logits, size=padded.shape[2:], mode="bilinear").sigmoid()
+            scores = torch.einsum("bqc,bqhw->bchw", given.class_logits.softmax(2)[:, :, :-1], masks)
+            scores = scores[:, :, : pixels.shape[1], : pixels.shape[2]]
+            scores = F.interpolate(scores, size=(50, 71), mode="bilinear")[0]
+            sums.append(scores if turned is pixels else scores.flip(2))
+    expected = torch.stack(sums).mean(dim=0).argmax(dim=0).numpy()
+    result = Predictor(made, device="cpu", **options)(image)
+    assert len(np.unique(expected)) > 1 and (result.labels == expected).mean() > 0.999, "but for ties"
+    assert not np.array_equal(result.labels, Predictor(made, device="cpu")(image).labels)
+
+
 @pytest.mark.parametrize(
     ("answers", "options", "message"),
     [
-        ("panoptic", {"mode": "slide"}, r"mode='slide' .*Mask2Former, which looks at whole images once"),
-        ("semantic", {"flip": True}, "flip=True .*Mask2Former"),
+        ("semantic", {"mode": "slide"}, r"mode='slide' .*Mask2Former, which looks at whole images"),
+        (
+            "panoptic",
+            {"flip": True},
+            "flip=True .*panoptic by a Mask2Former, whose views' queries are not each other's",
+        ),
+        ("instance", {"multi_scale": True}, "multi_scale=True .*detection by a Mask2Former"),
         ("panoptic", {"score_threshold": 0.5}, "score_threshold=0.5 .*panoptic"),
         ("semantic", {"score_threshold": 0.5}, "score_threshold=0.5 .*segmentation"),
     ],
@@ -144,8 +182,3 @@ def test_the_command_writes_rows_pictures_and_cocos_files(tmp_path: Path, capsys
         assert row["segments"] == saved.to_dict()["segments"] and len(saved) > 0
         with Image.open(row["picture"]) as picture:
             assert min(picture.size) >= 40
-
-
-def test_the_page_says_that_it_has_no_panoptic_segmentation() -> None:
-    with pytest.raises(ValueError, match="mine: no page for panoptic segmentation"):
-        create_app({"mine": Predictor(model("panoptic"), device="cpu")})

@@ -21,6 +21,7 @@ from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.mask2former_config import Mask2FormerConfig
 from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.web.app import create_app
 from swin_transformer_pytorch.web.limits import Limits
@@ -97,6 +98,26 @@ def classifier() -> torch.nn.Module:
     return build(ModelDescription(config=config, num_classes=10, classes=CLASSES, preprocessing=grey))
 
 
+def panoptic_model() -> torch.nn.Module:
+    """Each of its queries makes a segment where its mask is."""
+    torch.manual_seed(2)
+    heads = {"dim": 32, "attention_heads": 4, "encoder_dim": 16, "encoder_layers": 1, "feedforward_dim": 16}
+    rules = {"segment_threshold": 0.0, "overlap_threshold": 0.0}
+    config = Mask2FormerConfig(num_classes=3, num_queries=6, decoder_layers=1, **heads, **rules)
+    config = config.replace(embed_dim=8, depths=(1, 1), num_heads=(1, 2), window_size=4)
+    described = ModelDescription(
+        config=config, classes=("cat", "road", "sky"), preprocessing=DensePreprocessing(scale=None, antialias=True)
+    )
+    model = build(described)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+        predictor = model.sem_seg_head.predictor
+        predictor.class_embed.bias[3] -= 9  # none
+        predictor.query_feat.weight.mul_(3)
+    return model
+
+
 @pytest.fixture(scope="session")
 def predictors() -> dict[str, Predictor]:
     torch.manual_seed(0)
@@ -116,12 +137,13 @@ def predictors() -> dict[str, Predictor]:
         ),
     }
     models = {"clothes": classifier(), **{name: build(one) for name, one in descriptions.items()}}
+    models["segments"] = panoptic_model()
     return {name: Predictor(model, device="cpu", max_pixels=100_000) for name, model in models.items()}
 
 
 @pytest.fixture(scope="session")
 def running(serve: Serve, predictors: dict[str, Predictor]) -> Iterator[Running]:
-    """A server of all three that tests share."""
+    """A server of all that tests share."""
     with serve(predictors, max_bytes=100_000, hosts=["swin.example"], origins=["swin.example"]) as server:
         yield server
 

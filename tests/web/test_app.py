@@ -17,13 +17,24 @@ from PIL import Image
 
 from swin_transformer_pytorch import web
 from swin_transformer_pytorch.data.images.decode import read_image
-from swin_transformer_pytorch.results import Detections
+from swin_transformer_pytorch.results import Detections, PanopticSegmentation
+from swin_transformer_pytorch.results.panoptic import colours_as_ids
 from swin_transformer_pytorch.visualize import label_map, overlay
 from swin_transformer_pytorch.web.guard import HEADERS
-from swin_transformer_pytorch.web.schema import ClassificationAnswer, DetectionAnswer, SegmentationAnswer
+from swin_transformer_pytorch.web.schema import (
+    ClassificationAnswer,
+    DetectionAnswer,
+    PanopticAnswer,
+    SegmentationAnswer,
+)
 
 STATIC = Path(web.__file__).parent / "static"
-SCHEMAS = {"clothes": ClassificationAnswer, "objects": DetectionAnswer, "pixels": SegmentationAnswer}
+SCHEMAS = {
+    "clothes": ClassificationAnswer,
+    "objects": DetectionAnswer,
+    "pixels": SegmentationAnswer,
+    "segments": PanopticAnswer,
+}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -43,8 +54,12 @@ def test_an_answer_is_the_predictors(running, predictors, scene: bytes, name: st
         assert np.array_equal(decoded(record["picture"]), overlay(read_image(scene), expected))
     if picture and name == "pixels":
         assert np.array_equal(decoded(record["label_map"]), label_map(expected))
+    if isinstance(expected, PanopticSegmentation):
+        assert len(record["segments"]) > 1
+        if picture:
+            assert np.array_equal(colours_as_ids(np.array(decoded(record["segment_ids"]))), expected.segment_ids)
     if picture and name != "clothes":
-        assert len(record["colours"]) == len(record["labels"])
+        assert len(record["colours"]) == len(record["segments" if name == "segments" else "labels"])
 
 
 def decoded(text: str) -> Image.Image:
@@ -63,7 +78,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], int, str]] = {
     "nothing": ({"content": b""}, 400, "empty"),
     "cut": ({"content": "cut"}, 400, "cut short"),
     "many pixels": ({"content": "many pixels"}, 400, "400 x 300 pixels, more than 100,000"),
-    "unknown model": ({"params": {"model": "birds"}}, 404, "clothes, objects, pixels"),
+    "unknown model": ({"params": {"model": "birds"}}, 404, "clothes, objects, pixels, segments"),
     "many bytes": ({"content": bytes(100_001)}, 413, "100,000 bytes"),
     "many bytes in chunks": ({"content": iter([bytes(60_000)] * 2)}, 413, "100,000 bytes"),
     "a form": ({"files": {"file": b"x"}}, 415, "--data-binary"),

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from ..explain import GradCam
     from ..predict import Predictor
 
-_SCORES = {"classification": "probability", "detection": "score", "segmentation": "of the label map"}
+_SCORES = {
+    "classification": "probability",
+    "detection": "score",
+    "segmentation": "of the label map",
+    "panoptic": "probability",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name or index of the class to explain (default: the likeliest, the best object's, the largest)",
     )
     parser.add_argument(
-        "--detection", type=NonNegativeInt, metavar="N", help="detection: the object to explain; 0 is the best"
+        "--detection",
+        type=NonNegativeInt,
+        metavar="N",
+        help="detection: the object to explain; 0 is the best; panoptic: the segment, in the order of `swin predict`",
     )
     parser.add_argument(
         "--layer", metavar="NAME", help="the layer whose map Grad-CAM looks at (default: norm1 of the last block)"

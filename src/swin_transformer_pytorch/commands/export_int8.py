@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import extras
 from ..evaluation.report import percent
+from ..models.mask2former_config import refuse_mask2former
 from . import evaluate, evaluate_classification, evaluate_detection, evaluate_segmentation, terminal
-from .errors import EXIT_SOME_BAD
+from .errors import EXIT_SOME_BAD, UsageError
 
 _FEW = 50
 
@@ -26,9 +27,10 @@ def write_int8(
 ) -> tuple[int, list[str]]:
     """Writes the float file for the time being, and of it the one in 8 bits: the exit code, and what to say."""
     from ..export.files import check_target
-    from ..export.quantization import check_folder, quantize, require_nncf, split
+    from ..export.quantization import IN_8_BITS, check_folder, quantize, require_nncf, split
     from .evaluate_images import counted
 
+    refuse_mask2former(model.config, IN_8_BITS, UsageError)
     check_target(target, target.suffix)
     samples = open_images(str(check_folder(folder)), model)
     split(len(samples), folder, method=method)  # whether there are enough, before the minutes of the export

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from ..backbone.swin import Swin
 from ..checks import shown
 from ..models.config import FINE_TUNE_FIRST
-from ..models.mask2former_config import refuse_mask2former
+from ..models.mask2former import Mask2Former
 from ..names import did_you_mean
 from ..predict import AnyImage, Predictor
 from ..predict.task import class_names, name_of
 from ..sizes import Size
+from .query_targets import query_target
 from .targets import Target, class_index, target_of
 from .view import ExplainError, NotInImageError, View, find_swin, looking_into, view_of
 
@@ -31,7 +32,8 @@ class GradCam:
             classifier), and everywhere if nothing of the layer speaks for the answer.
         label: the class that is explained.
         name: its name.
-        score: its probability; a detection's score; for a segmenter its part of the label map; all in [0, 1].
+        score: its probability; a detection's or segment's score; for a segmenter its part of the label map; all in
+            [0, 1].
         box_xyxy: a detection's box in the image's pixels, else None.
         layer: the layer whose map it is.
     """
@@ -67,11 +69,14 @@ def grad_cam(
             takes it, a tensor (1, C, H, W).
         target: a class, by name or index, whose logit (classification), whose best object's score (detection), or
             whose logits' mean over the pixels that are given the class (segmentation; over all, if none is) is
-            explained. None: the likeliest class, the best object, the class with the most pixels.
+            explained; of a Mask2Former the sum over queries that its label map compares, or the probability of the
+            query's class times its mask's mean, of the best object or the largest segment of the class. None: the
+            likeliest class, the best object, the largest segment, the class with the most pixels.
         layer: a module of the model, by its name in `named_modules`, whose output is a map of the image. None: `norm1`
             of the last block, as in `grad-cam`'s example of Swin: what the block's attention is given in V1, and what
             it adds in V2.
-        detection: for a detector, which of its objects in place of a class's best: 0 is the best, as in `Detections`.
+        detection: for a detector, which of its objects in place of a class's best: 0 is the best, as in `Detections`;
+            for panoptic answers, which of its `segments`.
 
     Returns:
         float32 (H, W) in [0, 1], in the image's own pixels. All 0 where nothing speaks for the answer.
@@ -116,15 +121,17 @@ def _checked(model: Any, target: int | str | None, detection: int | None) -> int
     task = getattr(model, "task", None)
     if task == "pretraining":
         raise ExplainError(f"this {type(model).__name__} has no answer to be explained: {FINE_TUNE_FIRST}")
-    refuse_mask2former(getattr(model, "config", None), "cannot be explained", ExplainError)
-    if task not in ("classification", "detection", "segmentation") or model.num_classes == 0:
+    if task not in ("classification", "detection", "segmentation", "panoptic") or model.num_classes == 0:
         raise ExplainError(
             f"this {type(model).__name__} has no answer to be explained: give a classifier with a head, a detector or "
             "a segmenter (attention_maps takes backbones too)"
         )
-    if detection is not None and (task != "detection" or target is not None):
-        other = f"this model is for {task}" if task != "detection" else f"target={shown(target)} is given as well"
-        raise ExplainError(f"detection={shown(detection)} chooses one object of a detector, and {other}; leave one out")
+    many = task in ("detection", "panoptic")
+    if detection is not None and (not many or target is not None):
+        other = f"this model is for {task}" if not many else f"target={shown(target)} is given as well"
+        raise ExplainError(
+            f"detection={shown(detection)} chooses one object of a detector, or one segment, and {other}; leave one out"
+        )
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise ExplainError(
             "the model's weights were made under torch.inference_mode(), and no gradient can go through them: make or "
@@ -152,7 +159,10 @@ def _cam(
     hook = layers[name].register_forward_hook(start_here)
     try:
         with torch.enable_grad():
-            found = target_of(model, view, label, detection)
+            if isinstance(model, Mask2Former):
+                found = query_target(model, view, label, detection)
+            else:
+                found = target_of(model, view, label, detection)
         if len(maps) != 1 or not isinstance(maps[0], Tensor) or maps[0].ndim != 4 or len(maps[0]) != 1:
             gives = " and ".join(str(tuple(one.shape) if isinstance(one, Tensor) else type(one)) for one in maps[:3])
             gives = f"runs {len(maps)} times for one image" if len(maps) != 1 else f"gives {gives}"

@@ -25,7 +25,8 @@ class Target:
     Attributes:
         value: the number, with its graph.
         label: the class that it is of.
-        score: what a user knows of it: a probability, a detection's score, or the class's part of the label map.
+        score: what a user knows of it: a probability, a detection's or segment's score, or the class's part of the
+            label map.
         box_xyxy: a detection's box in the image's pixels.
     """
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..backbone.swin import Swin
 from ..data.images.pixels import as_pixels, height_width
-from ..models.detection_inference import size_divisor
 from ..models.exported import ExportedModel
 from ..models.inputs import model_input
+from ..models.mask2former import Mask2Former
 from ..ops.padding import pad_batch
 from ..optimize import is_optimized
 from ..predict import AnyImage, Predictor
@@ -116,7 +116,8 @@ def view_of(source: nn.Module | Predictor, model: nn.Module, image: AnyImage) ->
     source_pixels = as_pixels(predictor.read(image), preprocessing.channels, preprocessing.white_level)
     prepared, image_size = predictor.transform(source_pixels), height_width(source_pixels)
     if isinstance(preprocessing, DensePreprocessing):
-        padded_to = size_divisor(predictor.model) if predictor.model.task == "detection" else 1  # type: ignore[arg-type]
+        is_padded = predictor.model.task == "detection" or isinstance(predictor.model, Mask2Former)
+        padded_to = preprocessing.size_divisor if is_padded else 1
         return View(
             pixels=model_input(model, pad_batch([prepared.pixels], padded_to)),
             input_size=prepared.image_size,

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..extras import errors_alone
 from ..models.detection import Detector
+from ..models.mask2former_config import refuse_mask2former
 from ..sizes import Size
 from .comparison import compare
 from .files import check_target, described
@@ -34,7 +35,7 @@ def export_aoti(
     `swin_transformer_pytorch`. Compiling takes minutes; with an `image_size` fewer. As `export_onnx` otherwise.
 
     Raises:
-        ExportError: as `export_onnx`; or it is a detector, or there is no C++ compiler, or it fails.
+        ExportError: as `export_onnx`; or it is a detector or a Mask2Former, or there is no C++ compiler, or it fails.
     """
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.utils import fresh_cache
@@ -42,6 +43,7 @@ def export_aoti(
     target = check_target(path, ".pt2")
     if isinstance(model, Detector):
         raise ExportError("libtorch lacks torchvision's operators, which detectors need: export one by export_onnx")
+    refuse_mask2former(getattr(model, "config", None), "cannot be compiled ahead of time", ExportError)
     graph = prepare(model, image_size, batch_size=batch_size, byte_input=byte_input)
     try:
         get_cpp_compiler()

@@ -26,7 +26,8 @@ def compare(start: Callable[..., Run], graph: Graph) -> None:
     """Runs an exported file at several image sizes, each with a batch of one and of two, or at those that it is for.
 
     A detector's objects are compared where it finds none, few and as many as it may give, in random images: its score
-    threshold is moved for that. Rounding alone may make an object come or go, so it has three images to get it right.
+    threshold is moved for that. Rounding alone may make an object come or go, or a cell of a map one that a
+    Mask2Former's query looks at, so these have three images to get it right.
 
     Args:
         start: opens the file, a detector's with a score threshold instead of its own, and gives what runs it.
@@ -38,7 +39,7 @@ def compare(start: Callable[..., Run], graph: Graph) -> None:
     whole = () if graph.finds_objects else (start(),)
     for size in [graph.image_size] if graph.image_size else graph.telling_sizes():
         for batch in (graph.batch_size,) if graph.batch_size else (1, 2):
-            for attempt in range(_TRIES if graph.finds_objects else 1):
+            for attempt in range(_TRIES if graph.finds_objects or graph.has_queries else 1):
                 inputs = graph.example(size, batch, seed=batch + attempt)
                 errors = _errors(whole or _at_thresholds(start, graph, inputs), graph, inputs)
                 if not (wrong := {name: error for name, error in errors.items() if not error <= TOLERANCE}):

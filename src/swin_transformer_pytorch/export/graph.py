@@ -28,8 +28,9 @@ from ..models.description import METADATA as METADATA
 from ..models.description import describe
 from ..models.detection import Detector
 from ..models.detection_inference import size_divisor
-from ..models.exported import OBJECTS
+from ..models.exported import OBJECTS, QUERIES
 from ..models.inputs import byte_scale
+from ..models.mask2former import Mask2Former
 from ..models.masked import MaskedSwin
 from ..models.segmentation import Segmenter
 from ..ops import is_plain
@@ -38,6 +39,7 @@ from ..sizes import Size
 from .blocks import ExportedPooling, ExportedStage
 from .detection import Part, detector_form
 from .form import Form
+from .masks import mask_form
 
 _AXES = ("batch", "channels", "height", "width")
 _GUESS = re.compile(r"expression (Ne\(|u\d+ >= 2)")
@@ -94,7 +96,7 @@ class Graph:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names: "logits", "map0", "map1", ... of a backbone's stages, or what a detector gives."""
+        """Names: "logits", "map0", "map1", ... of a backbone's stages, or what a detector or a Mask2Former gives."""
         return self.form.outputs
 
     @property
@@ -102,12 +104,19 @@ class Graph:
         """Whether it gives the objects of an image, as many as there are."""
         return self.outputs == OBJECTS
 
+    @property
+    def has_queries(self) -> bool:
+        """Whether it gives a class and a mask of each of some queries."""
+        return self.outputs == QUERIES
+
     def axes(self, name: str, rank: int) -> tuple[str, ...]:
         """What the axes of an input or output are; where two have the same name they are equally long."""
         if name == "images":
             return ("batch", "height", "width", "channels") if self.byte_input else _AXES
         if name in OBJECTS:
             return ("objects", f"{name}_height", f"{name}_width")[:rank]
+        if name in QUERIES:
+            return ("batch", "queries", *(("classes",) if rank == 3 else ("mask_height", "mask_width")))
         names = ("anchors", "deltas") if name.startswith("rpn") else _AXES[1:] if rank == 4 else ("classes",)
         return ("batch", *(f"{name}_{axis}" for axis in names))[:rank]
 
@@ -192,7 +201,7 @@ def prepare(
     """
     if isinstance(model, MaskedSwin):
         raise ExportError(f"this {type(model).__name__} has nothing to say of an image yet: {FINE_TUNE_FIRST}")
-    if not isinstance(model, SwinClassifier | SwinBackbone | Segmenter | Detector):
+    if not isinstance(model, SwinClassifier | SwinBackbone | Segmenter | Detector | Mask2Former):
         raise ExportError(
             f"{type(model).__name__} cannot be exported: give a model of create_model, or a backbone of create_backbone"
         )
@@ -230,7 +239,7 @@ def prepare(
         batch_size = 1
     original = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     exported = copy.deepcopy(original)
-    backbone = exported.backbone if isinstance(exported, Segmenter | Detector) else exported
+    backbone = exported.backbone if isinstance(exported, Segmenter | Detector | Mask2Former) else exported
     padded = padded_size(size, size_divisor(exported)) if size and isinstance(exported, Detector) else size
     sizes = iter(_map_sizes(backbone, padded))
     replace_modules(exported, lambda part: is_plain(part, SwinStage), lambda stage: ExportedStage(stage, next(sizes)))
@@ -239,6 +248,8 @@ def prepare(
             branch[0] = ExportedPooling(branch[0].output_size)  # type: ignore[index, operator]
     if isinstance(exported, Detector):
         form = detector_form(exported, cast(Detector, original), part)
+    elif isinstance(exported, Mask2Former):
+        form = mask_form(exported, cast(Mask2Former, original))
     else:
         maps = tuple(f"map{index}" for index in exported.out_indices) if isinstance(exported, SwinBackbone) else ()
         form = Form(exported, original, outputs=maps or ("logits",))
@@ -266,7 +277,7 @@ def prepare(
     )
 
 
-def _describe(model: SwinClassifier | SwinBackbone | Segmenter | Detector) -> dict[str, Any]:
+def _describe(model: SwinClassifier | SwinBackbone | Segmenter | Detector | Mask2Former) -> dict[str, Any]:
     if isinstance(model, SwinBackbone):
         return {"task": model.task, "name": model.name, "config": model.config.to_dict()}
     return describe(model).to_dict()

@@ -39,11 +39,12 @@ def export_onnx(
     The file takes `images` and gives `logits`, or a backbone's `map0`, `map1`, ... A detector's takes one image, not
     padded, and `scale_factor`, (4,): x, y, x, y, resized over original side; it gives the image's objects, best first:
     `boxes` (n, 4) in pixels of the original, `scores`, `labels`, and `masks` (n, 28, 28), probabilities on a grid over
-    each box. Before a file is put in place it is run by ONNX Runtime at several image sizes and batches, and its
-    outputs are compared with the model's. Swin-T takes half a minute, a detector some minutes.
+    each box. A Mask2Former's gives `class_logits` (batch, queries, classes + 1) and `mask_logits` (batch, queries,
+    height / 4, width / 4). Before a file is put in place it is run by ONNX Runtime at several image sizes and batches,
+    and its outputs are compared with the model's. Swin-T takes half a minute, a detector some minutes.
 
     Args:
-        model: a classifier, detector, segmenter or backbone, in float32; it stays as it is.
+        model: a classifier, detector, segmenter, Mask2Former or backbone, in float32; it stays as it is.
         path: the file to write, ending in .onnx.
         image_size: pixels (height, width), an int for a square, as the only size that the file takes: it then does no
             arithmetic on sizes, which TensorRT, Core ML and WebGPU want. None for any size from 1 x 1 on.

@@ -22,6 +22,7 @@ from ..data.images.files import find_inputs
 from ..data.images.unusable import Samples, Unusable
 from ..extras import errors_alone
 from ..models.exported import ExportedModel
+from ..models.mask2former_config import refuse_mask2former
 from ..models.registry import load_model
 from ..models.runtimes import openvino_core
 from ..predict import Predictor
@@ -34,6 +35,8 @@ Method = Literal["static", "dynamic"]
 
 MOST_CALIBRATING, MOST_COMPARED, FEWEST = 256, 1000, 10
 _HELD_OUT = 0.2
+
+IN_8_BITS = "cannot be written in 8 bits"
 
 _Arrays = dict[str, NDArray[Any]]
 
@@ -55,7 +58,7 @@ def quantize(
     the comparison gave.
 
     Args:
-        source: a file of `export_onnx` or `export_openvino`, of a classifier, detector or segmenter.
+        source: a file of `export_onnx` or `export_openvino`, of a classifier, detector or segmenter; of no Mask2Former.
         target: the file to write, with the same ending.
         images: a folder, which is searched through for images, their paths, or a data set of this package, whose labels
             then are used: `ImageFolder`, `CocoDataset`, `SegmentationFolder`, or scenes. At least 10.
@@ -65,7 +68,8 @@ def quantize(
         unusable: counts the images that cannot be used; None logs each.
 
     Raises:
-        ExportError: the file has another ending, there are too few images, or the target is not possible.
+        ExportError: the file has another ending or is a Mask2Former, there are too few images, or the target is not
+            possible.
         CheckpointError: the file does not say which model it is, or is a backbone or a part of a detector.
         DataError: more than a fifth of the images cannot be used.
         MissingExtraError: the packages of `[export]` are not installed.
@@ -83,6 +87,7 @@ def quantize(
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / f"model{source.suffix}"
         model = load_exported(source)
+        refuse_mask2former(model.config, IN_8_BITS, ExportError)
         inputs = Inputs(model, samples, calibrating, unusable)
         if source.suffix == ".xml":
             _openvino(source, made, inputs)

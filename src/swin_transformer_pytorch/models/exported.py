@@ -9,26 +9,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..heads.mask_outputs import MaskOutputs
 from ..ops.regions.instances import InstancePredictions
 from ..sizes import Size
 from ..weights.files import CheckpointError
 from .description import ModelDescription, describe
 from .inputs import as_bytes
+from .mask2former_config import Mask2FormerConfig
 from .runtimes import ExportedFile
 
 OBJECTS = ("boxes", "scores", "labels", "masks")
 """What a detector's file gives, by name."""
 
+QUERIES = ("class_logits", "mask_logits")
+"""What a Mask2Former's file gives: `MaskOutputs`."""
+
 
 class ExportedModel(nn.Module):
-    """A classifier's or segmenter's file, for inference: it holds no parameters, and `forward` gives its logits.
+    """A model's file, for inference: it holds no parameters, and `forward` gives a classifier's or segmenter's logits.
 
     A file of one image size takes no other; one of one batch size gets images in pieces of it. A file that takes bytes
     gets the images' own back, before they were normalised: exactly those of images that were bytes when they were
     resized, and others rounded. `to` moves it to "cuda" where onnxruntime has that; otherwise it is on the CPU.
 
     Attributes:
-        task: "classification", "detection" or "segmentation".
+        task: "classification", "detection", "segmentation" or "panoptic".
         config: of the model that it was made from.
         num_classes, multi_label, classes, palette, preprocessing, name: as `ModelDescription` has them.
         file: the opened file.
@@ -81,19 +86,22 @@ class ExportedModel(nn.Module):
         Raises:
             ValueError: the file does not take images of that size, or not in that number of channels.
         """
-        step = self._fixed[0] or max(len(images), 1)
-        pieces = [self._logits(images[start : start + step], step) for start in range(0, max(len(images), 1), step)]
-        return torch.cat(pieces)[: len(images)]
-
-    def _logits(self, images: Float[Tensor, "b C H W"], batch: int) -> Float[Tensor, "B classes ..."]:
-        lacking = images.new_zeros(batch - len(images), *images.shape[1:])
-        (logits,) = self.file.run({"images": self._taken(torch.cat([images, lacking]))}, self._outputs)
+        (logits,) = self._in_pieces(images)
         if logits.ndim < 2 or logits.shape[1] != self.num_classes:
             raise ValueError(
                 f"{self.file.path} gives logits {tuple(logits.shape)}, and describes a model of {self.num_classes} "
                 "classes: export it again"
             )
         return logits
+
+    def _in_pieces(self, images: Float[Tensor, "B C H W"]) -> list[Tensor]:
+        """All outputs, for as many images at once as the file takes."""
+        step = self._fixed[0] or max(len(images), 1)
+        pieces = [images[start : start + step] for start in range(0, max(len(images), 1), step)]
+        lacking = images.new_zeros(step - len(pieces[-1]), *images.shape[1:])
+        pieces[-1] = torch.cat([pieces[-1], lacking])
+        found = [self.file.run({"images": self._taken(piece)}, self._outputs) for piece in pieces]
+        return [torch.cat(parts)[: len(images)] for parts in zip(*found, strict=True)]
 
     def _taken(self, images: Float[Tensor, "B C H W"]) -> Tensor:
         """Images in the form that the file takes."""
@@ -181,3 +189,25 @@ class ExportedDetector(ExportedModel):
                 f"{tuple(masks.shape)} that are no objects of {self.num_classes} classes: export it again"
             )
         return InstancePredictions(boxes_xyxy=boxes, scores=scores, labels=labels.long(), masks=masks)
+
+
+class ExportedMask2Former(ExportedModel):
+    """A Mask2Former's file."""
+
+    config: Mask2FormerConfig
+    _outputs = QUERIES
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> MaskOutputs:  # type: ignore[override]
+        """A class and a mask of each query, as `Mask2Former.forward` gives them.
+
+        Raises:
+            ValueError: as `ExportedModel`, or what the file gives are no queries of its classes.
+        """
+        classes, masks = self._in_pieces(images)
+        fits = classes.ndim == 3 and masks.ndim == 4 and classes.shape[:2] == masks.shape[:2]
+        if not fits or classes.shape[2] != self.num_classes + 1:
+            raise ValueError(
+                f"{self.file.path} gives class_logits {tuple(classes.shape)} and mask_logits {tuple(masks.shape)} that "
+                f"are no queries' of {self.num_classes} classes: export it again"
+            )
+        return MaskOutputs(class_logits=classes, mask_logits=masks)

@@ -10,6 +10,11 @@ from ..checks import is_count, is_number, is_rate
 from .base_config import Task, WithBackbone, check, check_count
 
 Answers = Literal["panoptic", "instance", "semantic"]
+Policy = Literal["authors", "transformers"]
+"""Whose rules make answers of queries; see `panoptic_inference`."""
+
+LEAST_PROBABILITY: dict[Policy, float] = {"authors": 0.8, "transformers": 0.5}
+"""Of a panoptic segment's class, where nothing else is said."""
 
 _TASKS: dict[Answers, Task] = {"panoptic": "panoptic", "instance": "detection", "semantic": "segmentation"}
 _COCO_THINGS = tuple(range(80))  # of its 133 classes
@@ -36,6 +41,8 @@ class Mask2FormerConfig(WithBackbone):
         segment_threshold: a panoptic segment's class has more than this probability (Mapillary Vistas: 0).
         overlap_threshold: least part of a segment's own mask that other segments leave it.
         max_detections: most objects in an image.
+        policy: "authors", or "transformers" where figures are of images squeezed to a square and of the answers that
+            release 5 of that library makes of them; see `panoptic_inference`.
         loss_points: points of a mask that its losses look at.
         class_weight: weight of the loss of classes.
         mask_weight: weight of the binary cross-entropy of masks.
@@ -57,6 +64,7 @@ class Mask2FormerConfig(WithBackbone):
     segment_threshold: float = 0.8
     overlap_threshold: float = 0.8
     max_detections: int = 100
+    policy: Policy = "authors"
     loss_points: int = 12544
     class_weight: float = 2.0
     mask_weight: float = 5.0
@@ -66,6 +74,7 @@ class Mask2FormerConfig(WithBackbone):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(self.answers in get_args(Answers), "answers", self.answers, f"use one of {', '.join(get_args(Answers))}")
+        check(self.policy in get_args(Policy), "policy", self.policy, f"use one of {', '.join(get_args(Policy))}")
         counts = (
             "num_classes",
             "num_queries",

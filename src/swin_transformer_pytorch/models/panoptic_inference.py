@@ -1,7 +1,12 @@
 """From the queries of a Mask2Former to answers: segments, objects or a label map, at the original image's size.
 
-The rules are the authors', or those of transformers, which differ. Masks are resized as either does it, and never exist
-at full size for all queries: see `bands`.
+There are two policies, whose rules differ; OpenMMLab's are the authors', with other numbers for segments:
+
+"authors": masks are resized to the padded input, cut to the image, and resized to the original one.
+"transformers" (of release 5, `Mask2FormerImageProcessor`): masks are resized to 384 x 384 with all padding, which suits
+images squeezed to that size alone, and probabilities, scores or finished masks to the original size.
+
+Masks never exist at full size for all queries: see `bands`.
 """
 
 from __future__ import annotations
@@ -16,19 +21,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import require
-from .bands import resize_bands
+from ..sizes import Size
+from .bands import band_rows, resize_bands
+from .mask2former_config import LEAST_PROBABILITY, Policy
 from .query_masks import QueryMasks, cut_bands, masks_at_output, resized_masks
 
-Policy = Literal["authors", "transformers"]
-"""Whose rules make answers. OpenMMLab's are the authors', with other numbers for segments.
-
-"authors": masks are resized to the padded input, cut to the image, and resized to the original one.
-"transformers" (of release 5, `Mask2FormerImageProcessor`): masks are resized to 384 x 384 with all padding, which suits
-images squeezed to that size alone, and probabilities, scores or finished masks to the original size.
-"""
-
 _SQUARE = (384, 384)
-_LEAST_PROBABILITY: dict[Policy, float] = {"authors": 0.8, "transformers": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +40,7 @@ class PanopticSegments:
         scores: probability of the class; of stuff that several queries make up, that of the first.
         areas: pixels.
         is_thing: whether a segment is an object; else it is all of the class in the image.
+        queries: which query each is of; of stuff that several make up, the first.
     """
 
     segment_ids: Int[Tensor, "H W"]
@@ -50,6 +49,7 @@ class PanopticSegments:
     scores: Float[Tensor, " n"]
     areas: Int[Tensor, " n"]
     is_thing: Bool[Tensor, " n"]
+    queries: Int[Tensor, " n"]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,12 +64,14 @@ class MaskedInstances:
         scores: in [0, 1]: the class's probability times the mask's mean.
         labels: class indices from 0.
         masks: which pixels are the object's.
+        queries: which query each is of.
     """
 
     boxes_xyxy: Float[Tensor, "n 4"]
     scores: Float[Tensor, " n"]
     labels: Int[Tensor, " n"]
     masks: Bool[Tensor, "n H W"]
+    queries: Int[Tensor, " n"]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,7 +103,7 @@ def panoptic(
         ValueError: there is no such policy.
     """
     _check_policy(policy)
-    least = _LEAST_PROBABILITY[policy] if least_probability is None else least_probability
+    least = LEAST_PROBABILITY[policy] if least_probability is None else least_probability
     num_classes = image.class_logits.shape[1] - 1
     probabilities, classes = image.class_logits.softmax(dim=1).max(dim=1)
     kept = (classes != num_classes) & (probabilities > least)
@@ -128,7 +130,7 @@ def panoptic(
             of_stuff[label] = ids[query]
         if not is_known or policy == "transformers":
             found.append((ids[query], query))
-    return _segments(contest, ids, found, probabilities, classes, things)
+    return _segments(contest, ids, found, probabilities, classes, things, kept.nonzero()[:, 0])
 
 
 def instances(
@@ -163,7 +165,11 @@ def instances(
         order = order[(scores[order] >= 0.5) & masks.flatten(1).any(dim=1)[which[order]]]
     chosen = which[order]
     return MaskedInstances(
-        boxes_xyxy=_boxes(masks)[chosen], scores=scores[order], labels=labels[order], masks=masks[chosen]
+        boxes_xyxy=_boxes(masks)[chosen],
+        scores=scores[order],
+        labels=labels[order],
+        masks=masks[chosen],
+        queries=queries[order],
     )
 
 
@@ -184,22 +190,58 @@ def semantic(
     Raises:
         ValueError: there is no such policy.
     """
+    return _highest(semantic_scores(image, resized=resized, policy=policy), image.output_size)
+
+
+def semantic_of_views(
+    views: Sequence[QueryMasks],
+    mirrored: Sequence[bool],
+    *,
+    resized: Literal["masks", "scores"] = "scores",
+    policy: Policy = "authors",
+) -> Integer[Tensor, "H W"]:
+    """The class of each pixel by the mean of the views' sums; see `semantic`.
+
+    Args:
+        views: of one image, resized or mirrored, with its size as the output's.
+        mirrored: whether each is, so that its sums are mirrored back.
+        resized, policy: as there.
+
+    Raises:
+        ValueError: there is no such policy.
+    """
+    size = views[0].output_size
+    rows = band_rows(views[0].class_logits.shape[1], size[1])
+    each = [semantic_scores(view, resized=resized, policy=policy, rows=rows) for view in views]
+
+    def means() -> Iterator[Tensor]:
+        for bands in zip(*each, strict=True):
+            upright = (band.flip(2) if flipped else band for band, flipped in zip(bands, mirrored, strict=True))
+            yield sum(upright, start=torch.zeros_like(bands[0])) / len(views)
+
+    return _highest(means(), size)
+
+
+def _highest(scores: Iterator[Float[Tensor, "classes rows W"]], size: Size) -> Integer[Tensor, "H W"]:
     labels: Tensor | None = None
     top = 0
-    for band in semantic_scores(image, resized=resized, policy=policy):
+    for band in scores:
         if labels is None:
-            dtype = torch.uint8 if len(band) <= 256 else torch.int32
-            labels = torch.empty(image.output_size, dtype=dtype, device=band.device)
+            labels = torch.empty(size, dtype=torch.uint8 if len(band) <= 256 else torch.int32, device=band.device)
         labels[top : top + band.shape[1]] = band.argmax(dim=0)
         top += band.shape[1]
-    assert labels is not None and top == image.output_size[0], "a map's bands have all its rows"
+    assert labels is not None and top == size[0], "a map's bands have all its rows"
     return labels
 
 
 def semantic_scores(
-    image: QueryMasks, *, resized: Literal["masks", "scores"] = "scores", policy: Policy = "authors"
+    image: QueryMasks,
+    *,
+    resized: Literal["masks", "scores"] = "scores",
+    policy: Policy = "authors",
+    rows: int | None = None,
 ) -> Iterator[Float[Tensor, "classes rows W"]]:
-    """The sums that `semantic` compares, in bands. The authors average them over an image's views."""
+    """The sums that `semantic` compares, in bands, of so many rows if that is given."""
     _check_policy(policy)
     require(resized in ("masks", "scores"), "resized", resized, "use 'masks' or 'scores'")
     probabilities = image.class_logits.softmax(dim=1)[:, :-1].T  # (K, Q)
@@ -209,11 +251,11 @@ def semantic_scores(
             yield (probabilities @ band.sigmoid().flatten(1)).unflatten(1, band.shape[1:])
 
     if policy == "transformers":
-        return resize_bands(summed(resized_masks(image.mask_logits, _SQUARE)), _SQUARE, image.output_size)
+        return resize_bands(summed(resized_masks(image.mask_logits, _SQUARE)), _SQUARE, image.output_size, rows)
     if resized == "masks":
-        return summed(masks_at_output(image.mask_logits, image))
+        return summed(masks_at_output(image.mask_logits, image, rows))
     scores = summed(resized_masks(image.mask_logits, image.padded_size))
-    return resize_bands(cut_bands(scores, image.input_size), image.input_size, image.output_size)
+    return resize_bands(cut_bands(scores, image.input_size), image.input_size, image.output_size, rows)
 
 
 class _Contest:
@@ -260,8 +302,9 @@ def _segments(
     probabilities: Float[Tensor, " k"],
     classes: Int[Tensor, " k"],
     things: Sequence[int],
+    kept: Int[Tensor, " k"],
 ) -> PanopticSegments:
-    """Paints each query's pixels with its segment's id; 0 is no segment."""
+    """Paints each query's pixels with its segment's id; 0 is no segment. `kept` are the queries that are here."""
     device = classes.device
     of_query = torch.tensor([*ids, 0], dtype=torch.int32, device=device)
     segment_ids = of_query[contest.winners]
@@ -277,6 +320,7 @@ def _segments(
         scores=probabilities[queries],
         areas=areas[of_segment.long()],
         is_thing=torch.isin(labels, torch.tensor(list(things), dtype=labels.dtype, device=device)),
+        queries=kept[queries],
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..ops.padding import group_by_size, pad_batch, padded_size
 from ..sizes import Size
 from .bands import resize_bands
+from .exported import ExportedMask2Former
 from .inputs import model_input
 from .mask2former import Mask2Former
 
@@ -40,7 +41,9 @@ class QueryMasks:
 
 
 def query_masks(
-    model: Mask2Former, images: Sequence[Float[Tensor, "C _ _"]], output_sizes: Sequence[Size] | None = None
+    model: Mask2Former | ExportedMask2Former,
+    images: Sequence[Float[Tensor, "C _ _"]],
+    output_sizes: Sequence[Size] | None = None,
 ) -> list[QueryMasks]:
     """What the model gives for images of any sizes, each image's as it gets it alone.
 
@@ -77,10 +80,12 @@ def query_masks(
     return [found[place] for place in range(len(images))]
 
 
-def masks_at_output(logits: Float[Tensor, "n h w"], image: QueryMasks) -> Iterator[Float[Tensor, "n rows W"]]:
+def masks_at_output(
+    logits: Float[Tensor, "n h w"], image: QueryMasks, rows: int | None = None
+) -> Iterator[Float[Tensor, "n rows W"]]:
     """Some of the image's masks at the original image's size, resized as the authors do it, in bands."""
     cut = cut_bands(resized_masks(logits, image.padded_size), image.input_size)
-    return resize_bands(cut, image.input_size, image.output_size)
+    return resize_bands(cut, image.input_size, image.output_size, rows)
 
 
 def resized_masks(logits: Float[Tensor, "n h w"], size: Size) -> Iterator[Float[Tensor, "n rows W"]]:

@@ -31,8 +31,8 @@ from .config import (
     task_of,
 )
 from .description import PAINTED, ModelDescription
-from .exported import ExportedDetector, ExportedModel
-from .mask2former_config import Mask2FormerConfig
+from .exported import ExportedDetector, ExportedMask2Former, ExportedModel
+from .mask2former_config import LEAST_PROBABILITY, Mask2FormerConfig
 from .runtimes import ExportedFile, is_exported
 from .size import check_size
 
@@ -154,6 +154,8 @@ def load_model(
         raise CheckpointError(f"{source} is an exported model, which stays as it is: leave num_classes and which out")
     file = ExportedFile(Path(source), torch.device("cpu"))
     described = _described(file.description, str(source))
+    if isinstance(described.config, Mask2FormerConfig):
+        return ExportedMask2Former(described, file)
     return (ExportedDetector if described.task == "detection" else ExportedModel)(described, file)
 
 
@@ -196,6 +198,8 @@ def describe_named(
         config = config.replace(num_classes=num_classes)
     if isinstance(config, Mask2FormerConfig) and own is not None and "things" not in overrides:
         config = _with_things(config, own)
+    if isinstance(config, Mask2FormerConfig) and own is not None and "policy" not in overrides:
+        config = _with_policy(config, own, overrides)
     described = ModelDescription(
         config=config,
         num_classes=cast(int, num_classes),  # None: the description's default
@@ -303,6 +307,8 @@ def _preprocessing(
         # Fine-tuning has other images than masked pre-training, of the same kind.
         own = known
         known = dataclasses.replace(official[task](), mean=own.mean, std=own.std, white_level=own.white_level)
+    if isinstance(config, Mask2FormerConfig) and checkpoint is not None and _is_squeezed(checkpoint):
+        known = known if config.policy == "transformers" else None  # the authors' images keep their shape
     if known is None or isinstance(known, DensePreprocessing) != isinstance(config, DenseConfig):
         known = official[task]()
     in_channels = config.in_channels if isinstance(config, SwinConfig) else config.backbone.in_channels
@@ -332,6 +338,29 @@ def _with_things(config: Mask2FormerConfig, checkpoint: Checkpoint) -> Mask2Form
         return config
     described = (checkpoint.metadata or {}).get("config", {})
     return config.replace(things=described.get("things", checkpoint.things))
+
+
+def _with_policy(config: Mask2FormerConfig, checkpoint: Checkpoint, overrides: Mapping[str, Any]) -> Mask2FormerConfig:
+    """With the rules that a checkpoint's figures come with: its own, or transformers' where that squeezes images."""
+    if not _is_squeezed(checkpoint):
+        return config
+    if checkpoint.metadata is None:
+        _log.warning(
+            "%s: images are squeezed to %d x %d pixels and answers made by transformers' rules, as its "
+            "preprocessor_config.json says; policy='authors' has the authors' rules and images",
+            checkpoint.source,
+            *checkpoint.preprocessing.scale,  # type: ignore[union-attr, misc]
+        )
+    saved = (checkpoint.metadata or {}).get("config", {})
+    least = overrides.get("segment_threshold", saved.get("segment_threshold", LEAST_PROBABILITY["transformers"]))
+    return config.replace(policy="transformers", segment_threshold=least)
+
+
+def _is_squeezed(checkpoint: Checkpoint) -> bool:
+    """Whether its figures are of images squeezed to a square and of transformers' rules."""
+    known, saved = checkpoint.preprocessing, checkpoint.metadata
+    by_theirs = saved is None or saved["config"].get("policy") == "transformers"
+    return isinstance(known, DensePreprocessing) and known.squeeze and by_theirs
 
 
 def _masked_preprocessing(name: str) -> Preprocessing:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..models.exported import ExportedMask2Former
 from ..models.mask2former import Mask2Former
 from .mask2former import EveryAnswer, Mask2FormerTask
 from .predictor import Predictor
@@ -28,7 +29,7 @@ class EveryAnswerPredictor:
 
     def __init__(self, predictor: Predictor) -> None:
         model = predictor.model
-        if not (isinstance(model, Mask2Former) and model.task == "panoptic"):
+        if not (isinstance(model, Mask2Former | ExportedMask2Former) and model.task == "panoptic"):
             raise ValueError(
                 f"a {type(model).__name__} for {getattr(model, 'task', None)} has one kind of answer; give a "
                 "Mask2Former with answers='panoptic'"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from ..data.images.dense_transforms import DenseTransform, PreparedImage
 from ..data.images.pixels import ImageInput
 from ..data.transforms import create_transform
+from ..models.exported import ExportedMask2Former
 from ..models.mask2former import Mask2Former
 from ..models.mask2former_config import Answers
-from ..models.mask_results import masks_to_detections, segments_of
-from ..models.panoptic_inference import instances, semantic
+from ..models.mask_results import label_map_of, label_map_of_views, objects_of, segments_of
 from ..models.query_masks import QueryMasks, query_masks
+from ..models.segmentation_inference import RATIOS
 from ..results import Detections, PanopticSegmentation, SegmentationMap
 from .task import Prediction, check_class_layers, class_names, name_of, views_of
 
@@ -34,7 +34,7 @@ class EveryAnswer:
 
 
 class Mask2FormerTask:
-    """Answers by the authors' rules, at the image's own size. See `PredictionTask`.
+    """Answers by the rules that its config names, at the image's own size. See `PredictionTask`.
 
     Args:
         model: its config's `answers` says what is given: `PanopticSegmentation`, `Detections` or `SegmentationMap`.
@@ -43,7 +43,7 @@ class Mask2FormerTask:
 
     batch_size = 4
 
-    def __init__(self, model: Mask2Former, *, score_threshold: float | None) -> None:
+    def __init__(self, model: Mask2Former | ExportedMask2Former, *, score_threshold: float | None) -> None:
         check_class_layers(model)
         self.model = model
         self.score_threshold = score_threshold
@@ -80,12 +80,39 @@ class Mask2FormerTask:
         return segments_of(self.model, image, self.names)
 
     def _objects(self, image: QueryMasks) -> Detections:
-        config = self.model.config
-        found = instances(image, config.thing_classes, max_detections=config.max_detections)
-        result = masks_to_detections(found, self.names)
+        result = objects_of(self.model, image, self.names)
         return result if self.score_threshold is None else result.above(self.score_threshold)
 
     def _classes(self, image: QueryMasks) -> SegmentationMap:
-        resized: Literal["scores", "masks"] = "scores" if self.model.config.answers == "semantic" else "masks"
-        labels = semantic(image, resized=resized).cpu().numpy()
+        labels = label_map_of(self.model, image).cpu().numpy()
         return SegmentationMap(labels=labels, names=self.names, palette=self.model.palette)
+
+
+class SeveralViewsTask:
+    """A semantic Mask2Former's label map from several views of an image. See `PredictionTask`.
+
+    Args:
+        model: its config's `answers` is "semantic".
+        multi_scale: whether to look at each image at each of the published ratios (`RATIOS`).
+        flip: whether to look at its mirror image too.
+    """
+
+    batch_size = 4
+
+    def __init__(self, model: Mask2Former | ExportedMask2Former, *, multi_scale: bool, flip: bool) -> None:
+        one = Mask2FormerTask(model, score_threshold=None)
+        self.model, self.transform, self.names = model, one.transform, one.names
+        self.ratios = RATIOS if multi_scale else (1.0,)
+        self.flip = flip
+
+    def prepare(self, image: ImageInput) -> list[PreparedImage]:
+        """One image at each ratio, resized and normalised but not padded."""
+        return views_of(image, self.transform, self.ratios)
+
+    def predict(self, prepared: Sequence[list[PreparedImage]]) -> list[SegmentationMap]:
+        """See `models.mask_results.label_map_of_views`."""
+        maps = [
+            label_map_of_views(self.model, [view.pixels for view in views], views[0].original_size, flip=self.flip)
+            for views in prepared
+        ]
+        return [SegmentationMap(labels=one.cpu().numpy(), names=self.names, palette=self.model.palette) for one in maps]

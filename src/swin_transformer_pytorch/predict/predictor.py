@@ -22,11 +22,12 @@ from ..data.images.opened import OpenedImage
 from ..data.images.pixels import ImageInput, as_picture
 from ..data.images.remote import fetched
 from ..models.config import FINE_TUNE_FIRST
+from ..models.exported import ExportedMask2Former
 from ..models.mask2former import Mask2Former
 from ..weights.finite import named, not_finite
 from .classification import ClassificationTask
 from .detection import DetectionTask
-from .mask2former import Mask2FormerTask
+from .mask2former import Mask2FormerTask, SeveralViewsTask
 from .segmentation import SegmentationTask
 from .task import AnyImage, Mode, Prediction, PredictionTask, class_names
 
@@ -53,7 +54,8 @@ class Predictor:
             overlapping windows; see `DetectionTask` and `SegmentationTask`.
         crop_size: "slide": (height, width) of a window.
         stride: "slide": (height, width) from a window to the next.
-        multi_scale: likewise: whether to look at each image at several sizes. Slow.
+        multi_scale: detection and segmentation: whether to look at each image at several sizes. Slow. Of Mask2Formers
+            semantic ones alone can.
         flip: likewise: whether to look at its mirror image too.
         max_pixels: the most pixels that a file may have; None for PIL's own limit, see `data.images.decode.open_image`.
         decoding: classification: "exact", or "scaled" to decode large JPEGs no larger than needed, which is faster and
@@ -112,11 +114,16 @@ class Predictor:
         if name == "classification" and getattr(model, "num_classes", None) != 0:
             _refuse(name, score_threshold=score_threshold, **windows, **views)
             task = ClassificationTask(model, top_k=top_k)
-        elif isinstance(model, Mask2Former):
-            _refuse(f"{name} by a Mask2Former, which looks at whole images once", **windows, **views)
+        elif isinstance(model, Mask2Former | ExportedMask2Former):
+            _refuse(f"{name} by a Mask2Former, which looks at whole images", **windows)
+            if name != "segmentation":
+                _refuse(f"{name} by a Mask2Former, whose views' queries are not each other's", **views)
             if name != "detection":
                 _refuse(name, score_threshold=score_threshold)
-            task = Mask2FormerTask(model, score_threshold=score_threshold)
+            if multi_scale or flip:
+                task = SeveralViewsTask(model, multi_scale=multi_scale, flip=flip)
+            else:
+                task = Mask2FormerTask(model, score_threshold=score_threshold)
         elif name == "detection":
             task = DetectionTask(
                 model,

@@ -12,8 +12,10 @@ from PIL import Image
 from ..data.classification.fashion import FashionSample
 from ..data.scenes.dataset import open_scenes
 from ..predict import Prediction, Predictor
-from ..results import Detections, SegmentationMap
+from ..results import Detections, PanopticSegmentation, SegmentationMap
+from ..results.panoptic import ids_as_colours
 from ..visualize import class_colour, label_map, overlay, palette_of
+from ..visualize.panoptic import segment_colours
 
 _NUM_SAMPLES = 6
 
@@ -27,6 +29,9 @@ def drawn(image: bytes, result: Prediction, predictor: Predictor) -> dict[str, A
         palette = palette_of(result)
         fields["colours"] = [palette[label] for label in result.shares]
         fields["label_map"] = _base64(label_map(result))
+    elif isinstance(result, PanopticSegmentation):
+        fields["colours"] = segment_colours(result, palette_of(result))
+        fields["segment_ids"] = _base64(Image.fromarray(ids_as_colours(result.segment_ids)))
     return fields
 
 

@@ -33,13 +33,14 @@ from .schema import (
     Health,
     ModelInfo,
     Models,
+    PanopticAnswer,
     SegmentationAnswer,
 )
 from .worker import ModelError, OverloadError, Worker
 
 _STATIC = Path(__file__).parent / "static"
 _PARAMETERS = frozenset({"model", "score_threshold", "picture"})
-_ANSWERS = ClassificationAnswer | DetectionAnswer | SegmentationAnswer
+_ANSWERS = ClassificationAnswer | DetectionAnswer | SegmentationAnswer | PanopticAnswer
 
 
 def create_app(
@@ -57,12 +58,7 @@ def create_app(
         limits: what a request may be; None for the defaults.
         score_threshold: detection: least score of the objects in an answer, where a request does not say another.
         hosts, origins: see `Guard`.
-
-    Raises:
-        ValueError: a model is for panoptic segmentation, which has no answer here.
     """
-    if unknown := [name for name, predictor in predictors.items() if _task(predictor) == "panoptic"]:
-        raise ValueError(f"{', '.join(unknown)}: no page for panoptic segmentation in this version: use swin predict")
     limits = limits or Limits()
     usual_score = score_threshold
     described = [_describe(name, predictor) for name, predictor in predictors.items()]

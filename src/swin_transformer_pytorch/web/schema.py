@@ -25,12 +25,17 @@ class Answer(BaseModel):
 
     model: str
     milliseconds: float = Field(description="from the image's arrival to the answer, waiting included")
-    labels: list[int] = Field(description="class indices, from 0")
-    names: list[str] = Field(description="their names")
     picture: Png = Field(None, description="with picture=true: the image with what was found, a PNG in base64")
 
 
-class ClassificationAnswer(Answer):
+class ClassesAnswer(Answer):
+    """What those have whose parts are of one class each, without more."""
+
+    labels: list[int] = Field(description="class indices, from 0")
+    names: list[str] = Field(description="their names")
+
+
+class ClassificationAnswer(ClassesAnswer):
     """The likeliest classes, best first."""
 
     scores: list[Share]
@@ -44,7 +49,7 @@ class Mask(BaseModel):
     counts: str
 
 
-class DetectionAnswer(Answer):
+class DetectionAnswer(ClassesAnswer):
     """The objects, best first, in the image's own pixels."""
 
     image_size: Sides
@@ -55,13 +60,37 @@ class DetectionAnswer(Answer):
     colours: list[Colour] | None = Field(None, description="with picture=true: of each object in it, by its class")
 
 
-class SegmentationAnswer(Answer):
+class SegmentationAnswer(ClassesAnswer):
     """The classes that the image has, the largest first."""
 
     image_size: Sides
     shares: list[Share] = Field(description="the part of the image that each covers")
     colours: list[Colour] | None = Field(None, description="with picture=true: of each class")
     label_map: Png = Field(None, description="with picture=true: a PNG whose values are class indices, in base64")
+
+
+class Segment(BaseModel):
+    """A thing, or all of a class of stuff."""
+
+    id: int = Field(description="from 1")
+    label: int = Field(description="class index, from 0")
+    name: str = Field(description="the class's")
+    score: Share
+    area: int = Field(description="pixels")
+    is_thing: bool
+
+
+class PanopticAnswer(Answer):
+    """The segments, of which each pixel is in one or in none."""
+
+    image_size: Sides
+    segments: list[Segment]
+    colours: list[Colour] | None = Field(None, description="with picture=true: of each segment in it")
+    segment_ids: Png = Field(
+        None,
+        description="with picture=true: COCO's panoptic PNG in base64, red + 256 green + 65,536 blue being the pixel's "
+        "segment's id, and 0 none",
+    )
 
 
 class ModelInfo(BaseModel):

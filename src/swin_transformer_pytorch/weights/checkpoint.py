@@ -58,6 +58,7 @@ class Checkpoint:
         record: its catalogue record, or None.
         meta_classes: the class names that other code wrote beside the weights, or None.
         meta_palette: the colours that it wrote, or None.
+        meta_preprocessing: what transformers' files beside a Mask2Former say is done to images, or None.
         which: whether they are "averaged" or "raw" weights, where that is known; else None.
         beside: tensors that were in the same state dict and not in the model.
         notes: what else a user should know.
@@ -73,6 +74,7 @@ class Checkpoint:
     record: WeightsRecord | None = field(default=None, repr=False)
     meta_classes: tuple[str, ...] | None = field(default=None, repr=False)
     meta_palette: tuple[Colour, ...] | None = field(default=None, repr=False)
+    meta_preprocessing: DensePreprocessing | None = field(default=None, repr=False)
     which: Which | None = None
     beside: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -136,6 +138,8 @@ class Checkpoint:
         values = self.metadata["preprocessing"] if self.metadata is not None else None
         if values is not None:
             return preprocessing_from_dict(values)
+        if self.meta_preprocessing is not None:
+            return self.meta_preprocessing
         return self.record.preprocessing if self.record is not None else None
 
     @property
@@ -296,6 +300,7 @@ def _understood(file: CheckpointFile, source: str, *, record: WeightsRecord | No
         record=record,
         meta_classes=file.classes,
         meta_palette=file.palette,
+        meta_preprocessing=file.preprocessing,
         which=file.which,
         beside=file.beside,
         notes=file.notes,

@@ -28,6 +28,7 @@ from .errors import CheckpointError, DamagedFileError
 from .formats import FormatError, dense, detect_format, find_format
 from .formats.mask2former import is_mask2former
 from .pickled_arrays import is_pickled_arrays, read_pickled_arrays
+from .preprocessing import DensePreprocessing
 
 EXPORTED_ENDINGS = (".onnx", ".xml", ".pt2")
 """Of files that run without this package. Those of ONNX and OpenVINO are models for inference here as well."""
@@ -46,6 +47,7 @@ class CheckpointFile:
         state_dict: tensors by name, on the CPU, out of any container and without prefixes of wrappers.
         metadata: this package's own description of the model (`model.metadata()`), or None.
         classes: the class names beside the weights, as OpenMMLab (`meta`) and transformers write them, or None.
+        preprocessing: what transformers' files beside a Mask2Former say is done to images, or None.
         palette: the colours in OpenMMLab's, (red, green, blue) of 0 to 255, one a class, or None.
         which: whether the weights are "averaged" or "raw", where the file tells; else None.
         beside: tensors of the file that belong to no model.
@@ -56,6 +58,7 @@ class CheckpointFile:
     state_dict: dict[str, Tensor]
     metadata: dict[str, Any] | None = None
     classes: tuple[str, ...] | None = None
+    preprocessing: DensePreprocessing | None = None
     palette: tuple[Colour, ...] | None = None
     which: Which | None = None
     beside: tuple[str, ...] = ()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -16,12 +16,14 @@ from .containers import Which
 from .errors import CheckpointError, DamagedFileError
 from .files import CheckpointFile, read_checkpoint
 from .formats import FormatError, transformers_config
-from .preprocessing import Preprocessing, PreprocessingError
+from .preprocessing import DensePreprocessing, Preprocessing, PreprocessingError
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 INDEX = ".index.json"
 WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 """What a folder's weights are called, in the order of asking."""
+
+_Told = TypeVar("_Told", Preprocessing, DensePreprocessing)
 
 _MOST_BYTES = 1 << 26  # of a text file
 
@@ -75,12 +77,16 @@ def described_by(file: CheckpointFile, folder: Path) -> CheckpointFile:
     config = _read(path)
     classes = transformers_config.labels(config)
     if not transformers_config.is_classifier(config):
-        return dataclasses.replace(file, classes=file.classes or classes)
+        file = dataclasses.replace(file, classes=file.classes or classes)
+        if not transformers_config.is_mask2former(config) or not (folder / PREPROCESSOR).exists():
+            return file
+        known, notes = _told(folder / PREPROCESSOR, transformers_config.read_mask_preprocessing)
+        return dataclasses.replace(file, preprocessing=known, notes=(*file.notes, *notes))
     try:
         backbone = transformers_config.read_config(config)
     except (FormatError, ConfigError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path} describes a model that cannot be built: {error}") from error
-    preprocessing, notes = _preprocessing(folder / PREPROCESSOR)
+    preprocessing, notes = _told(folder / PREPROCESSOR, transformers_config.read_preprocessing)
     head = file.state_dict.get("classifier.weight")
     count = len(head) if head is not None and head.ndim else 0
     masked = any(key.startswith("decoder.") for key in file.state_dict)
@@ -96,11 +102,11 @@ def described_by(file: CheckpointFile, folder: Path) -> CheckpointFile:
     return dataclasses.replace(file, metadata=metadata, notes=(*file.notes, *notes))
 
 
-def _preprocessing(path: Path) -> tuple[Preprocessing | None, tuple[str, ...]]:
+def _told(path: Path, read: Callable[[dict[str, Any]], _Told]) -> tuple[_Told | None, tuple[str, ...]]:
     if not path.exists():
         return None, (f"there is no {PREPROCESSOR}, so how images are prepared is not known",)
     try:
-        return transformers_config.read_preprocessing(_read(path)), ()
+        return read(_read(path)), ()
     except (PreprocessingError, TypeError) as error:
         return None, (f"{PREPROCESSOR} is left out: {error}",)
 

@@ -97,7 +97,7 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class DensePreprocessing:
-    """Resize within limits, keeping the shape; normalise; pad at the right and the bottom: in that order.
+    """Resize within limits, usually keeping the shape; normalise; pad at the right and the bottom: in that order.
 
     The resize is bilinear on the stored bytes: without antialiasing and with OpenCV's rounding, as the official
     detection and segmentation code does it, or as Pillow does it.
@@ -107,6 +107,7 @@ class DensePreprocessing:
             `s = min(scale[0] / max(h, w), scale[1] / min(h, w))` to `int(side * s + 0.5)`, up or down. None: not at
             all.
         size_divisor: each side is padded with zeros to a multiple of it; 1 is no padding.
+        squeeze: whether both sides are resized to `scale`, a square then, whatever the image's shape.
         antialias: whether the resize is Pillow's, which takes the mean of all pixels that a smaller image covers, as
             code on detectron2 does it. It and OpenCV's enlarge alike, but for a level of rounding.
         mean: subtracted from each channel, on the scale of the bytes, 0 to 255.
@@ -117,6 +118,7 @@ class DensePreprocessing:
 
     scale: Size | None = (1333, 800)
     size_divisor: int = 32
+    squeeze: bool = False
     antialias: bool = False
     mean: tuple[float, ...] = IMAGENET_BYTE_MEAN
     std: tuple[float, ...] = IMAGENET_BYTE_STD
@@ -129,7 +131,11 @@ class DensePreprocessing:
             object.__setattr__(self, "scale", tuple(self.scale))
         divisor = self.size_divisor
         _require(is_count(divisor), "size_divisor", divisor, "use a whole number of at least 1")
-        _require(isinstance(self.antialias, bool), "antialias", self.antialias, "use true or false")
+        for name in ("squeeze", "antialias"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "use true or false")
+        square = self.scale is not None and self.scale[0] == self.scale[1]
+        fix = f"use true with a square scale alone, not scale={self.scale}"
+        _require(square or not self.squeeze, "squeeze", self.squeeze, fix)
         _normalise(self)
 
     @property
@@ -141,6 +147,8 @@ class DensePreprocessing:
         """Pixels (height, width) that an image of that size is resized to."""
         if self.scale is None:
             return image_size
+        if self.squeeze:
+            return self.scale
         factor = min(self.scale[0] / max(image_size), self.scale[1] / min(image_size))
         height, width = (max(int(side * factor + 0.5), 1) for side in image_size)
         return height, width
@@ -189,7 +197,7 @@ def _plain(preprocessing: Preprocessing | DensePreprocessing) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in dataclasses.asdict(preprocessing).items()
         # Versions before these were there would refuse them.
-        if (name, value) not in (("white_level", None), ("antialias", False))
+        if (name, value) not in (("white_level", None), ("antialias", False), ("squeeze", False))
     }
 
 

@@ -111,10 +111,10 @@ function complain(text) {
   for (const id of ["picture-field", "label-map-field", "found", "downloads"]) byId(id).hidden = true;
 }
 
-function show({ picture, label_map: labelMap, ...record }, task) {
+function show({ picture, label_map: labelMap, segment_ids: segmentIds, ...record }, task) {
   addresses.forEach(URL.revokeObjectURL);
   addresses = [];
-  const summary = { classification: classes, detection: objects, segmentation: regions }[task](record);
+  const summary = { classification: classes, detection: objects, segmentation: regions, panoptic: segments }[task](record);
   byId("status").textContent = `${summary.text}, in ${Math.round(record.milliseconds)} ms`;
   byId("picture").alt = `The image with its result: ${summary.text}`;
   byId("caption").textContent = summary.caption;
@@ -124,6 +124,7 @@ function show({ picture, label_map: labelMap, ...record }, task) {
   byId("found").hidden = summary.rows.length === 0;
   showPicture("picture", picture);
   showPicture("label-map", labelMap);
+  offer("segment-ids", segmentIds);
   byId("download-json").href = addressOf(new Blob([JSON.stringify(record, null, 1)], { type: "application/json" }));
   byId("downloads").hidden = false;
   byId("result").scrollIntoView({ block: "nearest" }); // on a phone it is below
@@ -162,6 +163,19 @@ function regions({ names, shares, colours }) {
   };
 }
 
+function segments({ segments: found, image_size: [height, width], colours }) {
+  return {
+    text: found.length === 1 ? "1 segment" : `${found.length} segments`,
+    caption: "Segments of its pixels",
+    title: "Legend",
+    columns: ["Segment", "", "Of the image"],
+    rows: found.map(({ name, area }, place) => {
+      const share = area / (height * width);
+      return row([swatch(colours[place]), name], meter(share), percent(share));
+    }),
+  };
+}
+
 function heading(text, place) {
   const cell = Object.assign(document.createElement("th"), { textContent: text, scope: "col" });
   cell.className = ["", text && "box", "number"][place];
@@ -192,10 +206,17 @@ function meter(value) {
 
 /** Shows a PNG in base64 and offers it; hides its place where there is none. */
 function showPicture(id, png) {
-  byId(`${id}-field`).hidden = byId(`download-${id}`).hidden = !png;
-  if (!png) return;
+  byId(`${id}-field`).hidden = !png;
+  const address = offer(id, png);
+  if (address) byId(id).src = address;
+}
+
+/** Offers a PNG in base64 for download, at the address that it gives; hides the button where there is none. */
+function offer(id, png) {
+  byId(`download-${id}`).hidden = !png;
+  if (!png) return null;
   const bytes = Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0));
-  byId(id).src = byId(`download-${id}`).href = addressOf(new Blob([bytes], { type: "image/png" }));
+  return (byId(`download-${id}`).href = addressOf(new Blob([bytes], { type: "image/png" })));
 }
 
 function addressOf(blob) {

@@ -1,4 +1,5 @@
-"""`config.json` and `preprocessor_config.json` of transformers' classifiers and masked-image models, read and written.
+"""`config.json` and `preprocessor_config.json` of transformers' classifiers and masked-image models, read and written;
+of its Mask2Former what is done to images, read.
 
 Imports no torch.
 """
@@ -10,7 +11,14 @@ from typing import Any, Literal
 
 from ...backbone.config import SwinConfig
 from ...checks import as_pair
-from ..preprocessing import Interpolation, Preprocessing, PreprocessingError
+from ..preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DensePreprocessing,
+    Interpolation,
+    Preprocessing,
+    PreprocessingError,
+)
 from .format import FormatError
 
 MULTI_LABEL = "multi_label_classification"
@@ -38,6 +46,11 @@ _CROPPED, _SQUEEZED = "CLIPImageProcessor", "ViTImageProcessor"  # both in every
 def is_classifier(config: Mapping[str, Any]) -> bool:
     """Whether it is the configuration of a Swin V1 or V2, and not of one inside another model."""
     return config.get("model_type") in _MODELS
+
+
+def is_mask2former(config: Mapping[str, Any]) -> bool:
+    """Whether it is the configuration of a Mask2Former, on any backbone."""
+    return config.get("model_type") == "mask2former"
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -156,6 +169,36 @@ def read_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
         interpolation=_RESAMPLE[resample],
         mean=values.get("image_mean", (0.5, 0.5, 0.5)) if normalised else (0.0, 0.0, 0.0),
         std=values.get("image_std", (0.5, 0.5, 0.5)) if normalised else (1.0, 1.0, 1.0),
+    )
+
+
+def read_mask_preprocessing(values: Mapping[str, Any]) -> DensePreprocessing:
+    """What a Mask2Former's `preprocessor_config.json` does. Most on the hub squeeze images to 384 x 384.
+
+    Raises:
+        PreprocessingError: it does what `DensePreprocessing` has no place for.
+    """
+    for name in ("do_resize", "do_rescale", "do_normalize"):
+        if not values.get(name, True):
+            raise PreprocessingError(f"{name}={values[name]!r} is not possible here")
+    resample, factor = values.get("resample", 2), values.get("rescale_factor", 1 / 255)
+    size, divisor = values.get("size", {"shortest_edge": 800, "longest_edge": 1333}), values.get("size_divisor", 32)
+    known = isinstance(size, Mapping) and isinstance(factor, int | float)
+    if not known or resample != 2 or abs(factor * 255 - 1) > 1e-6 or values.get("pad_size") is not None:
+        raise PreprocessingError(
+            f"size={size!r}, resample={resample!r}, rescale_factor={factor!r}, pad_size={values.get('pad_size')!r} is "
+            "not possible here"
+        )
+    squeezed = "height" in size
+    sides = ("height", "width") if squeezed else ("longest_edge", "shortest_edge")
+    mean, std = values.get("image_mean", IMAGENET_MEAN), values.get("image_std", IMAGENET_STD)
+    return DensePreprocessing(
+        scale=tuple(size.get(side) for side in sides),  # type: ignore[arg-type]
+        squeeze=squeezed,
+        size_divisor=divisor or 1,
+        antialias=True,
+        mean=tuple(round(255 * value, 4) for value in mean),  # as usually written
+        std=tuple(round(255 * value, 4) for value in std),
     )
 
 

@@ -14,8 +14,7 @@ from ....models.detection import Detector
 from ....models.detection_inference import detect
 from ....models.detection_results import instances_to_detections
 from ....models.mask2former import Mask2Former
-from ....models.mask_results import masks_to_detections
-from ....models.panoptic_inference import instances
+from ....models.mask_results import objects_of
 from ....models.query_masks import query_masks
 from ....results import Detections
 from ..dense.learning import Learning, mask_losses
@@ -47,5 +46,5 @@ def _objects(model: Detector, images: Sequence[PreparedImage]) -> list[Detection
 
 def _masked_objects(model: Mask2Former, images: Sequence[PreparedImage]) -> list[Detections]:
     found = query_masks(model, [image.pixels for image in images], [image.original_size for image in images])
-    names, most = model.classes, model.config.max_detections
-    return [masks_to_detections(instances(one, max_detections=most), names) for one in found]
+    names = model.classes
+    return [objects_of(model, one, names) for one in found]
