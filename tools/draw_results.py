@@ -2,7 +2,7 @@
 
     python tools/draw_results.py
 
-Writes docs/images/result-classification.png, result-detection.png and result-segmentation.png.
+Writes docs/images/result-classification.png, result-detection.png, result-segmentation.png and result-panoptic.png.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ import swin_transformer_pytorch as swin
 from swin_transformer_pytorch.data.classification.fashion import FashionSample
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.models.registry import checkpoint_model
-from swin_transformer_pytorch.visualize import classification_overlay, detection_overlay, segmentation_overlay
+from swin_transformer_pytorch.visualize import (
+    classification_overlay,
+    detection_overlay,
+    panoptic_overlay,
+    segmentation_overlay,
+)
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 _HEIGHT = 320
@@ -28,14 +33,20 @@ def main() -> None:
         FashionSample("test")[_ITEM][0],
         open_scenes("scenes_sample", "val", num_scenes=_SCENE + 1)[_SCENE].picture,
     )
-    classified, detected, segmented = (
+    classified, detected, segmented, found = (
         swin.Predictor(checkpoint_model(name))(image)
-        for name, image in (("fashion", item), ("scenes_detection", scene), ("scenes_segmentation", scene))
+        for name, image in (
+            ("fashion", item),
+            ("scenes_detection", scene),
+            ("scenes_segmentation", scene),
+            ("scenes_panoptic", scene),
+        )
     )
     pictures = {
         "classification": classification_overlay(item, classified),
         "detection": detection_overlay(scene, detected.above(_LEAST_SCORE)),
         "segmentation": segmentation_overlay(scene, segmented),
+        "panoptic": panoptic_overlay(scene, found),
     }
     for task, picture in pictures.items():
         width = round(picture.width * _HEIGHT / picture.height)

@@ -18,6 +18,7 @@ from swin_transformer_pytorch.models.build import build
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConfig
 from swin_transformer_pytorch.models.description import ModelDescription
+from swin_transformer_pytorch.models.mask2former_config import Mask2FormerConfig
 from swin_transformer_pytorch.weights.files import save_checkpoint
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, Preprocessing
 
@@ -85,7 +86,7 @@ def dense_data(scenes: SceneDataset, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def dense_checkpoints(scenes: SceneDataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A random detector and a random segmenter of scenes that describe themselves."""
+    """A random detector, segmenter and panoptic model of scenes that describe themselves."""
     torch.manual_seed(0)
     backbone = SwinConfig(
         embed_dim=16, depths=(1, 1), num_heads=(1, 2), window_size=4, drop_path_rate=0.0, single_window="keep"
@@ -105,9 +106,29 @@ def dense_checkpoints(scenes: SceneDataset, tmp_path_factory: pytest.TempPathFac
             preprocessing=DensePreprocessing(scale=None, size_divisor=1),
         )
     )
+    panoptic = build(
+        ModelDescription(
+            config=Mask2FormerConfig(
+                backbone=backbone,
+                num_classes=11,
+                things=tuple(range(10)),
+                num_queries=8,
+                dim=32,
+                attention_heads=2,
+                encoder_dim=32,
+                encoder_layers=1,
+                feedforward_dim=32,
+                decoder_layers=1,
+                segment_threshold=0.0,
+            ),
+            classes=scenes.semantic_classes,
+            palette=scenes.semantic_palette,
+            preprocessing=DensePreprocessing(scale=None, antialias=True),
+        )
+    )
     folder = tmp_path_factory.mktemp("dense")
     paths = {}
-    for model in (detector, segmenter):
+    for model in (detector, segmenter, panoptic):
         paths[model.task] = folder / f"{model.task}.safetensors"
         save_checkpoint(paths[model.task], model.state_dict(), model.metadata())
     return paths

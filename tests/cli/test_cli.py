@@ -143,14 +143,15 @@ def test_an_interrupt_has_its_own_code(swin, monkeypatch) -> None:
 def test_choices_written_out_for_speed_are_the_real_ones() -> None:
     from swin_transformer_pytorch.data.classification.source import ClassificationKind
     from swin_transformer_pytorch.data.detection.source import DetectionKind
+    from swin_transformer_pytorch.data.panoptic.source import PanopticKind
     from swin_transformer_pytorch.data.segmentation.source import SegmentationKind
     from swin_transformer_pytorch.models.registry import TASKS
 
     assert models.TASKS == TASKS
-    kinds = [get_args(kind) for kind in (ClassificationKind, DetectionKind, SegmentationKind)]
+    kinds = [get_args(kind) for kind in (ClassificationKind, DetectionKind, PanopticKind, SegmentationKind)]
     assert set(evaluate.KINDS) == set().union(*kinds)
     assert set(evaluate.KINDS) == {kind for kinds in evaluate.KINDS_OF_TASK.values() for kind in kinds}
-    assert set(evaluate.KINDS_OF_TASK) == set(TASKS) - {"panoptic"}  # which is not evaluated yet
+    assert set(evaluate.KINDS_OF_TASK) == set(TASKS)
 
 
 def test_usage_errors_are_value_errors() -> None:

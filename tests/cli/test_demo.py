@@ -44,6 +44,7 @@ def test_writes_what_it_says_and_says_where(swin, tmp_path) -> None:
         "training_curve.png",
         "detections.png",
         "segmentation.png",
+        "panoptic.png",
     ):
         assert str(output / picture) in outcome.out
         with Image.open(output / picture) as image:
@@ -60,9 +61,9 @@ def test_writes_what_it_says_and_says_where(swin, tmp_path) -> None:
     found = [json.loads(line) for line in (output / "detections.jsonl").read_text().splitlines()]
     assert [line["scene"] for line in found] == list(range(12))
     assert all(len(line["boxes"]) == len(line["masks"]) == len(line["names"]) for line in found)
-    for words in ("box AP", "mask AP", "mIoU"):
+    for words in ("box AP", "mask AP", "mIoU", "PQ"):
         assert words in outcome.out
-    for task in ("detection", "segmentation"):
+    for task in ("detection", "segmentation", "panoptic"):
         again = swin("predict", "--weights", f"scenes_{task}", output / "scenes", "--output", "-")
         assert again.code == 0, again.err
         assert len(again.out.splitlines()) == len(list((output / "scenes").glob("*.png"))) == 5

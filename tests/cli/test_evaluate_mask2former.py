@@ -212,6 +212,8 @@ def test_what_does_not_go_together_is_told(swin, checkpoints, dense_data, scenes
     ):
         outcome = swin(*words, *data)
         assert outcome.code == 2 and message in outcome.err, outcome.err
+    outcome = swin("evaluate", "--weights", checkpoints["semantic"], "--data.root", own, "--data.instances", own)
+    assert outcome.code == 2 and "--data.instances is for panoptic models, and this one is for segm" in outcome.err
     (own / "classes.txt").write_text("".join(f"{name}\n" for name in range(11)))
     outcome = swin(*words, "--data.root", own)
     assert outcome.code == 2 and "none of the classes asked for (T-shirt/top" in outcome.err

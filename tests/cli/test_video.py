@@ -31,7 +31,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("weights", ["fashion", "scenes_detection", "scenes_segmentation"])
+@pytest.mark.parametrize("weights", ["fashion", "scenes_detection", "scenes_segmentation", "scenes_panoptic"])
 def test_a_row_and_a_picture_a_frame(swin: Swin, clip: Path, tmp_path: Path, weights: str) -> None:
     outcome = swin(
         "video", clip, "--weights", weights, "--output", tmp_path / "a.jsonl", "--video", tmp_path / "a.webm"

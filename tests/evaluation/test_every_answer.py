@@ -98,6 +98,26 @@ def test_each_answer_is_measured_as_by_itself(ids: tuple[int | str, ...]) -> Non
     assert report.instance.masks is not None and 0 < (report.instance.masks.metrics["AP"] or 0) < 1
 
 
+def test_what_is_there_is_found_by_each_measure() -> None:
+    evaluator = EveryAnswerEvaluator(CLASSES, THINGS)
+    segments, _, _ = answers(0)
+    masks = [place == IDS for place in (1, 3)]
+    objects = Detections(
+        boxes_xyxy=np.array([[0, 0, 2, 2], [1, 1, 3, 2]], dtype=np.float32),
+        scores=np.array([0.5, 0.6], dtype=np.float32),
+        labels=np.array([0, 2]),
+        names=("car", "car"),
+        image_size=(3, 5),
+        mask_rles=tuple(map(encode_mask, masks)),
+    )
+    labels = SegmentationMap(labels=np.array([3, *LABELS])[IDS].astype(np.uint8), names=CLASSES)
+    evaluator.update(segments, objects, labels, **truth(1))
+    report = evaluator.report()
+    assert (report.panoptic.all.pq, report.semantic.miou, report.num_images) == (1, 1, 1)
+    assert report.instance is not None and report.instance.num_objects == 2
+    assert [scores.metrics["AP"] for scores in report.instance.by_kind.values()] == [pytest.approx(1)] * 2
+
+
 def test_classes_may_be_all_stuff() -> None:
     evaluator = EveryAnswerEvaluator(CLASSES, ())
     evaluator.update(*answers(0), **truth(1))

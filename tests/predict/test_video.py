@@ -36,7 +36,7 @@ class MadeVideo:
             raise self.error
 
 
-@pytest.mark.parametrize("weights", ["fashion", "scenes_detection", "scenes_segmentation"])
+@pytest.mark.parametrize("weights", ["fashion", "scenes_detection", "scenes_segmentation", "scenes_panoptic"])
 @pytest.mark.parametrize("batch_size", [None, 3])
 def test_a_frame_has_the_result_that_it_has_as_an_image(weights: str, batch_size: int | None) -> None:
     predictor = Predictor(weights, device="cpu")

@@ -346,6 +346,9 @@ def test_weights_of_another_task_need_a_model(tiny: Make, tmp_path: Path) -> Non
     values = {"model.config": None, "model.weights": str(result.weights), "model.init": "official"}
     with pytest.raises(RecipeError, match="for segmentation and this recipe is for detection"):
         train(tiny("detection", "other", values), progress=False)
+    # Only now it is known that the model has batch norms.
+    with pytest.raises(RecipeError, match=r"data\.batch_size=1.*batch norm"):
+        train(tiny("segmentation", "single", {**values, "data.batch_size": 1}), progress=False)
 
 
 def spoil(root: Path, split: str, index: int, how: str) -> str:

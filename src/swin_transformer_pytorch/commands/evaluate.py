@@ -7,6 +7,8 @@ the model is for.
   swin evaluate --weights detector.ckpt --data.root coco/ --multi-scale --flip
   swin evaluate --weights detector.ckpt --data.annotations boxes.json --data.images photos/
   swin evaluate --weights segmenter.ckpt --data ade20k --data.root ade20k/
+  swin evaluate --weights panoptic.ckpt --data.root coco/
+  swin evaluate --weights panoptic.ckpt --data.images photos/ --data.labels maps/ --data.instances numbers/
   swin evaluate --weights detector.ckpt --data scenes_sample
 
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
@@ -183,5 +185,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--data {kind} is not for {model.task}, which this model does; use {' or '.join(kinds)}")
     if options.data.class_order is not None and (model.task, kind) != ("classification", "folder"):
         raise UsageError("--data.class_order is for a classifier's folder (--data.root); leave it out")
+    if options.data.instances is not None and model.task != "panoptic":
+        raise UsageError(f"--data.instances is for panoptic models, and this one is for {model.task}; leave it out")
     task = importlib.import_module(f"{__package__}.evaluate_{model.task}")
     return task.run(model, options, device)

@@ -25,8 +25,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, without_either: str) -
         "--weights",
         metavar="W",
         help="a checkpoint of ours, which says itself which model it is for, an exported file (.onnx, .xml), or one in "
-        "the package: `fashion`, `scenes_detection` or `scenes_segmentation`; with --model also a tag that `swin "
-        "models` lists, a file of any known format, a URL or a hub id",
+        "the package: `fashion`, `scenes_detection`, `scenes_segmentation` or `scenes_panoptic`; with --model also a "
+        "tag that `swin models` lists, a file of any known format, a URL or a hub id",
     )
     parser.add_argument(
         "--which",

@@ -1,6 +1,6 @@
 """`swin demo`: what the package does, on the real images inside it, without a download.
 
-It measures the shipped models, classifier, detector and segmenter, exports one to ONNX, trains a small classifier from
+It measures the shipped models, exports one to ONNX, trains a small classifier from
 scratch, and saves pictures, by the same functions as `swin evaluate`, `swin export`, `swin train` and `swin predict`.
 """
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ..evaluation.classification import ClassificationReport
 from ..evaluation.coco import DetectionReport
+from ..evaluation.panoptic import PanopticReport
 from ..evaluation.segmentation import SegmentationReport
 from ..extras import require
 from . import classification, export, scenes
@@ -33,6 +34,7 @@ class DemoResult:
         shipped: the shipped classifier on the 1,000 embedded test images.
         detection: the shipped detector on held-out scenes.
         segmentation: the shipped segmenter on the same scenes.
+        panoptic: the shipped panoptic model on the same scenes.
         exported: what the shipped classifier's ONNX file says beside it.
         trained: the classifier that was trained here, on the images of `shipped`.
         files: what was written, by what it is.
@@ -42,6 +44,7 @@ class DemoResult:
     shipped: ClassificationReport
     detection: DetectionReport
     segmentation: SegmentationReport
+    panoptic: PanopticReport
     exported: export.ExportedAnswers
     trained: ClassificationReport
     files: dict[str, Path]
@@ -73,9 +76,11 @@ def run_demo(output: Path, *, seconds: float = 60, console: Console, progress: b
     detection = scenes.show_shipped_detector(output, console=console)
     console.print("3. The shipped segmenter on the same scenes: a class for each pixel")
     segmentation = scenes.show_shipped_segmenter(output, console=console)
-    console.print("4. The shipped classifier as an ONNX file, which needs neither PyTorch nor this package")
+    console.print("4. The shipped Mask2Former on the same scenes: each item by itself, and the ground")
+    panoptic = scenes.show_shipped_panoptic(output, console=console)
+    console.print("5. The shipped classifier as an ONNX file, which needs neither PyTorch nor this package")
     exported = export.show_export(output, console=console)
-    console.print("5. A smaller classifier from scratch, on the 2,000 training images in the package")
+    console.print("6. A smaller classifier from scratch, on the 2,000 training images in the package")
     trained = classification.train_a_classifier(output, seconds=seconds, console=console, progress=progress)
 
     files = {name: output / file for name, file in {**classification.FILES, **scenes.FILES, **export.FILES}.items()}
@@ -83,6 +88,7 @@ def run_demo(output: Path, *, seconds: float = 60, console: Console, progress: b
         shipped=shipped,
         detection=detection,
         segmentation=segmentation,
+        panoptic=panoptic,
         exported=exported,
         trained=trained,
         files=files,

@@ -1,4 +1,4 @@
-"""The demo's part on scenes: the shipped detector and segmenter measured on held-out ones, and pictures of both."""
+"""The demo's part on scenes: the shipped models measured on held-out ones, and pictures of what they find."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from rich.console import Console
 from torch import nn
 
 from ..data.scenes.dataset import SceneDataset, open_scenes
+from ..data.scenes.panoptic import PanopticScenes
 from ..data.segmentation.dataset import SceneLabelMaps
 from ..evaluation.coco import CocoEvaluator, DetectionReport
+from ..evaluation.panoptic import PanopticEvaluator, PanopticReport
 from ..evaluation.report import percent
 from ..evaluation.segmentation import SegmentationEvaluator, SegmentationReport
 from ..models.registry import load_model
 from ..predict import Predictor
-from ..results import Detections, SegmentationMap
-from ..visualize import detection_overlay, picture_grid, segmentation_overlay
+from ..results import Detections, PanopticSegmentation, SegmentationMap
+from ..visualize import detection_overlay, panoptic_overlay, picture_grid, segmentation_overlay
 from ..whole import write_text
 
 NUM_SCENES = 100
@@ -25,6 +27,7 @@ FILES = {
     "detections in scenes": "detections.png",
     "detections": "detections.jsonl",
     "segmented scenes": "segmentation.png",
+    "segments of scenes": "panoptic.png",
     "scenes to try": "scenes",
 }
 _PICTURED = 12  # three full rows
@@ -49,6 +52,16 @@ def measure_segmenter(model: nn.Module, scenes: SceneDataset) -> tuple[Segmentat
     for sample, result in zip(samples, maps, strict=True):
         evaluator.update(result.labels, sample.labels)
     return evaluator.report(), maps
+
+
+def measure_panoptic(model: nn.Module, scenes: SceneDataset) -> tuple[PanopticReport, list[PanopticSegmentation]]:
+    """Panoptic quality on those scenes, and each one's segments."""
+    samples = PanopticScenes(scenes)
+    found = Predictor(model)([scene.image for scene in _items(scenes)])
+    evaluator = PanopticEvaluator(samples.classes, samples.things)
+    for sample, result in zip(_items(samples), found, strict=True):
+        evaluator.update(result, sample.segment_ids, sample.labels)
+    return evaluator.report(), found
 
 
 def show_shipped_detector(output: Path, *, console: Console) -> DetectionReport:
@@ -76,6 +89,17 @@ def show_shipped_segmenter(output: Path, *, console: Console) -> SegmentationRep
     console.print(f"   mIoU {report.miou:.1%}, pixels right {report.aacc:.1%}")
     shown = [segmentation_overlay(scenes[i].picture, maps[i]) for i in range(_PICTURED)]
     picture_grid(shown, output / FILES["segmented scenes"], columns=4)
+    return report
+
+
+def show_shipped_panoptic(output: Path, *, console: Console) -> PanopticReport:
+    """Measures the shipped panoptic model on the same scenes, and writes a picture."""
+    scenes = open_scenes("scenes_sample", "val", num_scenes=NUM_SCENES)
+    report, found = measure_panoptic(load_model("scenes_panoptic"), scenes)
+    parts = [f"{name} {part.pq:.1%}" for name, part in (("things", report.things), ("stuff", report.stuff)) if part]
+    console.print(f"   PQ {report.all.pq:.1%} ({', '.join(parts)}), SQ {report.all.sq:.1%}, RQ {report.all.rq:.1%}")
+    shown = [panoptic_overlay(scenes[i].picture, found[i]) for i in range(_PICTURED)]
+    picture_grid(shown, output / FILES["segments of scenes"], columns=4)
     return report
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..results import Detections, PanopticSegmentation, SegmentationMap
 from ..results.panoptic import segment_boxes
-from ..rle import encode_mask
+from ..rle import encode_counts, placed_counts
 from .coco import CocoEvaluator, DetectionReport
 from .panoptic import PanopticEvaluator, PanopticReport
 from .report import Report, told_apart
@@ -101,15 +101,17 @@ class EveryAnswerEvaluator:
         self._objects.append(instance)
         things = [place for place, label in enumerate(labels, start=1) if int(label) in self.panoptic.things]
         for place, box in zip(things, segment_boxes(segment_ids, things), strict=True):
-            mask = segment_ids == place
+            left, top, columns, rows = box
+            part = segment_ids[top : top + rows, left : left + columns] == place
+            counts = encode_counts(placed_counts(part, (top, left), (height, width)))
             self._annotations.append(
                 {
                     "image_id": self._images[-1]["id"],
                     "category_id": int(labels[place - 1]) + 1,
                     "bbox": box,
-                    "area": int(np.count_nonzero(mask)),
+                    "area": int(np.count_nonzero(part)),
                     "iscrowd": int(crowd[place - 1]),
-                    "segmentation": {"size": [height, width], "counts": encode_mask(mask).decode("ascii")},
+                    "segmentation": {"size": [height, width], "counts": counts.decode("ascii")},
                 }
             )
 

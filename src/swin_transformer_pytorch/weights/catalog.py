@@ -24,6 +24,7 @@ SHIPPED = {
     "fashion": _PRETRAINED / "swin_fashion.safetensors",
     "scenes_detection": _PRETRAINED / "mask_rcnn_scenes.safetensors",
     "scenes_segmentation": _PRETRAINED / "upernet_scenes.safetensors",
+    "scenes_panoptic": _PRETRAINED / "mask2former_scenes.safetensors",
 }
 """Models that are inside the package, by names that are taken wherever a model or weights are named."""
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -51,10 +50,8 @@ class Detectron2:
     def resize(self, height, width):
         ratios = width / self.size[1], height / self.size[0]
         self.image = np.asarray(Image.fromarray(self.image).resize((width, height), Image.Resampling.BILINEAR))
-        self.masks = [
-            cv2.resize(np.ascontiguousarray(mask), (width, height), interpolation=cv2.INTER_NEAREST)
-            for mask in self.masks
-        ]
+        nearest = Image.Resampling.NEAREST
+        self.masks = [np.asarray(Image.fromarray(mask).resize((width, height), nearest)) for mask in self.masks]
         self.boxes *= [*ratios, *ratios]
 
     def crop(self, top, left, height, width):
@@ -112,7 +109,7 @@ def crop_of_steps(sample, generator):
 
 
 @pytest.mark.parametrize(("policy", "reference"), [(JITTER, large_scale_jitter), (STEPS, crop_of_steps)])
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(12))
 def test_it_is_the_pipeline_of_detectron2(policy, reference, seed):
     random = np.random.default_rng(seed)
     sample = scene(int(random.integers(33, 120)), int(random.integers(33, 120)), seed=seed, semantic=False)

@@ -360,6 +360,12 @@ def test_a_part_of_one_file_is_held_out(tmp_path: Path) -> None:
     assert len(val[0]) == 3
 
 
+@pytest.mark.parametrize("option", [{"label_suffix": "_mask"}, {"ignore_label": 0}])
+def test_options_of_label_maps_are_refused(option: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"are for label PNGs, and .*panoptic_val2017\.json is COCO's"):
+        opened(write(tmp_path, document()), **option)
+
+
 def test_no_folder_and_several_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         find_panoptic(tmp_path / "none", "val")

@@ -206,6 +206,10 @@ def test_what_a_folder_is_is_recognised(tmp_path: Path) -> None:
         recognised(tmp_path / "none")
     with pytest.raises(NothingFoundError, match=r"no segments that are known: looked for .*panoptic.* instances/"):
         recognised(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_val.json").write_text("{}")
+    with pytest.raises(NothingFoundError, match=r"instances_val\.json is of objects, which may overlap: train a det"):
+        recognised(tmp_path)
     with pytest.raises(NothingFoundError, match="has no instances/"):
         find_instance_maps(tmp_path, "train")
     fill(tmp_path)

@@ -15,10 +15,9 @@ from torchvision.transforms.v2 import functional as F
 from ...labels import IGNORED
 from ...ops.padding import pad_batch, padded_size
 from ...ops.regions.instances import InstanceTargets
-from ...ops.resize import resize_nearest
 from ...weights.preprocessing import DensePreprocessing
 from ..images.chance import below, happens, uniform
-from ..images.dense_transforms import as_byte_array, normalize_bytes, resize_bytes, scale_factor
+from ..images.dense_transforms import as_byte_array, normalize_bytes, resize_bytes, resize_labels, scale_factor
 from ..images.filled import filled
 from ..images.photometric import distort
 from ..samples import DetectionSample
@@ -245,9 +244,12 @@ class _Scene:
             image=resize_bytes(self.image, size, self.preprocessing),
             boxes=_boxes(boxes[kept], size),
             labels=self.labels[kept],
-            masks=_resized(self.masks[kept], size),
-            semantic=None if self.semantic is None else _resized(self.semantic, size),
+            masks=self._resized(self.masks[kept], size),
+            semantic=None if self.semantic is None else self._resized(self.semantic, size),
         )
+
+    def _resized(self, masks: Tensor, size: tuple[int, int]) -> tv_tensors.Mask:
+        return tv_tensors.Mask(torch.from_numpy(resize_labels(masks.numpy(), size, self.preprocessing)))
 
     def fill(self, size: tuple[int, int]) -> _Scene:
         """Grey at its right and below it; its label map is ignored there."""
@@ -270,10 +272,6 @@ def _boxes(boxes: Tensor, size: tuple[int, int]) -> tv_tensors.BoundingBoxes:
 def _has_area(boxes: Tensor) -> Tensor:
     plain = boxes.as_subclass(Tensor)
     return (plain[:, 2] > plain[:, 0]) & (plain[:, 3] > plain[:, 1])
-
-
-def _resized(masks: Tensor, size: tuple[int, int]) -> tv_tensors.Mask:
-    return tv_tensors.Mask(torch.from_numpy(resize_nearest(masks.numpy(), size)))
 
 
 def _random_crop(

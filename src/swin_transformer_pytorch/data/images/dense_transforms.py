@@ -109,7 +109,7 @@ def resize_labels(
     if not preprocessing.antialias:
         return resize_nearest(labels, size)
     rows, columns = (_nearest_middles(old, new) for old, new in zip(labels.shape[-2:], size, strict=True))
-    return labels[..., rows[:, None], columns]
+    return labels.take(rows, axis=-2).take(columns, axis=-1)
 
 
 def _nearest_middles(old: int, new: int) -> NDArray[np.intp]:

@@ -91,10 +91,12 @@ def recognised(root: str | os.PathLike[str]) -> PanopticLayout:
             f"{' or --data.kind '.join(could)}"
         )
     if not could:
+        objects = next(iter(sorted(root.glob("annotations/instances_*.json"))), None)
+        hint = "" if objects is None else f"; {objects} is of objects, which may overlap: train a detector on it"
         raise NothingFoundError(
             f"{root} has no segments that are known: looked for annotations/panoptic_train*.json, "
             f"*panoptic_train*.json, gtFine/cityscapes_panoptic_train.json or panoptic.json (COCO's format), and for "
-            f"{INSTANCES}/ beside images/ and labels/"
+            f"{INSTANCES}/ beside images/ and labels/{hint}"
         )
     return could[0]
 

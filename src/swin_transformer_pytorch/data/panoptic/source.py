@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...labels import IGNORED
 from ..choice import ClassChoice
-from ..errors import NothingFoundError
+from ..errors import DataError, NothingFoundError
 from ..held_out import Split, part_of
 from .folders import PanopticFolder, find_panoptic
 from .layouts import InstanceMapFolders, PanopticLayout, find_instance_maps, recognised
@@ -94,6 +94,11 @@ class PanopticSource:
     def _coco(self, folder: PanopticFolder, split: Split) -> PanopticDataset:
         from .dataset import PanopticDataset
 
+        if self.label_suffix is not None or self.ignore_label != IGNORED:
+            given = f"data.label_suffix={self.label_suffix!r} and data.ignore_label={self.ignore_label}"
+            raise DataError(
+                f"{given} are for label PNGs, and {folder.annotations_file} is COCO's panoptic JSON; leave both out"
+            )
         return PanopticDataset(
             folder.images_folder,
             folder.annotations_file,
