@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.profiler import profile
 
 from swin_transformer_pytorch.backbone.config import SwinConfig
+from swin_transformer_pytorch.heads.deformable import DeformableEncoder, DeformableLayer
+from swin_transformer_pytorch.heads.masked_attention import MaskedCrossAttention
 from swin_transformer_pytorch.models.classification import SwinClassifier
 from swin_transformer_pytorch.ops import recompute, recomputed
 
@@ -125,3 +127,48 @@ def test_torch_func_takes_the_model() -> None:
     by_autograd = torch.autograd.grad(loss(mlp), list(mlp.values()))
     for got, expected in zip(by_func.values(), by_autograd, strict=True):
         torch.testing.assert_close(got, expected)
+
+
+def encoder(layers: int) -> DeformableEncoder:
+    torch.manual_seed(0)
+    return DeformableEncoder(
+        [DeformableLayer(DIM, 2 * DIM, num_heads=2, num_levels=1, num_points=1) for _ in range(layers)]
+    )
+
+
+def tokens() -> tuple[Tensor, Tensor]:
+    """Of a map of 16 x 32 cells, and what their positions add."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, TOKENS, DIM, generator=generator), torch.randn(TOKENS, DIM, generator=generator)
+
+
+def stored_by_encoder(layers: int) -> int:
+    model, (x, position) = encoder(layers), tokens()
+    model(x, position, [(16, 32)])
+    with profile(profile_memory=True) as recorded:
+        out = model(x, position, [(16, 32)])
+    assert out.requires_grad
+    return sum(event.self_cpu_memory_usage for event in recorded.events())
+
+
+def test_a_layer_of_deformable_attention_stores_seven_maps_and_its_places() -> None:
+    # What it takes, values by heads, what is read of them, both norms' inputs, and the hidden map, which counts two.
+    maps = (stored_by_encoder(6) - stored_by_encoder(2)) / (4 * TOKENS * DIM * 4)
+    assert 7 <= maps < 7.5
+
+
+def test_the_same_gradients_of_mask2formers_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients = []
+    for wanted in (True, False):
+        if not wanted:
+            monkeypatch.setattr(recompute, "_is_wanted", lambda tensor: False)
+        model, (x, position) = encoder(2), tokens()
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        queries = MaskedCrossAttention(DIM, 2)
+        memory = model(x.requires_grad_(), position, [(16, 32)])
+        out = queries(tokens()[0][:, :7], tokens()[1][:7], memory, position, torch.ones(1, 7, TOKENS, dtype=torch.bool))
+        out.square().sum().backward()
+        gradients.append([x.grad, *(one.grad for part in (model, queries) for one in part.parameters())])
+    for got, expected in zip(*gradients, strict=True):
+        assert got is not None and torch.equal(got, expected)

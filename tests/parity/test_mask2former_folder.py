@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from swin_transformer_pytorch.models.mask2former import Mask2Former
 from swin_transformer_pytorch.models.registry import create_model, load_model
 from swin_transformer_pytorch.models.saving import save_model
 from swin_transformer_pytorch.predict import Predictor
+from swin_transformer_pytorch.training.recipes.parts import ModelRecipe
+from swin_transformer_pytorch.training.tasks.models import build_model
 from swin_transformer_pytorch.weights.formats.transformers_config import read_mask_preprocessing
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing, PreprocessingError
 
@@ -165,3 +168,27 @@ def test_what_an_image_is_squeezed_to() -> None:
 def test_what_there_is_no_place_for_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(PreprocessingError, match=message):
         read_mask_preprocessing({"size": {"height": 384, "width": 384}, **change})
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_training_takes_the_authors_rules_and_says_so(
+    named: bool, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "ours.safetensors"
+    save_model(ours(folder), path)
+    caplog.clear()
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in OURS.items()}
+    given = {"name": f"{NAME}_panoptic", "config_overrides": fields} if named else {}
+    for source, overrides in ((folder if named else path, {}), (path, {"policy": "transformers"})):
+        chosen = {**given, "config_overrides": {**given.get("config_overrides", {}), **overrides}}
+        recipe = ModelRecipe(weights=str(source), **chosen)  # type: ignore[arg-type]
+        prepare = MagicMock(side_effect=lambda known, own: known)
+        model = build_model(recipe, "panoptic", NAMES, things=THINGS, prepare=prepare)
+        own = prepare.call_args.args[1]
+        assert isinstance(model, Mask2Former)
+        theirs = bool(overrides)
+        assert model.config.policy == ("transformers" if theirs else "authors")
+        assert theirs or model.config.segment_threshold == 0.8
+        assert (own is not None and own.squeeze) == theirs
+        assert ("training takes the authors'" in caplog.text) != theirs
+        caplog.clear()

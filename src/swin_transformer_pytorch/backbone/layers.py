@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ops import gelu_then, is_plain, linear, mlp, pad_map, padding, recomputed, replaceable
+from ..ops import after_norm, gelu_then, is_plain, linear, mlp, pad_map, padding, replaceable
 from ..sizes import Size
 
 
@@ -97,23 +95,6 @@ def project(layer: nn.Module, x: Float[Tensor, "*shape C"]) -> Float[Tensor, "*s
         return linear(x, layer.weight, layer.bias)
     out: Tensor = layer(x)
     return out
-
-
-def after_norm(
-    norm: nn.Module, x: Float[Tensor, "*shape C"], branch: Callable[[Tensor], Tensor]
-) -> Float[Tensor, "*shape D"]:
-    """`branch` of the normalised map, which training does not store: the backward pass normalises once more."""
-    normed: Tensor = norm(x)
-    # Autocast may have widened it, and the backward pass would not.
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or normed.dtype != x.dtype:
-        return branch(normed)
-    if not is_plain(norm, nn.LayerNorm):
-        return branch(normed)
-    shape, eps = norm.normalized_shape, norm.eps
-    with recomputed(
-        normed, lambda x, weight, bias: F.layer_norm(x, shape, weight, bias, eps), x, norm.weight, norm.bias
-    ):
-        return branch(normed)
 
 
 @replaceable

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..ops import choose_window, replaceable
+from ..ops import after_norm, choose_window, replaceable
 from .attention import WindowAttention, WindowAttentionV2
 from .config import SwinConfig
-from .layers import DropPath, Mlp, PatchEmbed, PatchMerging, after_norm
+from .layers import DropPath, Mlp, PatchEmbed, PatchMerging
 
 
 @replaceable

@@ -49,7 +49,8 @@ def collate_objects(
 ) -> MaskBatch:
     """Images and their objects as one batch, likewise.
 
-    Objects without a pixel are dropped: a crop may leave the box of one, and a small scale nothing of it.
+    Objects without a pixel are dropped: a crop may leave the box of one, and a small scale nothing of it. (So does the
+    authors' code for COCO; that for ADE20K leaves them in.)
     """
     images = pad_batch([pixels for pixels, _ in items], size_divisor)
     return MaskBatch(images=images, targets=[_objects(target) for _, target in items])

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..ops import after_norm, recomputed
 from ..ops.deformable import deformable_attention
 from ..sizes import Size
 from .conv import init_xavier, projected
@@ -97,9 +98,13 @@ class DeformableLayer(nn.Module):
         centres: Float[Tensor, "N 2"],
         lengths: Float[Tensor, "levels 2"],
     ) -> Float[Tensor, "B N C"]:
-        x = self.norm1(x + self.self_attn(x + position, x, map_sizes, centres, lengths))
-        hidden = F.relu(projected(self.linear1, x))
-        return self.norm2(x + projected(self.linear2, hidden))
+        query = x + position
+        with recomputed(query, torch.add, x, position):
+            x = x + self.self_attn(query, x, map_sizes, centres, lengths)
+        return self.norm2(after_norm(self.norm1, x, self._feed_forward))
+
+    def _feed_forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+        return x + projected(self.linear2, F.relu(projected(self.linear1, x)))
 
 
 class DeformableEncoder(nn.Module):

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..ops import recomputed
 from .conv import init_xavier, projected
 from .mask_outputs import MaskOutputs
 from .sine_position import sine_position
@@ -68,7 +69,10 @@ class MaskedCrossAttention(nn.Module):
         position: Float[Tensor, "N C"],
         allowed: Bool[Tensor, "B Q N"],
     ) -> Float[Tensor, "B Q C"]:
-        out: Tensor = self.norm(x + self.multihead_attn(x + query_position, memory + position, memory, allowed))
+        key = memory + position
+        with recomputed(key, torch.add, memory, position):
+            x = x + self.multihead_attn(x + query_position, key, memory, allowed)
+        out: Tensor = self.norm(x)
         return out
 
 

@@ -44,7 +44,7 @@ from .plain import (
     is_transformed as is_transformed,
     replaceable as replaceable,
 )
-from .recompute import recomputed as recomputed
+from .recompute import after_norm as after_norm, recomputed as recomputed
 from .reference import attention_weights as attention_weights
 from .windows import (
     MASKED_SCORE as MASKED_SCORE,

@@ -71,7 +71,7 @@ class _Weighed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, grid: Tensor, shares: Tensor) -> Tensor:
         ctx.save_for_backward(maps, grid, shares)
-        return _weighed(maps, grid, shares)
+        return _read(maps, grid).mul_(shares).sum(dim=3)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -82,7 +82,7 @@ class _Weighed(torch.autograd.Function):
                 return tuple(plain_gradients(_weighed, (maps, grid, shares), ctx.needs_input_grad, grad))
             grad = grad.unsqueeze(3)
             grad_maps = grad_grid = None
-            grad_shares = (_read(maps, grid) * grad).sum(dim=1, keepdim=True) if of_shares else None
+            grad_shares = _read(maps, grid).mul_(grad).sum(dim=1, keepdim=True) if of_shares else None
             if of_maps or of_grid:
                 bilinear, zeros, aligned = 0, 0, False
                 grad_maps, grad_grid = torch.ops.aten.grid_sampler_2d_backward(

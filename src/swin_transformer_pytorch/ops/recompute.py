@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from .plain import is_transformed
+from .plain import is_plain, is_transformed
 
 
 @contextmanager
@@ -37,6 +39,23 @@ def recomputed(tensor: Tensor, compute: Callable[..., Tensor], *inputs: Tensor |
 
     with torch.autograd.graph.saved_tensors_hooks(_Pack(tensor), unpack):
         yield
+
+
+def after_norm(
+    norm: nn.Module, x: Float[Tensor, "*shape C"], branch: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "*shape D"]:
+    """`branch` of the normalised map, which training does not store: the backward pass normalises once more."""
+    normed: Tensor = norm(x)
+    # Autocast may have widened it, and the backward pass would not.
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or normed.dtype != x.dtype:
+        return branch(normed)
+    if not is_plain(norm, nn.LayerNorm):
+        return branch(normed)
+    shape, eps = norm.normalized_shape, norm.eps
+    with recomputed(
+        normed, lambda x, weight, bias: F.layer_norm(x, shape, weight, bias, eps), x, norm.weight, norm.bias
+    ):
+        return branch(normed)
 
 
 class _Kept:

@@ -110,6 +110,9 @@ def test_cocos_objects_are_learnt_with_large_scale_jitter() -> None:
     changes = recipe.data.augmentation
     assert (changes.jitter_range, changes.fixed_size, changes.crop_prob) == ((0.1, 2.0), (1024, 1024), 0)
     assert (changes.flip_prob, changes.photometric, recipe.data.scale) == (0.5, False, (1333, 800))
+    words = ["--data.augmentation.jitter_range", "[0.5, 2]", "--data.augmentation.fixed_size", "[640, 640]"]
+    own = load_recipe("finetune_mask2former_instance", words).data.augmentation
+    assert (own.jitter_range, own.fixed_size) == ((0.5, 2.0), (640, 640))
 
 
 @pytest.mark.parametrize(

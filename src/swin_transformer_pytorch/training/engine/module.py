@@ -56,7 +56,7 @@ class Training(LightningModule):
         warmup: the recipe's key for the length of the rise, and the official recipe's value.
     """
 
-    main_metric: ClassVar[str]
+    main_metric: str
     lower_is_better: ClassVar[bool] = False
     warmup: ClassVar[tuple[str, int]]
 

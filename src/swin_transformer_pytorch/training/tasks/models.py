@@ -14,6 +14,7 @@ from ...colours import Colour
 from ...models.build import build
 from ...models.config import MaskedConfig, Task
 from ...models.description import ModelDescription
+from ...models.mask2former_config import LEAST_PROBABILITY, Mask2FormerConfig
 from ...models.registry import describe_named, describe_source
 from ...models.size import count_parameters
 from ...weights.checkpoint import DENSE_TASKS
@@ -67,6 +68,13 @@ def build_model(
         )
     known, checkpoint = _describe(recipe, task, len(classes))
     own = checkpoint.preprocessing if checkpoint is not None and checkpoint.task == task else None
+    if isinstance(own, DensePreprocessing) and own.squeeze and getattr(known.config, "policy", None) == "authors":
+        _log.warning(
+            "model.weights=%r come with images squeezed to a square and transformers' rules for answers; training "
+            "takes the authors', with images that keep their shape (config_overrides.policy transformers keeps theirs)",
+            recipe.weights,
+        )
+        own = None
     chosen = prepare(known.preprocessing, own)
     description = dataclasses.replace(
         known,
@@ -140,6 +148,8 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
     overrides, which = recipe.overrides, recipe.which
     described: ModelDescription
     if recipe.name is not None:
+        if isinstance(recipe.described_config(task), Mask2FormerConfig):
+            overrides = {"policy": "authors", **overrides}
         described, checkpoint = describe_named(recipe.name, recipe.weights, num_classes, which=which, **overrides)
     elif recipe.config is not None:
         config = recipe.described_config(task)
@@ -156,6 +166,10 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
                 f"model.weights={recipe.weights!r} is a model for {described.task} and this recipe is for {task}; "
                 "give model.name too, or weights for this task"
             )
+        if isinstance(described.config, Mask2FormerConfig) and described.config.policy != "authors":
+            if "policy" not in overrides:
+                overrides = {"policy": "authors", "segment_threshold": LEAST_PROBABILITY["authors"], **overrides}
+                described = dataclasses.replace(described, preprocessing=None)
         config = described.config.replace(**overrides)
         check_answers(config, task)
         described = dataclasses.replace(described, config=config)

@@ -23,11 +23,13 @@ class Learning(Generic[Answer]):
         collate: from training images with what is known of them, as the task's transform gives them, to a batch.
         losses: of a model and such a batch, by name.
         answers: of a model in evaluation mode, for prepared images, each at its original size.
+        main_metric: by which its best checkpoint is chosen; None for the task's own.
     """
 
     collate: Callable[[list[Any]], Any]
     losses: Callable[[Any, Any], dict[str, Tensor]]
     answers: Callable[[Any, Sequence[PreparedImage]], list[Answer]]
+    main_metric: str | None = None
 
 
 def mask_losses(model: Mask2Former, batch: MaskBatch) -> dict[str, Tensor]:

@@ -26,7 +26,10 @@ def learning_of(model: Detector | Mask2Former) -> Learning[Detections]:
     padded_to = model.preprocessing.size_divisor
     if isinstance(model, Mask2Former):
         return Learning(
-            collate=partial(collate_objects, size_divisor=padded_to), losses=mask_losses, answers=_masked_objects
+            collate=partial(collate_objects, size_divisor=padded_to),
+            losses=mask_losses,
+            answers=_masked_objects,
+            main_metric="val_mask_ap",  # its boxes are but those of its masks
         )
     return Learning(collate=partial(collate_detection, size_divisor=padded_to), losses=_losses, answers=_objects)
 

@@ -49,6 +49,8 @@ class DetectionTraining(DenseTraining):
     ) -> None:
         super().__init__(model, recipe, batch_size=batch_size)
         self._learning = learning
+        if learning.main_metric is not None and not recipe.data.box_masks:  # else there may be no masks to measure by
+            self.main_metric = learning.main_metric
         self._annotations = annotations
         self._found: list[tuple[int, Detections]] = []
 
