@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from tests.training.test_dense_run import BACKBONE, CONFIGS, TINY
 
+from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.data.scenes.files import write_scenes
 from swin_transformer_pytorch.models.mask2former import Mask2Former
@@ -170,6 +172,17 @@ def test_overrides_do_not_say_what_the_data_or_the_task_says(overrides: dict[str
     for model in ({"model.name": "scenes_panoptic"}, {"model.name": None, "model.config": CONFIG}):
         with pytest.raises(RecipeError, match=message):
             built(**model)
+
+
+def test_parts_that_differ_in_what_is_a_thing_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    file = tmp_path / "data" / "annotations" / "panoptic_val.json"
+    content = json.loads(file.read_text())
+    next(one for one in content["categories"] if one["name"] == "Coat")["isthing"] = 0
+    file.write_text(json.dumps(content))
+    recipe: Any = own(tmp_path / "data", tmp_path / "run")
+    with pytest.raises(DataError, match=r"panoptic_val\.json differ in isthing: Coat \(thing, then stuff\)"):
+        open_panoptic(recipe.data)
 
 
 def test_a_json_says_itself_which_classes_are_things(folder: Path, tmp_path: Path) -> None:
