@@ -9,7 +9,7 @@ the model is for.
   swin evaluate --weights segmenter.ckpt --data ade20k --data.root ade20k/
   swin evaluate --weights panoptic.ckpt --data.root coco/
   swin evaluate --weights panoptic.ckpt --data.images photos/ --data.labels maps/ --data.instances numbers/
-  swin evaluate --weights detector.ckpt --data scenes_sample
+  swin evaluate --weights scenes_panoptic --data scenes_sample
 
 Classification: top-1 and top-5, accuracy of each class, confusion matrix. A folder has one folder of images a class,
 named as the model's classes are (ImageNet's: by synset), itself or in val/; or it has shards (`swin shards`). With
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="folder",
         help="your folder, whose layout is recognised; coco, yolo, ade20k and the like say it; "
         "classification: the 1,000 test images in the package, "
-        "or all of Fashion-MNIST from its files in --data.root; detection and segmentation: scenes of the same images, "
+        "or all of Fashion-MNIST from its files in --data.root; detection, segmentation, panoptic: scenes of these, "
         "from the package or --data.root",
     )
     parser.add_argument("--data.root", metavar="DIR", help="the folder, for the kinds that have one")
@@ -173,7 +173,7 @@ def run(options: argparse.Namespace) -> int:
     if kind in FOLDERS and not given:
         raise UsageError(
             "which images? add --data.root DIR, or for those in the package --data fashion_sample (classifiers) or "
-            "--data scenes_sample (detectors and segmenters)"
+            "--data scenes_sample (detectors, segmenters and panoptic models)"
         )
     device = model_source.check_device(options.device)
     model = model_source.load(options)
