@@ -1,6 +1,7 @@
 """Optimised models: the same answers for every task and size, and clear words for what they cannot do."""
 
 import copy
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -21,7 +22,7 @@ from swin_transformer_pytorch.models.config import DetectorConfig, SegmenterConf
 from swin_transformer_pytorch.models.description import ModelDescription
 from swin_transformer_pytorch.models.detection import Detector
 from swin_transformer_pytorch.ops.cpu.library import why_not
-from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, linear, optimize_for_inference
+from swin_transformer_pytorch.optimize import FusedLinear, OptimizeError, convolution, linear, optimize_for_inference
 from swin_transformer_pytorch.weights.preprocessing import DensePreprocessing
 
 __all__ = ["one_thread"]  # a fixture of each test here
@@ -165,6 +166,27 @@ def test_panels_mean_nothing_on_another_processor(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(linear, "panel_layout", lambda: "another")
     with pytest.raises(OptimizeError, match="another kind of processor"):
         copy.deepcopy(layer)
+
+
+@pytest.mark.parametrize(("in_channels", "kernel_size"), [(None, 0), (4, 3), (3, 1)])
+def test_what_onednn_has_packed_is_copied_and_saved(
+    in_channels: int | None, kernel_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "has_packed_linear", lambda _: False)
+    monkeypatch.setattr(convolution, "has_packed_convolution", lambda _: False)
+    monkeypatch.setattr(convolution, "is_pointwise_convolution", lambda _: False)
+    layer: linear.FusedLinear | convolution.FastConvolution
+    if in_channels is None:
+        layer, x = FusedLinear(torch.randn(16, 32), torch.randn(16)), torch.randn(3, 32)
+    else:
+        conv = torch.nn.Conv2d(in_channels, 8, kernel_size, stride=2, padding=1)
+        layer, x = convolution.FastConvolution(conv), torch.randn(2, in_channels, 13, 9)
+    if layer.form != "onednn":
+        pytest.skip("no oneDNN here")
+    expected = layer(x)
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):  # noqa: S301  # our own
+        assert again.weight.is_mkldnn
+        assert torch.equal(again(x), expected)
 
 
 def test_predictor_takes_it() -> None:

@@ -209,6 +209,22 @@ def test_images_that_cannot_be_used_are_named_and_skipped(swin, checkpoints, den
     assert (saved["num_images"], len(saved["skipped"])) == (5, 1)
 
 
+def test_things_of_the_data_and_of_the_model_may_differ_and_are_told(swin, checkpoints, dense_data, tmp_path) -> None:
+    annotations = dense_data / "annotations" / "panoptic_val.json"
+    content = json.loads(annotations.read_text())
+    for category in content["categories"]:
+        if category["name"] in ("Coat", "ground"):
+            category["isthing"] = 1 - category["isthing"]
+    changed = tmp_path / "panoptic_val.json"
+    changed.write_text(json.dumps(content))
+    places = ("--data.annotations", changed, "--data.images", dense_data / "val")
+    places += ("--data.labels", annotations.with_suffix(""))
+    outcome = swin("evaluate", "--weights", checkpoints["panoptic"], "--output", tmp_path / "out", *places)
+    assert outcome.code == 0, outcome.err
+    assert "things of the data that are stuff to the model, and measured as that: ground" in outcome.err
+    assert "stuff of the data that are things to the model: one object an image: Coat" in outcome.err
+
+
 def test_what_does_not_go_together_is_told(swin, checkpoints, dense_data, scenes, tmp_path) -> None:
     words = ("evaluate", "--weights", checkpoints["panoptic"], "--output", tmp_path / "out", "--device", "cpu")
     own = own_folder(scenes, tmp_path / "own")

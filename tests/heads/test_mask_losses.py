@@ -174,6 +174,19 @@ def test_the_losses_are_in_float32_under_autocast(dtype: torch.dtype) -> None:
         torch.testing.assert_close(value, expected[name])
 
 
+def test_torch_func_has_the_gradients_of_backward() -> None:
+    output, truth = outputs(), targets([0, 2], [])
+
+    def loss(classes: Tensor, masks: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        found = MaskLosses(num_points=50)([MaskOutputs(class_logits=classes, mask_logits=masks)], truth)
+        return torch.stack([*found.values()]).sum()
+
+    parts = output.class_logits, output.mask_logits
+    expected = torch.autograd.grad(loss(*(leaves := [part.detach().requires_grad_() for part in parts])), leaves)
+    torch.testing.assert_close(torch.func.grad(loss, argnums=(0, 1))(*parts), expected)
+
+
 def test_a_missing_scipy_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)

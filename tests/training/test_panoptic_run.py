@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from tests.training.test_dense_run import BACKBONE, CONFIGS, TINY
 
+from swin_transformer_pytorch.data.errors import DataError
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.data.scenes.files import write_scenes
 from swin_transformer_pytorch.models.mask2former import Mask2Former
@@ -20,6 +22,8 @@ from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.results import PanopticSegmentation
 from swin_transformer_pytorch.training import RecipeError, load_recipe, train
 from swin_transformer_pytorch.training.recipes.tasks import AnyRecipe
+from swin_transformer_pytorch.training.tasks.models import build_model
+from swin_transformer_pytorch.training.tasks.panoptic.data import open_panoptic
 from swin_transformer_pytorch.training.tasks.panoptic.prepare import prepare
 
 CONFIG: dict[str, Any] = {**CONFIGS["panoptic"], "backbone": BACKBONE}
@@ -150,3 +154,38 @@ def test_a_part_has_three_places(values: dict[str, str], message: str) -> None:
 def test_a_model_that_answers_otherwise_is_refused() -> None:
     with pytest.raises(RecipeError, match="is for detection; this recipe is for panoptic"):
         load_recipe("finetune_mask2former_panoptic", {"model.name": "mask2former_swin_tiny_patch4_window7_instance"})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"things": [0]}, r"has things=\[0\], and which classes are things is what the data says: leave it out"),
+        ({"answers": "semantic"}, r"answers are 'semantic', for segmentation, and this recipe is for panoptic"),
+        ({"answers": "instance"}, r"answers are 'instance', for detection, and this recipe is for panoptic"),
+    ],
+)
+def test_overrides_do_not_say_what_the_data_or_the_task_says(overrides: dict[str, Any], message: str) -> None:
+    def built(**model: Any) -> None:
+        recipe = load_recipe("finetune_mask2former_panoptic", {**model, "model.config_overrides": overrides})
+        build_model(recipe.model, recipe.task, ("a", "b"), things=(0,))
+
+    for model in ({"model.name": "scenes_panoptic"}, {"model.name": None, "model.config": CONFIG}):
+        with pytest.raises(RecipeError, match=message):
+            built(**model)
+
+
+def test_parts_that_differ_in_what_is_a_thing_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    file = tmp_path / "data" / "annotations" / "panoptic_val.json"
+    content = json.loads(file.read_text())
+    next(one for one in content["categories"] if one["name"] == "Coat")["isthing"] = 0
+    file.write_text(json.dumps(content))
+    recipe: Any = own(tmp_path / "data", tmp_path / "run")
+    with pytest.raises(DataError, match=r"panoptic_val\.json differ in isthing: Coat \(thing, then stuff\)"):
+        open_panoptic(recipe.data)
+
+
+def test_a_json_says_itself_which_classes_are_things(folder: Path, tmp_path: Path) -> None:
+    recipe: Any = own(folder, tmp_path, **{"data.things": ["Coat"]})
+    with pytest.raises(RecipeError, match=r"data\.things=\['Coat'\] is for label .*panoptic_train\.json says it"):
+        open_panoptic(recipe.data)

@@ -141,6 +141,9 @@ def _check_classes(model: Mask2Former, samples: PanopticImages) -> None:
     of_model = model.config.thing_classes
     if other := [classes[label] for label in samples.things if label not in of_model]:
         terminal.notes().print(f"things of the data that are stuff to the model, and measured as that: {some(other)}")
+    there = getattr(samples, "category_ids", ())
+    if other := [classes[one] for one in of_model if classes[one] in there and one not in samples.things]:
+        terminal.notes().print(f"stuff of the data that are things to the model: one object an image: {some(other)}")
 
 
 def show(report: EveryAnswerReport, things: list[int]) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ..checks import is_count, is_number, is_rate, require
 from ..extras import require as require_extra
 from ..ops.attention import without_autocast
+from ..ops.plain import is_transformed
 from ..ops.regions.instances import MaskTargets
 from .mask_outputs import MaskOutputs
 from .shapes import Losses
@@ -159,7 +160,9 @@ def match(
     dice = 1 - (2 * probabilities @ truth.T + 1) / (both + 1)
     classes = class_logits.softmax(dim=1)[:, target.labels.long()]
     cost = weights.mask_weight * cross_entropy + weights.dice_weight * dice - weights.class_weight * classes
-    rows, columns = assignment(cost.nan_to_num(_WORST, _WORST, _WORST).clamp(-_WORST, _WORST).cpu().numpy())
+    cost = cost.nan_to_num(_WORST, _WORST, _WORST).clamp(-_WORST, _WORST).cpu()
+    # In a function of torch.func tensors have numbers and no memory, which NumPy would look at.
+    rows, columns = assignment(cost.tolist() if is_transformed() else cost.numpy())
     return torch.from_numpy(rows).to(logits.device), torch.from_numpy(columns).to(logits.device)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self, TypeGuard
+from typing import Any, Literal, Self, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -60,11 +60,7 @@ class FastConvolution(Fixed, FusedConvolution):
         elif is_pointwise_convolution(layer) and can_pack(weight):
             self.form, self.linear = "pointwise", FusedLinear(weight.flatten(1), bias)
         elif can_pack(weight):
-            self.form = "onednn"
-            size = [_PACKED_SIZE[0], layer.in_channels, *_PACKED_SIZE[1:]]
-            weight = torch.ops.mkldnn._reorder_convolution_weight(
-                weight.contiguous(), self.padding, self.stride, self.dilation, self.groups, size
-            )
+            self.form, weight = "onednn", self._packed(weight)
         # Plain attributes: packed weights are opaque to state dicts and casts.
         self.weight = weight if self.form != "pointwise" else weight.new_empty(0)
         self.bias = bias
@@ -88,6 +84,22 @@ class FastConvolution(Fixed, FusedConvolution):
         convolve = torch.ops.mkldnn._convolution_pointwise
         settings = (self.padding, self.stride, self.dilation, self.groups)
         packed: Tensor = convolve(x, self.weight, self.bias, *settings, "relu" if relu else "none", [], "")
+        return packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What oneDNN has packed can be neither copied nor saved.
+        return {**super().__getstate__(), **({"weight": self.weight.to_dense()} if self.form == "onednn" else {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.form == "onednn":
+            self.weight = self._packed(self.weight)
+
+    def _packed(self, weight: Tensor) -> Tensor:
+        size = [_PACKED_SIZE[0], self.in_channels, *_PACKED_SIZE[1:]]
+        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+            weight.contiguous(), self.padding, self.stride, self.dilation, self.groups, size
+        )
         return packed
 
     def _out_size(self, x: Tensor) -> list[int]:

@@ -77,9 +77,18 @@ class FusedLinear(Fixed):
             self.sums_from = None if bias is None else bias.float().contiguous()
         elif pack and can_pack(weight):
             # Plain attributes: packed weights are opaque to state dicts and casts.
-            self.form, weight = "onednn", torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS)
+            self.form, weight = "onednn", _packed(weight)
         self.weight, self.bias, self.activation = weight, bias, activation
         self.example = torch.empty(0, dtype=weight.dtype, device=weight.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What oneDNN has packed can be neither copied nor saved.
+        return {**super().__getstate__(), **({"weight": self.weight.to_dense()} if self.form == "onednn" else {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.form == "onednn":
+            self.weight = _packed(self.weight)
 
     @classmethod
     def of(cls, layer: nn.Linear, activation: Literal["none", "gelu"] = "none", *, pack: bool = True) -> Self:
@@ -114,6 +123,11 @@ class FusedLinear(Fixed):
             return out
         out = product(x, self.weight, self.bias, self.activation, [], "none")
         return out if residual is None else out + residual
+
+
+def _packed(weight: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_ROWS)
+    return packed
 
 
 def refuse_derivatives(*maps: Tensor | None) -> None:

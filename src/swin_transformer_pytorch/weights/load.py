@@ -116,7 +116,10 @@ def _misfit(checkpoint: Checkpoint, fit: Fit, target: Mapping[str, Tensor]) -> s
         lines.append(f"It is Swin V{versions[0]}, and the model is V{versions[1]}: create a V{versions[0]} model.")
     elif dense.is_whole(checkpoint.state_dict) or dense.is_whole(target):
         lines.append(f"It is {_described(checkpoint.state_dict)}, and the model is {_described(target)}.")
-        lines.append("Create the model that it was made for: `swin models --task detection` or `--task segmentation`.")
+        lines.append(
+            "Create the model that it was made for: `swin models --task TASK` lists those for detection, segmentation "
+            "and panoptic."
+        )
     else:
         lines.append("Create the model that it was made for: `swin models` lists the names.")
     if 2 * len(fit.missing + fit.misshaped) > len(target):  # of another architecture altogether

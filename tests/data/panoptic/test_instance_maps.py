@@ -105,8 +105,25 @@ def test_classes_are_chosen_and_merged(tmp_path: Path) -> None:
         assert data[0].labels.tolist() == [0, 1, 0, 0, 0]
     data = opened(tmp_path, choice=["truck", "sky"])
     assert data.things == (0,) and data[0].segment_ids.tolist() == [[0, 0, 2, 1, 0], [0, 0, 2, 1, 0]]
-    with pytest.raises(DataError, match=r"'x' of things and of stuff \(car, road\), as .*things\.txt"):
+    with pytest.raises(
+        DataError, match=r"'x' of things and of stuff \(car \(thing\), road \(stuff\)\), as .*things\.txt"
+    ):
         opened(tmp_path, choice={"x": ["car", "road"], "y": ["*"]})
+
+
+def test_things_known_by_their_objects_alone_are_those_of_the_files_classes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, classes=f"{CLASSES}1 1 1 bus\n")
+    with pytest.raises(
+        DataError, match=r"'x' of things and of stuff \(car \(thing\), road \(stuff\)\), as the maps in"
+    ):
+        opened(tmp_path, choice={"x": ["car", "road"], "y": ["*"]})
+    # No map has a bus: that it has no objects does not make it stuff.
+    assert opened(tmp_path, choice={"x": ["car", "bus"], "y": ["road"]}).things == (0,)
+    with caplog.at_level(logging.WARNING):
+        assert opened(tmp_path, choice=["road", "sky"]).things == ()
+    assert "things are none of the chosen classes; all other classes are stuff" in caplog.text
 
 
 def test_void_is_what_the_labels_ignore(tmp_path: Path) -> None:

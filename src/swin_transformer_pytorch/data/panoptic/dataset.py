@@ -127,6 +127,10 @@ class PanopticDataset(Dataset[PanopticSample]):
             crowd=np.array(crowd, dtype=np.bool_),
         )
 
+    def num_segments(self, index: int) -> int:
+        """Segments of an image that are no crowds, as the JSON says."""
+        return self._numbered(self._segments[index])[2].count(False)
+
     def class_counts(self) -> dict[str, int]:
         """Segments of each class, by its name."""
         counts = Counter(self._labels.get(one["category_id"]) for segments in self._segments for one in segments)

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8
@@ -125,21 +124,7 @@ class InstanceMaps(Dataset[PanopticSample]):
         """
         sample = self.maps[index]
         numbers, counts = self._counted(index, sample.labels)
-        # One segment for each cell, but that a class of stuff has one, whatever the numbers.
-        segment = np.zeros(counts.shape, dtype=np.int32)
-        labels: list[int] = []
-        crowd: list[bool] = []
-        of_stuff: dict[int, int] = {}
-        for place, column in np.argwhere(counts > 0).tolist():
-            label = int(self._label_of[column])
-            if label == _VOID:
-                continue
-            is_thing = label in self.things
-            if is_thing or label not in of_stuff:
-                labels.append(label)
-                crowd.append(is_thing and place == 0)
-                of_stuff[label] = len(labels)
-            segment[place, column] = len(labels) if is_thing else of_stuff[label]
+        segment, labels, crowd = self._numbered(counts)
         return PanopticSample(
             image=sample.image,
             image_id=sample.name,
@@ -147,6 +132,15 @@ class InstanceMaps(Dataset[PanopticSample]):
             labels=np.array(labels, dtype=np.int64),
             crowd=np.array(crowd, dtype=np.bool_),
         )
+
+    def num_segments(self, index: int) -> int:
+        """Segments of an image that are no crowds, without reading it.
+
+        Raises:
+            SampleError: see `__getitem__`.
+        """
+        _, counts = self._counted(index, self.maps.read_labels(index))
+        return self._numbered(counts)[2].count(False)
 
     @property
     def paths(self) -> list[str]:
@@ -212,6 +206,27 @@ class InstanceMaps(Dataset[PanopticSample]):
         self._check_one_class(known, counts, index)
         return places, counts
 
+    def _numbered(self, counts: Int64[np.ndarray, "n 256"]) -> tuple[Int32[np.ndarray, "n 256"], list[int], list[bool]]:
+        """The segment of each cell, void being 0, and classes and crowds by these, from 1.
+
+        Each cell is one, but that a class of stuff has one, whatever the numbers.
+        """
+        segment = np.zeros(counts.shape, dtype=np.int32)
+        labels: list[int] = []
+        crowd: list[bool] = []
+        of_stuff: dict[int, int] = {}
+        for place, column in np.argwhere(counts > 0).tolist():
+            label = int(self._label_of[column])
+            if label == _VOID:
+                continue
+            is_thing = label in self.things
+            if is_thing or label not in of_stuff:
+                labels.append(label)
+                crowd.append(is_thing and place == 0)
+                of_stuff[label] = len(labels)
+            segment[place, column] = len(labels) if is_thing else of_stuff[label]
+        return segment, labels, crowd
+
     def _check_one_class(self, known: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, "n 256"], index: int) -> None:
         there = counts[1:, :IGNORED] > 0
         several = np.flatnonzero(there.sum(axis=1) > 1)
@@ -233,62 +248,72 @@ class InstanceMaps(Dataset[PanopticSample]):
             return tuple(sorted(_places(given, self.classes, "things")))
         file = self.folders.things_file or file_beside(self.folders.images, self.folders.labels, (THINGS_FILE,))
         if file is None:
-            are_things = self._with_objects()
+            things, stuff = self._with_objects()
+            are_things = self._chosen_things(things, stuff, f"the maps in {self.folders.instances}")
+            names = [name for name, is_thing in zip(self.maps.classes, are_things.tolist(), strict=True) if is_thing]
+            text = "%s: things are %s; all other classes are stuff"
+            _log.warning(text, self.folders.instances, some(names) if names else "none of the chosen classes")
         else:
             names = [line for line in read_lines(file, "names of classes, one a line") if not line.startswith("#")]
-            marked = {*_places(names, self.maps.file_classes, str(file))}
-            are_things = self._chosen_things(marked, file)
+            things = {*_places(names, self.maps.file_classes, str(file))}
+            are_things = self._chosen_things(things, {*range(len(self.maps.file_classes))} - things, str(file))
         labels = self._label_of[: len(are_things)][are_things]
         return tuple(sorted(labels[labels != _VOID].tolist()))
 
-    def _chosen_things(self, marked: set[int], file: Path) -> Bool[np.ndarray, " n"]:
-        """Which classes are things where these of the files' classes are."""
+    def _chosen_things(self, things: set[int], stuff: set[int], source: str) -> Bool[np.ndarray, " n"]:
+        """Which classes are things where these of the files' classes are; those that are neither go with either."""
         are_things = np.zeros(len(self.maps.classes), dtype=np.bool_)
         for index in range(len(are_things)):
-            merged = [place for place, one in enumerate(self.maps.chosen) if one == index]
-            are_things[index] = merged[0] in marked
-            if len({place in marked for place in merged}) > 1:
-                names = [self.maps.file_classes[place] for place in merged]
+            merged = {place for place, one in enumerate(self.maps.chosen) if one == index}
+            are_things[index] = bool(merged & things)
+            if merged & things and merged & stuff:
+                kinds = [
+                    f"{self.maps.file_classes[place]} ({'thing' if place in things else 'stuff'})"
+                    for place in sorted(merged & (things | stuff))
+                ]
                 raise DataError(
-                    f"data.classes makes {self.maps.classes[index]!r:.60} of things and of stuff ({some(names)}), as "
-                    f"{file} has them; merge either kind by itself"
+                    f"data.classes makes {self.maps.classes[index]!r:.60} of things and of stuff ({some(kinds)}), as "
+                    f"{source} has them; merge either kind by itself, or correct {THINGS_FILE}"
                 )
         return are_things
 
-    def _with_objects(self) -> Bool[np.ndarray, " n"]:
-        """Which classes have an object in some map. Those that cannot be used are named when they are read."""
+    def _with_objects(self) -> tuple[set[int], set[int]]:
+        """Which of the files' classes have an object in some map, and which have pixels alone.
+
+        Maps that cannot be used are named when they are read.
+        """
         _log.warning(
             "%s: %s read for which classes have objects; a file %s with the names of these saves that",
             self.folders.instances,
             plural(len(self), "map"),
             THINGS_FILE,
         )
-        found = np.zeros(IGNORED + 1, dtype=np.bool_)
+        counts = np.zeros((2, IGNORED + 1), dtype=np.int64)
         problem: DataError | ImageError | None = None
         with ThreadPoolExecutor(_READERS) as readers:
-            for one in readers.map(self._have_objects, range(len(self))):
+            for one in readers.map(self._pixels_of_classes, range(len(self))):
                 if isinstance(one, DataError | ImageError):
                     problem = problem or one
                 else:
-                    found |= one
-        things = found[: len(self.maps.classes)]
-        names = [name for name, is_thing in zip(self.maps.classes, things.tolist(), strict=True) if is_thing]
-        if not names:
+                    counts += one
+        there, with_objects = ({*np.flatnonzero(row[:IGNORED]).tolist()} for row in counts)
+        if not with_objects:
             if problem is not None:
                 raise problem
             raise DataError(
                 f"{self.folders.instances} has no object: all of its numbers are 0, or their pixels have no class; "
                 "number the objects of each image from 1, or train on images and labels alone (segmentation)"
             )
-        _log.warning("%s: things are %s; all other classes are stuff", self.folders.instances, some(names))
-        return things
+        return with_objects, there - with_objects
 
-    def _have_objects(self, index: int) -> Bool[np.ndarray, " 256"] | DataError | ImageError:
+    def _pixels_of_classes(self, index: int) -> Int64[np.ndarray, "2 256"] | DataError | ImageError:
+        """Of each of the files' classes the pixels in one map, and those that are of an object."""
         try:
-            _, counts = self._counted(index, self.maps.read_labels(index))
+            labels = self.maps.read_file_labels(index)
+            places, _ = self._counted(index, self.maps.choose(labels))
         except (DataError, ImageError) as error:
             return error
-        return np.asarray((counts[1:] > 0).any(axis=0))
+        return np.stack([np.bincount(these, minlength=IGNORED + 1) for these in (labels.ravel(), labels[places > 0])])
 
 
 def _names(folders: InstanceMapFolders, classes: Sequence[str] | None) -> Sequence[str] | str | os.PathLike[str] | None:

@@ -146,6 +146,14 @@ class SegmentationFolder(Dataset[SegmentationSample]):
         Raises:
             SampleError: it cannot be read, or has labels beyond the classes.
         """
+        return self.choose(self.read_file_labels(index))
+
+    def choose(self, labels: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+        """From labels by `file_classes` to those by `classes`."""
+        return self._chosen[labels]
+
+    def read_file_labels(self, index: int) -> UInt8[np.ndarray, "H W"]:
+        """Like `read_labels`, by `file_classes`, before the choice."""
         image_path, label_path = self.pairs[index]
         with _naming(image_path, SampleError):
             labels = self._mapped(read_label_map(label_path, self._colours, max_pixels=self.max_pixels))
@@ -159,7 +167,7 @@ class SegmentationFolder(Dataset[SegmentationSample]):
                 f"{len(self.file_classes)} classes, {first} to {len(self.file_classes) - 1 + first} "
                 f"(and {self.ignore_label} to ignore); correct it, or name all classes"
             )
-        return self._chosen[labels]
+        return labels
 
     @property
     def paths(self) -> list[str]:

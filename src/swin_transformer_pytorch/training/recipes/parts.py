@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from ... import checks
 from ...backbone.config import ConfigError, find_variant
 from ...models.config import ModelConfig, Task, config_from_dict, find_other_variant
+from ...models.mask2former_config import Mask2FormerConfig
 from ...weights.catalog import SHIPPED
 
 _log = logging.getLogger(__name__)
@@ -109,7 +110,19 @@ class ModelRecipe:
             config = config.replace(**self.overrides)
         except ConfigError as error:
             raise RecipeError(f"the recipe's model cannot be built: {error}") from error
-        return None if self.name is None and self.config is None else config
+        if self.name is None and self.config is None:
+            return None
+        check_answers(config, task)
+        return config
+
+
+def check_answers(config: ModelConfig, task: Task) -> None:
+    """Raises a `RecipeError` where overrides have made a Mask2Former one for another task than the recipe's."""
+    if isinstance(config, Mask2FormerConfig) and config.task != task:
+        raise RecipeError(
+            f"the model's answers are {config.answers!r}, for {config.task}, and this recipe is for {task}: leave "
+            "'answers' out, or take a recipe for that"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...checks import plural
 from ...data.errors import DataError, some
 from ...data.images.band_headers import find_bands
 from ...data.images.pixels import as_pixels
@@ -88,15 +89,19 @@ def channel_statistics(
     Raises:
         DataError: none of the images that are looked at can be read.
     """
-    moments = []
+    moments, problem = [], ""
     for place in spread(samples, _MEASURED):
         image = item_or_problem(lambda: as_pixels(image_of(samples[place]), channels))  # noqa: B023
         if isinstance(image, Tensor):
             pixels = image.double().flatten(1)
             moments.append(torch.stack([pixels.mean(1), pixels.square().mean(1)]))
+        elif isinstance(image, str):
+            problem = problem or f"; the first: {image}"
     if not moments:
+        count = len(spread(samples, _MEASURED))
         raise DataError(
-            f"none of {_MEASURED} training images can be read with model.in_channels={channels}; correct it"
+            f"none of {plural(count, 'training image')} can be read with model.in_channels={channels}; correct it"
+            f"{problem}"
         )
     mean, square = torch.stack(moments).mean(0)
     std = (square - mean.square()).clamp(min=_LEAST_STD**2).sqrt()

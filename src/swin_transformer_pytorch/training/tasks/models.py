@@ -22,7 +22,7 @@ from ...weights.errors import CheckpointError
 from ...weights.load import Checkpoint, load_weights, open_checkpoint
 from ...weights.methods import method_of
 from ...weights.preprocessing import DensePreprocessing, Preprocessing
-from ..recipes.parts import ModelRecipe, RecipeError
+from ..recipes.parts import ModelRecipe, RecipeError, check_answers
 from .batch_sizes import machine_memory
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ def build_model(
     if recipe.num_classes not in (None, len(classes)):
         raise RecipeError(
             f"model.num_classes={recipe.num_classes}, but the data has {len(classes)} classes; leave it out"
+        )
+    if task == "panoptic" and "things" in recipe.config_overrides:
+        raise RecipeError(
+            f"model.config_overrides has things={recipe.config_overrides['things']!r}, and which classes are things is "
+            "what the data says: leave it out (label and instance PNGs have things.txt, or --data.things)"
         )
     known, checkpoint = _describe(recipe, task, len(classes))
     own = checkpoint.preprocessing if checkpoint is not None and checkpoint.task == task else None
@@ -165,7 +170,9 @@ def _describe(recipe: ModelRecipe, task: Task, num_classes: int) -> tuple[ModelD
             if "policy" not in overrides:
                 overrides = {"policy": "authors", "segment_threshold": LEAST_PROBABILITY["authors"], **overrides}
                 described = dataclasses.replace(described, preprocessing=None)
-        described = dataclasses.replace(described, config=described.config.replace(**overrides))
+        config = described.config.replace(**overrides)
+        check_answers(config, task)
+        described = dataclasses.replace(described, config=config)
     return described.with_num_classes(num_classes), checkpoint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ....data.errors import DataError, some
 from ....data.images.dense_transforms import DenseTransform, PreparedImage
 from ....data.mask_batches import collate_masks
 from ....data.panoptic.dataset import PanopticDataset
@@ -15,6 +16,7 @@ from ....data.samples import PanopticSample
 from ....data.scenes.panoptic import PanopticScenes
 from ....weights.preprocessing import DensePreprocessing
 from ...recipes.panoptic import PanopticDataRecipe, PanopticRecipe
+from ...recipes.parts import RecipeError
 from ..dense.data import DenseData
 
 PanopticImages = PanopticDataset | InstanceMaps | PanopticScenes
@@ -29,7 +31,29 @@ def open_panoptic(recipe: PanopticDataRecipe, *, seed: int = 0) -> tuple[Panopti
     """
     source = recipe.source(seed=seed)
     train = source.open("train")
-    return train, with_classes_of(source, train).open("val")
+    if recipe.things is not None and not isinstance(train, InstanceMaps):
+        says = (
+            f"{train.annotations_file} says it itself (isthing)" if isinstance(train, PanopticDataset) else "scenes do"
+        )
+        raise RecipeError(f"data.things={recipe.things} is for label and instance PNGs, and {says}: leave it out")
+    val = with_classes_of(source, train).open("val")
+    _check_kinds(train, val)
+    return train, val
+
+
+def _check_kinds(train: PanopticImages, val: PanopticImages) -> None:
+    """Raises a `DataError` where a class is of things in one part and of stuff in the other."""
+    if not isinstance(train, PanopticDataset) or not isinstance(val, PanopticDataset):
+        return
+    kinds = [
+        {name: "thing" if part.classes.index(name) in part.things else "stuff" for name in part.category_ids}
+        for part in (train, val)
+    ]
+    if different := [name for name, kind in kinds[1].items() if kinds[0].get(name, kind) != kind]:
+        listed = some([f"{name} ({kinds[0][name]}, then {kinds[1][name]})" for name in different])
+        raise DataError(
+            f"{train.annotations_file} and {val.annotations_file} differ in isthing: {listed}; correct one of them"
+        )
 
 
 def with_classes_of(source: PanopticSource, train: PanopticImages) -> PanopticSource:
