@@ -2,7 +2,7 @@
 
     python tools/check_web.py [--out DIR] [--seconds N]
 
-1. In the browser: for each of the three shipped models an image by file, drop and paste; the shown picture, label
+1. In the browser: for each of the four shipped models an image by file, drop and paste; the shown picture, label
    map, rows and download are compared with what Predictor and visualize give. A phone's layout, the keyboard, a broken
    image, no request to another host and nothing on the console, where violations of the policy would be.
 2. The example of examples/browser in the same browser, against Predictor.
@@ -50,13 +50,13 @@ from swin_transformer_pytorch.data.images.decode import read_image
 from swin_transformer_pytorch.data.images.video import Frame, Video
 from swin_transformer_pytorch.data.scenes.dataset import open_scenes
 from swin_transformer_pytorch.export import export_onnx
-from swin_transformer_pytorch.results import Detections
+from swin_transformer_pytorch.results import Detections, PanopticSegmentation
 from swin_transformer_pytorch.visualize import label_map, overlay
 from swin_transformer_pytorch.visualize.video import VideoWriter
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "browser"
-MODELS = ("fashion", "scenes_detection", "scenes_segmentation")
+MODELS = ("fashion", "scenes_detection", "scenes_segmentation", "scenes_panoptic")
 CLIENTS, SLOW, BURST, TIMEOUT, LEAST_SCORE = 16, 2, 200, 8, 0.3
 FRAMES, RATE = 200, 25
 
@@ -216,8 +216,11 @@ def compare(shown: dict[str, Any], predictor: Predictor, path: Path) -> int:
     if isinstance(result, Detections):
         result = result.above(LEAST_SCORE)
     what = f"{shown['model']} by {shown['way']}"
-    names = result.to_dict()["names"]
-    assert names and shown["rows"] == names == shown["json"]["names"], f"{what}: {shown['rows']}, not {names}"
+    if isinstance(result, PanopticSegmentation):
+        names, given = ([one["name"] for one in record["segments"]] for record in (result.to_dict(), shown["json"]))
+    else:
+        names, given = result.to_dict()["names"], shown["json"]["names"]
+    assert names and shown["rows"] == names == given, f"{what}: {shown['rows']}, not {names}"
     pairs = [(shown["picture"], overlay(read_image(image), result))]
     if shown["model"] == "scenes_segmentation":
         pairs.append((shown["label_map"], label_map(result).convert("RGB")))

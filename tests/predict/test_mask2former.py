@@ -117,7 +117,7 @@ def test_every_answer_is_of_one_look() -> None:
         EveryAnswerPredictor(Predictor(model("semantic"), device="cpu"))
 
 
-@pytest.mark.parametrize("options", [{"flip": True}, {"multi_scale": True}, {"multi_scale": True, "flip": True}])
+@pytest.mark.parametrize("options", [{"flip": True}, {"multi_scale": True, "flip": True}])
 def test_classes_of_pixels_from_several_views(options: dict[str, bool]) -> None:
     """The authors' way: each view's sums at its own padded size, cut, resized, mirrored back, and averaged."""
     made = model("semantic")

@@ -24,7 +24,7 @@ from .errors import UsageError
 if TYPE_CHECKING:
     from ..predict import Predictor
 
-_SHIPPED = ("fashion", "scenes_detection", "scenes_segmentation")
+_SHIPPED = ("fashion", "scenes_detection", "scenes_segmentation", "scenes_panoptic")
 _MAX_PIXELS = 50_000_000
 # Some seconds on one core. Other models shrink what they get.
 _MAX_PIXELS_AT_FULL_SIZE = 4_000_000

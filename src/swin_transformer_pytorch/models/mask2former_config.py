@@ -143,7 +143,7 @@ def refuse_mask2former(config: object, what: str, error: type[ValueError] = Valu
         error: what to raise.
     """
     if isinstance(config, Mask2FormerConfig):
-        raise error(f"a Mask2Former {what} in this version: Predictor and `swin predict` answer for images")
+        raise error(f"a Mask2Former {what} in this version: export it as .onnx, .xml or .pt2 in float32")
 
 
 def _variants() -> dict[str, tuple[Mask2FormerConfig, str]]:

@@ -11,6 +11,7 @@ import torch
 
 from swin_transformer_pytorch.backbone.config import find_variant
 from swin_transformer_pytorch.models.config import Task, find_other_variant
+from swin_transformer_pytorch.models.registry import SHIPPED
 from swin_transformer_pytorch.training import RecipeError, list_recipes, load_recipe
 from swin_transformer_pytorch.training.recipes import files
 from swin_transformer_pytorch.training.recipes.classification import Recipe
@@ -40,7 +41,7 @@ def test_every_recipe_in_the_package_is_read_and_its_model_built(name: str) -> N
         assert model.config == find(recipe.model.name).config.replace(**overrides)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if load_recipe(name).model.weights is not None])
+@pytest.mark.parametrize("name", [name for name in NAMES if load_recipe(name).model.weights not in (None, *SHIPPED)])
 def test_every_recipe_starts_from_weights_of_the_catalogue(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(name)
     asked: list[str] = []

@@ -85,7 +85,9 @@ class PanopticTrainingTransform:
             height, width = (max(int(side * ratio + 0.5), 1) for side in size)
             return height, width
         assert augmentation.scale != "auto", "it has been chosen"
-        long, short = (max(int(side * ratio + 0.5), 1) for side in augmentation.scale)
+        # The authors' steps are cut to whole pixels; a fraction of a millionth is what steps of 0.1 lack in binary.
+        rounding = 0.5 if augmentation.ratio_step is None else 1e-6
+        long, short = (max(int(side * ratio + rounding), 1) for side in augmentation.scale)
         long = max(augmentation.max_long or long, short)
         return replace(self.preprocessing, scale=(long, short)).resized(size)
 
