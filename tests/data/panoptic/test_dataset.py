@@ -362,7 +362,7 @@ def test_a_part_of_one_file_is_held_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", [{"label_suffix": "_mask"}, {"ignore_label": 0}])
 def test_options_of_label_maps_are_refused(option: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"are for label PNGs, and .*panoptic_val2017\.json is COCO's"):
+    with pytest.raises(DataError, match=r"can be of label PNGs alone, and .*panoptic_val2017\.json is COCO's"):
         opened(write(tmp_path, document()), **option)
 
 

@@ -94,10 +94,11 @@ class PanopticSource:
     def _coco(self, folder: PanopticFolder, split: Split) -> PanopticDataset:
         from .dataset import PanopticDataset
 
-        if self.label_suffix is not None or self.ignore_label != IGNORED:
-            given = f"data.label_suffix={self.label_suffix!r} and data.ignore_label={self.ignore_label}"
+        given = {"label_suffix": (self.label_suffix, None), "ignore_label": (self.ignore_label, IGNORED)}
+        if other := [f"data.{name}={value!r}" for name, (value, usual) in given.items() if value != usual]:
             raise DataError(
-                f"{given} are for label PNGs, and {folder.annotations_file} is COCO's panoptic JSON; leave both out"
+                f"{' and '.join(other)} can be of label PNGs alone, and {folder.annotations_file} is COCO's panoptic "
+                "JSON; leave it out"
             )
         return PanopticDataset(
             folder.images_folder,
