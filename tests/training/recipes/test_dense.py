@@ -88,6 +88,7 @@ def test_the_official_numbers_of_mask2former(name: str) -> None:
         ("small_patch4_window7_semantic_cityscapes", 1024, 2048, 4096, (512, 1024)),
         ("large_patch4_window12_semantic_in22k_mapillary_vistas", 2048, 2048, 8192, (1024, 1024)),
         ("large_patch4_window12_instance_in22k_ade20k", 640, 2560, 2560, (640, 640)),
+        ("tiny_patch4_window7_instance_cityscapes", 1024, 2048, 4096, (512, 1024)),
     ],
 )
 def test_the_official_sizes_of_mask2former(name: str, short: int, long: int, most: int, crop: tuple[int, int]) -> None:
