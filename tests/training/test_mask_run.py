@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,7 +30,10 @@ from swin_transformer_pytorch.predict import Predictor
 from swin_transformer_pytorch.training import RecipeError, load_recipe, train
 from swin_transformer_pytorch.training.engine.callbacks import read_history
 from swin_transformer_pytorch.training.recipes.tasks import AnyRecipe
+from swin_transformer_pytorch.training.tasks.dense.learning import tell_queries
+from swin_transformer_pytorch.training.tasks.detection.prepare import prepare as prepare_detection
 from swin_transformer_pytorch.training.tasks.models import build_model
+from swin_transformer_pytorch.training.tasks.panoptic.prepare import prepare as prepare_panoptic
 
 Make = Callable[..., AnyRecipe]
 
@@ -193,6 +197,21 @@ def test_images_without_objects_teach_too(tmp_path: Path) -> None:
         values = {"data.keep_empty": keep, "data.batch_size": 1, **jitter}
         result = train(own("detection", root, tmp_path / str(keep), **values), progress=False)
         assert result.history[-1]["step"] == steps
+
+
+@pytest.mark.parametrize(("task", "what"), [("detection", "objects"), ("panoptic", "segments")])
+def test_more_targets_than_queries_are_told_before_a_run(
+    task: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(ANSWERS, "panoptic", "panoptic")
+    architecture = {"model.config": config(task, num_queries=1)}
+    recipe: Any = own(task, scenes(tmp_path / "data"), tmp_path / "run", **architecture)
+    (prepare_panoptic if task == "panoptic" else prepare_detection)(recipe, "cpu")
+    assert re.search(rf"\d of 3 training images have more {what}, up to \d+, than the model's 1 quer", caplog.text)
+    tell_queries([20, 3], 20, 2, what=what)
+    tell_queries([21, 60, 3], 20, 9, what=what)
+    assert "20 queries: those" in caplog.messages[-1] and "2 of 3 training images (look" in caplog.messages[-1]
+    assert "2 of 2" not in caplog.text and "1 of 2" not in caplog.text
 
 
 def test_one_image_a_step_is_enough_for_label_maps(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from tests.data.panoptic.test_instance_maps import LABELS, fill
 from tests.data.panoptic.test_instance_maps import opened as maps
 
 from swin_transformer_pytorch.data.errors import DataError
-from swin_transformer_pytorch.data.panoptic.segment_counts import check_segments, tell_queries
+from swin_transformer_pytorch.data.panoptic.segment_counts import check_segments
 
 
 def test_segments_are_counted_without_crowds(tmp_path: Path) -> None:
@@ -36,11 +35,3 @@ def test_a_part_of_crowds_and_void_alone_is_refused(tmp_path: Path) -> None:
         check_segments(data, "train")
     (tmp_path / "maps" / "labels" / "a.png").write_bytes(b"")
     assert check_segments(data, "train") == [], "it is named when it is used"
-
-
-def test_more_segments_than_queries_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        tell_queries([20, 3], 20, 2)
-        assert not caplog.messages
-        tell_queries([21, 60, 3], 20, 9)
-    assert "2 of 3 training images (looked at, of 9) have more segments, up to 60, than the model's 20" in caplog.text

@@ -175,6 +175,10 @@ class CocoDataset(Dataset[DetectionSample]):
         counts = Counter(self._labels[one["category_id"]] for of_image in self._objects.values() for one in of_image)
         return {name: counts[label] for label, name in enumerate(self.classes)}
 
+    def num_objects(self, index: int) -> int:
+        """Objects of an image, crowds among them where they are kept."""
+        return len(self._objects.get(self.image_ids[index], []))
+
     def coco(self) -> dict[str, Any]:
         """All annotations as COCO's dictionary."""
         return self.annotations

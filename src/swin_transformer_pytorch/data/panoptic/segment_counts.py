@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-
 import numpy as np
 
 from ..errors import DataError, ImageError
@@ -14,8 +11,6 @@ from .instance_maps import InstanceMaps
 
 # Large data sets are not read twice; these are drawn from all of their maps. Those of a JSON cost nothing.
 _LOOKED_AT = 200
-
-_log = logging.getLogger(__name__)
 
 
 def check_segments(data: PanopticDataset | InstanceMaps, split: Split) -> list[int]:
@@ -47,17 +42,3 @@ def check_segments(data: PanopticDataset | InstanceMaps, split: Split) -> list[i
             "them a segment of one of the classes"
         )
     return counts
-
-
-def tell_queries(counts: Sequence[int], num_queries: int, total: int) -> None:
-    """Logs how many of the images that were looked at, of `total`, have more segments than a model has queries."""
-    if more := sum(count > num_queries for count in counts):
-        _log.warning(
-            "%s of %s training images%s have more segments, up to %d, than the model's %d queries: those beyond are "
-            "not learnt, but where a crop leaves others out; the published large models have 200 queries",
-            f"{more:,}",
-            f"{len(counts):,}",
-            f" (looked at, of {total:,})" * (len(counts) < total),
-            max(counts),
-            num_queries,
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,8 @@ from ....data.mask_batches import MaskBatch
 from ....models.mask2former import Mask2Former
 
 Answer = TypeVar("Answer")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +38,25 @@ class Learning(Generic[Answer]):
 def mask_losses(model: Mask2Former, batch: MaskBatch) -> dict[str, Tensor]:
     """A Mask2Former's, whatever it answers."""
     return model.losses(batch.images, batch.targets)
+
+
+def tell_queries(counts: Sequence[int], num_queries: int, total: int, *, what: str) -> None:
+    """Logs how many of the images that were looked at, of `total`, have more targets than a model has queries.
+
+    Args:
+        counts: targets of each of these images.
+        num_queries: the model's.
+        total: training images.
+        what: the targets' name, such as "segments".
+    """
+    if more := sum(count > num_queries for count in counts):
+        _log.warning(
+            "%s of %s training images%s have more %s, up to %s, than the model's %d queries: those beyond are not "
+            "learnt, but where a crop leaves others out; the published large models have 200 queries",
+            f"{more:,}",
+            f"{len(counts):,}",
+            f" (looked at, of {total:,})" * (len(counts) < total),
+            what,
+            f"{max(counts):,}",
+            num_queries,
+        )

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 
+from ....data.detection.coco import CocoDataset
 from ....models.config import DetectorConfig
 from ....models.detection import Detector
 from ....models.mask2former import Mask2Former
@@ -17,6 +18,7 @@ from ...engine.strategy import with_shared_batch_norms
 from ...recipes.detection import DetectionRecipe
 from ..batch_sizes import settle
 from ..channels import settle_channels
+from ..dense.learning import tell_queries
 from ..image_sizes import dense_preprocessing
 from ..models import build_model
 from ..test_part import open_test
@@ -36,6 +38,9 @@ def prepare(recipe: DetectionRecipe, device: str) -> tuple[DetectionTraining, De
     official, scale = as_official(DensePreprocessing.coco(), config), recipe.data.scale
     prepared = functools.partial(dense_preprocessing, official, scale, train, channels=channels)
     built = cast(Detector | Mask2Former, build_model(recipe.model, "detection", train.classes, prepare=prepared))
+    if isinstance(built, Mask2Former) and isinstance(train, CocoDataset):
+        counts = [train.num_objects(index) for index in range(len(train))]
+        tell_queries(counts, built.config.num_queries, len(train), what="objects")
     assert built.preprocessing is not None, "it has just been chosen"
     scale, learning = built.preprocessing.scale, learning_of(built)
     recipe = recipe.replace({"data.scale": scale, "data.augmentation": recipe.data.augmentation.at(scale)})

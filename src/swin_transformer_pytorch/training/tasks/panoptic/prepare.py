@@ -9,7 +9,7 @@ from typing import cast
 import torch
 
 from ....data.held_out import Split
-from ....data.panoptic.segment_counts import check_segments, tell_queries
+from ....data.panoptic.segment_counts import check_segments
 from ....data.scenes.panoptic import PanopticScenes
 from ....models.mask2former import Mask2Former
 from ....weights.preprocessing import DensePreprocessing
@@ -17,6 +17,7 @@ from ...engine.strategy import with_shared_batch_norms
 from ...recipes.panoptic import PanopticRecipe
 from ..batch_sizes import settle
 from ..channels import settle_channels
+from ..dense.learning import tell_queries
 from ..image_sizes import dense_preprocessing, usual_sides
 from ..models import build_model
 from ..test_part import open_test
@@ -40,7 +41,7 @@ def prepare(recipe: PanopticRecipe, device: str) -> tuple[PanopticTraining, Pano
             recipe.model, "panoptic", train.classes, palette=train.palette, things=train.things, prepare=prepared
         ),
     )
-    tell_queries(counts, built.config.num_queries, len(train))
+    tell_queries(counts, built.config.num_queries, len(train), what="segments")
     assert built.preprocessing is not None, "it has just been chosen"
     scale, augmentation = built.preprocessing.scale, recipe.data.augmentation
     sides = usual_sides(train) if scale is None and augmentation.crop_size == "auto" else None
