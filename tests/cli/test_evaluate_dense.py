@@ -221,7 +221,7 @@ def test_a_models_number_of_classes_settles_what_ade20ks_folders_hold(swin, dens
         ("segmentation", ["--data", "ade20k"], "which images?"),
         ("segmentation", ["--data.root", "DATA", "--data.class_order", "natural"], "is for a classifier's folder"),
         ("segmentation", ["--data", "ade20k", "--data.root", "DATA"], "ADE20K's are known"),
-        ("detection", [], "--data scenes_sample (detectors and segmenters)"),
+        ("detection", [], "--data scenes_sample (detectors, segmenters and panoptic models)"),
         ("detection", ["--data", "fashion_sample"], "is not for detection"),
         ("segmentation", ["--data", "scenes"], "--data.root"),
         ("detection", ["--data.images", "x"], "--data.annotations"),

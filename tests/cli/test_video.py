@@ -50,6 +50,10 @@ def test_a_row_and_a_picture_a_frame(swin: Swin, clip: Path, tmp_path: Path, wei
     for key, value in first.items():  # of another number of frames together: sums have another order
         if key in ("scores", "boxes"):
             np.testing.assert_allclose(value, rows[0][key], rtol=1e-4)
+        elif key == "segments":
+            assert len(value) == len(rows[0][key]) > 0
+            for one, other in zip(value, rows[0][key], strict=True):
+                assert one == {**other, "score": pytest.approx(other["score"], rel=1e-4)}
         else:
             assert value == rows[0][key]
 
