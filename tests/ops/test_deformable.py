@@ -1,6 +1,7 @@
 """Deformable attention against the same written number by number."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +120,37 @@ def test_functions_of_torch_func_see_the_operators() -> None:
     value.requires_grad_()
     deformable_attention(value, SIZES, locations, weights).sum().backward()
     torch.testing.assert_close(plain, value.grad)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.4, 1.4), (2.0, 9.0), (-1e30, 1e30)])
+def test_bags_read_what_the_reference_reads(low: float, high: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def bags(*arguments: Any, real: Any = module._bags) -> Tensor:
+        asked.append(arguments)
+        result: Tensor = real(*arguments)
+        return result
+
+    monkeypatch.setattr(module, "_bags", bags)
+    value, locations, weights = (one.float() for one in inputs(seed=5, low=low, high=high))
+    expected = deformable_attention(value.double(), SIZES, locations.double(), weights.double())
+    assert not asked, "float64 is the reference's"
+    actual = deformable_attention(value, SIZES, locations, weights)
+    assert asked and actual.dtype == torch.float32 and actual.is_contiguous()
+    torch.testing.assert_close(actual, expected.float(), rtol=1e-5, atol=1e-5)
+    for learns in (value, locations, weights):
+        asked.clear()
+        plain = deformable_attention(value, SIZES, locations, weights.requires_grad_(learns is weights))
+        assert bool(asked) == (learns is not weights)
+        torch.testing.assert_close(plain, actual, rtol=1e-5, atol=1e-5)
+
+
+def test_bags_of_a_batch_are_those_of_its_images() -> None:
+    value, locations, weights = (one.float() for one in inputs(seed=6))
+    both = deformable_attention(value, SIZES, locations, weights)
+    for image in (0, 1):
+        alone = deformable_attention(*(value[image : image + 1], SIZES, locations[image : image + 1]), weights[[image]])
+        assert torch.equal(alone, both[image : image + 1])
 
 
 def test_places_far_beyond_the_maps_read_nothing() -> None:
