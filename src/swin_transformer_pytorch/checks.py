@@ -56,6 +56,12 @@ def is_count(value: object, least: int = 1, most: float = math.inf) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
+def is_span(value: object) -> bool:
+    """Whether it is two numbers above 0, the smaller first."""
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(is_number(one) for one in value)
+    return pair and 0 < value[0] <= value[1]  # type: ignore[index]
+
+
 def is_rate(value: object) -> bool:
     """Whether it is a number in [0, 1]."""
     return is_number(value) and 0 <= float(value) <= 1  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ...checks import is_count, is_number, is_pair, is_rate, require
+from ...checks import is_count, is_pair, is_rate, is_span, require
 
 _SCALES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 
@@ -65,9 +65,8 @@ class DetectionAugmentation:
             object.__setattr__(self, "fixed_size", tuple(self.fixed_size))
         if self.jitter_range is not None:
             factors = self.jitter_range
-            ok = isinstance(factors, list | tuple) and len(factors) == 2 and all(is_number(one) for one in factors)
             fix = "two positive numbers, the smaller first, or null"
-            _require(ok and 0 < factors[0] <= factors[1], "jitter_range", factors, fix)
+            _require(is_span(factors), "jitter_range", factors, fix)
             _require(self.fixed_size is not None, "fixed_size", None, "[height, width] in pixels beside jitter_range")
             object.__setattr__(self, "jitter_range", tuple(factors))
         for name in ("photometric", "instaboost"):

@@ -16,7 +16,7 @@ from ...labels import IGNORED
 from ...ops.padding import pad_batch, padded_size
 from ...ops.regions.instances import InstanceTargets
 from ...weights.preprocessing import DensePreprocessing
-from ..images.chance import below, happens, uniform
+from ..images.chance import below, happens, random_place, uniform
 from ..images.dense_transforms import as_byte_array, normalize_bytes, resize_bytes, resize_labels, scale_factor
 from ..images.filled import filled
 from ..images.photometric import distort
@@ -153,14 +153,9 @@ class DetectionTrainingTransform:
     def _fixed_part(self, size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
         """(top, left, height, width) of what is left; after a jitter one random number says both places."""
         assert self.augmentation.fixed_size is not None, "it is asked for then alone"
-        part = tuple(min(pair) for pair in zip(size, self.augmentation.fixed_size, strict=True))
-        room = [side - own for side, own in zip(size, part, strict=True)]
-        if self.augmentation.jitter_range is None:
-            top, left = (below(rest + 1, generator) for rest in room)
-        else:
-            place = uniform(0, 1, generator)
-            top, left = (round(rest * place) for rest in room)
-        return top, left, part[0], part[1]
+        height, width = (min(pair) for pair in zip(size, self.augmentation.fixed_size, strict=True))
+        part = (height, width)
+        return *random_place(size, part, generator, diagonal=self.augmentation.jitter_range is not None), *part
 
     def _limits(self, scales: tuple[int, ...] | str, generator: torch.Generator) -> DensePreprocessing:
         """The preprocessing with one of the scales."""
@@ -281,8 +276,7 @@ def _random_crop(
     height, width = (
         min(side, sides[0]) + below(min(side, sides[1]) - min(side, sides[0]) + 1, generator) for side in size
     )
-    top, left = (below(side - part + 1, generator) for side, part in zip(size, (height, width), strict=True))
-    return top, left, height, width
+    return *random_place(size, (height, width), generator), height, width
 
 
 def _padded(semantic: Tensor, height: int, width: int) -> Tensor:

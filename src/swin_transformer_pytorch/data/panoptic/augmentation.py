@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from ...checks import is_count, is_number, is_pair, is_rate, require
+from ...checks import is_count, is_number, is_pair, is_rate, is_span, require
 
 CropPlace = Literal["diagonal", "anywhere"]
 
@@ -48,8 +48,7 @@ class PanopticAugmentation:
                 _require(is_pair(value) and (name != "scale" or value[0] >= value[1]), name, value, fix)
                 object.__setattr__(self, name, tuple(value))
         ratios = self.ratio_range
-        ok = isinstance(ratios, list | tuple) and len(ratios) == 2 and all(is_number(ratio) for ratio in ratios)
-        _require(ok and 0 < ratios[0] <= ratios[1], "ratio_range", ratios, "two positive numbers, the smaller first")
+        _require(is_span(ratios), "ratio_range", ratios, "two positive numbers, the smaller first")
         object.__setattr__(self, "ratio_range", tuple(ratios))
         long, fix = self.max_long, "a whole number of pixels, or null; and a scale that it limits"
         _require(long is None or is_count(long) and self.scale is not None, "max_long", long, fix)

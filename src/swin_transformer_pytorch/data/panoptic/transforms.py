@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...ops.regions.instances import MaskTargets
 from ...weights.preprocessing import DensePreprocessing
-from ..images.chance import below, happens, uniform
+from ..images.chance import happens, random_factor, random_place
 from ..images.dense_transforms import as_byte_array, normalize_bytes, resize_bytes, resize_labels
 from ..images.filled import filled
 from ..images.photometric import distort
@@ -75,18 +75,12 @@ class PanopticTrainingTransform:
 
     def _random_size(self, size: tuple[int, int], generator: torch.Generator) -> tuple[int, int]:
         augmentation = self.augmentation
-        least, most = augmentation.ratio_range
-        if augmentation.ratio_step is None:
-            ratio = uniform(least, most, generator)
-        else:
-            steps = int((most - least) / augmentation.ratio_step + 1e-6)
-            ratio = least + augmentation.ratio_step * below(steps + 1, generator)
+        ratio = random_factor(augmentation.ratio_range, augmentation.ratio_step, generator)
         if augmentation.scale is None:
             height, width = (max(int(side * ratio + 0.5), 1) for side in size)
             return height, width
         assert augmentation.scale != "auto", "it has been chosen"
-        # The authors' steps are cut to whole pixels; a fraction of a millionth is what steps of 0.1 lack in binary.
-        rounding = 0.5 if augmentation.ratio_step is None else 1e-6
+        rounding = 0.5 if augmentation.ratio_step is None else 0.0  # the authors cut their steps to whole pixels
         long, short = (max(int(side * ratio + rounding), 1) for side in augmentation.scale)
         long = max(augmentation.max_long or long, short)
         return replace(self.preprocessing, scale=(long, short)).resized(size)
@@ -99,11 +93,7 @@ class PanopticTrainingTransform:
         generator: torch.Generator,
     ) -> tuple[UInt8[np.ndarray, "h w C"], Int32[np.ndarray, "h w"]]:
         """As much of a random part of that size as there is."""
-        free = [max(side - part, 0) for side, part in zip(ids.shape, size, strict=True)]
-        if self.augmentation.crop_place == "diagonal":
-            share = uniform(0, 1, generator)
-            top, left = (round(most * share) for most in free)
-        else:
-            top, left = (below(most + 1, generator) for most in free)
+        is_diagonal = self.augmentation.crop_place == "diagonal"
+        top, left = random_place((ids.shape[0], ids.shape[1]), size, generator, diagonal=is_diagonal)
         rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
         return image[rows, columns], ids[rows, columns]

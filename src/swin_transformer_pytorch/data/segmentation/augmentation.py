@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ...checks import is_count, is_number, is_pair, is_rate, require
+from ...checks import is_count, is_number, is_pair, is_rate, is_span, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,7 @@ class SegmentationAugmentation:
                 _require(ok, name, value, fix)
                 object.__setattr__(self, name, tuple(value))
         ratios = self.ratio_range
-        ok = isinstance(ratios, list | tuple) and len(ratios) == 2 and all(is_number(ratio) for ratio in ratios)
-        _require(ok and 0 < ratios[0] <= ratios[1], "ratio_range", ratios, "two positive numbers, the smaller first")
+        _require(is_span(ratios), "ratio_range", ratios, "two positive numbers, the smaller first")
         object.__setattr__(self, "ratio_range", tuple(ratios))
         step = self.ratio_step
         _require(step is None or (is_number(step) and step > 0), "ratio_step", step, "a number above 0, or null")

@@ -14,7 +14,7 @@ from ...labels import IGNORED
 from ...ops.padding import pad_batch
 from ...ops.resize import resize_nearest
 from ...weights.preprocessing import DensePreprocessing
-from ..images.chance import below, uniform
+from ..images.chance import random_factor, random_place, uniform
 from ..images.dense_transforms import as_byte_array, normalize_bytes, resize_bytes
 from ..images.filled import filled
 from ..images.photometric import distort
@@ -96,6 +96,7 @@ class SegmentationTrainingTransform:
         image, labels = as_byte_array(sample.image, self.preprocessing.channels), sample.labels
         size = self._random_size((image.shape[0], image.shape[1]), generator)
         image = resize_bytes(image, size, self.preprocessing)
+        # As OpenCV does it, whatever the image: detectron2's maps of classes are floats, resized by PyTorch as that is.
         labels = np.asarray(resize_nearest(labels, size), dtype=np.uint8)
         if augmentation.crop_size is not None:
             top, left = random_crop(labels, augmentation.crop_size, augmentation.cat_max_ratio, generator)
@@ -113,20 +114,14 @@ class SegmentationTrainingTransform:
         return _padded(pixels, torch.from_numpy(np.ascontiguousarray(labels)), augmentation.crop_size)
 
     def _random_size(self, size: tuple[int, int], generator: torch.Generator) -> tuple[int, int]:
-        augmentation, ratio = self.augmentation, self._random_ratio(generator)
+        augmentation = self.augmentation
+        ratio = random_factor(augmentation.ratio_range, augmentation.ratio_step, generator)
         if augmentation.scale is None:
             height, width = (max(int(side * ratio + 0.5), 1) for side in size)
             return height, width
         assert augmentation.scale != "auto", "it has been chosen"
         long, short = (max(int(side * ratio), 1) for side in augmentation.scale)
         return replace(self.preprocessing, scale=(augmentation.max_long or long, short)).resized(size)
-
-    def _random_ratio(self, generator: torch.Generator) -> float:
-        (least, most), step = self.augmentation.ratio_range, self.augmentation.ratio_step
-        if step is None:
-            return uniform(least, most, generator)
-        count = int((most - least) / step + 1e-6) + 1
-        return (least / step + below(count, generator)) * step  # as detectron2's recipes round it: 0.7 is 7 * 0.1
 
 
 def random_crop(
@@ -137,7 +132,8 @@ def random_crop(
     As long as one class has `cat_max_ratio` or more of the part's labelled pixels, or there is one class or none, it is
     drawn again, ten times at most; the last draw is taken as it is, as in the official code.
     """
-    place = _random_place(labels, size, generator)
+    whole = (labels.shape[0], labels.shape[1])
+    place = random_place(whole, size, generator)
     if cat_max_ratio < 1:
         for _ in range(_CROP_RETRIES):
             top, left = place
@@ -145,7 +141,7 @@ def random_crop(
             counts = np.bincount(part.ravel(), minlength=256)[:IGNORED]
             if np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < cat_max_ratio:
                 break
-            place = _random_place(labels, size, generator)
+            place = random_place(whole, size, generator)
     return place
 
 
@@ -160,10 +156,3 @@ def _padded(
         return torch.nn.functional.pad(part, (0, size[1] - part.shape[-1], 0, size[0] - part.shape[-2]), value=value)
 
     return pad(pixels, 0), pad(labels, IGNORED)
-
-
-def _random_place(
-    labels: UInt8[np.ndarray, "H W"], size: tuple[int, int], generator: torch.Generator
-) -> tuple[int, int]:
-    top, left = (below(max(side - part, 0) + 1, generator) for side, part in zip(labels.shape, size, strict=True))
-    return top, left

@@ -19,7 +19,6 @@ from ...data.transforms import create_transform
 from ...models.classification import probabilities
 from ...models.inputs import as_bytes
 from ...models.mask_results import segments_of
-from ...models.query_masks import query_masks
 from ...results import Classification, SegmentationMap
 from ...visualize import (
     detection_overlay,
@@ -31,6 +30,7 @@ from ...visualize import (
 )
 from ...visualize.pictures import readable
 from ..recipes.segmentation import PixelLossRecipe
+from .dense.learning import queries_of
 from .detection.learning import learning_of as detector_learning
 from .segmentation.learning import learning_of as segmenter_learning
 
@@ -126,7 +126,7 @@ def _segmented(model: Any, sample: SegmentationSample) -> tuple[Image.Image, Ima
 
 def _panoptic(model: Any, sample: PanopticSample) -> tuple[Image.Image, Image.Image]:
     image = create_transform(model)(sample.image)
-    (found,) = query_masks(model, [image.pixels], [image.original_size])
+    (found,) = queries_of(model, [image])
     truth = sample.segmentation(model.classes, model.config.thing_classes, model.palette)
     result = segments_of(model, found, model.classes)
     return panoptic_overlay(sample.picture, truth), panoptic_overlay(sample.picture, result)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ....data.images.dense_transforms import PreparedImage
 from ....data.mask_batches import MaskBatch
 from ....models.mask2former import Mask2Former
+from ....models.query_masks import QueryMasks, query_masks
 
 Answer = TypeVar("Answer")
 
@@ -38,6 +39,11 @@ class Learning(Generic[Answer]):
 def mask_losses(model: Mask2Former, batch: MaskBatch) -> dict[str, Tensor]:
     """A Mask2Former's, whatever it answers."""
     return model.losses(batch.images, batch.targets)
+
+
+def queries_of(model: Mask2Former, images: Sequence[PreparedImage]) -> list[QueryMasks]:
+    """What a Mask2Former in evaluation mode gives for prepared images, each at its original size."""
+    return query_masks(model, [image.pixels for image in images], [image.original_size for image in images])
 
 
 def tell_queries(counts: Sequence[int], num_queries: int, total: int, *, what: str) -> None:

@@ -15,9 +15,8 @@ from ....models.detection_inference import detect
 from ....models.detection_results import instances_to_detections
 from ....models.mask2former import Mask2Former
 from ....models.mask_results import objects_of
-from ....models.query_masks import query_masks
 from ....results import Detections
-from ..dense.learning import Learning, mask_losses
+from ..dense.learning import Learning, mask_losses, queries_of
 
 
 def learning_of(model: Detector | Mask2Former) -> Learning[Detections]:
@@ -45,6 +44,5 @@ def _objects(model: Detector, images: Sequence[PreparedImage]) -> list[Detection
 
 
 def _masked_objects(model: Mask2Former, images: Sequence[PreparedImage]) -> list[Detections]:
-    found = query_masks(model, [image.pixels for image in images], [image.original_size for image in images])
     names = model.classes
-    return [objects_of(model, one, names) for one in found]
+    return [objects_of(model, one, names) for one in queries_of(model, images)]

@@ -13,8 +13,8 @@ from ....data.samples import PanopticSample
 from ....evaluation.panoptic import PanopticEvaluator
 from ....models.mask2former import Mask2Former
 from ....models.mask_results import segments_of
-from ....models.query_masks import query_masks
 from ...recipes.panoptic import PanopticRecipe
+from ..dense.learning import mask_losses, queries_of
 from ..dense.module import DenseTraining
 
 Prepared = tuple[PanopticSample, PreparedImage]
@@ -40,7 +40,7 @@ class PanopticTraining(DenseTraining):
         return PanopticEvaluator(self.model.classes, self.model.config.thing_classes)
 
     def losses(self, batch: MaskBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self.model.losses(batch.images, batch.targets)
+        return mask_losses(self.model, batch)
 
     def begin_validation(self) -> None:
         self._evaluator = self._new_evaluator()
@@ -50,9 +50,7 @@ class PanopticTraining(DenseTraining):
         images = [image for _, image in usable]
         # In full precision, as the official code tests.
         with torch.autocast(self.device.type, enabled=False):
-            found = query_masks(
-                self.model, [image.pixels for image in images], [image.original_size for image in images]
-            )
+            found = queries_of(self.model, images)
         names = self.model.classes  # looked up once: it looks at the class layer
         assert names is not None
         for one, (sample, _) in zip(found, usable, strict=True):

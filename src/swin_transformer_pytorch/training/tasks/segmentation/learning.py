@@ -13,12 +13,11 @@ from ....data.mask_batches import collate_classes
 from ....data.segmentation.transforms import SegmentationBatch, collate_segmentation
 from ....models.mask2former import Mask2Former
 from ....models.mask_results import label_map_of
-from ....models.query_masks import query_masks
 from ....models.segmentation import PixelLosses, Segmenter
 from ....models.segmentation_inference import segment
 from ...recipes.parts import RecipeError, require_one_a_class
 from ...recipes.segmentation import PixelLossRecipe
-from ..dense.learning import Learning, mask_losses
+from ..dense.learning import Learning, mask_losses, queries_of
 
 LabelMap = Integer[Tensor, "H W"]
 
@@ -54,5 +53,4 @@ def _label_maps(model: Segmenter, images: Sequence[PreparedImage]) -> list[Label
 
 
 def _masked_label_maps(model: Mask2Former, images: Sequence[PreparedImage]) -> list[LabelMap]:
-    found = query_masks(model, [image.pixels for image in images], [image.original_size for image in images])
-    return [label_map_of(model, one) for one in found]
+    return [label_map_of(model, one) for one in queries_of(model, images)]
